@@ -1,0 +1,24 @@
+"""RMS and layer norm, with or without weight."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+from ..spec import Norm
+
+
+class NormBlock:
+    __slots__ = ("bias", "eps", "fn", "weight")
+
+    def __init__(self, spec: Norm, weight: mx.array | None, bias: mx.array | None = None) -> None:
+        self.weight, self.bias, self.eps = weight, bias, spec.eps
+        self.fn = self._rms if spec.kind == "rms" else self._layer
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.fn(x)
+
+    def _rms(self, x: mx.array) -> mx.array:
+        return mx.fast.rms_norm(x, self.weight, self.eps)
+
+    def _layer(self, x: mx.array) -> mx.array:
+        return mx.fast.layer_norm(x, self.weight, self.bias, self.eps)

@@ -1,0 +1,62 @@
+"""Weights by canonical name, handed to blocks one scope at a time, every one exactly once.
+
+A block asks for what its spec says it needs; the shape is checked as it is taken. What nobody took
+is an error, and so is what is missing: half a load is impossible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import mlx.core as mx
+
+from ..ops.quantized import QuantizedWeight, Weight
+from ..spec import ModelError, Norm
+from .linear import Embedding, Linear
+from .norm import NormBlock
+
+
+class Params:
+    def __init__(self, weights: Mapping[str, Weight], *, fold_offsets: bool = True, scope: str = "") -> None:
+        self._weights, self._scope, self._fold = weights, scope, fold_offsets
+        self._taken: set[str] = set()
+
+    def scope(self, name: str) -> Params:
+        inner = Params(self._weights, fold_offsets=self._fold, scope=f"{self._scope}{name}.")
+        inner._taken = self._taken
+        return inner
+
+    def has(self, name: str) -> bool:
+        return self._scope + name in self._weights
+
+    def weight(self, name: str, *shape: int) -> Weight:
+        full = self._scope + name
+        if full not in self._weights:
+            raise ModelError(f"The weight {full} {shape} is missing from the checkpoint.")
+        found = self._weights[full]
+        if tuple(found.shape) != shape:
+            raise ModelError(f"The weight {full} has shape {tuple(found.shape)}; this model needs {shape}.")
+        self._taken.add(full)
+        return found
+
+    def array(self, name: str, *shape: int) -> mx.array:
+        found = self.weight(name, *shape)
+        if isinstance(found, QuantizedWeight):
+            raise ModelError(f"The weight {self._scope + name} is quantized; this model needs it in full precision.")
+        return found
+
+    def linear(self, name: str, out: int, inp: int, *, bias: bool = False) -> Linear:
+        return Linear(self.weight(f"{name}.weight", out, inp), self.array(f"{name}.bias", out) if bias else None)
+
+    def embedding(self, name: str, rows: int, dim: int) -> Embedding:
+        return Embedding(self.weight(f"{name}.weight", rows, dim))
+
+    def norm(self, name: str, spec: Norm, dim: int) -> NormBlock:
+        """The norm of that name. The offset of a zero-centred weight is added here, once."""
+        weight = self.array(f"{name}.weight", dim) if spec.weight else None
+        if weight is not None and spec.offset and self._fold:
+            weight = weight + spec.offset
+        return NormBlock(spec, weight, self.array(f"{name}.bias", dim) if spec.bias else None)
+
+    def leftovers(self) -> list[str]:
+        return sorted(set(self._weights) - self._taken)

@@ -1,0 +1,74 @@
+"""A quantized weight is one thing, whatever file it came from.
+
+`packed` holds the codes as MLX packs them (uint32, along the last axis), `scales` and `biases` one
+value a group of `group` inputs. Every operation that moves rows (`__getitem__` on leading axes,
+`stack`, `concatenate`, `rows`) is lossless because groups run along the input axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import mlx.core as mx
+
+Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedWeight:
+    packed: mx.array  # (..., out, in * bits / 32) uint32
+    scales: mx.array  # (..., out, in / group)
+    biases: mx.array | None  # as scales; affine only
+    mode: Mode
+    bits: int
+    group: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the weight that this stands for."""
+        return (*self.packed.shape[:-1], self.packed.shape[-1] * 32 // self.bits)
+
+    @property
+    def ndim(self) -> int:
+        return self.packed.ndim
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self.parts)
+
+    @property
+    def parts(self) -> tuple[mx.array, ...]:
+        return (self.packed, self.scales) if self.biases is None else (self.packed, self.scales, self.biases)
+
+    def rows(self, change: Callable[[mx.array], mx.array]) -> QuantizedWeight:
+        """Apply a change that touches leading axes only to every part."""
+        return self._with([change(part) for part in self.parts])
+
+    def dequantize(self, dtype: mx.Dtype | None = None) -> mx.array:
+        return mx.dequantize(
+            self.packed, self.scales, self.biases, group_size=self.group, bits=self.bits, mode=self.mode, dtype=dtype
+        )
+
+    def _with(self, parts: Sequence[mx.array]) -> QuantizedWeight:
+        return QuantizedWeight(
+            parts[0], parts[1], parts[2] if len(parts) > 2 else None, self.mode, self.bits, self.group
+        )
+
+
+Weight = mx.array | QuantizedWeight
+
+
+def same_layout(weights: Sequence[Weight]) -> bool:
+    kinds = {(w.mode, w.bits, w.group) if isinstance(w, QuantizedWeight) else None for w in weights}
+    return len(kinds) == 1
+
+
+def gather(weights: Sequence[Weight], join: Callable[[list[mx.array]], mx.array]) -> Weight:
+    """Join weights of one layout along a leading axis: `join` is mx.stack or mx.concatenate at axis 0."""
+    first = weights[0]
+    if isinstance(first, QuantizedWeight):
+        columns = zip(*(w.parts for w in weights if isinstance(w, QuantizedWeight)), strict=True)
+        return first._with([join(list(column)) for column in columns])
+    return join([w for w in weights if isinstance(w, mx.array)])

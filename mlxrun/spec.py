@@ -1,0 +1,248 @@
+"""What a decoder is: plain frozen data, one `Layer` per layer, nothing left to work out.
+
+A recipe in `families/` writes these; blocks in `nn/` read them. Kinds are union types, not flags:
+a flag remains only where the mathematics is one formula with a switch. No block ever sees a layer
+index, a config key or a family name. This module imports nothing and does nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+class ModelError(ValueError):
+    """A checkpoint that cannot be loaded, told in one sentence that names the file or field."""
+
+
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2", "clamped_swiglu"]
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    eps: float
+    kind: Literal["rms", "layer"] = "rms"
+    weight: bool = True
+    bias: bool = False
+    offset: float = 0.0  # added to the stored weight when the model is built (Gemma: 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotate the first `dims` of a head by position / freqs[i]. Every scaling scheme ends up here."""
+
+    dims: int
+    freqs: tuple[float, ...]  # (dims / 2,), infinity: that pair stands still
+    interleaved: bool = False  # pairs (0,1)(2,3)... instead of (0,d/2)(1,d/2+1)...
+    scale: float = 1.0  # multiplies the rotated part (yarn, longrope)
+    base: float = 10000.0  # for the reader; freqs already hold it
+    scaling: str = "default"  # for the reader
+    long_freqs: tuple[float, ...] | None = None  # used by a session longer than `original`
+    original: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Temperature:
+    """Query multiplier 1 + beta * log(1 + floor((position + shift) / floor))."""
+
+    beta: float
+    floor: float
+    shift: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    heads: int
+    kv_heads: int
+    head_dim: int
+    scale: float
+    rope: Rope | None = None
+    causal: bool = True
+    window: int | None = None  # causal: this many keys, itself included; else: this far to each side
+    chunk: int | None = None  # block-diagonal blocks of this many positions
+    qk_norm: Norm | None = None
+    qk_norm_scope: Literal["head", "all"] = "head"  # over one head, or over the whole projection
+    qk_norm_after_rope: bool = False
+    v_norm: Norm | None = None
+    qkv_bias: bool = False
+    out_bias: bool = False
+    sinks: bool = False  # one learned logit a head joins the softmax
+    gate: Literal["packed", "elementwise", "head_softplus"] | None = None
+    clip: float | None = None  # q, k, v clamped to +-clip
+    slopes: tuple[float, ...] | None = None  # ALiBi, one a head
+    softcap: float | None = None
+    temperature: Temperature | None = None
+    k_is_v: bool = False  # no v projection: the raw key projection is the value
+    lends: int | None = None  # slot where later layers find this layer's keys of this pass
+    borrows: int | None = None  # slot to read keys and values from; owns no k, v, no memory
+
+
+@dataclass(frozen=True, slots=True)
+class Indexer:
+    """Picks the `top_k` keys a latent attention may look at (DeepSeek sparse attention)."""
+
+    heads: int
+    dim: int
+    top_k: int
+    rope: Rope
+    norm: Norm
+
+
+@dataclass(frozen=True, slots=True)
+class LatentAttention:
+    heads: int
+    q_rank: int | None
+    kv_rank: int
+    nope_dim: int
+    rope_dim: int
+    v_dim: int
+    scale: float
+    rope: Rope
+    norm: Norm
+    bias: bool = False
+    indexer: Indexer | None = None
+    temperature: Temperature | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GatedDelta:
+    k_heads: int
+    v_heads: int
+    k_dim: int
+    v_dim: int
+    conv: int
+    norm: Norm
+
+
+@dataclass(frozen=True, slots=True)
+class Mamba1:
+    inner: int
+    state: int
+    dt_rank: int
+    conv: int
+    norm: Norm | None = None  # on dt, B and C
+    bias: bool = False
+    conv_bias: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Mamba2:
+    heads: int
+    head_dim: int
+    groups: int
+    state: int
+    conv: int
+    norm: Norm  # gated; over inner / norm_groups at a time
+    norm_groups: int = 1
+    dt_min: float = 0.0
+    dt_max: float = float("inf")
+    bias: bool = False
+    conv_bias: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    hidden: int
+    act: Activation = "silu"
+    gated: bool = True
+    bias: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """Order is fixed: score, bias, group mask, top-k, gather the unbiased score, renormalise, scale."""
+
+    top_k: int
+    score: Literal["softmax", "softmax_topk", "sigmoid", "sparsemixer"] = "softmax"
+    renorm: bool = False
+    scale: float = 1.0
+    bias: bool = False
+    select_bias: bool = False  # added for choosing experts, never for weighting them
+    groups: int = 1
+    top_groups: int = 1
+    jitter: float = 0.0  # sparsemixer's threshold
+    norm: Norm | None = None  # weightless norm and learned scale before the router (Gemma 4)
+    expert_scale: bool = False  # a learned factor for each expert's weight
+
+
+@dataclass(frozen=True, slots=True)
+class MoE:
+    experts: int
+    hidden: int
+    router: Router
+    act: Activation = "silu"
+    gated: bool = True
+    bias: bool = False
+    shared: Dense | None = None
+    shared_gate: bool = False
+    scale_input: bool = False  # the router's weight multiplies the expert's input (Llama 4)
+    latent: int | None = None  # experts work in a projection of this width (Nemotron 3)
+
+
+@dataclass(frozen=True, slots=True)
+class DenseAndExperts:
+    """A dense network and experts side by side, both read from the residual (Gemma 4 MoE)."""
+
+    dense: Dense
+    moe: MoE
+    norm: Norm  # kind of: dense_norm, dense_post, experts_norm, experts_post
+
+
+Mixer = Attention | LatentAttention | GatedDelta | Mamba1 | Mamba2
+FeedForward = Dense | MoE | DenseAndExperts
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """serial:   x += r * post(mixer(norm(x)));   then the same for ffn
+    parallel: x += r * (mixer(norm(x)) + ffn(ffn_norm(x), or the mixer's normed x where it has none))
+    post:     x = norm(x + mixer(x));            then the same for ffn
+    """
+
+    mixer: Mixer | None  # None: an ffn-only layer (Nemotron-H)
+    ffn: FeedForward | None
+    mixer_norm: Norm | None = None
+    mixer_post: Norm | None = None
+    ffn_norm: Norm | None = None
+    ffn_post: Norm | None = None
+    wiring: Literal["serial", "parallel", "post"] = "serial"
+    residual: float = 1.0
+    per_layer_input: bool = False
+    out_scale: bool = False  # a learned scalar on the layer's output
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedPositions:
+    count: int
+    offset: int = 0  # the table's row of position 0
+
+
+@dataclass(frozen=True, slots=True)
+class PerLayerInput:
+    """A second embedding that feeds every layer (Gemma 4 E2B/E4B)."""
+
+    dim: int
+    vocab: int
+    act: Activation
+    norm: Norm
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    family: str  # for messages and display only
+    dim: int
+    vocab: int
+    layers: tuple[Layer, ...]
+    norm: Norm | None
+    tied: bool
+    context: int  # the longest context its authors promise
+    kind: Literal["decoder", "encoder"] = "decoder"  # an encoder ends at its hidden states
+    embed_dim: int | None = None  # narrower embedding, projected in and out (OPT-350m)
+    embed_scale: float = 1.0
+    embed_norm: Norm | None = None
+    positions: LearnedPositions | None = None
+    token_types: int = 0
+    per_layer: PerLayerInput | None = None
+    head_bias: bool = False
+    logit_scale: float = 1.0
+    logit_softcap: float | None = None
