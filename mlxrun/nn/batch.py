@@ -6,11 +6,14 @@ positions, the masks, and the keys that a layer lends to later ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import mlx.core as mx
+
+from ..ops.masks import Sight, boolean, mask
+from ..ops.span import Span
 
 
 class LayerMemory(Protocol):
@@ -18,13 +21,9 @@ class LayerMemory(Protocol):
 
     def append(self, *rows: mx.array) -> Span: ...
 
+    def read(self) -> tuple[mx.array, ...] | None: ...
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Keys (and whatever goes with them) of one sequence, as attention reads them."""
-
-    arrays: tuple[mx.array, ...]  # each (1, kv heads, S, dim)
-    first: int  # the position of the first key
+    def write(self, *state: mx.array) -> None: ...
 
 
 class SequenceMemory(Protocol):
@@ -46,6 +45,10 @@ class Segment:
     def rows(self) -> slice:
         return slice(self.start, self.start + self.count)
 
+    @property
+    def positions(self) -> range:
+        return range(self.offset, self.offset + self.count)
+
 
 class Pass:
     __slots__ = ("_masks", "_positions", "lent", "segments", "total")
@@ -55,7 +58,7 @@ class Pass:
         self.total = sum(s.count for s in self.segments)
         self.lent: dict[int, tuple[Span, ...]] = {}
         self._positions: mx.array | None = None
-        self._masks: dict[tuple[int, int, int, int | None, int | None], mx.array] = {}
+        self._masks: dict[tuple[Sight, Segment, int, bool], mx.array | str | None] = {}
 
     @classmethod
     def of(cls, sequences: Sequence[tuple[SequenceMemory, int]]) -> Pass:
@@ -72,3 +75,16 @@ class Pass:
             spans = [mx.arange(s.offset, s.offset + s.count, dtype=mx.int32) for s in self.segments]
             self._positions = spans[0] if len(spans) == 1 else mx.concatenate(spans)
         return self._positions
+
+    def mask(self, sight: Sight, segment: Segment, keys: range) -> mx.array | str | None:
+        """`masks.mask`, made once for all layers that see alike."""
+        return self._cached(mask, sight, segment, keys)
+
+    def boolean(self, sight: Sight, segment: Segment, keys: range) -> mx.array:
+        return self._cached(boolean, sight, segment, keys)
+
+    def _cached(self, make: Callable[[Sight, range, range], Any], sight: Sight, segment: Segment, keys: range) -> Any:
+        key = (sight, segment, keys.start, make is boolean)
+        if key not in self._masks:
+            self._masks[key] = make(sight, segment.positions, keys)
+        return self._masks[key]

@@ -1,0 +1,45 @@
+"""Softmax attention of one sequence's new rows over its keys.
+
+The chooser hands what MLX's tuned kernel can do (window, sinks, grouped heads) to it; a soft cap is
+written out. Scores and softmax are float32 in both.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+from .masks import Sight, boolean, mask
+
+
+def attention(
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    *,
+    scale: float,
+    seen: mx.array | str | None,
+    sinks: mx.array | None = None,
+) -> mx.array:
+    """q (1, H, L, D), k (1, G, S, D), v (1, G, S, Dv) -> (1, H, L, Dv). `seen` from `masks.mask`."""
+    return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=seen, sinks=sinks)
+
+
+def capped_attention(
+    q: mx.array, k: mx.array, v: mx.array, *, scale: float, seen: mx.array, softcap: float
+) -> mx.array:
+    """As above with scores squashed to +-softcap; `seen` is boolean (L, S)."""
+    heads, groups = q.shape[1], k.shape[1]
+    q = q.reshape(1, groups, heads // groups, *q.shape[2:])  # (1, G, H/G, L, D)
+    scores = (q.astype(mx.float32) * scale) @ k[:, :, None].astype(mx.float32).swapaxes(-1, -2)
+    scores = mx.where(seen, softcap * mx.tanh(scores / softcap), -mx.inf)
+    y = mx.softmax(scores, axis=-1).astype(v.dtype) @ v[:, :, None]
+    return y.reshape(1, heads, *y.shape[3:])
+
+
+def alibi(slopes: mx.array, sight: Sight, queries: range, keys: range) -> mx.array:
+    """Additive mask (H, L, S): -inf where unseen, slope * key position elsewhere."""
+    bias = slopes[:, None, None] * mx.arange(keys.start, keys.stop, dtype=mx.float32)
+    return mx.where(boolean(sight, queries, keys), bias, -mx.inf)
+
+
+__all__ = ["Sight", "alibi", "attention", "boolean", "capped_attention", "mask"]

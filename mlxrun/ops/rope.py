@@ -1,0 +1,58 @@
+"""Rotary positions on a ragged batch.
+
+Rows of one sequence have consecutive positions, so a batch of one sequence is one call; otherwise
+every row is its own batch entry with its own offset. Which frequencies a long-context model uses is
+chosen by the session's length, once, so cached keys stay valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from ..spec import Rope
+
+
+class RotaryTable:
+    """The frequencies of one Rope as device arrays."""
+
+    __slots__ = ("long", "short", "spec")
+
+    def __init__(self, spec: Rope) -> None:
+        self.spec = spec
+        self.short = mx.array(spec.freqs, mx.float32)  # (dims / 2,)
+        self.long = None if spec.long_freqs is None else mx.array(spec.long_freqs, mx.float32)
+
+    def freqs(self, context: int) -> mx.array:
+        if self.long is not None and self.spec.original is not None and context > self.spec.original:
+            return self.long
+        return self.short
+
+
+def rope(x: mx.array, table: RotaryTable, offset: int | mx.array, context: int) -> mx.array:
+    """x (B, heads, L, D), rotated from position `offset` on (one, or one for each of B)."""
+    spec = table.spec
+    if spec.scale != 1.0:
+        x = mx.concatenate([x[..., : spec.dims] * spec.scale, x[..., spec.dims :]], axis=-1)
+    return mx.fast.rope(
+        x,
+        spec.dims,
+        traditional=spec.interleaved,
+        base=None,
+        scale=1.0,
+        offset=offset,
+        freqs=table.freqs(context),
+    )
+
+
+def ragged_rope(x: mx.array, table: RotaryTable, segments: Sequence, positions: mx.array) -> mx.array:
+    """x (T, heads, D) -> the same, each row at its own position. Segments: `nn.batch.Segment`s."""
+    first = segments[0]
+    if len(segments) == 1:
+        rotated = rope(x.transpose(1, 0, 2)[None], table, first.offset, first.context)
+        return rotated[0].transpose(1, 0, 2)
+    if table.long is None or len({s.context > (table.spec.original or 0) for s in segments}) == 1:
+        return rope(x[:, :, None], table, positions, first.context)[:, :, 0]
+    pieces = [rope(x[s.rows][:, :, None], table, positions[s.rows], s.context)[:, :, 0] for s in segments]
+    return mx.concatenate(pieces)
