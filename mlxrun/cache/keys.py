@@ -64,7 +64,9 @@ class Keys:
         return KeysState(self._view(), self._first, self._length)
 
     def restore(self, state: KeysState) -> None:
-        self._buffers, self._first, self._length = state.arrays, state.first, state.length
+        # new objects: writing into a buffer in place must not reach the saved one
+        self._buffers = tuple(array[:] for array in state.arrays)
+        self._first, self._length = state.first, state.length
 
     def arrays(self) -> list[mx.array]:
         return list(self._buffers)

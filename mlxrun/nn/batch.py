@@ -76,6 +76,27 @@ class Pass:
             self._positions = spans[0] if len(spans) == 1 else mx.concatenate(spans)
         return self._positions
 
+    def fold(self, x: mx.array, heads: int, dim: int) -> mx.array:
+        """(T, heads * dim) rows as MLX's kernels want them: (1, heads, T, dim), or (T, heads, 1, dim)."""
+        if len(self.segments) == 1:
+            return x.reshape(1, self.total, heads, dim).transpose(0, 2, 1, 3)
+        return x.reshape(self.total, heads, 1, dim)
+
+    def fold_rows(self, factor: mx.array) -> mx.array:
+        """One number a row (T,), shaped to multiply folded rows."""
+        return factor[:, None] if len(self.segments) == 1 else factor[:, None, None, None]
+
+    def of_segment(self, folded: mx.array, segment: Segment) -> mx.array:
+        """One sequence's part of folded rows: (1, heads, L, dim)."""
+        if len(self.segments) == 1:
+            return folded
+        return folded[segment.rows].transpose(2, 1, 0, 3)
+
+    def unfold(self, parts: Sequence[mx.array]) -> mx.array:
+        """A (1, heads, L, dim) for each segment -> rows (T, heads * dim)."""
+        rows = [y.transpose(0, 2, 1, 3).reshape(y.shape[2], -1) for y in parts]
+        return rows[0] if len(rows) == 1 else mx.concatenate(rows)
+
     def mask(self, sight: Sight, segment: Segment, keys: range) -> mx.array | str | None:
         """`masks.mask`, made once for all layers that see alike."""
         return self._cached(mask, sight, segment, keys)

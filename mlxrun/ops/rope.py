@@ -1,13 +1,10 @@
-"""Rotary positions on a ragged batch.
+"""Rotary positions.
 
-Rows of one sequence have consecutive positions, so a batch of one sequence is one call; otherwise
-every row is its own batch entry with its own offset. Which frequencies a long-context model uses is
+Which frequencies a long-context model uses is
 chosen by the session's length, once, so cached keys stay valid.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import mlx.core as mx
 
@@ -44,15 +41,3 @@ def rope(x: mx.array, table: RotaryTable, offset: int | mx.array, context: int) 
         offset=offset,
         freqs=table.freqs(context),
     )
-
-
-def ragged_rope(x: mx.array, table: RotaryTable, segments: Sequence, positions: mx.array) -> mx.array:
-    """x (T, heads, D) -> the same, each row at its own position. Segments: `nn.batch.Segment`s."""
-    first = segments[0]
-    if len(segments) == 1:
-        rotated = rope(x.transpose(1, 0, 2)[None], table, first.offset, first.context)
-        return rotated[0].transpose(1, 0, 2)
-    if table.long is None or len({s.context > (table.spec.original or 0) for s in segments}) == 1:
-        return rope(x[:, :, None], table, positions, first.context)[:, :, 0]
-    pieces = [rope(x[s.rows][:, :, None], table, positions[s.rows], s.context)[:, :, 0] for s in segments]
-    return mx.concatenate(pieces)

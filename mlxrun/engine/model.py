@@ -1,0 +1,57 @@
+"""A loaded model as the engine holds it: run rows, get logits, start a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import mlx.core as mx
+
+from ..cache.sequence import SequenceCache
+from ..nn.batch import SequenceMemory
+from ..nn.decoder import DecoderModel
+from ..spec import Decoder
+
+
+class Runnable(Protocol):
+    """What the engine needs of a model, whoever wrote its blocks."""
+
+    @property
+    def vocab(self) -> int: ...
+
+    @property
+    def context(self) -> int: ...
+
+    def new_sequence(self, context: int | None = None) -> Any: ...
+
+    def __call__(self, ids: mx.array, sequences: Sequence[tuple[Any, int]]) -> mx.array: ...
+
+    def logits(self, hidden: mx.array) -> mx.array: ...
+
+
+@dataclass(frozen=True)
+class Model:
+    decoder: DecoderModel
+    notes: tuple[str, ...] = field(default=())  # what a person should know about this load
+
+    @property
+    def spec(self) -> Decoder:
+        return self.decoder.spec
+
+    @property
+    def vocab(self) -> int:
+        return self.spec.vocab
+
+    @property
+    def context(self) -> int:
+        return self.spec.context
+
+    def new_sequence(self, context: int | None = None) -> SequenceCache:
+        return SequenceCache(self.spec, context)
+
+    def __call__(self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]]) -> mx.array:
+        return self.decoder(ids, sequences)
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        return self.decoder.logits(hidden)

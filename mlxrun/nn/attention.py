@@ -1,0 +1,120 @@
+"""Softmax attention on the ragged batch.
+
+Projections, norms and positions are done for all rows at once; only the look-up of keys is per
+sequence. The block is handed one memory for each segment and never asks what kind it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..ops.attention import alibi, attention, capped_attention
+from ..ops.masks import Sight
+from ..ops.span import Span
+from ..spec import Attention
+from .batch import LayerMemory, Pass, Segment
+from .params import Params
+from .rope import Rotary
+
+
+class AttentionBlock:
+    def __init__(self, spec: Attention, dim: int, params: Params) -> None:
+        s = self.spec = spec
+        width, kv_width = s.heads * s.head_dim, s.kv_heads * s.head_dim
+        own = s.borrows is None
+        self.q = params.linear("q", width * (2 if s.gate == "packed" else 1), dim, bias=s.qkv_bias)
+        self.k = params.linear("k", kv_width, dim, bias=s.qkv_bias) if own else None
+        self.v = params.linear("v", kv_width, dim, bias=s.qkv_bias) if own and not s.k_is_v else None
+        self.o = params.linear("o", dim, width, bias=s.out_bias)
+        self.q_norm = self.k_norm = None
+        if s.qk_norm is not None:
+            whole = s.qk_norm_scope == "all"
+            self.q_norm = params.norm("q_norm", s.qk_norm, width if whole else s.head_dim)
+            if own:
+                self.k_norm = params.norm("k_norm", s.qk_norm, kv_width if whole else s.head_dim)
+        self.v_norm = params.norm("v_norm", s.v_norm, s.head_dim) if s.v_norm is not None and own else None
+        gates = {"elementwise": width, "head_softplus": s.heads}
+        self.gate = params.linear("gate", gates[s.gate], dim) if s.gate in gates else None
+        self.sinks = params.array("sinks", s.heads) if s.sinks else None
+        self.slopes = None if s.slopes is None else mx.array(s.slopes, mx.float32)
+        self.rotary = None if s.rope is None else Rotary(s.rope)
+        self.sight = Sight(s.causal, s.window, s.chunk)
+
+    def __call__(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> mx.array:
+        """x (T, dim) -> (T, dim)."""
+        s = self.spec
+        q, gate = self._query(x, p)
+        spans = p.lent[s.borrows] if s.borrows is not None else self._keys(x, p, memories)
+        if s.lends is not None:
+            p.lent[s.lends] = spans
+        parts = [self._attend(p.of_segment(q, seg), span, p, seg) for seg, span in zip(p.segments, spans, strict=True)]
+        if s.gate == "head_softplus" and self.gate is not None:
+            weights = nn.softplus(self.gate(x))[..., None]  # (T, H, 1)
+            y = p.unfold(parts).reshape(p.total, s.heads, s.head_dim) * weights
+            return self.o(y.reshape(p.total, -1))
+        y = p.unfold(parts)
+        return self.o(y if gate is None else y * mx.sigmoid(gate))
+
+    def _query(self, x: mx.array, p: Pass) -> tuple[mx.array, mx.array | None]:
+        s = self.spec
+        q, gate = self.q(x), None
+        if s.gate == "packed":
+            q, gate = mx.split(q.reshape(p.total, s.heads, 2 * s.head_dim), 2, axis=-1)
+            gate = gate.reshape(p.total, -1)
+        elif s.gate == "elementwise" and self.gate is not None:
+            gate = self.gate(x)
+        q = self._shape(q, p, s.heads, self.q_norm)
+        if s.temperature is not None:
+            t = s.temperature
+            steps = mx.floor((p.positions.astype(mx.float32) + t.shift) / t.floor)
+            q = (q * p.fold_rows(1 + t.beta * mx.log1p(steps))).astype(q.dtype)
+        return q, gate
+
+    def _keys(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> tuple[Span, ...]:
+        """This pass's keys and values go to memory; what may be looked at comes back."""
+        s = self.spec
+        assert self.k is not None
+        raw = self.k(x)
+        k = self._shape(raw, p, s.kv_heads, self.k_norm)
+        v = self._clip(raw if self.v is None else self.v(x))
+        v = p.fold(v, s.kv_heads, s.head_dim)
+        if self.v_norm is not None:
+            v = self.v_norm(v)
+        spans = []
+        for segment, memory in zip(p.segments, memories, strict=True):
+            rows = p.of_segment(k, segment), p.of_segment(v, segment)
+            spans.append(Span(rows, segment.offset) if memory is None else memory.append(*rows))
+        return tuple(spans)
+
+    def _shape(self, rows: mx.array, p: Pass, heads: int, norm: object) -> mx.array:
+        """Clip, norm, fold into heads and rotate."""
+        s = self.spec
+        rows = self._clip(rows)
+        if s.qk_norm_scope == "all" and callable(norm):
+            rows, norm = norm(rows), None
+        x = p.fold(rows, heads, s.head_dim)
+        if callable(norm) and not s.qk_norm_after_rope:
+            x = norm(x)
+        if self.rotary is not None:
+            x = self.rotary(x, p)
+        if callable(norm) and s.qk_norm_after_rope:
+            x = norm(x)
+        return x
+
+    def _clip(self, x: mx.array) -> mx.array:
+        return x if self.spec.clip is None else mx.clip(x, -self.spec.clip, self.spec.clip)
+
+    def _attend(self, q: mx.array, span: Span, p: Pass, segment: Segment) -> mx.array:
+        s = self.spec
+        k, v = span.arrays
+        if s.softcap is not None:
+            seen = p.boolean(self.sight, segment, span.positions)
+            return capped_attention(q, k, v, scale=s.scale, seen=seen, softcap=s.softcap)
+        if self.slopes is not None:
+            bias = alibi(self.slopes, self.sight, segment.positions, span.positions).astype(q.dtype)
+            return attention(q, k, v, scale=s.scale, seen=bias)
+        seen = p.mask(self.sight, segment, span.positions)
+        return attention(q, k, v, scale=s.scale, seen=seen, sinks=self.sinks)

@@ -1,0 +1,92 @@
+"""The model: embed, layers, norm, head. It reads a spec and weights and knows no family.
+
+`model(ids, sequences)` runs the new rows of several sequences at once and moves their memories on;
+`model.logits` turns chosen hidden rows into logits, so prefill pays for one row and not for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import mlx.core as mx
+
+from ..ops.quantized import Weight
+from ..spec import Decoder, ModelError
+from .batch import Pass, SequenceMemory
+from .layer import LayerBlock
+from .linear import Linear
+from .params import Params
+from .per_layer import PerLayerEmbedding
+
+
+class DecoderModel:
+    def __init__(self, spec: Decoder, weights: Mapping[str, Weight], *, fold_offsets: bool = True) -> None:
+        self.spec = spec
+        params = Params(weights, fold_offsets=fold_offsets)
+        width = spec.embed_dim or spec.dim
+        self.embed = params.embedding("embed", spec.vocab, width)
+        self.embed_norm = params.norm("embed_norm", spec.embed_norm, width) if spec.embed_norm else None
+        self.embed_in = params.linear("embed_in", spec.dim, width) if spec.embed_dim else None
+        self.positions = None
+        if spec.positions is not None:
+            self.positions = params.embedding("positions", spec.positions.count + spec.positions.offset, spec.dim)
+        self.token_types = params.embedding("token_types", spec.token_types, width) if spec.token_types else None
+        self.per_layer = None
+        if spec.per_layer is not None:
+            self.per_layer = PerLayerEmbedding(spec.per_layer, spec.dim, len(spec.layers), params.scope("per_layer"))
+        self.layers = [
+            LayerBlock(layer, spec.dim, spec.per_layer, params.scope(f"layers.{i}"))
+            for i, layer in enumerate(spec.layers)
+        ]
+        self.norm = params.norm("norm", spec.norm, spec.dim) if spec.norm else None
+        self.embed_out = params.linear("embed_out", width, spec.dim) if spec.embed_dim else None
+        self.head = self._head(params, width) if spec.kind == "decoder" else None
+        self._refuse_leftovers(params)
+
+    def _head(self, params: Params, width: int) -> Linear:
+        if self.spec.tied:
+            head = self.embed.as_linear()
+            return Linear(head.weight, params.array("head.bias", self.spec.vocab) if self.spec.head_bias else None)
+        return params.linear("head", self.spec.vocab, width, bias=self.spec.head_bias)
+
+    def _refuse_leftovers(self, params: Params) -> None:
+        extra = params.leftovers()
+        if extra:
+            names = ", ".join(extra[:5])
+            raise ModelError(f"The checkpoint holds {len(extra)} weights that this model has no place for: {names}.")
+
+    def __call__(self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]]) -> mx.array:
+        """ids (T,) -> hidden (T, dim). `sequences`: each memory and how many of the rows are its own."""
+        p = Pass.of(sequences)
+        x = self._embed(ids, p)
+        extra = None if self.per_layer is None else self.per_layer(ids, x)  # (T, layers, per-layer dim)
+        memories = [memory for memory, _ in sequences]
+        for i, layer in enumerate(self.layers):
+            x = layer(x, p, [m.layers[i] for m in memories], None if extra is None else extra[:, i])
+        for memory, count in sequences:
+            memory.length += count
+        return x if self.norm is None else self.norm(x)
+
+    def _embed(self, ids: mx.array, p: Pass) -> mx.array:
+        x = self.embed(ids)
+        if self.spec.embed_scale != 1.0:
+            x = x * self.spec.embed_scale
+        if self.embed_in is not None:
+            x = self.embed_in(x)
+        if self.positions is not None and self.spec.positions is not None:
+            x = x + self.positions(p.positions + self.spec.positions.offset)
+        if self.token_types is not None:
+            x = x + self.token_types(mx.zeros_like(ids))
+        return x if self.embed_norm is None else self.embed_norm(x)
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        """(R, dim) chosen rows -> (R, vocab)."""
+        if self.head is None:
+            raise ModelError(f"{self.spec.family} is an encoder: it has hidden states and no logits.")
+        if self.embed_out is not None:
+            hidden = self.embed_out(hidden)
+        y = self.head(hidden)
+        if self.spec.logit_scale != 1.0:
+            y = y * self.spec.logit_scale
+        cap = self.spec.logit_softcap
+        return y if cap is None else mx.tanh(y / cap) * cap

@@ -1,0 +1,23 @@
+"""The feed-forward network, gated or plain."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+from ..ops.activations import activation, glu
+from ..spec import Dense
+from .params import Params
+
+
+class DenseBlock:
+    def __init__(self, spec: Dense, dim: int, params: Params) -> None:
+        self.gate = params.linear("gate", spec.hidden, dim, bias=spec.bias) if spec.gated else None
+        self.up = params.linear("up", spec.hidden, dim, bias=spec.bias)
+        self.down = params.linear("down", dim, spec.hidden, bias=spec.bias)
+        self.glu, self.act = (glu(spec.act), None) if spec.gated else (None, activation(spec.act))
+
+    def __call__(self, x: mx.array) -> mx.array:  # (T, dim) -> (T, dim)
+        if self.gate is not None and self.glu is not None:
+            return self.down(self.glu(self.gate(x), self.up(x)))
+        assert self.act is not None
+        return self.down(self.act(self.up(x)))

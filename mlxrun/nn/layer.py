@@ -1,0 +1,111 @@
+"""One layer: a mixer, a feed-forward network, and how the two are wired to the residual.
+
+The wiring is chosen when the layer is built; a step has no branches to take. A layer knows neither
+its number nor its family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mlx.core as mx
+
+from ..spec import (
+    Attention,
+    Dense,
+    DenseAndExperts,
+    GatedDelta,
+    LatentAttention,
+    Layer,
+    Mamba1,
+    Mamba2,
+    MoE,
+    Norm,
+    PerLayerInput,
+)
+from .attention import AttentionBlock
+from .batch import LayerMemory, Pass
+from .delta import GatedDeltaBlock
+from .dense import DenseBlock
+from .latent import LatentAttentionBlock
+from .mamba1 import Mamba1Block
+from .mamba2 import Mamba2Block
+from .moe import DenseAndExpertsBlock, MoEBlock
+from .norm import NormBlock
+from .params import Params
+from .per_layer import PerLayerBlock
+
+MIXERS: dict[type, Any] = {
+    Attention: AttentionBlock,
+    LatentAttention: LatentAttentionBlock,
+    GatedDelta: GatedDeltaBlock,
+    Mamba1: Mamba1Block,
+    Mamba2: Mamba2Block,
+}
+FEED_FORWARDS: dict[type, Any] = {Dense: DenseBlock, MoE: MoEBlock, DenseAndExperts: DenseAndExpertsBlock}
+
+Mix = Callable[[mx.array, Pass, Sequence[LayerMemory | None]], mx.array]
+Rows = Callable[[mx.array], mx.array]
+
+
+class LayerBlock:
+    def __init__(self, spec: Layer, dim: int, per_layer: PerLayerInput | None, params: Params) -> None:
+        self.mixer: Mix | None = None
+        self.ffn: Rows | None = None
+        if spec.mixer is not None:
+            self.mixer = MIXERS[type(spec.mixer)](spec.mixer, dim, params.scope("mixer"))
+        if spec.ffn is not None:
+            self.ffn = FEED_FORWARDS[type(spec.ffn)](spec.ffn, dim, params.scope("ffn"))
+
+        def norm(name: str, norm_spec: Norm | None) -> NormBlock | None:
+            return None if norm_spec is None else params.norm(name, norm_spec, dim)
+
+        self.mixer_norm = norm("mixer_norm", spec.mixer_norm)
+        self.mixer_post = norm("mixer_post", spec.mixer_post)
+        self.ffn_norm = norm("ffn_norm", spec.ffn_norm)
+        self.ffn_post = norm("ffn_post", spec.ffn_post)
+        self.residual = spec.residual
+        self.extra = None
+        if spec.per_layer_input and per_layer is not None:
+            self.extra = PerLayerBlock(per_layer, dim, params.scope("per_layer"))
+        self.out_scale = params.array("out_scale", 1) if spec.out_scale else None
+        self.wire = {"serial": self._serial, "parallel": self._parallel, "post": self._post}[spec.wiring]
+
+    def __call__(
+        self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None], extra: mx.array | None = None
+    ) -> mx.array:
+        """x (T, dim) -> (T, dim); `extra` (T, per-layer dim) where the model feeds every layer."""
+        x = self.wire(x, p, memories)
+        if self.extra is not None and extra is not None:
+            x = self.extra(x, extra)
+        return x if self.out_scale is None else x * self.out_scale
+
+    def _serial(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> mx.array:
+        if self.mixer is not None:
+            h = x if self.mixer_norm is None else self.mixer_norm(x)
+            x = self._add(x, self.mixer(h, p, memories), self.mixer_post)
+        if self.ffn is not None:
+            h = x if self.ffn_norm is None else self.ffn_norm(x)
+            x = self._add(x, self.ffn(h), self.ffn_post)
+        return x
+
+    def _add(self, x: mx.array, branch: mx.array, post: NormBlock | None) -> mx.array:
+        if post is not None:
+            branch = post(branch)
+        return x + branch if self.residual == 1.0 else x + branch * self.residual
+
+    def _parallel(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> mx.array:
+        assert self.mixer is not None
+        assert self.ffn is not None
+        h = x if self.mixer_norm is None else self.mixer_norm(x)
+        f = h if self.ffn_norm is None else self.ffn_norm(x)
+        return self._add(x, self.mixer(h, p, memories) + self.ffn(f), None)
+
+    def _post(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> mx.array:
+        assert self.mixer is not None
+        assert self.ffn is not None
+        assert self.mixer_norm is not None
+        assert self.ffn_norm is not None
+        x = self.mixer_norm(x + self.mixer(x, p, memories))
+        return self.ffn_norm(x + self.ffn(x))
