@@ -31,7 +31,7 @@ def drawn():
     return [rng.standard_normal((1, n, length, DIM)) for n, length in ((HEADS, 4), (GROUPS, 11), (GROUPS, 11))]
 
 
-QUERIES, KEYS = range(7, 11), range(0, 11)
+QUERIES, KEYS = range(7, 11), range(11)
 
 
 @pytest.mark.parametrize("sight", [Sight(), Sight(window=3), Sight(chunk=4)])
