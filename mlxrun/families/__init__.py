@@ -1,1 +1,65 @@
-""""""
+"""From config.json to a spec and weight rules: one recipe a family, found by `model_type`.
+
+`resolve` is the only door. It knows no family; each recipe's module is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from ..spec import ModelError
+from .common import Recipe, RecipeFunction, UnknownFamily
+from .config import Config, Dialect
+from .wrappers import unwrap
+
+__all__ = ["FAMILIES", "Recipe", "UnknownFamily", "resolve"]
+
+# model_type: module.function
+FAMILIES: dict[str, str] = {
+    "llama": "llama.llama",
+    "ministral": "llama.ministral",
+    "ministral3": "llama.ministral3",
+    "mistral": "llama.mistral",
+    "qwen2": "llama.qwen2",
+    "qwen2_5_vl_text": "llama.qwen2",
+    "qwen2_vl_text": "llama.qwen2",
+    "qwen3": "llama.qwen3",
+    "qwen3_vl_text": "llama.qwen3",
+    "smollm3": "llama.smollm3",
+}
+
+
+def resolve(
+    config: Mapping[str, Any],
+    dialect: Dialect = "hf",
+    waive: frozenset[str] = frozenset(),
+    file: str = "config.json",
+) -> Recipe:
+    """The recipe of this config. Raises ModelError, and UnknownFamily where no recipe exists."""
+    if not isinstance(config, Mapping):
+        raise ModelError(f"{file}: it must hold one JSON object.")
+    text, outer_rules, left_out = unwrap(config, file)
+    c = Config(text, dialect, waive, file)
+    recipe = _find(text.get("model_type"), file)(c)
+    unread = c.unread()
+    if unread:
+        raise ModelError(
+            f"{file}: a {c.family} model with {', '.join(unread)} is not known here, and the answers may depend on it; "
+            f"--waive KEY goes on without."
+        )
+    return Recipe(recipe.decoder, outer_rules + recipe.rules, recipe.folded, left_out + recipe.left_out)
+
+
+def _find(model_type: object, file: str) -> RecipeFunction:
+    if not isinstance(model_type, str):
+        raise ModelError(f"{file}: model_type must name the family, not be {model_type!r}.")
+    if model_type not in FAMILIES:
+        near = difflib.get_close_matches(model_type, FAMILIES, n=3)
+        hint = f"; close ones are {', '.join(near)}" if near else ""
+        raise UnknownFamily(f"{file}: the model type {model_type!r} has no recipe here{hint}.")
+    module, function = FAMILIES[model_type].split(".")
+    found: RecipeFunction = getattr(import_module(f"{__name__}.{module}"), function)
+    return found

@@ -28,8 +28,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
 }
 
 # Keys that cannot change what the model computes: training, bookkeeping, tokenizer, run-time switches.
-WAIVED = frozenset(
-    """_name_or_path add_cross_attention architectures attention_dropout attention_probs_dropout_prob attn_pdrop
+_WAIVED = """
+    _name_or_path add_cross_attention architectures attention_dropout attention_probs_dropout_prob attn_pdrop
     auto_map bad_words_ids begin_suppress_tokens bos_token_id cache_implementation chunk_size_feed_forward
     classifier_dropout classifier_activation classifier_bias classifier_pooling cls_token_id cross_attention_hidden_size
     decoder_start_token_id diversity_penalty do_sample dtype early_stopping embd_pdrop embedding_dropout
@@ -40,10 +40,11 @@ WAIVED = frozenset(
     num_return_sequences output_attentions output_hidden_states output_past output_router_logits output_scores
     pad_token_id prefix pretraining_tp problem_type pruned_heads quantization quantization_config
     remove_invalid_values repetition_penalty resid_dropout resid_pdrop return_dict return_dict_in_generate
-    router_aux_loss_coef sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder
-    tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config transformers_version typical_p
-    unsloth_fixed unsloth_version use_bfloat16 use_cache use_return_dict vocab_size_padded""".split()
-)
+    router_aux_loss_coef sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss
+    tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config transformers_version typical_p
+    unsloth_fixed unsloth_version use_bfloat16 use_cache use_return_dict vocab_size_padded
+"""
+WAIVED = frozenset(_WAIVED.split())
 
 _MISSING = object()
 

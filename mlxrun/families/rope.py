@@ -1,0 +1,225 @@
+"""Every rotary scheme becomes a tuple of frequencies here, in Python floats; blocks know one rope.
+
+Reads both spellings: `rope_parameters` (flat, or one dict a layer type) and the older `rope_theta`
+with `rope_scaling`. A rope key that its scheme does not use is an error that names it. Knows no
+family: what a family assumes when its file is silent comes in as `base` and `partial`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..spec import ModelError, Rope
+from .config import Config
+
+_SCALING_NAMES = {"su": "longrope", "mrope": "default", "axial": "default"}
+_BASE_KEYS = ("rope_theta", "rotary_emb_base")
+_PARTIAL_KEYS = ("partial_rotary_factor", "rotary_pct")
+_ALWAYS = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "mrope_section", "mrope_interleaved"}
+_USED: dict[str, set[str]] = {
+    "default": {"factor", "finetuned"},  # a factor beside type "default" is a leftover
+    "linear": {"factor", "finetuned"},
+    "dynamic": {"factor", "finetuned"},
+    "llama3": {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"},
+    "yarn": {
+        *("factor", "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow"),
+        *("mscale", "mscale_all_dim", "truncate", "finetuned"),
+        *("llama_4_scaling_beta", "max_position_embeddings"),  # read where the query's temperature is built
+    },
+    "longrope": {
+        *("factor", "original_max_position_embeddings", "attention_factor", "short_factor", "long_factor"),
+        *("short_mscale", "long_mscale"),
+    },
+    "proportional": {"factor"},
+}
+
+
+def rope_parameters(c: Config, kind: str | None = None, base: float = 10000.0) -> dict[str, Any]:
+    """One layer type's rope keys in the newer spelling."""
+    written = c.get("rope_parameters") or {}
+    older = c.get("rope_scaling") or {}
+    if not isinstance(written, Mapping) or not isinstance(older, Mapping):
+        raise ModelError(f"{c.file}: rope_parameters and rope_scaling must be objects.")
+    local = c.get("rope_local_base_freq")
+    nested = any(isinstance(value, Mapping) for value in written.values())
+    if nested:
+        if not isinstance(written.get(kind), Mapping):
+            raise ModelError(f"{c.file}: rope_parameters has no entry for {kind}; it has {', '.join(written)}.")
+        written, local = written[kind], None
+    found = dict(written or older)
+    if local is not None and kind == "sliding_attention":  # Gemma 3: local layers have a base and no scaling
+        found = {"rope_theta": local}
+    for name, keys in (("rope_theta", _BASE_KEYS), ("partial_rotary_factor", _PARTIAL_KEYS)):
+        outside = [c.get(key) for key in keys]
+        for value in outside:
+            if value is not None and found.get(name) is None:
+                found[name] = value
+    if found.get("rope_theta") is None:
+        found["rope_theta"] = base
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def scaling_of(p: Mapping[str, Any]) -> str:
+    name = str(p.get("rope_type") or p.get("type") or "default")
+    return _SCALING_NAMES.get(name, name)
+
+
+def rope_of(
+    c: Config,
+    dims: int,
+    kind: str | None = None,
+    interleaved: bool = False,
+    *,
+    base: float = 10000.0,
+    partial: float | None = 1.0,
+) -> Rope:
+    """The rope of a head of `dims`. `partial` is the rotated part where the file is silent; None: all of `dims`,
+    whatever the file says (latent attention, whose factor is relative to another width)."""
+    p = rope_parameters(c, kind, base)
+    scaling = scaling_of(p)
+    _check(c, p, scaling)
+    theta = _number(c, p, "rope_theta")
+    if not theta > 0:
+        raise ModelError(f"{c.file}: rope_theta must be above 0, not {theta!r}.")
+    factor = 1.0 if partial is None else float(p.get("partial_rotary_factor", partial))
+    if not 0 < factor <= 1:
+        raise ModelError(f"{c.file}: partial_rotary_factor must be above 0, at most 1, not {factor!r}.")
+    if scaling == "proportional":  # spaced over the whole head, the last part stands still
+        turning = int(factor * dims // 2)
+        stretch = float(p.get("factor", 1.0))
+        freqs = [stretch * theta ** (2 * i / dims) for i in range(turning)] + [math.inf] * (dims // 2 - turning)
+        return Rope(dims, tuple(freqs), interleaved, base=theta, scaling=scaling)
+    rotated = int(dims * factor)
+    if rotated < 2 or rotated % 2:
+        raise ModelError(f"{c.file}: rope would rotate {rotated} of {dims} values; it must be an even number.")
+    plain = [theta ** (2 * i / rotated) for i in range(rotated // 2)]
+    freqs, scale, long, original = _SCHEMES[scaling](c, p, plain)
+    return Rope(
+        rotated, tuple(freqs), interleaved, scale, theta, scaling, None if long is None else tuple(long), original
+    )
+
+
+def yarn_mscale(factor: float, weight: float = 1.0) -> float:
+    return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
+
+
+def _check(c: Config, p: Mapping[str, Any], scaling: str) -> None:
+    if scaling not in _USED:
+        raise ModelError(f"{c.file}: the rope type {scaling!r} is not known; known are {', '.join(_USED)}.")
+    unknown = sorted(set(p) - _ALWAYS - _USED[scaling] - c.waive)
+    if unknown:
+        raise ModelError(
+            f"{c.file}: the {scaling} rope does not use {', '.join(unknown)}, which may change the answers; "
+            f"--waive KEY goes on without."
+        )
+
+
+def _number(c: Config, p: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    value = p.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ModelError(f"{c.file}: the rope key {key} must be a number, not {value!r}.")
+    return float(value)
+
+
+def _original(c: Config, p: Mapping[str, Any]) -> float:
+    """The trained length. Phi-3 keeps it outside, and that one counts."""
+    outside = c.get("original_max_position_embeddings")
+    if outside is not None:
+        return float(outside)
+    return _number(c, p, "original_max_position_embeddings", c.get("max_position_embeddings"))
+
+
+# (frequencies, scale, frequencies of long sessions, length above which a session is long)
+_Scaled = tuple[list[float], float, list[float] | None, int | None]
+
+
+def _default(c: Config, p: Mapping[str, Any], plain: list[float]) -> _Scaled:
+    return plain, 1.0, None, None
+
+
+def _linear(c: Config, p: Mapping[str, Any], plain: list[float]) -> _Scaled:
+    factor = _number(c, p, "factor")
+    return [w * factor for w in plain], 1.0, None, None
+
+
+def _dynamic(c: Config, p: Mapping[str, Any], plain: list[float]) -> _Scaled:
+    """NTK: the reference stretches the base anew at every length. Cached keys forbid that here, so a session
+    within the trained length uses the plain base, and a longer one the base for `factor` times that length."""
+    factor, original = _number(c, p, "factor"), c.count("max_position_embeddings")
+    dims = 2 * len(plain)
+    growth = (factor * factor - (factor - 1.0)) ** (dims / (dims - 2)) if dims > 2 else 1.0
+    long = [w * growth ** (2 * i / dims) for i, w in enumerate(plain)]
+    return plain, 1.0, long, original
+
+
+def _llama3(c: Config, p: Mapping[str, Any], plain: list[float]) -> _Scaled:
+    factor, original = _number(c, p, "factor"), _original(c, p)
+    low, high = _number(c, p, "low_freq_factor"), _number(c, p, "high_freq_factor")
+
+    def stretch(w: float) -> float:
+        turns = original / (2 * math.pi * w)  # full turns within the trained length
+        if turns < low:
+            return w * factor
+        if turns > high:
+            return w
+        smooth = (turns - low) / (high - low)
+        return w / ((1 - smooth) / factor + smooth)
+
+    return [stretch(w) for w in plain], 1.0, None, None
+
+
+def _yarn(c: Config, p: Mapping[str, Any], plain: list[float]) -> _Scaled:
+    original, theta, dims = _original(c, p), _number(c, p, "rope_theta"), 2 * len(plain)
+    factor = _number(c, p, "factor", float(c.get("max_position_embeddings") or original) / original)
+
+    def pair_with(turns: float) -> float:
+        return dims * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    low, high = pair_with(float(p.get("beta_fast") or 32)), pair_with(float(p.get("beta_slow") or 1))
+    if p.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, dims - 1)
+    if low == high:
+        high += 0.001
+
+    def stretch(i: int, w: float) -> float:
+        ramp = min(max((i - low) / (high - low), 0.0), 1.0)
+        return 1.0 / (ramp / (w * factor) + (1.0 - ramp) / w)
+
+    scale = p.get("attention_factor")
+    if scale is None:
+        one, all_ = p.get("mscale"), p.get("mscale_all_dim")
+        scale = yarn_mscale(factor, one) / yarn_mscale(factor, all_) if one and all_ else yarn_mscale(factor)
+    return [stretch(i, w) for i, w in enumerate(plain)], float(scale), None, None
+
+
+def _longrope(c: Config, p: Mapping[str, Any], plain: list[float]) -> _Scaled:
+    original = _original(c, p)
+    factor = _number(c, p, "factor", float(c.get("max_position_embeddings") or original) / original)
+    scale = p.get("attention_factor")
+    short_scale, long_scale = p.get("short_mscale"), p.get("long_mscale")
+    if short_scale != long_scale:
+        raise ModelError(f"{c.file}: rope with short_mscale unlike long_mscale is not supported.")
+    if scale is None:
+        scale = short_scale
+    if scale is None:
+        scale = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
+    tables = []
+    for key in ("short_factor", "long_factor"):
+        stretch = p.get(key)
+        if not isinstance(stretch, list) or len(stretch) != len(plain):
+            raise ModelError(f"{c.file}: the rope key {key} must be a list of {len(plain)} numbers.")
+        tables.append([w * float(f) for w, f in zip(plain, stretch, strict=True)])
+    return tables[0], float(scale), tables[1], int(original)
+
+
+_SCHEMES: dict[str, Callable[[Config, Mapping[str, Any], list[float]], _Scaled]] = {
+    "default": _default,
+    "linear": _linear,
+    "dynamic": _dynamic,
+    "llama3": _llama3,
+    "yarn": _yarn,
+    "longrope": _longrope,
+}
