@@ -73,12 +73,13 @@ def ministral3(c: Config) -> Recipe:
     c.ignore("layer_types")
     p = rope_parameters(c)
     beta, floor = p.get("llama_4_scaling_beta"), p.get("original_max_position_embeddings")
-    if beta is not None and not isinstance(floor, int):
-        raise ModelError(f"{c.file}: llama_4_scaling_beta needs original_max_position_embeddings beside it.")
+    temperature = None
+    if beta is not None:
+        if not isinstance(floor, int):
+            raise ModelError(f"{c.file}: llama_4_scaling_beta needs original_max_position_embeddings beside it.")
+        temperature = Temperature(float(beta), float(floor))
     kind = "full_attention" if c.get("sliding_window") is None else "sliding_attention"
-    return llama_like(
-        c, (kind,) * layers_of(c), temperature=None if beta is None else Temperature(float(beta), float(floor))
-    )
+    return llama_like(c, (kind,) * layers_of(c), temperature=temperature)
 
 
 def qwen2(c: Config) -> Recipe:
