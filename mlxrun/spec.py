@@ -86,6 +86,7 @@ class Indexer:
     top_k: int
     rope: Rope
     norm: Norm
+    lends: int | None = None  # slot where later layers find this layer's choice of this pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class LatentAttention:
     norm: Norm
     bias: bool = False
     indexer: Indexer | None = None
+    borrows: int | None = None  # slot of the indexer whose choice this layer shares (GLM-5)
     temperature: Temperature | None = None
 
 

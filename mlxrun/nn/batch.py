@@ -23,7 +23,7 @@ class LayerMemory(Protocol):
 
     def read(self) -> tuple[mx.array, ...] | None: ...
 
-    def write(self, *state: mx.array) -> None: ...
+    def write(self, length: int, *state: mx.array) -> None: ...
 
 
 class SequenceMemory(Protocol):
@@ -51,12 +51,13 @@ class Segment:
 
 
 class Pass:
-    __slots__ = ("_masks", "_positions", "lent", "segments", "total")
+    __slots__ = ("_masks", "_positions", "chosen", "lent", "segments", "total")
 
     def __init__(self, segments: Sequence[Segment]) -> None:
         self.segments = tuple(segments)
         self.total = sum(s.count for s in self.segments)
         self.lent: dict[int, tuple[Span, ...]] = {}
+        self.chosen: dict[int, tuple[mx.array | None, ...]] = {}  # keys an indexer picked, lent like spans
         self._positions: mx.array | None = None
         self._masks: dict[tuple[Sight, Segment, int, bool], mx.array | str | None] = {}
 
