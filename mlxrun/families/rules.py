@@ -79,6 +79,15 @@ class Squeeze:
 
 
 @dataclass(frozen=True, slots=True)
+class Unflatten:
+    """See the rows (groups * n, ...) as (groups, n, ...): a projection that is used head by head."""
+
+    src: str
+    dst: str
+    groups: int
+
+
+@dataclass(frozen=True, slots=True)
 class Map:
     """The escape hatch. Keep it rare: the tests count them. `fn` must use array methods only."""
 
@@ -87,4 +96,4 @@ class Map:
     fn: Callable[[Any], Sequence[Any]]
 
 
-Rule = Rename | Drop | Split | Unzip | Stack | Transpose | Squeeze | Map
+Rule = Rename | Drop | Split | Unzip | Stack | Transpose | Squeeze | Unflatten | Map
