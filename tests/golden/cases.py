@@ -1,0 +1,392 @@
+"""The golden cases as data: a name, a model type, and the arguments of a tiny transformers config.
+
+Everything small but real: grouped heads, more tokens than any window, chunk or top-k. Knows nothing of torch,
+transformers or mlxrun; `make.py` turns a case into a reference, `checkpoint.py` a reference into files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+VOCAB = 48
+SelectBias = Literal["mixed", "negative", "positive"]
+
+
+@dataclass(frozen=True)
+class Case:
+    model_type: str
+    config: dict[str, Any]
+    tokens: int = 26
+    select_bias: SelectBias = "mixed"  # where the router's selection biases are drawn from
+    seed: int = 0  # changed where rounding moved the reference too much
+    encoder: bool = False  # the reference is the last hidden state
+
+    def but(self, **changes: Any) -> Case:
+        """The same case with some config keys changed."""
+        return replace(self, config={**self.config, **changes})
+
+    def biased(self, select_bias: SelectBias) -> Case:
+        return replace(self, select_bias=select_bias)
+
+    def seeded(self, seed: int) -> Case:
+        return replace(self, seed=seed)
+
+
+def prompt(tokens: int) -> list[int]:
+    """Token ids that every case of this length is asked about; 0 to 2 are left to the special ones."""
+    return [int(t) for t in np.random.RandomState(tokens).randint(3, VOCAB, size=tokens)]
+
+
+TINY: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+IDS = {"vocab_size": VOCAB, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+ROPE = {"rope_type": "default", "rope_theta": 50000.0}
+HALF_ROPE = {**ROPE, "partial_rotary_factor": 0.5}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 50000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 64,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+}
+MSCALE_YARN = {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0}
+MISTRAL_YARN = {**MSCALE_YARN, "factor": 16.0, "original_max_position_embeddings": 16, "llama_4_scaling_beta": 0.1}
+SLIDE, FULL = "sliding_attention", "full_attention"
+
+
+def tiny(model_type: str, *, tokens: int = 26, rope: dict[str, Any] | None = ROPE, **config: Any) -> Case:
+    """A case on the common sizes; rope=None leaves the family's own."""
+    given = {**TINY, **({} if rope is None else {"rope_parameters": rope}), **config}
+    return Case(model_type, given, tokens)
+
+
+def own(model_type: str, **config: Any) -> Case:
+    """A case of a family with key names of its own."""
+    return Case(model_type, {**IDS, **config})
+
+
+HEAD = {"head_dim": 16}
+WIDE_HEAD = {"head_dim": 24}  # heads * head_dim differs from hidden_size
+MOE = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+SHARED_MOE = {**MOE, "shared_expert_intermediate_size": 48}
+DELTA = {
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 24,
+    "linear_conv_kernel_dim": 4,
+}
+QWEN35_ROPE = {**HALF_ROPE, "mrope_section": [2, 1, 1], "mrope_interleaved": True}
+LATENT_SIZES = {
+    "num_key_value_heads": 4,
+    "q_lora_rank": 32,
+    "kv_lora_rank": 32,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 32,
+    "v_head_dim": 24,
+}
+ROUTED = {
+    "n_routed_experts": 8,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "first_k_dense_replace": 1,
+    "norm_topk_prob": True,
+}
+GROUPED = {**ROUTED, "n_group": 4, "topk_group": 2, "routed_scaling_factor": 2.5}
+UNGROUPED = {**ROUTED, "n_group": 1, "topk_group": 1, "routed_scaling_factor": 1.5}
+INDEX = {"index_topk": 8, "index_head_dim": 16, "index_n_heads": 32}  # 32: the sum of ReLUs has no ties at zero
+GRANITE = {
+    "attention_multiplier": 0.2,
+    "embedding_multiplier": 3.0,
+    "residual_multiplier": 0.5,
+    "logits_scaling": 2.0,
+}
+GRANITE_MAMBA = {
+    "mamba_n_heads": 8,
+    "mamba_d_head": 16,
+    "mamba_n_groups": 1,
+    "mamba_d_state": 16,
+    "mamba_d_conv": 4,
+    "mamba_expand": 2,
+    "mamba_chunk_size": 8,
+}
+NEMOTRON_H = {
+    "hybrid_override_pattern": "M*M-ME",
+    "num_hidden_layers": 6,
+    "mamba_num_heads": 8,
+    "mamba_head_dim": 16,
+    "n_groups": 2,
+    "ssm_state_size": 16,
+    "conv_kernel": 4,
+    "chunk_size": 8,
+    "n_routed_experts": 8,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "moe_shared_expert_intermediate_size": 48,
+    "n_group": 1,
+    "topk_group": 1,
+    "routed_scaling_factor": 2.5,
+}
+JAMBA = {
+    "attn_layer_period": 2,
+    "attn_layer_offset": 1,
+    "expert_layer_period": 2,
+    "expert_layer_offset": 1,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "mamba_d_state": 8,
+    "mamba_d_conv": 4,
+    "mamba_expand": 2,
+    "mamba_dt_rank": 8,
+    "use_mamba_kernels": False,
+}
+GEMMA3_ROPE = {
+    FULL: {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+    SLIDE: {"rope_type": "default", "rope_theta": 1e4},
+}
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0 + 0.1 * i for i in range(8)],
+    "long_factor": [1.5 + 0.3 * i for i in range(8)],
+    "original_max_position_embeddings": 64,
+    "partial_rotary_factor": 1.0,
+}
+LAGUNA_ROPE = {
+    FULL: {**YARN, "rope_theta": 500000.0, "partial_rotary_factor": 0.5},
+    SLIDE: {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0},
+}
+
+DEEPSEEK = tiny("deepseek_v3", rope=MSCALE_YARN, **LATENT_SIZES, **GROUPED)
+GLM_DSA = tiny("glm_moe_dsa", **LATENT_SIZES, **GROUPED, **INDEX)
+GLM4_MOE = tiny("glm4_moe", rope=HALF_ROPE, **HEAD, **UNGROUPED, use_qk_norm=True, attention_bias=True)
+LLAMA4 = tiny(
+    "llama4_text",
+    rope=LLAMA3,
+    **HEAD,
+    intermediate_size=32,
+    intermediate_size_mlp=96,
+    num_local_experts=4,
+    num_experts_per_tok=1,
+    interleave_moe_layer_step=1,
+    attention_chunk_size=8,
+    attn_temperature_tuning=True,
+    floor_scale=8,
+    attn_scale=0.1,
+    use_qk_norm=True,
+    no_rope_layers=[1, 1, 1, 0],
+)
+GEMMA4 = tiny(
+    "gemma4_text",
+    rope=None,
+    **HEAD,
+    num_hidden_layers=6,
+    sliding_window=8,
+    global_head_dim=32,
+    hidden_size_per_layer_input=0,
+    layer_types=[SLIDE] * 2 + [FULL] + [SLIDE] * 2 + [FULL],
+    final_logit_softcapping=30.0,
+)
+GPT_OSS = tiny(
+    "gpt_oss",
+    rope={**YARN, "rope_theta": 150000.0, "factor": 32.0, "truncate": False, "original_max_position_embeddings": 4096},
+    **HEAD,
+    intermediate_size=64,
+    num_local_experts=4,
+    num_experts_per_tok=2,
+    sliding_window=8,
+    layer_types=[SLIDE, FULL] * 2,
+    max_position_embeddings=131072,
+)
+AFMOE = tiny(
+    "afmoe",
+    **HEAD,
+    **MOE,
+    num_shared_experts=1,
+    num_dense_layers=1,
+    sliding_window=8,
+    global_attn_every_n_layers=2,
+    layer_types=[SLIDE, FULL] * 2,
+    mup_enabled=True,
+    route_scale=2.0,
+)
+PHI3_LONG = tiny("phi3", rope=LONGROPE, original_max_position_embeddings=64, sliding_window=None)
+MAMBA = {"hidden_size": 64, "num_hidden_layers": 3, "conv_kernel": 4, "expand": 2}
+MAMBA1 = {**MAMBA, "state_size": 8, "time_step_rank": 8, "use_mambapy": False}
+MAMBA2 = own("mamba2", **MAMBA, num_heads=8, head_dim=16, state_size=16, n_groups=1, chunk_size=8)
+ENCODER = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 96}
+OPT = own("opt", hidden_size=64, num_hidden_layers=3, num_attention_heads=4, ffn_dim=96, max_position_embeddings=128)
+NEOX = own(
+    "gpt_neox",
+    hidden_size=64,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    intermediate_size=256,
+    max_position_embeddings=128,
+    rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+    use_parallel_residual=True,
+)
+
+CASES: dict[str, Case] = {
+    "llama": tiny("llama", rope=LLAMA3, **HEAD),
+    "llama_tied": tiny("llama", **HEAD, tie_word_embeddings=True),
+    "llama_linear": tiny("llama", rope={**ROPE, "rope_type": "linear", "factor": 4.0}, **HEAD),
+    "llama_yarn": tiny("llama", rope=YARN, **HEAD),
+    "llama_bias": tiny("llama", **WIDE_HEAD, attention_bias=True, mlp_bias=True),
+    "llama4_scout": LLAMA4,
+    "llama4_maverick": LLAMA4.but(interleave_moe_layer_step=2, use_qk_norm=False, rope_parameters=ROPE),
+    "mistral": tiny("mistral", **WIDE_HEAD, sliding_window=None),
+    "mistral_window": tiny("mistral", **HEAD, sliding_window=8),
+    "ministral3": tiny("ministral3", rope=MISTRAL_YARN, **HEAD, sliding_window=None),
+    "mistral4": tiny("mistral4", rope=MISTRAL_YARN, **LATENT_SIZES, **GROUPED),
+    "mixtral": tiny("mixtral", **HEAD, num_local_experts=4, num_experts_per_tok=2, sliding_window=None),
+    "qwen2": tiny("qwen2", use_sliding_window=False),
+    "qwen2_window": tiny("qwen2", use_sliding_window=True, sliding_window=8, max_window_layers=2),
+    "qwen3": tiny("qwen3", **WIDE_HEAD, tie_word_embeddings=True),
+    "qwen3_moe": tiny("qwen3_moe", **HEAD, **MOE, norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[1]),
+    "qwen3_moe_plain": tiny("qwen3_moe", **HEAD, **MOE, norm_topk_prob=False, decoder_sparse_step=2),
+    "qwen3_next": tiny(
+        "qwen3_next", rope={**ROPE, "partial_rotary_factor": 0.25}, **HEAD, **SHARED_MOE, **DELTA, norm_topk_prob=True
+    ).seeded(4),
+    "qwen3_5": tiny("qwen3_5_text", rope=QWEN35_ROPE, **HEAD, **DELTA).seeded(1),
+    "qwen3_5_moe": tiny("qwen3_5_moe_text", rope=QWEN35_ROPE, **HEAD, **DELTA, **SHARED_MOE).seeded(4),
+    "deepseek_v3": DEEPSEEK.biased("positive"),
+    "deepseek_v3_negative": DEEPSEEK.biased("negative"),
+    "deepseek_v3_whole_q": DEEPSEEK.but(q_lora_rank=None, rope_parameters=ROPE, rope_interleave=False),
+    "kimi_k2": DEEPSEEK.but(n_group=1, topk_group=1, rope_parameters={**MSCALE_YARN, "factor": 32.0}),
+    "deepseek_v32": tiny("deepseek_v32", rope=MSCALE_YARN, **LATENT_SIZES, **GROUPED, **INDEX),
+    "glm4": tiny("glm4", rope=HALF_ROPE, **HEAD, attention_bias=True),
+    "glm4_moe": GLM4_MOE.biased("positive"),
+    "glm4_moe_negative": GLM4_MOE.but(n_group=4, topk_group=2, use_qk_norm=False).biased("negative"),
+    "glm_moe_dsa": GLM_DSA,
+    "glm_moe_dsa_dense": GLM_DSA.but(index_topk=64),
+    "glm_moe_dsa_shared": GLM_DSA.but(indexer_types=["full", "shared", "full", "shared"]),
+    "gemma2": tiny("gemma2", **WIDE_HEAD, sliding_window=8, query_pre_attn_scalar=16, attn_logit_softcapping=5.0),
+    "gemma3": tiny(
+        "gemma3_text", rope=GEMMA3_ROPE, **HEAD, num_hidden_layers=6, sliding_window=8, query_pre_attn_scalar=24
+    ),
+    "gemma4_dense": GEMMA4.but(num_global_key_value_heads=1, attention_k_eq_v=True).seeded(4),
+    "gemma4_moe": GEMMA4.but(
+        num_global_key_value_heads=1,
+        attention_k_eq_v=True,
+        enable_moe_block=True,
+        top_k_experts=2,
+        num_experts=8,
+        moe_intermediate_size=32,
+    ).seeded(2),
+    "gemma4_small": GEMMA4.but(
+        hidden_size_per_layer_input=16,
+        vocab_size_per_layer_input=VOCAB,
+        num_kv_shared_layers=2,
+        use_double_wide_mlp=True,
+    ).seeded(4),
+    "phi": tiny("phi", rope=HALF_ROPE),
+    "phi3": tiny("phi3", rope={**ROPE, "partial_rotary_factor": 1.0}, sliding_window=None),
+    "phi3_window": tiny(
+        "phi3", rope={**ROPE, "partial_rotary_factor": 0.75}, sliding_window=8, tie_word_embeddings=True
+    ),
+    "phi3_longrope_short": PHI3_LONG,
+    "phi3_longrope_long": replace(PHI3_LONG, tokens=90),
+    "phimoe": tiny(
+        "phimoe",
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        sliding_window=None,
+        attention_bias=True,
+        lm_head_bias=True,
+    ),
+    "gpt_oss": GPT_OSS,
+    "gpt_oss_truncate": GPT_OSS.but(rope_parameters={**GPT_OSS.config["rope_parameters"], "truncate": True}),
+    "granite": tiny("granite", **GRANITE),
+    "granite_hybrid": tiny(
+        "granitemoehybrid",
+        **GRANITE,
+        **GRANITE_MAMBA,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        shared_intermediate_size=48,
+        layer_types=["mamba", "mamba", "attention", "mamba"],
+        position_embedding_type="nope",
+    ),
+    "granite_hybrid_dense": tiny(
+        "granitemoehybrid",
+        **GRANITE,
+        **{**GRANITE_MAMBA, "mamba_n_groups": 2},
+        num_local_experts=0,
+        num_experts_per_tok=0,
+        shared_intermediate_size=48,
+        layer_types=["attention", "mamba", "attention"],
+        num_hidden_layers=3,
+        position_embedding_type="rope",
+    ),
+    "nemotron": tiny("nemotron", rope=HALF_ROPE, **HEAD),
+    "nemotron_h": tiny("nemotron_h", rope=None, **{**HEAD, **NEMOTRON_H}).biased("positive"),
+    "nemotron_h_one_group": tiny("nemotron_h", rope=None, **{**HEAD, **NEMOTRON_H, "n_groups": 1}).seeded(1),
+    "nemotron_h_negative": tiny(
+        "nemotron_h", rope=None, **{**HEAD, **NEMOTRON_H, "n_group": 4, "topk_group": 2}
+    ).biased("negative"),
+    "nemotron_h_latent": tiny("nemotron_h", rope=None, **{**HEAD, **NEMOTRON_H, "moe_latent_size": 24}).seeded(4),
+    "jamba": tiny("jamba", rope=None, **JAMBA).seeded(4),
+    "jamba_dense": tiny("jamba", rope=None, **{**JAMBA, "num_experts": 1}),
+    "mamba": own("mamba", **MAMBA1),
+    "falcon_mamba": own("falcon_mamba", **MAMBA1),
+    "mamba2": MAMBA2,
+    "mamba2_groups": MAMBA2.but(n_groups=2),
+    "afmoe": AFMOE.biased("positive"),
+    "afmoe_negative": AFMOE.biased("negative"),
+    "laguna": tiny(
+        "laguna",
+        rope=LAGUNA_ROPE,
+        **HEAD,
+        **SHARED_MOE,
+        sliding_window=8,
+        layer_types=[FULL, SLIDE] * 2,
+        num_attention_heads_per_layer=[4, 6, 4, 6],
+        moe_routed_scaling_factor=2.5,
+    ),
+    "olmo": tiny("olmo"),
+    "olmo_clip": tiny("olmo", clip_qkv=0.8),
+    "olmo2": tiny("olmo2"),
+    "olmo3": tiny("olmo3", rope={FULL: YARN, SLIDE: ROPE}, sliding_window=8, layer_types=[SLIDE] * 3 + [FULL]),
+    "olmoe": tiny("olmoe", num_experts=8, num_experts_per_tok=2, norm_topk_prob=False, clip_qkv=1.5),
+    "smollm3": tiny("smollm3", no_rope_layers=[1, 1, 1, 0], use_sliding_window=False),
+    "exaone4": tiny("exaone4", **HEAD, sliding_window=8, sliding_window_pattern=4),
+    "exaone4_full": tiny("exaone4", rope=LLAMA3, **HEAD, sliding_window=None, layer_types=[FULL] * 4),
+    "cohere2": tiny("cohere2", sliding_window=8, logit_scale=0.5),
+    "gpt2": own("gpt2", n_embd=64, n_layer=3, n_head=4, n_positions=128),
+    "gptj": own("gptj", n_embd=64, n_layer=3, n_head=4, n_positions=128, rotary_dim=8),
+    "gpt_neox": NEOX,
+    "gpt_neox_serial": NEOX.but(use_parallel_residual=False, hidden_act="gelu_fast"),
+    "opt": OPT,
+    "opt_350m": OPT.but(do_layer_norm_before=False, word_embed_proj_dim=32),
+    "bloom": own("bloom", hidden_size=72, n_layer=3, n_head=6),  # 6 heads: ALiBi slopes of two series
+    "bert": replace(own("bert", **ENCODER, max_position_embeddings=64), encoder=True),
+    "modernbert": replace(
+        own("modernbert", **ENCODER, local_attention=8, global_attn_every_n_layers=3, cls_token_id=1, sep_token_id=2),
+        encoder=True,
+    ),
+}

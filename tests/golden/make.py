@@ -1,0 +1,166 @@
+"""Makes the references: `python -m tests.golden.make [CASE ...]`, with torch and transformers installed.
+
+For every case: build the transformers model, let it save itself to learn the names and shapes on
+disk, draw every tensor, write the file, read it back through transformers' own loader, and store the
+config as transformers wrote it, the manifest, and the float32 output for a fixed prompt. Every weight
+is then changed in turn to see that the output depends on it.
+Running it twice gives the same files. Nothing of mlxrun or MLX is imported here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
+
+import numpy as np
+import torch
+import transformers
+from safetensors.numpy import load_file, save_file
+
+from .cases import CASES, Case, prompt
+from .draw import draw, kind_of
+
+FOLDER = Path(__file__).parent / "cases"
+INPUTS_FIRST = {  # tensors stored (..., inputs, outputs)
+    "llama4_text": r"\.experts\.",
+    "gpt_oss": r"\.experts\.(gate_up|down)_proj$",
+    "gpt2": r"\.c_(attn|proj|fc)\.weight$",
+}
+ZERO_CENTRED = {"nemotron"}  # initialised to 1 there, near 0 in real checkpoints
+IDLE = {  # by case: weights that cannot move the output
+    "bert": r"^pooler\.|key\.bias$",  # a bias on keys adds the same to every score unless RoPE turns it
+    "opt": r"k_proj\.bias$",
+    "opt_350m": r"k_proj\.bias$",
+    "glm_moe_dsa_dense": r"\.indexer\.",  # asks for more keys than there are
+}
+FELT = 1e-3  # a changed weight must move the output by ten times the tolerance of the tests
+STEADY = 3e-5  # rounding alone must move it by less than a third of the tolerance
+
+
+def build(case: Case) -> Any:
+    config = transformers.CONFIG_MAPPING[case.model_type](**case.config)
+    if case.encoder:
+        return transformers.AutoModel.from_config(config)
+    if type(config) in transformers.AutoModelForCausalLM._model_mapping:
+        return transformers.AutoModelForCausalLM.from_config(config)
+    return getattr(transformers, type(config).__name__.replace("Config", "ForCausalLM"))(config)
+
+
+def manifest(name: str, case: Case, initial: dict[str, np.ndarray]) -> dict[str, tuple[list[int], str]]:
+    inputs_first = re.compile(INPUTS_FIRST.get(case.model_type, "(?!)"))
+    found = {}
+    for tensor, value in sorted(initial.items()):
+        kind = kind_of(tensor, value, bool(inputs_first.search(tensor)), case.select_bias)
+        if kind == "norm" and case.model_type in ZERO_CENTRED:
+            kind = "norm0"
+        found[tensor] = (list(value.shape), kind)
+    return found
+
+
+def output(model: Any, case: Case) -> np.ndarray:
+    """(tokens, vocabulary) logits, or (tokens, hidden) states of an encoder."""
+    ids = torch.tensor([prompt(case.tokens)])
+    with torch.no_grad():
+        result = model(input_ids=ids) if case.encoder else model(input_ids=ids, use_cache=False)
+    return (result.last_hidden_state if case.encoder else result.logits)[0].float().numpy()
+
+
+def disturb(tensor: torch.Tensor, random: torch.Generator, size: float) -> None:
+    with torch.no_grad():
+        tensor.mul_(1 + size * torch.randn(tensor.shape, generator=random))
+
+
+def idle_weights(model: Any, case: Case, reference: np.ndarray) -> list[str]:
+    """Parameters and selection biases whose change nobody feels."""
+    random = torch.Generator().manual_seed(0)
+    weights = dict(model.named_parameters())
+    weights |= {name: b for name, b in model.named_buffers() if name.endswith(("correction_bias", "expert_bias"))}
+    idle = []
+    for name, tensor in weights.items():
+        kept = tensor.detach().clone()
+        disturb(tensor, random, 0.5)
+        if np.abs(output(model, case) - reference).max() < FELT:
+            idle.append(name)
+        with torch.no_grad():
+            tensor.copy_(kept)
+    return idle
+
+
+def rounding(model: Any, case: Case, reference: np.ndarray) -> float:
+    """How far the output moves when every weight is off by half a unit in its last place; spoils the weights."""
+    random = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        disturb(parameter, random, 6e-8)
+    return float(np.abs(output(model, case) - reference).max())
+
+
+def make(name: str) -> str:
+    case = CASES[name]
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        first = build(case)
+        first.save_pretrained(folder)
+        tensors = manifest(name, case, load_file(f"{folder}/model.safetensors"))
+        values = {
+            tensor: draw(name, tensor, tuple(shape), kind, case.seed) for tensor, (shape, kind) in tensors.items()
+        }
+        save_file(values, f"{folder}/model.safetensors", metadata={"format": "pt"})
+        model, told = type(first).from_pretrained(
+            folder,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            experts_implementation="eager",
+            output_loading_info=True,
+        )
+        wrong = [key for key in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs") if told.get(key)]
+        if wrong:
+            raise ValueError(f"{name}: transformers did not read the file back whole: {wrong}")
+        config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
+    reference = output(model.eval(), case)
+    idle = idle_weights(model, case, reference)
+    surprising = [weight for weight in idle if not re.search(IDLE.get(name, "(?!)"), weight)]
+    if surprising:
+        raise ValueError(f"{name}: the output does not depend on {surprising}")
+    noise = rounding(model, case, reference)
+    if noise > STEADY:
+        raise ValueError(f"{name}: rounding alone moves the output by {noise:.1e}; give the case another seed")
+    store(name, case, config, tensors, reference)
+    return f"{name}: {len(tensors)} tensors, outputs to {np.abs(reference).max():.1f}, rounding {noise:.1e}"
+
+
+def store(name: str, case: Case, config: dict[str, Any], tensors: dict[str, Any], reference: np.ndarray) -> None:
+    lines = ",\n".join(f"  {json.dumps(tensor)}: {json.dumps(what)}" for tensor, what in tensors.items())
+    head = {
+        "made_with": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "prompt": prompt(case.tokens),
+        "output": "hidden states" if case.encoder else "logits",
+        "config": config,
+    }
+    text = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items())
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / f"{name}.json").write_text(f'{{{text},\n"tensors": {{\n{lines}\n}}}}\n', encoding="utf-8")
+    np.save(FOLDER / f"{name}.npy", reference)
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in CASES]
+    if unknown:
+        print(f"No such case: {', '.join(unknown)}. Known are {', '.join(CASES)}.", file=sys.stderr)
+        return 2
+    torch.set_num_threads(1)  # the sums must not depend on the machine's cores
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    for name in names or CASES:
+        print(make(name), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
