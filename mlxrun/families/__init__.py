@@ -19,10 +19,32 @@ __all__ = ["FAMILIES", "Recipe", "UnknownFamily", "resolve"]
 
 # model_type: module.function
 FAMILIES: dict[str, str] = {
+    "bert": "bert.bert",
+    "bloom": "gpt.bloom",
+    "cohere2": "cohere.cohere2",
+    "exaone4": "olmo.exaone4",
+    "gemma": "gemma.gemma",
+    "gemma2": "gemma.gemma2",
+    "gemma3_text": "gemma.gemma3_text",
+    "gemma4_text": "gemma4.gemma4_text",
+    "glm4": "glm.glm4",
+    "glm4v_text": "glm.glm4",
+    "gpt2": "gpt.gpt2",
+    "gpt_neox": "gpt.gpt_neox",
+    "gptj": "gpt.gptj",
+    "granite": "granite.granite",
     "llama": "llama.llama",
     "ministral": "llama.ministral",
     "ministral3": "llama.ministral3",
     "mistral": "llama.mistral",
+    "modernbert": "bert.modernbert",
+    "nemotron": "nemotron.nemotron",
+    "olmo": "olmo.olmo",
+    "olmo2": "olmo.olmo2",
+    "olmo3": "olmo.olmo3",
+    "opt": "gpt.opt",
+    "phi": "phi.phi",
+    "phi3": "phi.phi3",
     "qwen2": "llama.qwen2",
     "qwen2_5_vl_text": "llama.qwen2",
     "qwen2_vl_text": "llama.qwen2",
@@ -50,7 +72,7 @@ def resolve(
             f"{file}: a {c.family} model with {', '.join(unread)} is not known here, and the answers may depend on it; "
             f"--waive KEY goes on without."
         )
-    return Recipe(recipe.decoder, outer_rules + recipe.rules, recipe.folded, left_out + recipe.left_out)
+    return Recipe(recipe.decoder, outer_rules + recipe.rules, recipe.folded, left_out or recipe.left_out)
 
 
 def _find(model_type: object, file: str) -> RecipeFunction:

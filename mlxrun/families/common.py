@@ -23,7 +23,7 @@ class Recipe:
     decoder: Decoder
     rules: tuple[Rule, ...]
     folded: bool = False  # the file's norm weights already hold the spec's offsets
-    left_out: tuple[str, ...] = ()  # parts of the checkpoint that are not loaded, in words
+    left_out: str = ""  # parts of the checkpoint that are not loaded, in words
 
 
 RecipeFunction = Callable[[Config], Recipe]
@@ -122,6 +122,12 @@ ACTIVATIONS: dict[str, Activation] = {
 def activation(c: Config, default: str = "silu") -> Activation:
     found: Activation = c.choice("hidden_act", ACTIVATIONS, default)
     return found
+
+
+def cap_of(c: Config, key: str, default: float | None = None) -> float | None:
+    """A soft cap: null or 0 means none; the family's default stands where the key is missing."""
+    value = c.number(key, 0.0) if key in c.data else default
+    return value or None
 
 
 def rms(c: Config, default: float = 1e-6, *, offset: float = 0.0) -> Norm:

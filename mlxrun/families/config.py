@@ -16,7 +16,7 @@ Dialect = Literal["hf", "mlx", "gguf"]
 
 # canonical key: other spellings that mean the same
 ALIASES: dict[str, tuple[str, ...]] = {
-    "hidden_size": ("n_embd", "d_model"),
+    "hidden_size": ("n_embd", "n_embed", "d_model"),
     "num_attention_heads": ("n_head",),
     "num_hidden_layers": ("n_layer", "num_layers"),
     "intermediate_size": ("n_inner", "ffn_dim"),
@@ -24,6 +24,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "num_experts": ("num_local_experts", "n_routed_experts"),
     "num_experts_per_tok": ("top_k_experts", "experts_per_token"),
     "hidden_act": ("hidden_activation", "activation_function", "mlp_hidden_act"),
+    "rope_theta": ("rotary_emb_base",),
+    "partial_rotary_factor": ("rotary_pct",),
     "rms_norm_eps": ("layer_norm_epsilon", "layer_norm_eps", "norm_eps", "norm_epsilon"),
 }
 
@@ -42,7 +44,8 @@ _WAIVED = """
     remove_invalid_values repetition_penalty resid_dropout resid_pdrop return_dict return_dict_in_generate
     router_aux_loss_coef sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss
     tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config
-    transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache use_return_dict vocab_size_padded
+    transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache use_return_dict
+    vocab_size_padded
 """
 WAIVED = frozenset(_WAIVED.split())
 

@@ -15,8 +15,6 @@ from ..spec import ModelError, Rope
 from .config import Config
 
 _SCALING_NAMES = {"su": "longrope", "mrope": "default", "axial": "default"}
-_BASE_KEYS = ("rope_theta", "rotary_emb_base")
-_PARTIAL_KEYS = ("partial_rotary_factor", "rotary_pct")
 _ALWAYS = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "mrope_section", "mrope_interleaved"}
 _USED: dict[str, set[str]] = {
     "default": {"factor", "finetuned"},  # a factor beside type "default" is a leftover
@@ -36,27 +34,29 @@ _USED: dict[str, set[str]] = {
 }
 
 
-def rope_parameters(c: Config, kind: str | None = None, base: float = 10000.0) -> dict[str, Any]:
-    """One layer type's rope keys in the newer spelling."""
+def rope_parameters(
+    c: Config, kind: str | None = None, base: float = 10000.0, *, base_key: str = "rope_theta", scaled: bool = True
+) -> dict[str, Any]:
+    """One layer type's rope keys in the newer spelling.
+
+    A file that is not nested by type is read through `base_key`; with `scaled` False its scaling belongs to
+    other types than this one. `base` is what the family assumes where nothing is written.
+    """
     written = c.get("rope_parameters") or {}
     older = c.get("rope_scaling") or {}
     if not isinstance(written, Mapping) or not isinstance(older, Mapping):
         raise ModelError(f"{c.file}: rope_parameters and rope_scaling must be objects.")
-    local = c.get("rope_local_base_freq")
     nested = any(isinstance(value, Mapping) for value in written.values())
     if nested:
         if not isinstance(written.get(kind), Mapping):
             raise ModelError(f"{c.file}: rope_parameters has no entry for {kind}; it has {', '.join(written)}.")
-        written, local = written[kind], None
+        written = written[kind]
     found = dict(written or older)
-    if local is not None and kind == "sliding_attention":  # Gemma 3: local layers have a base and no scaling
-        found = {"rope_theta": local}
-    for name, keys in (("rope_theta", _BASE_KEYS), ("partial_rotary_factor", _PARTIAL_KEYS)):
-        outside = [c.get(key) for key in keys]
-        for value in outside:
-            if value is not None and found.get(name) is None:
-                found[name] = value
-    if found.get("rope_theta") is None:
+    if not nested and not scaled:
+        found = {key: value for key, value in found.items() if key == "partial_rotary_factor"}
+    outside = {"rope_theta": c.get(base_key), "partial_rotary_factor": c.get("partial_rotary_factor")}
+    found |= {key: value for key, value in outside.items() if found.get(key) is None}
+    if found["rope_theta"] is None:
         found["rope_theta"] = base
     return {key: value for key, value in found.items() if value is not None}
 
@@ -75,9 +75,15 @@ def rope_of(
     base: float = 10000.0,
     partial: float | None = 1.0,
 ) -> Rope:
-    """The rope of a head of `dims`. `partial` is the rotated part where the file is silent; None: all of `dims`,
-    whatever the file says (latent attention, whose factor is relative to another width)."""
-    p = rope_parameters(c, kind, base)
+    """The rope of a head of `dims` in a layer of that type."""
+    return rope_from(c, rope_parameters(c, kind, base), dims, interleaved, partial)
+
+
+def rope_from(
+    c: Config, p: Mapping[str, Any], dims: int, interleaved: bool = False, partial: float | None = 1.0
+) -> Rope:
+    """`partial` is the rotated part where the file is silent; None: all of `dims`, whatever the file says
+    (latent attention, whose factor is relative to another width)."""
     scaling = scaling_of(p)
     _check(c, p, scaling)
     theta = _number(c, p, "rope_theta")

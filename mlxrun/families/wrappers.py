@@ -79,14 +79,14 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def unwrap(config: Mapping[str, Any], file: str) -> tuple[dict[str, Any], tuple[Rule, ...], tuple[str, ...]]:
+def unwrap(config: Mapping[str, Any], file: str) -> tuple[dict[str, Any], tuple[Rule, ...], str]:
     """(the language model's own config, rules that undo the wrapper, what is left out in words)."""
-    left_out = tuple(words for key, words in _PARTS.items() if isinstance(config.get(key), Mapping))
+    left_out = " and ".join(words for key, words in _PARTS.items() if isinstance(config.get(key), Mapping))
     key = next((key for key in TEXT_KEYS if config.get(key) is not None), None)
     outer = config.get("model_type")
     if key is None:
         if not left_out:
-            return dict(config), (), ()
+            return dict(config), (), ""
         flat = {k: v for k, v in config.items() if k not in _PARTS and not _about_media(k)}  # Qwen2.5-VL of 2025
         return {**flat, "model_type": _HALVES.get(str(outer), outer)}, RULES, left_out
     inner = config[key]
