@@ -1,0 +1,59 @@
+# make run     chat with the starter model (fetched once, 93 MB)     make test   everything CI runs
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+STARTER = smollm2
+PROMPT  = What is the capital of France?
+
+.PHONY: run serve test lint bench golden models-doc clean
+
+# with no terminal attached it answers one prompt and leaves
+run: $(VENV)/.installed
+	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/mlxrun run $(STARTER); \
+	else $(BIN)/mlxrun run $(STARTER) "$(PROMPT)" --temperature 0; fi
+
+serve:
+	@echo "The HTTP endpoint is not written yet; make run opens a chat in the terminal." >&2; exit 2
+
+test: lint
+	@$(BIN)/mlxrun pull $(STARTER)
+	$(BIN)/python -m pytest -n auto
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev
+	@set -e; for file in $(wildcard bench/*.py); do echo "== $$file"; $(BIN)/python $$file; done
+
+# references need torch and transformers, which nothing else here does: a venv of their own
+golden: .venv-golden/.installed
+	.venv-golden/bin/python -m tests.golden.make
+
+models-doc: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.golden.models_doc
+
+clean:
+	rm -rf $(VENV) .venv-golden build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "Installing mlxrun into $(VENV) ..." >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "Installing mlxrun and its development tools into $(VENV) ..." >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+.venv-golden/.installed: pyproject.toml
+	@$(MAKE) --no-print-directory VENV=.venv-golden .venv-golden/bin/python
+	@.venv-golden/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,golden]'
+	@touch $@
+
+%/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "mlxrun needs Python 3.11 or newer and $(PYTHON) is not that; name one: make run PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -m venv $*

@@ -1,0 +1,183 @@
+// Work on single rows: conversions, norms, activations, int8 forms, dot products with plain rows.
+// Included once by each instruction set's file, after its simd_*.h.
+#pragma once
+
+#include <math.h>
+
+#include "kernels.h"
+
+namespace {
+
+using namespace kernels;
+
+inline F load_as(Type type, const void* p, size_t i) {
+  if (type == F32) return load((const float*)p + i);
+  return type == F16 ? load_f16((const uint16_t*)p + i) : load_bf16((const uint16_t*)p + i);
+}
+
+inline void store_as(Type type, void* p, size_t i, F x) {
+  if (type == F32) store((float*)p + i, x);
+  else if (type == F16) store_f16((uint16_t*)p + i, x);
+  else store_bf16((uint16_t*)p + i, x);
+}
+
+// The last, short part of a row, with zeros behind it.
+inline F load_tail(Type type, const void* p, size_t i, size_t n) {
+  alignas(64) uint8_t copy[64] = {};
+  const size_t size = type == F32 ? 4 : 2;
+  std::memcpy(copy, (const uint8_t*)p + i * size, (n - i) * size);
+  return load_as(type, copy, 0);
+}
+
+inline void store_tail(Type type, void* p, size_t i, size_t n, F x) {
+  alignas(64) uint8_t copy[64];
+  const size_t size = type == F32 ? 4 : 2;
+  store_as(type, copy, 0, x);
+  std::memcpy((uint8_t*)p + i * size, copy, (n - i) * size);
+}
+
+// Loads of a row, whole vectors first: f(i, values, whole).
+template <class Each> inline void each16(Type type, const void* p, size_t n, Each&& f) {
+  size_t i = 0;
+  for (; i + 16 <= n; i += 16) f(i, load_as(type, p, i));
+  if (i < n) f(i, load_tail(type, p, i, n));
+}
+
+inline void put16(Type type, void* p, size_t i, size_t n, F x) {
+  if (i + 16 <= n) store_as(type, p, i, x);
+  else store_tail(type, p, i, n, x);
+}
+
+void widen(Type type, const void* src, float* dst, size_t n) {
+  each16(type, src, n, [&](size_t i, F x) { put16(F32, dst, i, n, x); });
+}
+
+void narrow(Type type, const float* src, void* dst, size_t n) {
+  each16(F32, src, n, [&](size_t i, F x) { put16(type, dst, i, n, x); });
+}
+
+// `cols` is a whole number of blocks. The integers are hi * 128 + lo, or hi alone.
+bool quantize(const float* x, int cols, int8_t* hi, int8_t* lo, float* scale, float* sum, int32_t* isum) {
+  const float top = lo ? 127.0f * 128.0f + 63.0f : 127.0f;
+  const F eighth = set1(1.0f / 128.0f), back = set1(-128.0f);
+  bool fits = true;
+  for (int i = 0, g = 0; i < cols; i += kBlock, g++) {
+    const F a = load(x + i), b = load(x + i + 16);
+    const float most = largest(vmax(abs(a), abs(b)));
+    // the sum is not a number or infinite if any value is
+    fits &= total(add(abs(a), abs(b))) < 1e36f && (most == 0.0f || most > 1e-30f);
+    const float unit = most / top, inverse = most > 0.0f ? top / most : 0.0f;
+    const F qa = round(mul(a, set1(inverse))), qb = round(mul(b, set1(inverse)));
+    if (lo) {
+      const F ha = round(mul(qa, eighth)), hb = round(mul(qb, eighth));
+      store_bytes(hi + i, ha), store_bytes(hi + i + 16, hb);
+      store_bytes(lo + i, fma(ha, back, qa)), store_bytes(lo + i + 16, fma(hb, back, qb));
+    } else {
+      store_bytes(hi + i, qa), store_bytes(hi + i + 16, qb);
+    }
+    const float ta = fits ? total(qa) : 0.0f, tb = fits ? total(qb) : 0.0f;
+    scale[g] = unit;
+    sum[g] = unit * (ta + tb);
+    isum[2 * g] = (int32_t)ta, isum[2 * g + 1] = (int32_t)tb;
+  }
+  return fits;
+}
+
+void rms_norm(const float* x, const float* weight, float eps, int n, float* y) {
+  F squares = zero();
+  each16(F32, x, n, [&](size_t, F v) { squares = fma(v, v, squares); });
+  const F factor = set1(1.0f / sqrtf(total(squares) / n + eps));
+  each16(F32, x, n, [&](size_t i, F v) {
+    v = mul(v, factor);
+    if (weight) v = mul(v, (int)i + 16 <= n ? load(weight + i) : load_tail(F32, weight, i, n));
+    put16(F32, y, i, n, v);
+  });
+}
+
+// e^x: 2^n e^r with |r| <= ln 2 / 2, the Taylor series of e^r to its 7th power; within 2 ulp. NaN stays.
+inline F exp(F x) {
+  const F inside = vmin(set1(88.8f), vmax(set1(-104.0f), x));  // NaN in x: both return the second
+  const F n = round(mul(inside, set1(1.44269504f)));
+  F r = fma(n, set1(-0.693359375f), inside);
+  r = fma(n, set1(2.12194440e-4f), r);
+  F p = set1(1.0f / 5040);
+  p = fma(p, r, set1(1.0f / 720));
+  p = fma(p, r, set1(1.0f / 120));
+  p = fma(p, r, set1(1.0f / 24));
+  p = fma(p, r, set1(1.0f / 6));
+  p = fma(p, r, set1(0.5f));
+  p = fma(p, r, set1(1.0f));
+  p = fma(p, r, set1(1.0f));
+  return mul(p, pow2(n));
+}
+
+inline F sigmoid(F x) { return div(set1(1.0f), add(set1(1.0f), exp(sub(zero(), x)))); }
+
+inline F tanh(F x) { return sub(mul(set1(2.0f), sigmoid(add(x, x))), set1(1.0f)); }
+
+inline F gelu(F x) {
+  float v[16];
+  store(v, x);
+  for (float& e : v) e = 0.5f * e * (1.0f + erff(e * 0.70710678f));
+  return load(v);
+}
+
+inline F activated(Activation act, F g) {
+  switch (act) {
+    case Silu: return mul(g, sigmoid(g));
+    case Gelu: return gelu(g);
+    case GeluTanh: {
+      const F cube = mul(g, mul(g, g));
+      const F inner = mul(set1(0.79788456f), fma(cube, set1(0.044715f), g));
+      return mul(mul(set1(0.5f), g), add(set1(1.0f), tanh(inner)));
+    }
+    case Relu: return vmax(zero(), g);
+    case Relu2: { const F r = vmax(zero(), g); return mul(r, r); }
+    default: return g;
+  }
+}
+
+// y = act(gate) * up, or act(gate) where up is null.
+void activate(Activation act, const float* gate, const float* up, int n, float* y) {
+  each16(F32, gate, n, [&](size_t i, F g) {
+    F u = !up ? set1(1.0f) : (int)i + 16 <= n ? load(up + i) : load_tail(F32, up, i, n);
+    if (act == ClampedSwiglu) {  // GPT-OSS: limit 7, slope 1.702, up + 1
+      g = vmin(set1(7.0f), g);
+      u = add(vmin(set1(7.0f), vmax(set1(-7.0f), u)), set1(1.0f));
+      put16(F32, y, i, n, mul(mul(g, sigmoid(mul(g, set1(1.702f)))), u));
+      return;
+    }
+    const F a = activated(act, g);
+    put16(F32, y, i, n, up ? mul(a, u) : a);
+  });
+}
+
+// N rows of w at a time against one row of x.
+template <int N>
+void dots(Type type, const uint8_t* w, size_t row_bytes, const float* x, int k, float* y) {
+  const size_t size = type == F32 ? 4 : 2;
+  F acc[N];
+  for (int n = 0; n < N; n++) acc[n] = zero();
+  int i = 0;
+  for (; i + 16 <= k; i += 16) {
+    const F v = load(x + i);
+    for (int n = 0; n < N; n++) acc[n] = fma(load_as(type, w + n * row_bytes + i * size, 0), v, acc[n]);
+  }
+  if (i < k) {
+    const F v = load_tail(F32, x, i, k);
+    for (int n = 0; n < N; n++) acc[n] = fma(load_tail(type, w + n * row_bytes, i, k), v, acc[n]);
+  }
+  for (int n = 0; n < N; n++) y[n] = total(acc[n]);
+}
+
+void dot_rows(Type type, const void* w, size_t ldw, const float* x, size_t ldx, int m, int n, int k, float* y, size_t ldy) {
+  const size_t row_bytes = ldw * (type == F32 ? 4 : 2);
+  const uint8_t* p = (const uint8_t*)w;
+  int j = 0;
+  for (; j + 4 <= n; j += 4)
+    for (int i = 0; i < m; i++) dots<4>(type, p + j * row_bytes, row_bytes, x + i * ldx, k, y + i * ldy + j);
+  for (; j < n; j++)
+    for (int i = 0; i < m; i++) dots<1>(type, p + j * row_bytes, row_bytes, x + i * ldx, k, y + i * ldy + j);
+}
+
+}  // namespace

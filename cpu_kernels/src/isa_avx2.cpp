@@ -1,0 +1,11 @@
+// The kernels for AVX2 with FMA and F16C.
+#include "simd_avx2.h"
+
+#include "body_panel.h"
+#include "body_rows.h"
+#include "body_attend.h"
+
+namespace kernels {
+extern const Table table_avx2;
+const Table table_avx2 = MLXRUN_TABLE("avx2");
+}  // namespace kernels

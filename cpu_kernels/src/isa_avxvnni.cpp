@@ -1,0 +1,11 @@
+// The kernels for AVX2 with FMA, F16C and AVX-VNNI.
+#include "simd_avx2.h"
+
+#include "body_panel.h"
+#include "body_rows.h"
+#include "body_attend.h"
+
+namespace kernels {
+extern const Table table_avxvnni;
+const Table table_avxvnni = MLXRUN_TABLE("avxvnni");
+}  // namespace kernels

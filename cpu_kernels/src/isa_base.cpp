@@ -1,0 +1,11 @@
+// The kernels for any CPU.
+#include "simd_base.h"
+
+#include "body_panel.h"
+#include "body_rows.h"
+#include "body_attend.h"
+
+namespace kernels {
+extern const Table table_base;
+const Table table_base = MLXRUN_TABLE("base");
+}  // namespace kernels

@@ -1,0 +1,11 @@
+// The kernels for ARM NEON with dot products.
+#include "simd_neon.h"
+
+#include "body_panel.h"
+#include "body_rows.h"
+#include "body_attend.h"
+
+namespace kernels {
+extern const Table table_neon;
+const Table table_neon = MLXRUN_TABLE("neon");
+}  // namespace kernels

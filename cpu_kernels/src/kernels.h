@@ -1,0 +1,94 @@
+// The line between the primitives, compiled once, and the kernels, compiled once for each instruction
+// set with that set's own flags. Everything here is plain data: files of one instruction set must not
+// share inline functions with others, or the linker could keep the copy that an older CPU cannot run.
+//
+// A packed weight is cut into panels of 16 output rows. A panel holds, for each group of inputs, 16
+// scales (and 16 biases), rounded up to whole cache lines, and then its codes, in blocks of 32 inputs.
+// A block has 8 steps of 4 inputs; a step is 64 bytes, row r in bytes 4r..4r+3, when unpacked:
+//   8 bits   8 vectors: step j
+//   4 bits   4 vectors: low nibbles step 2j, high nibbles step 2j + 1
+//   2 bits   2 vectors: bits 2t of vector i are step 4i + t
+//   1 bit    1 vector: bit t is step t
+// 3, 5 and 6 bits are a plane of 2 or 4 bits, then the plane of their upper bits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kernels {
+
+constexpr int kRows = 16;    // output rows of a panel
+constexpr int kBlock = 32;   // inputs of a block
+constexpr int kShift = 7;    // activations of the fast path are hi * 2^7 + lo
+
+enum Type : uint8_t { F32, F16, BF16, E8M0, E4M3 };
+
+enum Codes : uint8_t { U2, U3, U4, U5, U6, U8, FP4, FP8, D32, D16, DB16 };  // D*: plain floats, no scales
+
+struct Weight {
+  const uint8_t* data;
+  int rows;
+  int cols;           // inputs, a whole number of groups
+  int group;          // 0 for plain floats
+  Codes codes;
+  Type scale_type;
+  bool has_bias;      // else the code `zero` stands for 0
+  int zero;
+  size_t scale_bytes; // of a panel, in whole cache lines
+  size_t panel_bytes;
+};
+
+enum Activation : uint8_t { Silu, Gelu, GeluTanh, Relu, Relu2, ClampedSwiglu, Identity };
+
+// Rows of activations, in whichever forms the kernels of a call need.
+struct Rows {
+  const float* x;       // (M, x_stride)
+  size_t x_stride;
+  const int8_t* hi;     // (M, q_stride)
+  const int8_t* lo;     // as hi; null with one plane
+  size_t q_stride;
+  const float* scale;   // (M, g_stride) of each block: what one unit of the integer stands for
+  const float* sum;     // (M, g_stride) the sum of the block, as the integers tell it
+  const int32_t* isum;  // (M, 2 g_stride) the sums of its halves, in integers
+  size_t g_stride;
+};
+
+struct Attention;  // attention.h
+
+struct Table {
+  const char* name;
+  bool integer;  // has the integer kernels
+
+  // y (M, 16) = rows . panel of w
+  void (*panel_float)(const Weight& w, size_t panel, const Rows& rows, int m, float* y);
+  void (*panel_integer)(const Weight& w, size_t panel, const Rows& rows, int m, float* y);
+  // Two planes of int8, or one. False where a value is not finite, or too large or small for this.
+  bool (*quantize)(const float* x, int cols, int8_t* hi, int8_t* lo, float* scale, float* sum, int32_t* isum);
+
+  void (*widen)(Type type, const void* src, float* dst, size_t n);
+  void (*narrow)(Type type, const float* src, void* dst, size_t n);
+  // One row of a packed weight, as float32.
+  void (*unpack_row)(const Weight& w, size_t row, float* dst);
+  // y (m, n) = x (m, k) . w^T for n plain rows of w; ldy floats between rows of y.
+  void (*dot_rows)(Type type, const void* w, size_t ldw, const float* x, size_t ldx, int m, int n, int k, float* y,
+                   size_t ldy);
+  void (*rms_norm)(const float* x, const float* weight, float eps, int n, float* y);
+  void (*activate)(Activation act, const float* gate, const float* up, int n, float* y);
+  // The parts of one key range: see attention.h. `parts` has (rows, 2 + v_dim) floats.
+  void (*attend)(const Attention& a, int batch, int kv_head, int first_query, int queries, int first_key, int keys,
+                 float* parts, float* scratch);
+};
+
+// In a file of one instruction set, after the bodies.
+#define MLXRUN_TABLE(name)                                                                                       \
+  {name, kHasDot, panel_float, panel_integer, quantize, widen, narrow, unpack_row, dot_rows, rms_norm, activate, \
+   attend}
+
+// The best set that this CPU can run, or the one that MLXRUN_ISA names if it can.
+const Table& best();
+// All that this CPU can run, best first; null ends the list.
+const Table* const* usable();
+// Use the set of that name from now on; false if this CPU cannot.
+bool choose(const char* name);
+
+}  // namespace kernels

@@ -1,0 +1,243 @@
+#include "pool.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#if defined(__linux__)
+#include <pthread.h>
+#include <sched.h>
+#endif
+
+namespace pool {
+namespace {
+
+constexpr int kMaxThreads = 256;
+constexpr int kSpins = 2000;  // of a pause each: about 50 microseconds, a few graph nodes long
+
+void breathe() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// A ticket is (call number << 32 | next piece). Taking a piece is one compare-and-swap of the whole
+// ticket, so a worker that comes late can never take a piece of a call it did not read.
+class Pool {
+ public:
+  void run(uint32_t pieces, Piece piece, void* context) {
+    std::unique_lock<std::mutex> mine(caller_, std::try_to_lock);
+    if (pieces <= 1 || !mine || target_.load(std::memory_order_relaxed) == 1) {
+      for (uint32_t i = 0; i < pieces; i++) piece(context, i);
+      return;
+    }
+    hire();
+    if (workers_.empty()) {
+      for (uint32_t i = 0; i < pieces; i++) piece(context, i);
+      return;
+    }
+    piece_.store(piece, std::memory_order_relaxed);
+    context_.store(context, std::memory_order_relaxed);
+    pieces_.store(pieces, std::memory_order_relaxed);
+    done_.store(0, std::memory_order_relaxed);
+    const uint64_t call = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
+    ticket_.store(call << 32, std::memory_order_seq_cst);
+    wake();
+    work(call);
+    for (int spins = 0; done_.load(std::memory_order_acquire) != pieces;) {
+      if (++spins < kSpins) breathe();
+      else std::this_thread::yield();
+    }
+  }
+
+  int target() {
+    int now = target_.load(std::memory_order_relaxed);
+    if (now == 0) target_.store(now = default_threads(), std::memory_order_relaxed);
+    return now;
+  }
+
+  void set_target(int count) {
+    std::lock_guard<std::mutex> mine(caller_);
+    target_.store(count <= 0 ? default_threads() : std::min(count, kMaxThreads), std::memory_order_relaxed);
+    dismiss();
+  }
+
+  // A forked child has no threads: forget them without joining.
+  void forget() {
+    new (&caller_) std::mutex;
+    new (&sleep_) std::mutex;
+    new (&wakeup_) std::condition_variable;
+    for (auto& worker : workers_) worker.release();
+    workers_.clear();
+    sleepers_.store(0);
+    ticket_.store(0);
+  }
+
+  ~Pool() { dismiss(); }
+
+ private:
+  struct Thread {
+    std::thread* thread;
+    void release() { thread = nullptr; }
+  };
+
+  void hire() {
+    const int wanted = target() - 1;
+    while (static_cast<int>(workers_.size()) < wanted) {
+      try {
+        workers_.push_back({new std::thread([this] { serve(); })});
+      } catch (const std::exception&) {
+        target_.store(static_cast<int>(workers_.size()) + 1, std::memory_order_relaxed);
+        return;
+      }
+    }
+  }
+
+  void dismiss() {
+    if (workers_.empty()) return;
+    stop_.store(true, std::memory_order_seq_cst);
+    {
+      std::lock_guard<std::mutex> lock(sleep_);
+      wakeup_.notify_all();
+    }
+    for (auto& worker : workers_) {
+      worker.thread->join();
+      delete worker.thread;
+    }
+    workers_.clear();
+    stop_.store(false, std::memory_order_relaxed);
+  }
+
+  void wake() {
+    if (sleepers_.load(std::memory_order_seq_cst) == 0) return;
+    std::lock_guard<std::mutex> lock(sleep_);
+    wakeup_.notify_all();
+  }
+
+  void serve() {
+    uint64_t seen = ticket_.load(std::memory_order_acquire) >> 32;
+    while (true) {
+      // the call that made the pool hire us may already be there
+      work(seen);
+      if (!await(seen)) return;
+      seen = ticket_.load(std::memory_order_acquire) >> 32;
+    }
+  }
+
+  // Until a call other than `seen` is there; false when the pool closes.
+  bool await(uint64_t seen) {
+    for (int i = 0; i < kSpins; i++) {
+      if ((ticket_.load(std::memory_order_acquire) >> 32) != seen) return true;
+      if (stop_.load(std::memory_order_relaxed)) return false;
+      breathe();
+    }
+    std::unique_lock<std::mutex> lock(sleep_);
+    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    wakeup_.wait(lock, [&] {
+      return stop_.load(std::memory_order_relaxed) || (ticket_.load(std::memory_order_seq_cst) >> 32) != seen;
+    });
+    sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+    return !stop_.load(std::memory_order_relaxed);
+  }
+
+  void work(uint64_t call) {
+    uint64_t ticket = ticket_.load(std::memory_order_acquire);
+    while (ticket >> 32 == call) {
+      // read before taking: if the call is over, the swap fails and these are dropped
+      const Piece piece = piece_.load(std::memory_order_relaxed);
+      void* const context = context_.load(std::memory_order_relaxed);
+      const uint32_t pieces = pieces_.load(std::memory_order_relaxed);
+      const uint32_t index = static_cast<uint32_t>(ticket);
+      if (index >= pieces) return;
+      if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;
+      piece(context, index);
+      done_.fetch_add(1, std::memory_order_acq_rel);
+      ticket = ticket_.load(std::memory_order_acquire);
+    }
+  }
+
+  alignas(64) std::atomic<uint64_t> ticket_{0};
+  alignas(64) std::atomic<uint32_t> done_{0};
+  alignas(64) std::atomic<Piece> piece_{nullptr};
+  std::atomic<void*> context_{nullptr};
+  std::atomic<uint32_t> pieces_{0};
+  alignas(64) std::atomic<int> sleepers_{0};
+  std::atomic<bool> stop_{false};
+  std::atomic<int> target_{0};
+  std::mutex caller_;
+  std::mutex sleep_;
+  std::condition_variable wakeup_;
+  std::vector<Thread> workers_;
+};
+
+Pool& instance() {
+  // never destroyed: MLX's stream threads may still run when static objects die
+  static Pool* pool = [] {
+    auto* made = new Pool;
+#if defined(__linux__)
+    pthread_atfork(nullptr, nullptr, [] { instance().forget(); });
+#endif
+    return made;
+  }();
+  return *pool;
+}
+
+#if defined(__linux__)
+// The first line of a small file, empty when there is none.
+std::string line_of(const std::string& path) {
+  char text[256] = "";
+  if (FILE* file = std::fopen(path.c_str(), "r")) {
+    if (!std::fgets(text, sizeof text, file)) text[0] = 0;
+    std::fclose(file);
+  }
+  return text;
+}
+#endif
+
+int physical_cores() {
+#if defined(__linux__)
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
+    std::set<std::string> cores;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+      if (!CPU_ISSET(cpu, &allowed)) continue;
+      const std::string siblings =
+          line_of("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
+      cores.insert(siblings.empty() ? std::to_string(cpu) : siblings);
+    }
+    if (!cores.empty()) return static_cast<int>(cores.size());
+  }
+#endif
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+}  // namespace
+
+void run_raw(uint32_t pieces, Piece piece, void* context) { instance().run(pieces, piece, context); }
+
+int threads() { return instance().target(); }
+
+void set_threads(int count) { instance().set_target(count); }
+
+int default_threads() {
+  if (const char* text = std::getenv("MLXRUN_THREADS")) {
+    char* end = nullptr;
+    const long wanted = std::strtol(text, &end, 10);
+    if (end != text && *end == 0 && wanted >= 1) return static_cast<int>(std::min<long>(wanted, kMaxThreads));
+  }
+  return std::min(physical_cores(), kMaxThreads);
+}
+
+}  // namespace pool
