@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from ..spec import Dense, Layer, LearnedPositions, ModelError, Norm
 from .common import (
@@ -23,6 +24,7 @@ from .config import Config
 from .rope import rope_from, rope_of
 from .rules import Drop, Rename, Rule, Split, Transpose
 
+Wiring = Literal["serial", "parallel"]
 _H = r"^(?:transformer\.|model\.)?h\.(\d+)\."
 _BUFFERS = Drop(r"\.(?:attn|attention)\.(?:masked_)?bias$")
 
@@ -95,7 +97,7 @@ def gpt_neox(c: Config) -> Recipe:
     """Side by side with a norm each, or one after the other; q, k and v are fused head by head."""
     s, norm, tied_head, bias = sizes_of(c), layer_norm(c), tied(c), c.flag("attention_bias", True)
     mixer = attention(c, s, rope=rope_of(c, s.head_dim, partial=0.25), qkv_bias=bias, out_bias=bias)
-    wiring = "parallel" if c.flag("use_parallel_residual", True) else "serial"
+    wiring: Wiring = "parallel" if c.flag("use_parallel_residual", True) else "serial"
     layer = Layer(mixer, _plain(c, s, "gelu"), mixer_norm=norm, ffn_norm=norm, wiring=wiring)
     top, at = r"^(?:gpt_neox\.|model\.)?", r"^(?:gpt_neox\.|model\.)?(?:layers|h)\.(\d+)\."
     rules = (

@@ -49,6 +49,7 @@ def phi(c: Config) -> Recipe:
 def phi3(c: Config) -> Recipe:
     """longrope: short sessions and long ones have frequencies of their own, both one scale."""
     c.ignore("full_attn_mod", "interpolate_factor")  # Phi-4-mini writes them; the reference reads neither
+    c.ignore("original_max_position_embeddings")  # of longrope, which reads it; written without it as well
     for key in ("attention_bias", "mlp_bias", "lm_head_bias"):
         if c.flag(key):
             raise ModelError(f"{c.file}: {key} is not supported in a Phi 3 model.")
