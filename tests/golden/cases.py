@@ -1,91 +1,13 @@
 """The golden cases as data: a name, a model type, and the arguments of a tiny transformers config.
 
-Everything small but real: grouped heads, more tokens than any window, chunk or top-k. Knows nothing of torch,
-transformers or mlxrun; `make.py` turns a case into a reference, `checkpoint.py` a reference into files.
+`make.py` turns a case into a reference, `checkpoint.py` a reference into files.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
 
-import numpy as np
-
-VOCAB = 48
-SelectBias = Literal["mixed", "negative", "positive"]
-
-
-@dataclass(frozen=True)
-class Case:
-    model_type: str
-    config: dict[str, Any]
-    tokens: int = 26
-    select_bias: SelectBias = "mixed"  # where the router's selection biases are drawn from
-    seed: int = 0  # changed where rounding moved the reference too much
-    encoder: bool = False  # the reference is the last hidden state
-
-    def but(self, **changes: Any) -> Case:
-        """The same case with some config keys changed."""
-        return replace(self, config={**self.config, **changes})
-
-    def biased(self, select_bias: SelectBias) -> Case:
-        return replace(self, select_bias=select_bias)
-
-    def seeded(self, seed: int) -> Case:
-        return replace(self, seed=seed)
-
-
-def prompt(tokens: int) -> list[int]:
-    """Token ids that every case of this length is asked about; 0 to 2 are left to the special ones."""
-    return [int(t) for t in np.random.RandomState(tokens).randint(3, VOCAB, size=tokens)]
-
-
-TINY: dict[str, Any] = {
-    "vocab_size": VOCAB,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
-IDS = {"vocab_size": VOCAB, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-ROPE = {"rope_type": "default", "rope_theta": 50000.0}
-HALF_ROPE = {**ROPE, "partial_rotary_factor": 0.5}
-LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 50000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
-YARN = {
-    "rope_type": "yarn",
-    "rope_theta": 10000.0,
-    "factor": 4.0,
-    "original_max_position_embeddings": 64,
-    "beta_fast": 32.0,
-    "beta_slow": 1.0,
-}
-MSCALE_YARN = {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0}
-MISTRAL_YARN = {**MSCALE_YARN, "factor": 16.0, "original_max_position_embeddings": 16, "llama_4_scaling_beta": 0.1}
-SLIDE, FULL = "sliding_attention", "full_attention"
-
-
-def tiny(model_type: str, *, tokens: int = 26, rope: dict[str, Any] | None = ROPE, **config: Any) -> Case:
-    """A case on the common sizes; rope=None leaves the family's own."""
-    given = {**TINY, **({} if rope is None else {"rope_parameters": rope}), **config}
-    return Case(model_type, given, tokens)
-
-
-def own(model_type: str, **config: Any) -> Case:
-    """A case of a family with key names of its own."""
-    return Case(model_type, {**IDS, **config})
-
+from .case import FULL, HALF_ROPE, LLAMA3, MISTRAL_YARN, MSCALE_YARN, ROPE, SLIDE, VOCAB, YARN, Case, own, tiny
 
 HEAD = {"head_dim": 16}
 WIDE_HEAD = {"head_dim": 24}  # heads * head_dim differs from hidden_size
@@ -239,9 +161,12 @@ MAMBA = {"hidden_size": 64, "num_hidden_layers": 3, "conv_kernel": 4, "expand": 
 MAMBA1 = {**MAMBA, "state_size": 8, "time_step_rank": 8, "use_mambapy": False}
 MAMBA2 = own("mamba2", **MAMBA, num_heads=8, head_dim=16, state_size=16, n_groups=1, chunk_size=8)
 ENCODER = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 96}
-OPT = own("opt", hidden_size=64, num_hidden_layers=3, num_attention_heads=4, ffn_dim=96, max_position_embeddings=128)
+OPT = own(
+    "opt", None, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, ffn_dim=96, max_position_embeddings=128
+)
 NEOX = own(
     "gpt_neox",
+    "layer_norm_eps",
     hidden_size=64,
     num_hidden_layers=3,
     num_attention_heads=4,
@@ -275,7 +200,7 @@ CASES: dict[str, Case] = {
     "qwen3_5": tiny("qwen3_5_text", rope=QWEN35_ROPE, **HEAD, **DELTA).seeded(1),
     "qwen3_5_moe": tiny("qwen3_5_moe_text", rope=QWEN35_ROPE, **HEAD, **DELTA, **SHARED_MOE).seeded(4),
     "deepseek_v3": DEEPSEEK.biased("positive"),
-    "deepseek_v3_negative": DEEPSEEK.biased("negative"),
+    "deepseek_v3_negative": DEEPSEEK.biased("negative").seeded(1),
     "deepseek_v3_whole_q": DEEPSEEK.but(q_lora_rank=None, rope_parameters=ROPE, rope_interleave=False),
     "kimi_k2": DEEPSEEK.but(n_group=1, topk_group=1, rope_parameters={**MSCALE_YARN, "factor": 32.0}),
     "deepseek_v32": tiny("deepseek_v32", rope=MSCALE_YARN, **LATENT_SIZES, **GROUPED, **INDEX),
@@ -304,7 +229,7 @@ CASES: dict[str, Case] = {
         num_kv_shared_layers=2,
         use_double_wide_mlp=True,
     ).seeded(4),
-    "phi": tiny("phi", rope=HALF_ROPE),
+    "phi": tiny("phi", eps="layer_norm_eps", rope=HALF_ROPE),
     "phi3": tiny("phi3", rope={**ROPE, "partial_rotary_factor": 1.0}, sliding_window=None),
     "phi3_window": tiny(
         "phi3", rope={**ROPE, "partial_rotary_factor": 0.75}, sliding_window=8, tie_word_embeddings=True
@@ -318,6 +243,13 @@ CASES: dict[str, Case] = {
         sliding_window=None,
         attention_bias=True,
         lm_head_bias=True,
+    ),
+    "phimoe_longrope": tiny(
+        "phimoe",
+        rope={**LONGROPE, "short_mscale": 1.2, "long_mscale": 1.3},
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        sliding_window=None,
     ),
     "gpt_oss": GPT_OSS,
     "gpt_oss_truncate": GPT_OSS.but(rope_parameters={**GPT_OSS.config["rope_parameters"], "truncate": True}),
@@ -343,19 +275,25 @@ CASES: dict[str, Case] = {
         num_hidden_layers=3,
         position_embedding_type="rope",
     ),
-    "nemotron": tiny("nemotron", rope=HALF_ROPE, **HEAD),
-    "nemotron_h": tiny("nemotron_h", rope=None, **{**HEAD, **NEMOTRON_H}).biased("positive"),
-    "nemotron_h_one_group": tiny("nemotron_h", rope=None, **{**HEAD, **NEMOTRON_H, "n_groups": 1}).seeded(1),
+    "nemotron": tiny("nemotron", eps="norm_eps", rope=HALF_ROPE, **HEAD),
+    "nemotron_h": tiny("nemotron_h", eps="layer_norm_epsilon", rope=None, **{**HEAD, **NEMOTRON_H})
+    .biased("positive")
+    .seeded(7),
+    "nemotron_h_one_group": tiny(
+        "nemotron_h", eps="layer_norm_epsilon", rope=None, **{**HEAD, **NEMOTRON_H, "n_groups": 1}
+    ).seeded(1),
     "nemotron_h_negative": tiny(
-        "nemotron_h", rope=None, **{**HEAD, **NEMOTRON_H, "n_group": 4, "topk_group": 2}
+        "nemotron_h", eps="layer_norm_epsilon", rope=None, **{**HEAD, **NEMOTRON_H, "n_group": 4, "topk_group": 2}
     ).biased("negative"),
-    "nemotron_h_latent": tiny("nemotron_h", rope=None, **{**HEAD, **NEMOTRON_H, "moe_latent_size": 24}).seeded(4),
+    "nemotron_h_latent": tiny(
+        "nemotron_h", eps="layer_norm_epsilon", rope=None, **{**HEAD, **NEMOTRON_H, "moe_latent_size": 24}
+    ).seeded(4),
     "jamba": tiny("jamba", rope=None, **JAMBA).seeded(4),
     "jamba_dense": tiny("jamba", rope=None, **{**JAMBA, "num_experts": 1}),
     "mamba": own("mamba", **MAMBA1),
-    "falcon_mamba": own("falcon_mamba", **MAMBA1),
+    "falcon_mamba": own("falcon_mamba", **MAMBA1, mixer_rms_eps=0.02),
     "mamba2": MAMBA2,
-    "mamba2_groups": MAMBA2.but(n_groups=2),
+    "mamba2_groups": MAMBA2.but(n_groups=2).seeded(5),
     "afmoe": AFMOE.biased("positive"),
     "afmoe_negative": AFMOE.biased("negative"),
     "laguna": tiny(
@@ -368,15 +306,15 @@ CASES: dict[str, Case] = {
         num_attention_heads_per_layer=[4, 6, 4, 6],
         moe_routed_scaling_factor=2.5,
     ),
-    "olmo": tiny("olmo"),
-    "olmo_clip": tiny("olmo", clip_qkv=0.8),
+    "olmo": tiny("olmo", eps=None),
+    "olmo_clip": tiny("olmo", eps=None, clip_qkv=0.8),
     "olmo2": tiny("olmo2"),
     "olmo3": tiny("olmo3", rope={FULL: YARN, SLIDE: ROPE}, sliding_window=8, layer_types=[SLIDE] * 3 + [FULL]),
     "olmoe": tiny("olmoe", num_experts=8, num_experts_per_tok=2, norm_topk_prob=False, clip_qkv=1.5),
     "smollm3": tiny("smollm3", no_rope_layers=[1, 1, 1, 0], use_sliding_window=False),
     "exaone4": tiny("exaone4", **HEAD, sliding_window=8, sliding_window_pattern=4),
     "exaone4_full": tiny("exaone4", rope=LLAMA3, **HEAD, sliding_window=None, layer_types=[FULL] * 4),
-    "cohere2": tiny("cohere2", sliding_window=8, logit_scale=0.5),
+    "cohere2": tiny("cohere2", eps="layer_norm_eps", sliding_window=8, logit_scale=0.5),
     "gpt2": own("gpt2", n_embd=64, n_layer=3, n_head=4, n_positions=128),
     "gptj": own("gptj", n_embd=64, n_layer=3, n_head=4, n_positions=128, rotary_dim=8),
     "gpt_neox": NEOX,
@@ -384,9 +322,17 @@ CASES: dict[str, Case] = {
     "opt": OPT,
     "opt_350m": OPT.but(do_layer_norm_before=False, word_embed_proj_dim=32),
     "bloom": own("bloom", hidden_size=72, n_layer=3, n_head=6),  # 6 heads: ALiBi slopes of two series
-    "bert": replace(own("bert", **ENCODER, max_position_embeddings=64), encoder=True),
+    "bert": replace(own("bert", "layer_norm_eps", **ENCODER, max_position_embeddings=64), encoder=True),
     "modernbert": replace(
-        own("modernbert", **ENCODER, local_attention=8, global_attn_every_n_layers=3, cls_token_id=1, sep_token_id=2),
+        own(
+            "modernbert",
+            "norm_eps",
+            **ENCODER,
+            local_attention=8,
+            global_attn_every_n_layers=3,
+            cls_token_id=1,
+            sep_token_id=2,
+        ),
         encoder=True,
     ),
 }

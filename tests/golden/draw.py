@@ -13,7 +13,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from .cases import SelectBias
+from .case import SelectBias
 
 SELECT_BIAS: dict[SelectBias, tuple[float, float]] = {
     "mixed": (-0.6, 0.2),

@@ -24,7 +24,8 @@ import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
-from .cases import CASES, Case, prompt
+from .case import Case, prompt
+from .cases import CASES
 from .draw import draw, kind_of
 
 FOLDER = Path(__file__).parent / "cases"
