@@ -1,0 +1,49 @@
+"""Qwen 3 with experts: the attention of Qwen 3, experts in all layers but those that the file names."""
+
+from __future__ import annotations
+
+from ..spec import Attention, FeedForward, Router
+from .common import (
+    NAMES,
+    PRE,
+    Recipe,
+    attention,
+    decoder,
+    gated,
+    head_rules,
+    pre_norm_layers,
+    rms,
+    sizes_of,
+    tied,
+    window_of,
+)
+from .config import Config
+from .moe import experts_of, moe, router_rules, top_k
+
+
+def sparse_layers(c: Config, layers: int) -> tuple[bool, ...]:
+    """Which layers have experts."""
+    only, step = c.get("mlp_only_layers") or [], c.count("decoder_sparse_step", 1)
+    return tuple(i not in only and (i + 1) % step == 0 for i in range(layers))
+
+
+def qwen3_moe(c: Config) -> Recipe:
+    s, norm, tied_head = sizes_of(c), rms(c), tied(c)
+    slides = c.flag("use_sliding_window") and c.get("sliding_window") is not None  # then every layer does
+    c.ignore("sliding_window", "max_window_layers")
+    bias = c.flag("attention_bias")
+    mixer: Attention = attention(
+        c,
+        s,
+        window=window_of(c, "sliding_attention" if slides else "full_attention"),
+        qk_norm=norm,
+        qkv_bias=bias,
+        out_bias=bias,
+    )
+    sparse = sparse_layers(c, s.layers)
+    experts = moe(c, Router(top_k(c), renorm=c.flag("norm_topk_prob"))) if any(sparse) else None
+    dense = gated(c)
+    ffns: list[FeedForward] = [dense if experts is None or not yes else experts for yes in sparse]
+    layers = pre_norm_layers(norm, [mixer] * s.layers, ffns)
+    rules = (*router_rules(), *experts_of(c), *head_rules(tied_head), *NAMES, *PRE)
+    return Recipe(decoder(c, s, layers, norm, tied_head), rules)

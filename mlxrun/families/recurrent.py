@@ -1,0 +1,96 @@
+"""What families with recurrent layers share: which layer is of which kind, and the names inside a mixer.
+
+Both generations of names are read: `mamba` and `linear_attention`, `attention` and `full_attention`.
+Knows no family.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+from ..spec import Mamba1, ModelError, Norm
+from .common import LAYER, rename_in_layer
+from .config import Config
+from .rules import Rename, Rule, Squeeze
+
+_OLDER = {"mamba": "linear_attention", "attention": "full_attention"}
+ENDLESS = 1 << 20  # the context of a model without positions: no limit of its own
+
+
+def kinds_of(
+    c: Config, layers: int | None, default: Callable[[int], str] | None, known: Iterable[str]
+) -> tuple[str, ...]:
+    """One kind a layer, in the newer names; layers=None: as many as are listed."""
+    written = next((c.get(key) for key in ("layer_types", "layers_block_type") if key in c), None)
+    if written is None and default is not None and layers is not None:
+        return tuple(default(i) for i in range(layers))
+    if not isinstance(written, list) or not 0 < len(written) == (layers or len(written)) <= 10_000:
+        raise ModelError(f"{c.file}: layer_types must list one type for each of the {layers or ''} layers.")
+    kinds = tuple(_OLDER.get(str(name), str(name)) for name in written)
+    strange = sorted(set(kinds) - set(known))
+    if strange:
+        raise ModelError(f"{c.file}: the layer type {strange[0]!r} is not known; known are {', '.join(known)}.")
+    return kinds
+
+
+def time_steps(c: Config) -> tuple[float, float]:
+    """The span that step sizes are clamped to."""
+    limit = c.get("time_step_limit", [0.0, math.inf])
+    if not isinstance(limit, list | tuple) or len(limit) != 2:
+        raise ModelError(f"{c.file}: time_step_limit must be two numbers, not {limit!r}.")
+    low, high = (_tagged(c, value) for value in limit)
+    return low, high
+
+
+def _tagged(c: Config, value: object) -> float:
+    """A number; transformers 5 writes infinity as {"__float__": "Infinity"}."""
+    if isinstance(value, dict):
+        value = value.get("__float__")
+    try:
+        return float(value)  # type: ignore[arg-type]  # whatever it cannot take is the error below
+    except (TypeError, ValueError):
+        raise ModelError(f"{c.file}: time_step_limit must be two numbers, not {value!r}.") from None
+
+
+def mamba1(c: Config, inner: int, prefix: str, norm: Norm | None) -> Mamba1:
+    """Keys of Mamba carry the prefix `mamba_` where other layers stand beside it."""
+    state, conv, rank, bias, conv_bias = (
+        ("mamba_d_state", "mamba_d_conv", "mamba_dt_rank", "mamba_proj_bias", "mamba_conv_bias")
+        if prefix
+        else ("state_size", "conv_kernel", "time_step_rank", "use_bias", "use_conv_bias")
+    )
+    auto = c.get(rank, "auto") == "auto"
+    return Mamba1(
+        inner,
+        c.count(state, 16, high=1 << 16),
+        -(-c.count("hidden_size", high=1 << 20) // 16) if auto else c.count(rank, high=1 << 16),
+        c.count(conv, 4, high=64),
+        norm,
+        bias=c.flag(bias),
+        conv_bias=c.flag(conv_bias, True),
+    )
+
+
+# ---- rules --------------------------------------------------------------------------------------
+
+
+def conv_rules(block: str, layer: str = LAYER) -> tuple[Rule, ...]:
+    """Depthwise kernels: (C, 1, K) in hf files, (C, K, 1) in mlx ones."""
+    return (
+        Squeeze(layer + block + r"\.conv1d\.weight$", r"layers.\1.mixer.conv.weight"),
+        Rename(layer + block + r"\.conv1d\.bias$", r"layers.\1.mixer.conv.bias"),
+    )
+
+
+def mamba_rules(block: str, layer: str = LAYER) -> tuple[Rule, ...]:
+    """Both generations of Mamba under `block`."""
+    return (
+        *conv_rules(block, layer),
+        rename_in_layer(block + r"\.in_proj", "mixer.inp", layer),
+        rename_in_layer(block + r"\.out_proj", "mixer.o", layer),
+        rename_in_layer(block + r"\.(x|dt)_proj", r"mixer.\2", layer),
+        rename_in_layer(block + r"\.(dt|b|c)_layernorm", r"mixer.\2_norm", layer),
+        rename_in_layer(block + r"\.norm", "mixer.norm", layer),
+        Rename(layer + block + r"\.(A_log|D|dt_bias)$", r"layers.\1.mixer.\2"),
+    )
