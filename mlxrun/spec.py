@@ -38,6 +38,7 @@ class Rope:
     base: float = 10000.0  # for the reader; freqs already hold it
     scaling: str = "default"  # for the reader
     long_freqs: tuple[float, ...] | None = None  # used by a session longer than `original`
+    long_scale: float | None = None  # and its scale, where that differs (Phi-3.5-MoE)
     original: int | None = None
 
 

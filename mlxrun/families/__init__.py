@@ -33,7 +33,6 @@ FAMILIES: dict[str, str] = {
     "gemma4_text": "gemma4.gemma4_text",
     "glm4": "glm.glm4",
     "glm4_moe": "glm_moe.glm4_moe",
-    "glm4v_moe_text": "glm_moe.glm4_moe",
     "glm4v_text": "glm.glm4",
     "glm_moe_dsa": "deepseek.glm_moe_dsa",
     "gpt2": "gpt.gpt2",
@@ -73,7 +72,6 @@ FAMILIES: dict[str, str] = {
     "qwen3_5_text": "qwen_next.qwen3_5",
     "qwen3_moe": "qwen_moe.qwen3_moe",
     "qwen3_next": "qwen_next.qwen3_next",
-    "qwen3_vl_moe_text": "qwen_moe.qwen3_moe",
     "qwen3_vl_text": "llama.qwen3",
     "smollm3": "llama.smollm3",
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..spec import FeedForward, Indexer, LatentAttention, Layer, ModelError, Norm, Rope, Router, Temperature
+from ..spec import FeedForward, Indexer, LatentAttention, Layer, ModelError, Norm, Router, Temperature
 from .common import (
     LAYER,
     NAMES,
@@ -65,7 +65,7 @@ def glm_moe_dsa(c: Config) -> Recipe:
 
 def mistral4(c: Config) -> Recipe:
     """Softmax routing without a bias; queries grow with the logarithm of their position."""
-    p = rope_parameters(c) or {}
+    p = rope_parameters(c)
     latent = _latent(c, interleaved=c.flag("rope_interleave", True))
     beta, floor = p.get("llama_4_scaling_beta"), p.get("original_max_position_embeddings")
     if beta is not None:
@@ -98,22 +98,15 @@ def _latent(c: Config, *, interleaved: bool) -> LatentAttention:
         rope_dim=turned,
         v_dim=c.count("v_head_dim", high=1 << 14),
         scale=(nope + turned) ** -0.5 * _mscale(c) ** 2,
-        rope=_rope(c, turned, interleaved),
+        rope=rope_of(c, turned, interleaved=interleaved, partial=None),
         norm=_INNER,
         bias=c.flag("attention_bias"),
     )
 
 
-def _rope(c: Config, dims: int, interleaved: bool) -> Rope:
-    rope = rope_of(c, dims, interleaved=interleaved, partial=None)
-    if rope is None:
-        raise ModelError(f"{c.file}: latent attention needs a rope.")
-    return rope
-
-
 def _mscale(c: Config) -> float:
     """Yarn with mscale_all_dim sharpens the softmax too, once for queries and once for keys."""
-    p = rope_parameters(c) or {}
+    p = rope_parameters(c)
     if scaling_of(p) == "default" or not p.get("mscale_all_dim"):
         return 1.0
     return yarn_mscale(float(p.get("factor") or 1.0), float(p["mscale_all_dim"]))

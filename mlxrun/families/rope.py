@@ -103,7 +103,15 @@ def rope_from(
     plain = [theta ** (2 * i / rotated) for i in range(rotated // 2)]
     freqs, scale, long, original = _SCHEMES[scaling](c, p, plain)
     return Rope(
-        rotated, tuple(freqs), interleaved, scale, theta, scaling, None if long is None else tuple(long), original
+        rotated,
+        tuple(freqs),
+        interleaved,
+        scale,
+        theta,
+        scaling,
+        None if long is None else tuple(long),
+        _number(c, p, "long_mscale") if scaling == "longrope" and "long_mscale" in p else None,
+        original,
     )
 
 
@@ -204,12 +212,7 @@ def _yarn(c: Config, p: Mapping[str, Any], plain: list[float]) -> _Scaled:
 def _longrope(c: Config, p: Mapping[str, Any], plain: list[float]) -> _Scaled:
     original = _original(c, p)
     factor = _number(c, p, "factor", float(c.get("max_position_embeddings") or original) / original)
-    scale = p.get("attention_factor")
-    short_scale, long_scale = p.get("short_mscale"), p.get("long_mscale")
-    if short_scale != long_scale:
-        raise ModelError(f"{c.file}: rope with short_mscale unlike long_mscale is not supported.")
-    if scale is None:
-        scale = short_scale
+    scale = p.get("short_mscale", p.get("attention_factor"))
     if scale is None:
         scale = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
     tables = []

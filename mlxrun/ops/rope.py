@@ -22,16 +22,21 @@ class RotaryTable:
         self.long = None if spec.long_freqs is None else mx.array(spec.long_freqs, mx.float32)
 
     def freqs(self, context: int) -> mx.array:
-        if self.long is not None and self.spec.original is not None and context > self.spec.original:
-            return self.long
-        return self.short
+        return self.long if self.long is not None and self._is_long(context) else self.short
+
+    def scale(self, context: int) -> float:
+        long = self.spec.long_scale
+        return long if long is not None and self._is_long(context) else self.spec.scale
+
+    def _is_long(self, context: int) -> bool:
+        return self.spec.original is not None and context > self.spec.original
 
 
 def rope(x: mx.array, table: RotaryTable, offset: int | mx.array, context: int) -> mx.array:
     """x (B, heads, L, D), rotated from position `offset` on (one, or one for each of B)."""
-    spec = table.spec
-    if spec.scale != 1.0:
-        x = mx.concatenate([x[..., : spec.dims] * spec.scale, x[..., spec.dims :]], axis=-1)
+    spec, scale = table.spec, table.scale(context)
+    if scale != 1.0:
+        x = mx.concatenate([x[..., : spec.dims] * scale, x[..., spec.dims :]], axis=-1)
     return mx.fast.rope(
         x,
         spec.dims,
