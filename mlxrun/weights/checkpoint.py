@@ -1,0 +1,155 @@
+"""A checkpoint on disk: a folder with config.json and safetensors, or one GGUF file.
+
+Opening reads headers only and checks all of them; `tensors()` makes the arrays, which stay lazy until used,
+and nothing here keeps them, so what is cut up or cast later can be freed. The dialect is what the files say
+of themselves, never guessed from names or shapes. Which shards belong to a model is the index's word: other
+shards that lie in the folder, and tensors of a shard that the index places elsewhere, are stale and ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import mlx.core as mx
+
+from ..families.config import Dialect
+from ..ops.quantized import Weight
+from ..spec import ModelError
+from .files import inside, read_json, shown, unreadable
+from .gguf import read_gguf
+from .gguf_tensors import load_tensors, read_floats
+from .headers import Header, Stored, read_header
+
+MAX_CONFIG = 16 << 20  # quantized per module, a config names every module
+MAX_INDEX = 64 << 20
+INDEX = "model.safetensors.index.json"
+FORMATS: dict[str, Dialect] = {"pt": "hf", "mlx": "mlx"}
+ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")  # in a GGUF file
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    path: Path
+    dialect: Dialect
+    files: tuple[Path, ...]  # that hold the tensors
+    shapes: Mapping[str, tuple[int, ...]]  # a GGUF tensor's own; a safetensors part's as it is packed
+    bytes: int  # of all tensors, as stored
+    tensors: Callable[[], dict[str, Weight]] = field(repr=False)  # by the name in the file, made anew each time
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)  # config.json; empty for GGUF
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)  # of a GGUF file, untouched
+    rope_factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False)  # of a GGUF file
+
+
+def open_checkpoint(path: str | Path, dialect: Dialect | None = None) -> Checkpoint:
+    """`dialect` overrides what the safetensors files say of themselves."""
+    path = Path(path)
+    if path.is_dir():
+        return _open_folder(path, dialect)
+    if path.suffix.lower() == ".gguf":
+        return _open_gguf(path)
+    if path.exists():
+        raise ModelError(f"{path} is neither a model's folder nor a .gguf file.")
+    raise ModelError(f"There is no model at {path}.")
+
+
+# ---- a folder -----------------------------------------------------------------------------------
+
+
+def _open_folder(folder: Path, dialect: Dialect | None) -> Checkpoint:
+    config = read_json(inside(folder, "config.json", "The model"), MAX_CONFIG)
+    wanted = _wanted(folder)
+    headers = {file: read_header(file) for file in wanted}
+    stored: dict[str, tuple[Path, Stored]] = {}
+    for file, names in wanted.items():
+        for name in headers[file].tensors if names is None else names:
+            if name not in headers[file].tensors:
+                raise ModelError(f"{INDEX} places the tensor {shown(name)} in {file.name}, which does not have it.")
+            if name in stored:
+                raise ModelError(f"{stored[name][0].name} and {file.name} both have the tensor {shown(name)}.")
+            stored[name] = file, headers[file].tensors[name]
+    return Checkpoint(
+        path=folder,
+        dialect=dialect or _dialect(headers, config),
+        files=tuple(wanted),
+        shapes={name: tensor.shape for name, (_, tensor) in stored.items()},
+        bytes=sum(tensor.nbytes for _, tensor in stored.values()),
+        tensors=partial(_load_folder, stored, tuple(wanted)),
+        config=config,
+    )
+
+
+def _wanted(folder: Path) -> dict[Path, list[str] | None]:
+    """The files to read, and which of their tensors; None: all."""
+    if (folder / INDEX).exists():
+        return _indexed(folder)
+    names = sorted(file.name for file in folder.glob("model*.safetensors"))
+    names = ["model.safetensors"] if "model.safetensors" in names else names
+    if names:
+        return {inside(folder, name, "The model"): None for name in names}
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pth")):
+        raise ModelError(f"{folder} has its weights in pickle files, which are not read: convert them to safetensors.")
+    raise ModelError(f"{folder} has no model.safetensors.")
+
+
+def _indexed(folder: Path) -> dict[Path, list[str] | None]:
+    places = read_json(inside(folder, INDEX, "The model"), MAX_INDEX).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(file, str) for file in places.values()):
+        raise ModelError(f"{INDEX} must have a weight_map from tensors to files.")
+    shards: dict[str, list[str] | None] = {}
+    for name, file in places.items():
+        names = shards.setdefault(file, [])
+        assert names is not None
+        names.append(name)
+    files = {file: inside(folder, file, INDEX) for file in sorted(shards)}
+    missing = [file for file, path in files.items() if not path.exists()]
+    if missing:
+        raise ModelError(f"{INDEX} names {shown(missing[0])}, which is missing ({len(missing)} of {len(files)} are).")
+    return {path: shards[file] for file, path in files.items()}
+
+
+def _dialect(headers: Mapping[Path, Header], config: Mapping[str, Any]) -> Dialect:
+    said = {header.format: file.name for file, header in headers.items() if header.format is not None}
+    if len(said) > 1:
+        told = " and ".join(f"{file} {shown(name)}" for name, file in list(said.items())[:2])
+        raise ModelError(f"The files say of themselves different formats ({told}); --dialect hf or mlx decides.")
+    if not said:  # files from before the format was noted; only mlx-lm's writer adds this key
+        return "mlx" if config.get("quantization") else "hf"
+    ((name, file),) = said.items()
+    if name not in FORMATS:
+        raise ModelError(f"{file} says that its format is {shown(name)}; known are pt and mlx (--dialect overrides).")
+    return FORMATS[name]
+
+
+def _load_folder(stored: Mapping[str, tuple[Path, Stored]], files: Collection[Path]) -> dict[str, Weight]:
+    arrays = {file: _load_file(file) for file in files}
+    return {name: arrays[file][name] for name, (file, _) in stored.items()}
+
+
+def _load_file(file: Path) -> dict[str, mx.array]:
+    try:
+        return cast(dict[str, mx.array], mx.load(str(file), format="safetensors"))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise unreadable(file, error) from error
+
+
+# ---- a GGUF file --------------------------------------------------------------------------------
+
+
+def _open_gguf(path: Path) -> Checkpoint:
+    found = read_gguf(path)
+    return Checkpoint(
+        path=path,
+        dialect="gguf",
+        files=(path,),
+        shapes={name: place.shape for name, place in found.tensors.items()},
+        bytes=sum(place.nbytes for place in found.tensors.values()),
+        tensors=partial(load_tensors, path, found.tensors),
+        metadata=found.metadata,
+        rope_factors={
+            name: read_floats(path, name, found.tensors[name]) for name in ROPE_FACTORS if name in found.tensors
+        },
+    )
