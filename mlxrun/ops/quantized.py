@@ -47,14 +47,12 @@ class QuantizedWeight:
         return self._with([change(part) for part in self.parts])
 
     def dequantize(self, dtype: mx.Dtype | None = None) -> mx.array:
-        """Rounded once, at the end: in half precision MLX would round scale * code before it adds the bias."""
-        if self.biases is None:
-            return mx.dequantize(
-                self.packed, self.scales, group_size=self.group, bits=self.bits, mode=self.mode, dtype=dtype
-            )
-        scales, biases = self.scales.astype(mx.float32), self.biases.astype(mx.float32)
-        full = mx.dequantize(self.packed, scales, biases, group_size=self.group, bits=self.bits)
-        return full.astype(self.scales.dtype if dtype is None else dtype)
+        scales, biases = self.scales, self.biases
+        if dtype is not None and biases is not None:  # MLX multiplies in the scales' type and converts afterwards
+            scales, biases = scales.astype(dtype), biases.astype(dtype)
+        return mx.dequantize(
+            self.packed, scales, biases, group_size=self.group, bits=self.bits, mode=self.mode, dtype=dtype
+        )
 
     def _with(self, parts: Sequence[mx.array]) -> QuantizedWeight:
         return QuantizedWeight(
