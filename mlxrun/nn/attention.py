@@ -90,12 +90,11 @@ class AttentionBlock:
         return tuple(spans)
 
     def _shape(self, rows: mx.array, p: Pass, heads: int, norm: object) -> mx.array:
-        """Clip, norm, fold into heads and rotate."""
+        """Norm, clip, fold into heads and rotate; a norm over one head comes after the clip."""
         s = self.spec
-        rows = self._clip(rows)
         if s.qk_norm_scope == "all" and callable(norm):
             rows, norm = norm(rows), None
-        x = p.fold(rows, heads, s.head_dim)
+        x = p.fold(self._clip(rows), heads, s.head_dim)
         if callable(norm) and not s.qk_norm_after_rope:
             x = norm(x)
         if self.rotary is not None:
