@@ -1,0 +1,13 @@
+"""Keeps the record of worst differences when GOLDEN_RECORD names a file (not together with -n)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from . import record
+
+
+def pytest_sessionfinish() -> None:
+    if "GOLDEN_RECORD" in os.environ:
+        record.save(Path(os.environ["GOLDEN_RECORD"]))

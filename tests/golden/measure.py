@@ -1,0 +1,137 @@
+"""How far a loaded model is from a reference, or from itself on another way to the same answer.
+
+Every function returns a largest absolute difference of float32 outputs. The model is driven through
+the engine's interface only; what it is made of is not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from .checkpoint import Reference
+
+Outputs = NDArray[np.float32]  # (rows, vocabulary or hidden)
+CHUNKS = (10, 7)  # uneven; single steps follow
+
+
+class Driver:
+    """A model that answers for rows: logits, or the hidden states of an encoder."""
+
+    def __init__(self, model: Any, reference: Reference) -> None:
+        self.model, self.encoder = model, reference.encoder
+        self.context = len(reference.prompt)  # decides between short and long RoPE
+
+    def sequence(self) -> Any:
+        return self.model.new_sequence(context=self.context)
+
+    def run(self, rows: Sequence[tuple[Any, Sequence[int]]]) -> list[Outputs]:
+        """One pass over (memory, its next tokens); the outputs of each."""
+        ids = mx.array([token for _, tokens in rows for token in tokens], dtype=mx.int32)
+        hidden = self.model(ids, [(memory, len(tokens)) for memory, tokens in rows])
+        out = np.array((hidden if self.encoder else self.model.logits(hidden)).astype(mx.float32))
+        ends = np.cumsum([len(tokens) for _, tokens in rows])
+        return np.split(out, ends[:-1])
+
+    def alone(self, tokens: Sequence[int]) -> Outputs:
+        return self.run([(self.sequence(), tokens)])[0]
+
+
+def apart(got: Outputs, wanted: Outputs) -> float:
+    if got.shape != wanted.shape:
+        raise AssertionError(f"the output has shape {got.shape}, the reference {wanted.shape}")
+    worst = np.abs(got.astype(np.float64) - wanted).max()
+    return float(worst) if np.isfinite(worst) else float("inf")
+
+
+def whole(driver: Driver, reference: Reference) -> float:
+    return apart(driver.alone(reference.prompt), reference.expected)
+
+
+def chunked(driver: Driver, reference: Reference) -> float:
+    memory, left, out = driver.sequence(), list(reference.prompt), []
+    sizes = [*CHUNKS, *[1] * (len(left) - sum(CHUNKS))] if len(left) < 40 else [31, 3, 24, 9, 1, 19, 1, 1, 1]
+    for size in sizes:
+        out += driver.run([(memory, left[:size])])
+        left = left[size:]
+    if left or memory.length != len(reference.prompt):
+        raise AssertionError(f"{len(left)} tokens are left and the memory holds {memory.length}")
+    return apart(np.concatenate(out), reference.expected)
+
+
+def others(prompt: Sequence[int]) -> list[list[int]]:
+    """Four sequences of different lengths; the first is the prompt."""
+    turned = [[*prompt[i:], *prompt[:i]] for i in (0, 5, 11, 17)]
+    return [tokens[: len(tokens) - short] for tokens, short in zip(turned, (0, 7, 4, 15), strict=True)]
+
+
+def ragged(driver: Driver, reference: Reference) -> float:
+    """Four sequences in one batch, each at its own point of prefill or decoding, against each alone."""
+    prompts = others(reference.prompt)
+    alone = [driver.alone(tokens) for tokens in prompts]
+    if driver.encoder:
+        together = driver.run([(driver.sequence(), tokens) for tokens in prompts])
+        return max(map(apart, together, alone))
+    memories, outs = [driver.sequence() for _ in prompts], [[] for _ in prompts]
+    first = len(reference.prompt) // 2
+    # per pass: (sequence, tokens); then all are decoded, one or a few tokens at a time, in changing order
+    passes = [[(0, first), (1, 5)], [(0, 1), (1, 4), (2, first + 2)], [(1, 1), (3, 2), (0, 1), (2, 3)]]
+    passes += [[((i + n) % 4, 1 + (i + n) % 4 // 2 * (n % 2)) for i in range(4)] for n in range(len(reference.prompt))]
+    for step in passes:
+        rows = [(i, prompts[i][memories[i].length :][:count]) for i, count in step]
+        rows = [(i, tokens) for i, tokens in rows if tokens]
+        if not rows:
+            break
+        for (i, _), out in zip(rows, driver.run([(memories[i], tokens) for i, tokens in rows]), strict=True):
+            outs[i].append(out)
+    return max(apart(np.concatenate(out), wanted) for out, wanted in zip(outs, alone, strict=True))
+
+
+def rewound(driver: Driver, reference: Reference) -> float:
+    """Back to an earlier length, then other tokens, against a fresh run of the same."""
+    prompt, worst = list(reference.prompt), 0.0
+    tail = prompt[::-1][:6]
+    length = len(prompt)
+    for back_to in (length - 1, length - 3, length // 2, 2):
+        for undo in (by_rewind, by_snapshot):
+            memory = undo(driver, prompt, back_to)
+            kept = prompt[: memory.length]
+            got = np.concatenate(
+                [driver.run([(memory, tail[:4])])[0], *(driver.run([(memory, [t])])[0] for t in tail[4:])]
+            )
+            worst = max(worst, apart(got, driver.alone([*kept, *tail])[len(kept) :]))
+    return worst
+
+
+def by_rewind(driver: Driver, prompt: Sequence[int], back_to: int) -> Any:
+    """As far back as the memory says that it can go."""
+    memory = driver.sequence()
+    driver.run([(memory, prompt[:9])])
+    for start in range(9, len(prompt), 6):
+        driver.run([(memory, prompt[start : start + 6])])
+    can = memory.reusable(back_to)
+    if not 0 <= can <= back_to:
+        raise AssertionError(f"reusable({back_to}) says {can}")
+    if can < back_to and memory.rewind(back_to):
+        raise AssertionError(f"rewind({back_to}) went where reusable() said that it cannot")
+    if not memory.rewind(can) or memory.length != can:
+        raise AssertionError(f"rewind({can}) did not go where reusable() said that it can")
+    return memory
+
+
+def by_snapshot(driver: Driver, prompt: Sequence[int], back_to: int) -> Any:
+    memory = driver.sequence()
+    driver.run([(memory, prompt[:back_to])])
+    kept = memory.snapshot()
+    driver.run([(memory, prompt[back_to:])])
+    memory.restore(kept)
+    if memory.length != back_to:
+        raise AssertionError(f"restore() came to {memory.length} and not to {back_to}")
+    return memory
+
+
+Measure = Callable[[Driver, Reference], float]
