@@ -1,0 +1,66 @@
+"""Gated DeltaNet (Qwen3-Next, Qwen3.5): a recurrent mixer whose state is corrected, not only added to.
+
+Decay, step size, normalised keys, the state and the gated norm are float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..ops.delta import gated_delta
+from ..spec import GatedDelta
+from .batch import LayerMemory, Pass
+from .params import Params
+from .recurrent import CausalConv, State, run_segments
+
+L2_EPS = 1e-6  # under the root of the keys' and queries' squared length
+
+
+class GatedDeltaBlock:
+    def __init__(self, spec: GatedDelta, dim: int, params: Params) -> None:
+        s = self.spec = spec
+        self.keys, self.values = s.k_heads * s.k_dim, s.v_heads * s.v_dim
+        self.qkv = params.linear("qkv", 2 * self.keys + self.values, dim)
+        self.z = params.linear("z", self.values, dim)
+        self.a = params.linear("a", s.v_heads, dim)
+        self.b = params.linear("b", s.v_heads, dim)
+        self.o = params.linear("o", dim, self.values)
+        self.conv = CausalConv(2 * self.keys + self.values, s.conv, params, bias=False)
+        self.rate = -mx.exp(params.array("A_log", s.v_heads).astype(mx.float32))
+        self.dt_bias = params.array("dt_bias", s.v_heads).astype(mx.float32)
+        self.norm = params.norm("norm", s.norm, s.v_dim)
+
+    def __call__(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> mx.array:
+        """x (T, dim) -> (T, dim)."""
+        s = self.spec
+        log_decay = self.rate * nn.softplus(self.a(x).astype(mx.float32) + self.dt_bias)  # (T, Hv)
+        beta = mx.sigmoid(self.b(x).astype(mx.float32))
+
+        def start() -> State:
+            return self.conv.start(x.dtype), mx.zeros((1, s.v_heads, s.v_dim, s.k_dim), mx.float32)
+
+        y = run_segments(p, memories, (self.qkv(x), log_decay, beta), start, self._recur)
+        y = self.norm(y.reshape(p.total, s.v_heads, s.v_dim)).reshape(p.total, -1)
+        return self.o((y * nn.silu(self.z(x).astype(mx.float32))).astype(x.dtype))
+
+    def _recur(self, rows: tuple[mx.array, ...], state: State) -> tuple[mx.array, State]:
+        s = self.spec
+        qkv, log_decay, beta = rows
+        window, memory = state
+        qkv, window = self.conv(qkv, window)
+        q, k, v = mx.split(qkv.astype(mx.float32), [self.keys, 2 * self.keys], axis=-1)
+        batch, length, _ = q.shape
+        q = _unit(q.reshape(batch, length, s.k_heads, s.k_dim)) * s.k_dim**-0.5
+        k = _unit(k.reshape(batch, length, s.k_heads, s.k_dim))
+        v = v.reshape(batch, length, s.v_heads, s.v_dim)
+        y, memory = gated_delta(q, k, v, log_decay, beta, memory)
+        return y.reshape(batch, length, -1), (window, memory)
+
+
+def _unit(x: mx.array) -> mx.array:
+    """Rows of length one. rms_norm adds its eps to the mean of squares, the reference to their sum."""
+    dim = x.shape[-1]
+    return mx.fast.rms_norm(x, None, L2_EPS / dim) * dim**-0.5

@@ -1,0 +1,116 @@
+"""Mixtures of experts, and Gemma 4's pair of a dense network and experts.
+
+The router's logits, weights and the weighted sum are float32, whatever the model's type.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+from ..ops.activations import activation, glu
+from ..ops.experts import Dispatch, dispatch, expert_matmul
+from ..ops.quantized import Weight
+from ..ops.route import route
+from ..spec import DenseAndExperts, MoE, Router
+from .dense import DenseBlock
+from .linear import Linear
+from .params import Params
+
+
+class RouterBlock:
+    def __init__(self, spec: Router, experts: int, dim: int, params: Params) -> None:
+        self.spec = spec
+        weight = params.weight("router.weight", experts, dim)
+        bias = params.array("router.bias", experts) if spec.bias else None
+        self.linear = Linear(weight.astype(mx.float32) if isinstance(weight, mx.array) else weight, bias)
+        self.select_bias = params.array("select_bias", experts) if spec.select_bias else None
+        self.expert_scale = params.array("expert_scale", experts) if spec.expert_scale else None
+        self.scale = None
+        if spec.norm is not None:
+            self.scale = params.array("router_scale", dim).astype(mx.float32) * dim**-0.5
+
+    def __call__(self, x: mx.array) -> tuple[mx.array, mx.array]:
+        """x (T, dim) -> expert ids and weights (T, k)."""
+        x = x.astype(mx.float32)
+        if self.spec.norm is not None:
+            x = mx.fast.rms_norm(x, self.scale, self.spec.norm.eps)
+        ids, weights = route(self.linear(x), self.spec, self.select_bias)
+        return ids, weights if self.expert_scale is None else weights * self.expert_scale[ids]
+
+
+class ExpertLinear:
+    """One matrix for each expert."""
+
+    __slots__ = ("bias", "weight")
+
+    def __init__(self, weight: Weight, bias: mx.array | None) -> None:
+        self.weight, self.bias = weight, bias
+
+    @classmethod
+    def of(cls, params: Params, name: str, shape: tuple[int, int, int], *, bias: bool) -> ExpertLinear:
+        return cls(params.weight(f"{name}.weight", *shape), params.array(f"{name}.bias", *shape[:2]) if bias else None)
+
+    def __call__(self, x: mx.array, d: Dispatch) -> mx.array:  # (N, in) -> (N, out)
+        return expert_matmul(x, self.weight, d, self.bias)
+
+
+class MoEBlock:
+    def __init__(self, spec: MoE, dim: int, params: Params) -> None:
+        s = self.spec = spec
+        width = s.latent or dim
+        self.router = RouterBlock(s.router, s.experts, dim, params)
+        up, down = (s.experts, s.hidden, width), (s.experts, width, s.hidden)
+        self.gate = ExpertLinear.of(params, "experts.gate", up, bias=s.bias) if s.gated else None
+        self.up = ExpertLinear.of(params, "experts.up", up, bias=s.bias)
+        self.down = ExpertLinear.of(params, "experts.down", down, bias=s.bias)
+        self.glu = glu(s.act) if s.gated else None
+        self.act = None if s.gated else activation(s.act)
+        self.shared = DenseBlock(s.shared, dim, params.scope("shared")) if s.shared else None
+        self.shared_gate = params.linear("shared_gate", 1, dim) if s.shared_gate else None
+        self.latent_in = params.linear("latent_in", width, dim) if s.latent else None
+        self.latent_out = params.linear("latent_out", dim, width) if s.latent else None
+
+    def __call__(self, x: mx.array, routed_by: mx.array | None = None) -> mx.array:
+        """x (T, dim) -> (T, dim); the router reads `routed_by` where that is something else."""
+        ids, weights = self.router(x if routed_by is None else routed_by)
+        y = self._experts(x if self.latent_in is None else self.latent_in(x), ids, weights)
+        if self.latent_out is not None:
+            y = self.latent_out(y)
+        return y if self.shared is None else y + self._shared(x)
+
+    def _experts(self, x: mx.array, ids: mx.array, weights: mx.array) -> mx.array:
+        d = dispatch(ids)
+        rows = d.spread(x)  # (N, width)
+        if self.spec.scale_input:
+            rows = (rows * d.spread_pairs(weights)).astype(x.dtype)
+        y = d.collect(self.down(self._hidden(rows, d), d)).astype(mx.float32)  # (T, k, width)
+        if not self.spec.scale_input:
+            y = y * weights[..., None]
+        return y.sum(axis=1).astype(x.dtype)
+
+    def _hidden(self, rows: mx.array, d: Dispatch) -> mx.array:
+        if self.gate is not None and self.glu is not None:
+            return self.glu(self.gate(rows, d), self.up(rows, d))
+        assert self.act is not None
+        return self.act(self.up(rows, d))
+
+    def _shared(self, x: mx.array) -> mx.array:
+        assert self.shared is not None
+        y = self.shared(x)
+        return y if self.shared_gate is None else y * mx.sigmoid(self.shared_gate(x))
+
+
+class DenseAndExpertsBlock:
+    """Both read the residual, each through norms of its own; the router reads it as it is."""
+
+    def __init__(self, spec: DenseAndExperts, dim: int, params: Params) -> None:
+        self.dense = DenseBlock(spec.dense, dim, params.scope("dense"))
+        self.moe = MoEBlock(spec.moe, dim, params.scope("moe"))
+        names = ("dense_norm", "dense_post", "experts_norm", "experts_post")
+        self.dense_norm, self.dense_post, self.experts_norm, self.experts_post = (
+            params.norm(name, spec.norm, dim) for name in names
+        )
+
+    def __call__(self, x: mx.array) -> mx.array:  # (T, dim) -> (T, dim)
+        dense = self.dense_post(self.dense(self.dense_norm(x)))
+        return dense + self.experts_post(self.moe(self.experts_norm(x), routed_by=x))
