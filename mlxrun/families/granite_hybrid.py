@@ -69,14 +69,16 @@ def _mamba(c: Config, s: Sizes, norm: Norm) -> Mamba2:
     head_dim = inner // heads if written == "auto" else c.count("mamba_d_head", high=1 << 14)
     if heads * head_dim != inner:
         raise ModelError(f"{c.file}: {heads} mamba_n_heads of {head_dim} do not make the inner width {inner}.")
+    groups = c.count("mamba_n_groups", 1, high=1 << 14)
     low, high = time_steps(c)
     return Mamba2(
         heads,
         head_dim,
-        c.count("mamba_n_groups", 1, high=1 << 14),
+        groups,
         c.count("mamba_d_state", 256, high=1 << 16),
         c.count("mamba_d_conv", 4, high=64),
         norm,
+        norm_groups=groups,
         dt_min=low,
         dt_max=high,
         bias=c.flag("mamba_proj_bias"),
