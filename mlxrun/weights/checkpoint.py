@@ -8,6 +8,7 @@ shards that lie in the folder, and tensors of a shard that the index places else
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,11 +48,11 @@ class Checkpoint:
 def open_checkpoint(path: str | Path, dialect: Dialect | None = None) -> Checkpoint:
     """`dialect` overrides what the safetensors files say of themselves."""
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # as os.path.exists, false for a name that cannot be
         return _open_folder(path, dialect)
     if path.suffix.lower() == ".gguf":
         return _open_gguf(path)
-    if path.exists():
+    if os.path.exists(path):
         raise ModelError(f"{path} is neither a model's folder nor a .gguf file.")
     raise ModelError(f"There is no model at {path}.")
 
@@ -84,7 +85,7 @@ def _open_folder(folder: Path, dialect: Dialect | None) -> Checkpoint:
 
 def _wanted(folder: Path) -> dict[Path, list[str] | None]:
     """The files to read, and which of their tensors; None: all."""
-    if (folder / INDEX).exists():
+    if os.path.lexists(folder / INDEX):
         return _indexed(folder)
     names = sorted(file.name for file in folder.glob("model*.safetensors"))
     names = ["model.safetensors"] if "model.safetensors" in names else names
@@ -105,7 +106,7 @@ def _indexed(folder: Path) -> dict[Path, list[str] | None]:
         assert names is not None
         names.append(name)
     files = {file: inside(folder, file, INDEX) for file in sorted(shards)}
-    missing = [file for file, path in files.items() if not path.exists()]
+    missing = [file for file, path in files.items() if not os.path.exists(path)]
     if missing:
         raise ModelError(f"{INDEX} names {shown(missing[0])}, which is missing ({len(missing)} of {len(files)} are).")
     return {path: shards[file] for file, path in files.items()}
