@@ -15,7 +15,7 @@ from .common import Recipe, RecipeFunction, UnknownFamily
 from .config import Config, Dialect
 from .wrappers import unwrap
 
-__all__ = ["FAMILIES", "Recipe", "UnknownFamily", "resolve"]
+__all__ = ["FAMILIES", "Recipe", "UnknownFamily", "recipe_for", "resolve"]
 
 # model_type: module.function
 FAMILIES: dict[str, str] = {
@@ -88,7 +88,7 @@ def resolve(
         raise ModelError(f"{file}: it must hold one JSON object.")
     text, outer_rules, left_out = unwrap(config, file)
     c = Config(text, dialect, waive, file)
-    recipe = _find(text.get("model_type"), file)(c)
+    recipe = recipe_for(text.get("model_type"), file)(c)
     unread = c.unread()
     if unread:
         raise ModelError(
@@ -98,7 +98,7 @@ def resolve(
     return Recipe(recipe.decoder, outer_rules + recipe.rules, recipe.folded, left_out or recipe.left_out)
 
 
-def _find(model_type: object, file: str) -> RecipeFunction:
+def recipe_for(model_type: object, file: str) -> RecipeFunction:
     if not isinstance(model_type, str):
         raise ModelError(f"{file}: model_type must name the family, not be {model_type!r}.")
     if model_type not in FAMILIES:
