@@ -27,8 +27,7 @@ def falcon_mamba(c: Config) -> Recipe:
 def mamba2(c: Config) -> Recipe:
     """The gated norm works group by group."""
     _training_keys(c)
-    c.ignore("time_step_rank")  # a scalar a head here
-    refuse(c, "norm_before_gate", False)
+    c.ignore("time_step_rank", "norm_before_gate")  # a scalar a head; written and never read by the reference
     inner, heads, head_dim = _inner(c), c.count("num_heads", 128, high=1 << 14), c.count("head_dim", 64, high=1 << 14)
     if heads * head_dim != inner:
         raise ModelError(f"{c.file}: {heads} num_heads of head_dim {head_dim} do not make the inner width {inner}.")
