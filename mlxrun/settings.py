@@ -1,0 +1,56 @@
+"""One typed settings object: defaults < environment < flags.
+
+It reads the environment it is given and nothing else; it knows no file, no model and no command.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+
+class SettingsError(ValueError):
+    """A setting that makes no sense, told in one sentence that names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    home: Path  # where mlxrun keeps what it fetched
+    threads: int | None = None  # None: as many as the machine has cores
+    context: int | None = None  # tokens that a session may hold; None: what the model's authors promise
+
+    @property
+    def models(self) -> Path:
+        return self.home / "models"
+
+    def but(self, *, context: int | None = None) -> Settings:
+        """The same with flags laid over it; None means that the flag was not given."""
+        return replace(self, context=self.context if context is None else context)
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    home = environ.get("MLXRUN_HOME")
+    return Settings(
+        home=Path(home).expanduser().absolute() if home else _cache_folder(environ) / "mlxrun",
+        threads=_count(environ, "MLXRUN_THREADS"),
+        context=_count(environ, "MLXRUN_CONTEXT"),
+    )
+
+
+def _cache_folder(environ: Mapping[str, str]) -> Path:
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    xdg = environ.get("XDG_CACHE_HOME", "")
+    return Path(xdg) if os.path.isabs(xdg) else Path.home() / ".cache"
+
+
+def _count(environ: Mapping[str, str], name: str) -> int | None:
+    text = environ.get(name, "").strip()
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:18]) < 2**31:
+        raise SettingsError(f"The environment variable {name} must be a whole number from 1 on, not {text!r}.")
+    return int(text)

@@ -1,0 +1,35 @@
+"""Defaults < environment < flags."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlxrun.settings import SettingsError, from_environment
+
+
+def test_defaults() -> None:
+    found = from_environment({})
+    cache = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+    assert (found.home, found.threads, found.context) == (cache / "mlxrun", None, None)
+
+
+def test_the_environment_wins_over_defaults_and_flags_over_both() -> None:
+    found = from_environment({"MLXRUN_HOME": "/somewhere", "MLXRUN_THREADS": "3", "MLXRUN_CONTEXT": "512"})
+    assert (found.models, found.threads, found.context) == (Path("/somewhere/models"), 3, 512)
+    assert found.but(context=64).context == 64
+    assert found.but(context=None).context == 512
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="XDG folders are of Linux")
+def test_the_cache_folder_of_the_platform() -> None:
+    assert from_environment({"XDG_CACHE_HOME": "/x"}).home == Path("/x/mlxrun")
+    assert from_environment({"XDG_CACHE_HOME": "relative"}).home == Path.home() / ".cache/mlxrun"
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "9" * 30, "²"])
+def test_nonsense_is_refused_by_name(text: str) -> None:
+    with pytest.raises(SettingsError, match="MLXRUN_THREADS"):
+        from_environment({"MLXRUN_THREADS": text})
