@@ -81,7 +81,7 @@ def _v3_keys(c: Config) -> None:
     refuse(c, "topk_method", "noaux_tc")
     refuse(c, "scoring_func", "sigmoid")
     refuse(c, "moe_layer_freq", 1)
-    c.ignore("aux_loss_alpha", "seq_aux", "ep_size")
+    c.ignore("aux_loss_alpha", "seq_aux", "ep_size", "moe_router_dtype", "index_share_for_mtp_iteration")
 
 
 # ---- parts --------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from .common import (
 )
 from .config import Config
 from .moe import experts_of, moe, refuse, router_rules, shared_rules, top_k
+from .qwen_moe import sparse_layers
 from .rope import rope_of
 from .rules import Rename, Rule
 
@@ -40,7 +41,11 @@ def laguna(c: Config) -> Recipe:
     kinds = layer_types(c, s.layers, lambda i: _FULL)
     mixers = [_attention(c, s, kind, heads) for kind, heads in zip(kinds, _heads(c, s), strict=True)]
     router = Router(
-        top_k(c), "sigmoid", renorm=True, scale=c.number("moe_routed_scaling_factor", 1.0), select_bias=True
+        top_k(c),
+        "sigmoid",
+        renorm=c.flag("norm_topk_prob", True),
+        scale=c.number("moe_routed_scaling_factor", 1.0),
+        select_bias=True,
     )
     experts = moe(c, router, shared=gated(c, hidden="shared_expert_intermediate_size"))
     dense = gated(c)
@@ -86,7 +91,11 @@ def _heads(c: Config, s: Sizes) -> tuple[int, ...]:
 
 
 def _sparse_layers(c: Config, layers: int) -> tuple[bool, ...]:
-    written = c.get("mlp_layer_types") or ["dense"] + ["sparse"] * (layers - 1)
+    """Said in a list of types, or in Qwen's words; all but the first where neither is there."""
+    written = c.get("mlp_layer_types")
+    if written is None:
+        return sparse_layers(c, layers) if "mlp_only_layers" in c else (False,) + (True,) * (layers - 1)
+    c.ignore("mlp_only_layers", "decoder_sparse_step")
     if not isinstance(written, list) or len(written) != layers or not set(written) <= {"dense", "sparse"}:
         raise ModelError(f"{c.file}: mlp_layer_types must list dense or sparse for each of the {layers} layers.")
     return tuple(kind == "sparse" for kind in written)

@@ -23,7 +23,7 @@ from .common import (
     tied,
 )
 from .config import Config
-from .moe import experts_of, moe, router_rules, shared_rules, top_k
+from .moe import experts_of, moe, refuse, router_rules, shared_rules, top_k
 from .qwen_moe import sparse_layers
 from .recurrent import conv_rules, kinds_of
 from .rope import rope_of
@@ -56,6 +56,7 @@ def qwen3_5_moe(c: Config) -> Recipe:
 
 def _later_keys(c: Config) -> None:
     c.ignore("mtp_num_hidden_layers", "mtp_use_dedicated_embeddings", "mamba_ssm_dtype")
+    refuse(c, "output_gate_type", "swish")  # of the delta layers' norm
 
 
 def _hybrid(c: Config, s: Sizes, ffns: list[FeedForward], rules: tuple[Rule, ...]) -> Recipe:
