@@ -98,6 +98,7 @@ LONGROPE = {
     "original_max_position_embeddings": 64,
     "partial_rotary_factor": 1.0,
 }
+OLMO_ROPE = {FULL: {**YARN, "rope_theta": 5e5}, SLIDE: {"rope_type": "default", "rope_theta": 5e5}}
 LAGUNA_ROPE = {
     FULL: {**YARN, "rope_theta": 500000.0, "partial_rotary_factor": 0.5},
     SLIDE: {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0},
@@ -201,7 +202,7 @@ CASES: dict[str, Case] = {
     "qwen3_5_moe": tiny("qwen3_5_moe_text", rope=QWEN35_ROPE, **HEAD, **DELTA, **SHARED_MOE).seeded(4),
     "deepseek_v3": DEEPSEEK.biased("positive"),
     "deepseek_v3_negative": DEEPSEEK.biased("negative").seeded(1),
-    "deepseek_v3_whole_q": DEEPSEEK.but(q_lora_rank=None, rope_parameters=ROPE, rope_interleave=False),
+    "deepseek_v3_whole_q": DEEPSEEK.but(q_lora_rank=None, rope_parameters=ROPE),
     "kimi_k2": DEEPSEEK.but(n_group=1, topk_group=1, rope_parameters={**MSCALE_YARN, "factor": 32.0}),
     "deepseek_v32": tiny("deepseek_v32", rope=MSCALE_YARN, **LATENT_SIZES, **GROUPED, **INDEX),
     "glm4": tiny("glm4", rope=HALF_ROPE, **HEAD, attention_bias=True),
@@ -309,7 +310,7 @@ CASES: dict[str, Case] = {
     "olmo": tiny("olmo", eps=None),
     "olmo_clip": tiny("olmo", eps=None, clip_qkv=0.8),
     "olmo2": tiny("olmo2"),
-    "olmo3": tiny("olmo3", rope={FULL: YARN, SLIDE: ROPE}, sliding_window=8, layer_types=[SLIDE] * 3 + [FULL]),
+    "olmo3": tiny("olmo3", rope=OLMO_ROPE, sliding_window=8, layer_types=[SLIDE] * 3 + [FULL]),
     "olmoe": tiny("olmoe", num_experts=8, num_experts_per_tok=2, norm_topk_prob=False, clip_qkv=1.5),
     "smollm3": tiny("smollm3", no_rope_layers=[1, 1, 1, 0], use_sliding_window=False),
     "exaone4": tiny("exaone4", **HEAD, sliding_window=8, sliding_window_pattern=4),

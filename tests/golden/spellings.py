@@ -1,0 +1,187 @@
+"""The same configs as checkpoints made before transformers 5 spell them, family by family.
+
+`older` turns what transformers 5 writes into what the hub holds: `rope_theta` and `rope_scaling`, layer
+patterns instead of lists, other names for the same number, and the keys that those files carry along
+without any meaning for the answer. Knows nothing of mlxrun.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .case import FULL, SLIDE
+
+Config = dict[str, Any]
+
+# Families first released with transformers 5: the spelling of `make.py` is the only one.
+NO_OLDER = {"laguna", "ministral3", "mistral4", "qwen3_5_text", "qwen3_5_moe_text", "glm_moe_dsa"}
+
+DEEPSEEK_ADDS: Config = {
+    "aux_loss_alpha": 0.001,
+    "ep_size": 1,
+    "moe_layer_freq": 1,
+    "scoring_func": "sigmoid",
+    "seq_aux": True,
+    "topk_method": "noaux_tc",
+}
+DEEPSEEK_DROPS = "head_dim qk_head_dim rope_interleave layer_types mlp_layer_types mlp_bias"
+STEPS: Config = {"rms_norm": True, "time_step_init_scheme": "random", "time_step_scale": 1.0}
+
+# keys that the older file has and the newer one has not
+ADDS: dict[str, Config] = {
+    "afmoe": {
+        "load_balance_coeff": 0.001,
+        "n_group": 1,
+        "num_expert_groups": 1,
+        "num_limited_groups": 1,
+        "route_norm": True,
+        "score_func": "sigmoid",
+        "topk_group": 1,
+        "use_grouped_mm": True,
+    },
+    "bert": {"gradient_checkpointing": False, "position_embedding_type": "absolute"},
+    "bloom": {
+        "attention_softmax_in_fp32": True,
+        "masked_softmax_fusion": True,
+        "n_inner": None,
+        "offset_alibi": 100,
+        "seq_length": 128,
+        "skip_bias_add": True,
+        "skip_bias_add_qkv": False,
+        "unk_token_id": 0,
+    },
+    "cohere2": {
+        "layer_switch": 4,
+        "order_of_interleaved_layers": "local_attn_first",
+        "position_embedding_type": "rope_gptj",
+        "rotary_pct": 1.0,
+        "sliding_window_pattern": 4,
+        "use_embedding_sharing": True,
+        "use_gated_activation": True,
+        "use_parallel_block": True,
+        "use_parallel_embedding": True,
+        "use_qk_norm": False,
+    },
+    "deepseek_v3": DEEPSEEK_ADDS,
+    "deepseek_v32": DEEPSEEK_ADDS,
+    "gemma2": {"cache_implementation": "hybrid", "hidden_act": "gelu_pytorch_tanh"},
+    "gemma3_text": {"cache_implementation": "hybrid", "sliding_window_pattern": 6},
+    "gpt2": {"n_ctx": 128, "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}}},
+    "gpt_oss": {"experts_per_token": 2, "initial_context_length": 4096, "output_router_logits": False},
+    "gptj": {"rotary": True, "scale_attn_weights": True, "gradient_checkpointing": False},
+    "granitemoehybrid": {"init_method": "mup", "normalization_function": "rmsnorm"},
+    "jamba": {"calc_logits_for_entire_prompt": False, "num_logits_to_keep": 1, "sliding_window": None},
+    "mamba": {
+        **STEPS,
+        "d_inner": 128,
+        "d_model": 64,
+        "fused_add_norm": True,
+        "intermediate_size": 128,
+        "n_layer": 3,
+        "pad_vocab_size_multiple": 8,
+        "ssm_cfg": {},
+    },
+    "falcon_mamba": {**STEPS, "intermediate_size": 128},
+    "mamba2": {**STEPS, "intermediate_size": 128, "norm_before_gate": True},
+    "modernbert": {"position_embedding_type": "absolute", "layer_norm_eps": 0.01, "gradient_checkpointing": False},
+    "nemotron_h": {"rope_theta": 10000, "partial_rotary_factor": 1.0, "norm_eps": 0.01, "attention_head_dim": 16},
+    "opt": {"activation_dropout": 0.0, "prefix": "</s>"},
+    "qwen2": {"sliding_window": 8},
+    "qwen3_next": {"full_attention_interval": 4},
+    "smollm3": {"max_window_layers": 28},
+}
+
+# keys that the newer file has and the older one has not
+DROPS: dict[str, str] = {
+    "bloom": "hidden_size n_head",
+    "cohere2": "layer_types head_dim",
+    "deepseek_v3": DEEPSEEK_DROPS,
+    "deepseek_v32": DEEPSEEK_DROPS,
+    "gemma2": "layer_types use_bidirectional_attention",
+    "gemma3_text": "layer_types _sliding_window_pattern use_bidirectional_attention",
+    "gemma4_text": "per_layer_config",
+    "gpt_oss": "swiglu_alpha",
+    "llama4_text": "layer_types moe_layers",
+    "modernbert": "layer_types",
+    "nemotron_h": "layers_block_type mtp_layers_block_type",
+    "qwen2": "layer_types",
+    "qwen3": "layer_types",
+    "qwen3_moe": "num_local_experts",
+    "qwen3_next": "layer_types",
+}
+PATTERN = {"linear_attention": "M", "full_attention": "*", "mlp": "-", "moe": "E"}
+HYBRID = {"linear_attention": "mamba", "full_attention": "attention"}
+
+
+def older(config: Config) -> Config:
+    """Raises KeyError for a family that has no older spelling."""
+    kind = config["model_type"]
+    if kind in NO_OLDER:
+        raise KeyError(f"{kind} has no older spelling")
+    c = {key: value for key, value in config.items() if key not in ("dtype", "rope_parameters")}
+    c |= {"torch_dtype": "float32", "transformers_version": "4.57.1"}
+    if kind == "gemma4_text":  # released with nested rope_parameters
+        c["rope_parameters"] = config["rope_parameters"]
+    elif config.get("rope_parameters"):
+        c |= older_rope(config["rope_parameters"], kind)
+    c |= named_otherwise(config, kind)
+    for key in DROPS.get(kind, "").split():
+        c.pop(key, None)
+    added = {key: value for key, value in ADDS.get(kind, {}).items() if c.get(key) is None}
+    return untagged({**c, **added})
+
+
+def older_rope(rope: Config, kind: str) -> Config:
+    if kind == "modernbert":
+        return {"global_rope_theta": rope[FULL]["rope_theta"], "local_rope_theta": rope[SLIDE]["rope_theta"]}
+    full = dict(rope.get(FULL, rope))
+    theta, scaling = full.pop("rope_theta"), full.pop("rope_type")
+    part = full.pop("partial_rotary_factor", None)
+    spelled = "type" if kind in ("llama", "phi3", "phimoe", "deepseek_v3", "deepseek_v32") else "rope_type"
+    if scaling == "llama3":
+        spelled = "rope_type"
+    older: Config = {"rope_theta": theta, "rope_scaling": None if scaling == "default" else {spelled: scaling, **full}}
+    if part is not None:
+        older["partial_rotary_factor"] = part
+    if kind == "gpt_neox":
+        return {"rotary_emb_base": theta, "rotary_pct": part}
+    if kind == "gemma3_text":
+        older["rope_local_base_freq"] = rope[SLIDE]["rope_theta"]
+    if kind in ("phi3", "phimoe") and older["rope_scaling"]:
+        older["original_max_position_embeddings"] = older["rope_scaling"]["original_max_position_embeddings"]
+        if kind == "phi3":
+            del older["rope_scaling"]["original_max_position_embeddings"]
+    return older
+
+
+def named_otherwise(config: Config, kind: str) -> Config:
+    """The same number or list under the name that the family's older files use."""
+    if kind == "bloom":
+        return {"n_embed": config["hidden_size"], "num_attention_heads": config["n_head"]}
+    if kind == "deepseek_v3" and config["n_group"] == 1:
+        return {"model_type": "kimi_k2"}
+    if kind == "exaone4":
+        return {"sliding_window_pattern": "LLLG" if config["sliding_window"] else None}
+    if kind == "gemma4_text":
+        changed = config["per_layer_config"]["2"]
+        heads = changed.get("num_key_value_heads")
+        return {"global_head_dim": changed["head_dim"], "num_global_key_value_heads": heads}
+    if kind == "granitemoehybrid":
+        return {"layer_types": [HYBRID[kind] for kind in config["layer_types"]]}
+    if kind == "llama4_text":
+        return {"no_rope_layers": [], "for_llm_compressor": False}
+    if kind == "nemotron_h":
+        types = config["layers_block_type"]
+        return {"hybrid_override_pattern": "".join(map(PATTERN.__getitem__, types)), "num_hidden_layers": len(types)}
+    if kind == "qwen3_moe":
+        return {"num_experts": config["num_local_experts"]}
+    return {}
+
+
+def untagged(value: Any) -> Any:
+    """{"__float__": "Infinity"} as Python's json has always written it."""
+    if isinstance(value, dict):
+        if set(value) == {"__float__"}:
+            return float(value["__float__"])
+        return {key: untagged(inner) for key, inner in value.items()}
+    return [untagged(inner) for inner in value] if isinstance(value, list) else value
