@@ -86,7 +86,7 @@ def resolve(
     """The recipe of this config. Raises ModelError, and UnknownFamily where no recipe exists."""
     if not isinstance(config, Mapping):
         raise ModelError(f"{file}: it must hold one JSON object.")
-    text, outer_rules, left_out = unwrap(config, file)
+    text, outer_rules, left_out = unwrap(config, dialect, file)
     c = Config(text, dialect, waive, file)
     recipe = recipe_for(text.get("model_type"), file)(c)
     unread = c.unread()

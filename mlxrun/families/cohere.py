@@ -25,7 +25,6 @@ _FACTS = {
     "use_parallel_block": True,
     "use_gated_activation": True,
     "use_embedding_sharing": True,
-    "use_parallel_embedding": False,
     "position_embedding_type": "rope_gptj",
     "rotary_pct": 1.0,
     "order_of_interleaved_layers": "local_attn_first",
@@ -36,7 +35,7 @@ def cohere2(c: Config) -> Recipe:
     """Sliding layers have interleaved rope, full ones no positions."""
     _check(c, _FACTS)
     s, bias = sizes_of(c), c.flag("attention_bias")
-    c.ignore("_sliding_window_pattern", "layer_switch")
+    c.ignore("_sliding_window_pattern", "layer_switch", "use_parallel_embedding")  # the last splits work, not meaning
     period = c.get("sliding_window_pattern") or c.get("layer_switch") or 4
     kinds = layer_types(c, s.layers, lambda i: "sliding_attention" if (i + 1) % period else "full_attention")
     mixers = {

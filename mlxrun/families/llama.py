@@ -103,6 +103,7 @@ def qwen_kinds(c: Config) -> tuple[str, ...]:
 def smollm3(c: Config) -> Recipe:
     """Every fourth layer has no positions."""
     layers = layers_of(c)
+    c.ignore("max_window_layers")  # carried along from Qwen; never read
     period = c.count("no_rope_layer_interval", 4)
     turns = c.get("no_rope_layers") or [int((i + 1) % period != 0) for i in range(layers)]
     if not isinstance(turns, list) or len(turns) != layers:

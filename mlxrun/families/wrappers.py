@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..spec import ModelError
+from .config import Dialect
 from .rules import Drop, Rename, Rule
 
 TEXT_KEYS = ("text_config", "llm_config", "language_config")
@@ -79,7 +80,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def unwrap(config: Mapping[str, Any], file: str) -> tuple[dict[str, Any], tuple[Rule, ...], str]:
+def unwrap(config: Mapping[str, Any], dialect: Dialect, file: str) -> tuple[dict[str, Any], tuple[Rule, ...], str]:
     """(the language model's own config, rules that undo the wrapper, what is left out in words)."""
     left_out = " and ".join(words for key, words in _PARTS.items() if isinstance(config.get(key), Mapping))
     key = next((key for key in TEXT_KEYS if config.get(key) is not None), None)
@@ -94,8 +95,9 @@ def unwrap(config: Mapping[str, Any], file: str) -> tuple[dict[str, Any], tuple[
         raise ModelError(f"{file}: {key} must be an object.")
     kind = inner.get("model_type") or _HALVES.get(str(outer), outer)
     text = {**_DEFAULTS.get(str(kind), {}), **inner, "model_type": kind}
-    if text.get("tie_word_embeddings") is None and config.get("tie_word_embeddings") is not None:
-        text["tie_word_embeddings"] = config["tie_word_embeddings"]
+    tied = config.get("tie_word_embeddings")
+    if tied is not None and dialect == "hf":  # transformers asks the wrapper, mlx-lm the half
+        text["tie_word_embeddings"] = tied
     return text, RULES, left_out
 
 
