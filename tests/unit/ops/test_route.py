@@ -83,6 +83,21 @@ def test_sparsemixer_by_hand():
     np.testing.assert_allclose(np.array(weights)[0], [1 / (1 + np.exp(-0.5)), 1.0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("shift", [-2.0, 0.0, 2.0])
+def test_sparsemixer_against_the_definition(shift):
+    """Nearness is measured against the larger of the best score and a score's own size, the chosen ones included."""
+    logits = np.random.default_rng(9).standard_normal((30, EXPERTS)).astype(np.float32) + np.float32(shift)
+    ids, weights = route(mx.array(logits), Router(2, "sparsemixer", jitter=0.3))
+    for row, z in enumerate(logits.astype(np.float64)):
+        left = z.copy()
+        for choice in range(2):
+            best = left.max()
+            near = [e for e in range(EXPERTS) if (best - z[e]) / max(abs(z[e]), best) <= 0.6]
+            assert ids[row, choice].item() == left.argmax()
+            np.testing.assert_allclose(weights[row, choice].item(), 1 / np.exp(left[near] - best).sum(), rtol=2e-5)
+            left[left.argmax()] = -np.inf
+
+
 def test_half_precision_logits_are_scored_in_float32():
     logits = mx.array([[1.0, 2.0, 3.0, 0.5]], mx.bfloat16)
     _, weights = route(logits, Router(2, "softmax", renorm=True))
