@@ -24,7 +24,13 @@ struct Attention {
 };
 
 // What one piece of work leaves behind for one query row: the largest score, the sum of e^(score - largest),
-// and the values weighted by it, v_dim floats.
+// and the values weighted by it, v_dim floats rounded up to 16.
 constexpr int kPartHead = 2;
+constexpr int kMaxParts = 64;
+
+// Floats of scratch that `attend` needs.
+constexpr size_t attend_scratch(int rows, int dim, int v_dim) {
+  return (size_t)(rows + 16) * ((dim + 15) / 16 * 16) + (size_t)64 * ((v_dim + 15) / 16 * 16) + (size_t)rows * 64;
+}
 
 }  // namespace kernels

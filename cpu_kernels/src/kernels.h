@@ -75,14 +75,15 @@ struct Table {
   void (*rms_norm)(const float* x, const float* weight, float eps, int n, float* y);
   void (*activate)(Activation act, const float* gate, const float* up, int n, float* y);
   // The parts of one key range: see attention.h. `parts` has (rows, 2 + v_dim) floats.
-  void (*attend)(const Attention& a, int batch, int kv_head, int first_query, int queries, int first_key, int keys,
+  void (*attend)(const Attention& a, int batch, int kv_head, int first_row, int rows, int first_key, int keys,
                  float* parts, float* scratch);
+  void (*finish)(const float* parts, size_t stride, int count, int v_dim, const float* sink, Type type, void* out);
 };
 
 // In a file of one instruction set, after the bodies.
 #define MLXRUN_TABLE(name)                                                                                       \
   {name, kHasDot, panel_float, panel_integer, quantize, widen, narrow, unpack_row, dot_rows, rms_norm, activate, \
-   attend}
+   attend, finish}
 
 // The best set that this CPU can run, or the one that MLXRUN_ISA names if it can.
 const Table& best();

@@ -132,4 +132,13 @@ inline I dot(I acc, B, const int8_t*) { return acc; }  // never called: kHasDot 
 #endif
 #undef BOTH
 
+inline void transpose(F* r) {
+  float in[16][16], out[16];
+  for (int i = 0; i < 16; i++) store(in[i], r[i]);
+  for (int i = 0; i < 16; i++) {
+    for (int j = 0; j < 16; j++) out[j] = in[j][i];
+    r[i] = load(out);
+  }
+}
+
 }  // namespace

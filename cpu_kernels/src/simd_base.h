@@ -96,4 +96,13 @@ inline I dot(const I& acc, const B& w, const int8_t* x) {
 #undef EACH
 #undef EACH_BYTE
 
+inline void transpose(F* r) {
+  float in[16][16], out[16];
+  for (int i = 0; i < 16; i++) store(in[i], r[i]);
+  for (int i = 0; i < 16; i++) {
+    for (int j = 0; j < 16; j++) out[j] = in[j][i];
+    r[i] = load(out);
+  }
+}
+
 }  // namespace

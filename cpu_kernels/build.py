@@ -1,0 +1,167 @@
+"""Compiles the native part: `python -m cpu_kernels.build`, and setup.py on Linux.
+
+Calls the C++ compiler directly: one file an instruction set, each with its own flags, so that the
+library runs on any CPU of the architecture and picks its kernels at run time. What happened is
+written to `build.json` beside the sources; mlxrun reads it to tell why the library is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+RECORD = "build.json"
+
+X86 = ["-mavx2", "-mfma", "-mf16c", "-mbmi2"]
+ISAS: dict[str, dict[str, list[str]]] = {
+    "x86_64": {
+        "isa_base": [],
+        "isa_avx2": X86,
+        "isa_avxvnni": [*X86, "-mavxvnni"],
+        "isa_avx512": [*X86, *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "vnni"))],
+    },
+    "aarch64": {"isa_base": [], "isa_neon": ["-march=armv8.2-a+dotprod"]},
+}
+SANITIZERS = {
+    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"],
+    "thread": ["-fsanitize=thread"],
+}
+
+
+class BuildError(RuntimeError):
+    """Why there is no library, in one sentence."""
+
+
+def compiler() -> list[str]:
+    wish = shlex.split(os.environ.get("CXX", ""))
+    for command in [wish] if wish else [["g++"], ["c++"], ["clang++"]]:
+        if shutil.which(command[0]):
+            return command
+    raise BuildError(
+        "no C++ compiler was found; install one (Debian, Ubuntu: apt install g++) and install mlxrun again"
+    )
+
+
+def library_name() -> str:
+    return "_native" + sysconfig.get_config_var("EXT_SUFFIX")
+
+
+def includes() -> list[str]:
+    import mlx.core
+    import nanobind
+
+    mlx = Path(mlx.core.__file__).parent / "include"
+    nano = Path(nanobind.__file__).parent
+    folders = [sysconfig.get_path("include"), mlx, nano / "include", nano / "ext" / "robin_map" / "include"]
+    missing = [str(f) for f in folders if not Path(f).is_dir()]
+    if missing:
+        raise BuildError(f"the header folder {missing[0]} is missing")
+    return [f"-I{folder}" for folder in folders]
+
+
+def jobs(machine: str, sanitize: str | None) -> list[tuple[Path, list[str]]]:
+    """Every source with its own flags."""
+    import nanobind
+
+    if machine not in ISAS:
+        raise BuildError(f"there are no kernels for {machine} processors")
+    python = ["-DNB_DOMAIN=mlx", "-DNDEBUG", "-DNB_COMPACT_ASSERTIONS", "-fno-strict-aliasing"]
+    src = HERE / "src"
+    plain = sorted(path for path in src.glob("*.cpp") if not path.stem.startswith("isa_"))
+    found = [(path, ["-O2", *python]) for path in plain]
+    optimise = "-O2" if sanitize else "-O3"
+    for name, flags in ISAS[machine].items():
+        # the plain kernels unroll into very much code, and nobody waits for their speed
+        found.append((src / f"{name}.cpp", ["-O2" if name == "isa_base" else optimise, *flags]))
+    found.append((Path(nanobind.__file__).parent / "src" / "nb_combined.cpp", ["-Os", *python]))
+    return found
+
+
+def newest_header() -> float:
+    return max(path.stat().st_mtime for path in [*(HERE / "src").glob("*.h"), Path(__file__)])
+
+
+def compile_one(cxx: list[str], source: Path, flags: list[str], folder: Path) -> Path:
+    target = folder / f"{source.stem}.o"
+    if target.exists() and target.stat().st_mtime > max(source.stat().st_mtime, newest_header()):
+        return target
+    common = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=off", "-w"]
+    run([*cxx, *common, *flags, "-c", str(source), "-o", str(target)])
+    return target
+
+
+def run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+        raise BuildError(f"{command[0]} failed: {errors[0] if errors else 'no message'}")
+
+
+def versions() -> dict[str, str]:
+    """What the library must be rebuilt for."""
+    import mlx.core as mx
+    import nanobind
+
+    return {"mlx": mx.__version__, "nanobind": nanobind.__version__, "python": sysconfig.get_config_var("SOABI")}
+
+
+def build(folder: Path, objects: Path, sanitize: str | None = None) -> Path:
+    """Compile everything into `folder`; objects are kept in `objects` for the next time."""
+    cxx, machine = compiler(), platform.machine()
+    objects = objects / "-".join([*versions().values(), sanitize or "plain"])
+    objects.mkdir(parents=True, exist_ok=True)
+    shared = [*includes(), *(SANITIZERS[sanitize] if sanitize else [])]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        todo = [
+            pool.submit(compile_one, cxx, source, [*flags, *shared], objects)
+            for source, flags in jobs(machine, sanitize)
+        ]
+        made = [job.result() for job in todo]
+    import mlx.core
+
+    lib = Path(mlx.core.__file__).parent / "lib"
+    target = folder / library_name()
+    fresh = target.with_suffix(".new")
+    link = [*cxx, "-shared", *map(str, made), f"-L{lib}", "-lmlx", "-lpthread", "-o", str(fresh)]
+    run([*link, *(SANITIZERS[sanitize] if sanitize else ["-Wl,--gc-sections", "-s"])])
+    fresh.replace(target)  # never write into a library that a process has open
+    return target
+
+
+def try_build(folder: Path, objects: Path, sanitize: str | None = None) -> str | None:
+    """Build if possible, and leave a record either way. None, or the reason why not."""
+    reason = None
+    try:
+        build(folder, objects, sanitize)
+    except (BuildError, OSError, ImportError) as error:
+        reason = str(error)
+        (folder / library_name()).unlink(missing_ok=True)
+    record = {"built": reason is None, "reason": reason, **({} if reason else versions())}
+    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+    return reason
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--into", type=Path, default=HERE, help="where the library goes")
+    parser.add_argument("--sanitize", choices=sorted(SANITIZERS))
+    args = parser.parse_args()
+    args.into.mkdir(parents=True, exist_ok=True)
+    reason = try_build(args.into, HERE.parent / "build" / "cpu_kernels", args.sanitize)
+    if reason:
+        sys.exit(f"cpu_kernels: {reason}.")
+    print(args.into / library_name())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+// The Python face of the primitives. Arguments are checked in the functions themselves; nanobind turns
+// std::invalid_argument into ValueError.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "mlx/version.h"
+#include "packed.h"
+#include "pool.h"
+#include "project.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+static const char* const kPrecisions[] = {"exact", "int8", "fast"};
+
+NB_MODULE(_native, m) {
+  nb::class_<Packed>(m, "Packed")
+      .def_prop_ro("shape",
+                   [](const Packed& w) {
+                     return w.experts ? nb::make_tuple(w.experts, w.layout.rows, w.layout.cols)
+                                      : nb::make_tuple(w.layout.rows, w.layout.cols);
+                   })
+      .def_ro("mode", &Packed::mode)
+      .def_ro("bits", &Packed::bits)
+      .def_prop_ro("group", [](const Packed& w) { return w.layout.group; })
+      .def_prop_ro("symmetric", [](const Packed& w) { return !w.layout.has_bias; })
+      .def_prop_ro("nbytes", [](const Packed& w) { return w.data.nbytes(); })
+      .def_ro("data", &Packed::data);
+
+  m.def("pack_quantized", &pack_quantized, "codes"_a, "scales"_a, "biases"_a.none(), "mode"_a, "bits"_a, "group"_a);
+  m.def("pack_plain", &pack_plain, "weight"_a);
+
+  m.def("matmul",
+        [](const mx::array& x, const Packed& w, const std::optional<mx::array>& bias, const std::optional<mx::array>& residual,
+           int planes) {
+          std::vector<std::optional<mx::array>> biases;
+          if (bias) biases.push_back(bias);
+          return project(x, {&w}, biases, std::nullopt, 0.0f, residual, planes)[0];
+        },
+        "x"_a, "w"_a, "bias"_a = nb::none(), "residual"_a = nb::none(), "planes"_a = -1);
+  m.def("project", &project, "x"_a, "weights"_a, "biases"_a = nb::list(), "norm"_a = nb::none(), "eps"_a = 0.0f,
+        "residual"_a = nb::none(), "planes"_a = -1);
+  m.def("feed_forward", &feed_forward, "x"_a, "gate"_a.none(), "up"_a, "down"_a, "act"_a, "norm"_a = nb::none(),
+        "eps"_a = 0.0f, "residual"_a = false, "planes"_a = -1);
+  m.def("table_rows", &table_rows, "ids"_a, "table"_a, "dtype"_a);
+
+  m.def("isa", [] { return std::string(kernels::best().name); });
+  m.def("isas", [] {
+    std::vector<std::string> names;
+    for (const kernels::Table* const* t = kernels::usable(); *t; t++) names.push_back((*t)->name);
+    return names;
+  });
+  m.def("choose_isa", [](const std::string& name) { return kernels::choose(name.c_str()); }, "name"_a);
+  m.def("integer", [] { return kernels::best().integer; });
+  m.def("precision", [] { return std::string(kPrecisions[precision_of(-1)]); });
+  m.def("set_precision",
+        [](const std::string& name) {
+          for (int i = 0; i < 3; i++)
+            if (name == kPrecisions[i]) return set_default_planes(i);
+          throw std::invalid_argument("precision must be exact, int8 or fast, not '" + name + "'");
+        },
+        "name"_a);
+  m.def("threads", &pool::threads);
+  m.def("set_threads", &pool::set_threads, "count"_a);
+  if (const char* wish = std::getenv("MLXRUN_PRECISION"))
+    for (int i = 0; i < 3; i++)
+      if (std::string(wish) == kPrecisions[i]) set_default_planes(i);
+  m.attr("mlx_version") = std::to_string(MLX_VERSION_MAJOR) + "." + std::to_string(MLX_VERSION_MINOR) + "." +
+                          std::to_string(MLX_VERSION_PATCH);
+}

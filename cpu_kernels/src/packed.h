@@ -1,0 +1,37 @@
+// A weight as the kernels want it (kernels.h), made once from what MLX or a file holds.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "kernels.h"
+#include "mlx/array.h"
+
+namespace mx = mlx::core;
+
+struct Packed {
+  mx::array data;          // all panels of all experts, uint8, on a cache line
+  kernels::Weight layout;  // of one expert; its data pointer is null
+  int experts;             // 0: not a stack
+  std::string mode;
+  int bits;
+
+  // Of one expert, once the data is there.
+  kernels::Weight weight(const uint8_t* base, int expert = 0) const {
+    kernels::Weight w = layout;
+    w.data = base + (size_t)expert * expert_bytes();
+    return w;
+  }
+  size_t panels() const { return (layout.rows + kernels::kRows - 1) / kernels::kRows; }
+  size_t expert_bytes() const { return panels() * layout.panel_bytes; }
+};
+
+// From MLX's own layout: codes (..., rows, words) uint32, scales and biases (..., rows, groups).
+// Arguments are checked here; std::invalid_argument names the one at fault.
+Packed pack_quantized(const mx::array& codes, const mx::array& scales, const std::optional<mx::array>& biases,
+                      const std::string& mode, int bits, int group);
+
+// From plain floats (..., rows, cols).
+Packed pack_plain(const mx::array& weight);
+
+kernels::Type type_of(mx::Dtype dtype, const char* name);
