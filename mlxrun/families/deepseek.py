@@ -171,7 +171,7 @@ def _sparse(c: Config, mixers: Sequence[LatentAttention], router: Router) -> Rec
     norm, tied_head, latent = rms(c), tied(c), mixers[0]
     s = Sizes(c.count("hidden_size", high=1 << 20), vocab_of(c), len(mixers), latent.heads, 1, latent.v_dim)
     sparse = _sparse_kinds(c, s.layers)
-    experts = moe(c, router, shared=shared_experts(c)) if any(sparse) else None
+    experts = moe(c, router, shared=shared_experts(c))
     dense = None if all(sparse) else gated(c, bias=c.flag("mlp_bias"))
     c.ignore("mlp_bias", "intermediate_size")
     ffns: list[FeedForward | None] = [experts if yes else dense for yes in sparse]

@@ -40,10 +40,8 @@ def qwen3_moe(c: Config) -> Recipe:
         qkv_bias=bias,
         out_bias=bias,
     )
-    sparse = sparse_layers(c, s.layers)
-    experts = moe(c, Router(top_k(c), renorm=c.flag("norm_topk_prob"))) if any(sparse) else None
-    dense = gated(c)
-    ffns: list[FeedForward] = [dense if experts is None or not yes else experts for yes in sparse]
+    experts, dense = moe(c, Router(top_k(c), renorm=c.flag("norm_topk_prob"))), gated(c)
+    ffns: list[FeedForward] = [experts if yes else dense for yes in sparse_layers(c, s.layers)]
     layers = pre_norm_layers(norm, [mixer] * s.layers, ffns)
     rules = (*router_rules(), *experts_of(c), *head_rules(tied_head), *NAMES, *PRE)
     return Recipe(decoder(c, s, layers, norm, tied_head), rules)
