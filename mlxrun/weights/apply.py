@@ -94,10 +94,11 @@ def _changed(rule: Rule, item: _Item, match: re.Match[str]) -> Iterator[_Item]:
                 raise ModelError(f"{item} has {rows} rows, which are not {groups} groups of equal size.")
             yield item.become(match, dst, _on_rows(item, 0, partial(_in_groups, groups=groups)))
         case Map(_, dst, fn):
+            weight = _plain(item, "changed")
             try:
-                made = fn(_plain(item, "changed"))
+                made = fn(weight)
             except ValueError as error:
-                raise ModelError(f"{item} of shape {item.weight.shape} does not have the shape it should.") from error
+                raise ModelError(f"{item} of shape {weight.shape} does not have the shape it should.") from error
             for name, weight in zip(dst, made, strict=True):
                 yield item.become(match, name, weight)
         case _:

@@ -205,6 +205,8 @@ def _place(cursor: _Cursor) -> tuple[str, Place]:
     label, values, nbytes = BLOCKS[kind]
     if not all(1 <= extent <= MAX_EXTENT for extent in extents):
         raise cursor.fail(f"{what} has the shape {extents}, which is not possible")
+    if values > 1 and axes < 2:
+        raise cursor.fail(f"{what} is a vector stored as {label}; only matrices are")
     if extents[0] % values:
         raise cursor.fail(f"{what} has rows of {extents[0]} values, not a multiple of {label}'s {values}")
     return name, Place(label, tuple(reversed(extents)), start, math.prod(extents) // values * nbytes)

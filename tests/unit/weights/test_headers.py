@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from weight_files import describe, one_sentence, safetensors_bytes
@@ -36,6 +37,14 @@ def test_a_good_file(tmp_path: Path) -> None:
     raw = path.read_bytes()
     for name, tensor in found.tensors.items():
         assert raw[tensor.start : tensor.start + tensor.nbytes] == ARRAYS[name].tobytes()
+
+
+def test_metadata_may_be_null(tmp_path: Path) -> None:
+    """As MLX writes it."""
+    path = tmp_path / "m.safetensors"
+    mx.save_safetensors(str(path), {"a": mx.ones(2)})
+    assert b"null" in path.read_bytes()
+    assert read_header(path).format is None
 
 
 def test_scalars_and_empty_tensors_are_tensors(tmp_path: Path) -> None:

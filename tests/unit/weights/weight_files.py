@@ -137,11 +137,11 @@ def e8m0(code: np.ndarray) -> np.ndarray:
 
 def decode(weight: QuantizedWeight) -> np.ndarray:
     codes = codes_of(np.array(weight.packed), weight.bits)
-    scales = np.array(weight.scales)
     if weight.mode == "affine":
         wide = np.array(weight.scales.astype(mx.float32)), np.array(weight.biases.astype(mx.float32))
         scale, bias = (np.repeat(part, weight.group, axis=-1) for part in wide)
         return scale * codes.astype(np.float32) + bias
+    scales = np.array(weight.scales)
     values = e4m3(codes) if weight.mode == "mxfp8" else E2M1[codes]
     factor = e4m3(scales) if weight.mode == "nvfp4" else e8m0(scales)
     return values * np.repeat(factor, weight.group, axis=-1)
