@@ -251,6 +251,8 @@ CASES: dict[str, Case] = {
         num_local_experts=4,
         num_experts_per_tok=2,
         sliding_window=None,
+        attention_bias=True,
+        lm_head_bias=True,
     ),
     "gpt_oss": GPT_OSS,
     "gpt_oss_truncate": GPT_OSS.but(rope_parameters={**GPT_OSS.config["rope_parameters"], "truncate": True}),

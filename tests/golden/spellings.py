@@ -14,7 +14,8 @@ from .case import FULL, SLIDE
 Config = dict[str, Any]
 
 # Families first released with transformers 5: the spelling of `make.py` is the only one.
-NO_OLDER = {"laguna", "ministral3", "mistral4", "qwen3_5_text", "qwen3_5_moe_text", "glm_moe_dsa"}
+NO_OLDER = {"laguna", "ministral3", "mistral4", "qwen3_5_text", "qwen3_5_moe_text"}
+NEW_ROPE = {"gemma4_text", "glm_moe_dsa"}  # older but for rope_parameters
 
 DEEPSEEK_ADDS: Config = {
     "aux_loss_alpha": 0.001,
@@ -66,6 +67,7 @@ ADDS: dict[str, Config] = {
     "deepseek_v32": DEEPSEEK_ADDS,
     "gemma2": {"cache_implementation": "hybrid", "hidden_act": "gelu_pytorch_tanh"},
     "gemma3_text": {"cache_implementation": "hybrid", "sliding_window_pattern": 6},
+    "glm_moe_dsa": {**DEEPSEEK_ADDS, "indexer_rope_interleave": True},
     "gpt2": {"n_ctx": 128, "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}}},
     "gpt_oss": {"experts_per_token": 2, "initial_context_length": 4096, "output_router_logits": False},
     "gptj": {"rotary": True, "scale_attn_weights": True, "gradient_checkpointing": False},
@@ -94,7 +96,7 @@ ADDS: dict[str, Config] = {
 # keys that the newer file has and the older one has not
 DROPS: dict[str, str] = {
     "bloom": "hidden_size n_head",
-    "cohere2": "layer_types head_dim",
+    "cohere2": "layer_types",
     "deepseek_v3": DEEPSEEK_DROPS,
     "deepseek_v32": DEEPSEEK_DROPS,
     "gemma2": "layer_types use_bidirectional_attention",
@@ -120,7 +122,7 @@ def older(config: Config) -> Config:
         raise KeyError(f"{kind} has no older spelling")
     c = {key: value for key, value in config.items() if key not in ("dtype", "rope_parameters")}
     c |= {"torch_dtype": "float32", "transformers_version": "4.57.1"}
-    if kind == "gemma4_text":  # released with nested rope_parameters
+    if kind in NEW_ROPE:
         c["rope_parameters"] = config["rope_parameters"]
     elif config.get("rope_parameters"):
         c |= older_rope(config["rope_parameters"], kind)
