@@ -43,7 +43,7 @@ def cohere2(c: Config) -> Recipe:
             c,
             s,
             rope=rope_of(c, s.head_dim, kind, True) if kind == "sliding_attention" else None,
-            window=window_of(c, kind),
+            window=window_of(c, kind, 4096),
             qkv_bias=bias,
             out_bias=bias,
         )

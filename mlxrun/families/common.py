@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ..spec import Activation, Attention, Decoder, Dense, Layer, ModelError, Norm
 from .config import Config
-from .rope import rope_of, rope_parameters, scaling_of
+from .rope import rope_of, scaling_of
 from .rules import Drop, Rename, Rule, Split, Stack
 
 
@@ -70,10 +70,10 @@ def layers_of(c: Config) -> int:
 def context_of(c: Config, default: int | None = None) -> int:
     """The longest context that the authors promise; yarn and dynamic rope promise more than was trained."""
     written = c.count("max_position_embeddings", default)
-    if c.get("rope_parameters") is None and c.get("rope_scaling") is None:
+    keys = c.get("rope_parameters") or c.get("rope_scaling") or {}
+    p = keys.get("full_attention", keys) if isinstance(keys, Mapping) else None
+    if not isinstance(p, Mapping):
         return written
-    keys = c.get("rope_parameters") or c.get("rope_scaling")
-    p = rope_parameters(c, "full_attention") if any(isinstance(v, Mapping) for v in keys.values()) else keys
     factor = float(p.get("factor") or 1.0)
     if scaling_of(p) == "yarn":
         return max(written, int(factor * (p.get("original_max_position_embeddings") or written)))
@@ -98,10 +98,10 @@ def layer_types(
     return tuple(written)
 
 
-def window_of(c: Config, kind: str) -> int | None:
+def window_of(c: Config, kind: str, default: int | None = None) -> int | None:
     """The window of a layer of that type; only sliding ones have one."""
     c.get("sliding_window")
-    return c.count("sliding_window") if kind == "sliding_attention" else None
+    return c.count("sliding_window", default) if kind == "sliding_attention" else None
 
 
 # ---- parts --------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def gemma3_text(c: Config) -> Recipe:
 
 def _attention(c: Config, s: Sizes, kind: str, rope: Rope) -> Attention:
     bias, scale = c.flag("attention_bias"), c.number("query_pre_attn_scalar", 256.0) ** -0.5
-    return attention(c, s, rope=rope, scale=scale, window=window_of(c, kind), qkv_bias=bias, out_bias=bias)
+    return attention(c, s, rope=rope, scale=scale, window=window_of(c, kind, 4096), qkv_bias=bias, out_bias=bias)
 
 
 def _rope3(c: Config, s: Sizes, kind: str) -> Rope:

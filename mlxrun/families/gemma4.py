@@ -94,7 +94,7 @@ def _mixer(c: Config, s: Sizes, i: int, kind: str) -> Attention:
         replace(s, head_dim=head_dim, kv_heads=kv_heads),
         rope=rope_from(c, p, head_dim),
         scale=1.0,
-        window=window_of(c, kind),
+        window=window_of(c, kind, 512),
         qk_norm=norm,
         v_norm=Norm(norm.eps, weight=False),
         k_is_v=k_is_v,

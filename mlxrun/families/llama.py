@@ -35,14 +35,18 @@ def llama_like(
     kinds: tuple[str, ...],
     *,
     base: float = 10000.0,
+    window: int | None = None,
     mlp_bias: bool = False,
     tied_default: bool = False,
     **changes: Any,
 ) -> Recipe:
-    """The shape all of them share; `kinds` is the type of each layer, `changes` go to its attention."""
+    """The shape all of them share; `kinds` is the type of each layer, `window` the one where the file is silent,
+    `changes` go to the attention."""
     s, norm, tied_head = sizes_of(c), rms(c), tied(c, tied_default)
     mixers = {
-        kind: attention(c, s, rope=rope_of(c, s.head_dim, kind, base=base), window=window_of(c, kind), **changes)
+        kind: attention(
+            c, s, rope=rope_of(c, s.head_dim, kind, base=base), window=window_of(c, kind, window), **changes
+        )
         for kind in set(kinds)
     }
     layers = pre_norm_layers(norm, [mixers[kind] for kind in kinds], [gated(c, bias=mlp_bias)] * s.layers)
@@ -60,7 +64,7 @@ def mistral(c: Config) -> Recipe:
     """Every layer slides where a window is written: v0.1, and files that do not mention it."""
     slides = c.get("sliding_window") is not None or "sliding_window" not in c.data
     c.ignore("layer_types")  # the reference does not read it either
-    return llama_like(c, ("sliding_attention" if slides else "full_attention",) * layers_of(c))
+    return llama_like(c, ("sliding_attention" if slides else "full_attention",) * layers_of(c), window=4096)
 
 
 def ministral(c: Config) -> Recipe:

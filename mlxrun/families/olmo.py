@@ -49,7 +49,7 @@ def olmo3(c: Config) -> Recipe:
             c,
             s,
             rope=rope_from(c, p, s.head_dim),
-            window=window_of(c, kind),
+            window=window_of(c, kind, 4096),
             qk_norm=norm,
             qk_norm_scope="all",
             qkv_bias=bias,

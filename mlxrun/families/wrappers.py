@@ -22,7 +22,6 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 4,
         "head_dim": 256,
         "max_position_embeddings": 131072,
-        "sliding_window": 4096,
     },
     "mistral": {
         "vocab_size": 32000,
@@ -32,7 +31,6 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "num_attention_heads": 32,
         "num_key_value_heads": 8,
         "max_position_embeddings": 131072,
-        "sliding_window": 4096,
     },
     "llama": {
         "vocab_size": 32000,
