@@ -103,7 +103,7 @@ def gpt_neox(c: Config) -> Recipe:
     rules = (
         _BUFFERS,
         Drop(r"rotary_emb\.inv_freq$"),
-        *head_rules(tied_head, r"(?:model\.)?embed_out"),
+        *head_rules(tied_head, r"(?:(?:model\.)?embed_out|lm_head)"),
         Rename(top + r"embed_in\.", "embed."),
         Rename(top + r"final_layer_norm\.", "norm."),
         rename_in_layer("input_layernorm", "mixer_norm", at),
