@@ -48,10 +48,9 @@ IN_MEMORY: dict[str, tuple[tuple[str, str], ...]] = {
     "mixtral": ((r"\.block_sparse_moe\.", ".mlp."),),
     "phimoe": ((r"\.block_sparse_moe\.gate\.", ".mlp.router."), (r"\.block_sparse_moe\.", ".mlp.")),
     "granitemoehybrid": (
-        (r"\.input_linear\.weight$", ".experts.gate_up_proj"),
-        (r"\.output_linear\.weight$", ".experts.down_proj"),
+        (r"\.block_sparse_moe\.input_linear\.weight$", ".block_sparse_moe.experts.gate_up_proj"),
+        (r"\.block_sparse_moe\.output_linear\.weight$", ".block_sparse_moe.experts.down_proj"),
         (r"\.router\.layer\.", ".router."),
-        (r"\.shared_mlp\.experts\.(gate_up|down)_proj$", r".shared_mlp.\1"),
     ),
     "nemotron_h": ((r"^backbone\.", "model."),),
     "laguna": (
