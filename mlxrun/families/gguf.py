@@ -115,6 +115,8 @@ def _common(m: Metadata) -> dict[str, Any]:
     head_dim = m.get("attention.key_length") or (dim // heads if isinstance(heads, int) and heads > 0 else None)
     if m.get("attention.value_length", head_dim) != head_dim:
         raise ModelError(f"{FILE}: values of another size than keys are not supported.")
+    if m.get("attention.causal", True) is not True:
+        raise ModelError(f"{FILE}: a {m.arch} model that sees both ways is not supported.")
     found = {
         "hidden_size": dim,
         "vocab_size": int(embedding[0]),
@@ -266,8 +268,11 @@ ARCHITECTURES: dict[str, Architecture] = {
     "gpt2": Architecture(_always("gpt2"), _gpt2, fused=lambda s: (split_qkv(s, "attn_qkv", _AT),)),
 }
 
-# Bookkeeping, or said again by what is read.
-_IGNORED = {"vocab_size", "rope.scaling.finetuned", "rope.scaling.attn_factor", "rope.scaling.original_context_length"}
+# Bookkeeping, or said again by what is read; pooling is what a caller does with hidden states.
+_IGNORED = {
+    *("vocab_size", "tensor_data_layout", "pooling_type"),
+    *("rope.scaling.finetuned", "rope.scaling.attn_factor", "rope.scaling.original_context_length"),
+}
 
 _PLACES = {
     "attn_norm": "mixer_norm",
