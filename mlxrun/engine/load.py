@@ -7,13 +7,14 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..families import Recipe, resolve
+from ..families import Recipe, UnknownFamily, resolve
 from ..families.config import Dialect
 from ..families.gguf import resolve_gguf
 from ..memory.machine import available_bytes
 from ..nn.decoder import DecoderModel
 from ..ops.quantized import QuantizedWeight, Weight
 from ..weights import Checkpoint, open_checkpoint, read_weights
+from .fallback import FallbackModel, load_fallback
 from .model import Model
 
 # of what is free, how much the weights may take when widened to float32
@@ -26,10 +27,15 @@ def load_model(
     dtype: mx.Dtype | None = None,
     dialect: Dialect | None = None,
     waive: frozenset[str] = frozenset(),
-) -> Model:
+) -> Model | FallbackModel:
     """`dtype` None: as stored where the device computes it well, float32 on a CPU."""
     checkpoint = open_checkpoint(Path(path), dialect=dialect)
-    recipe = recipe_of(checkpoint, waive)
+    try:
+        recipe = recipe_of(checkpoint, waive)
+    except UnknownFamily as unknown:
+        if checkpoint.dialect == "gguf":
+            raise
+        return load_fallback(Path(path), checkpoint.config, unknown, dtype)
     weights = read_weights(checkpoint, recipe)
     notes = [f"{recipe.left_out} of this checkpoint is left out."] if recipe.left_out else []
     if dtype is not None:
@@ -42,7 +48,7 @@ def load_model(
 
 def recipe_of(checkpoint: Checkpoint, waive: frozenset[str] = frozenset()) -> Recipe:
     if checkpoint.dialect == "gguf":
-        return resolve_gguf(checkpoint.metadata, checkpoint.shapes, checkpoint.rope_factors)
+        return resolve_gguf(checkpoint.metadata, checkpoint.shapes, checkpoint.rope_factors, waive)
     return resolve(checkpoint.config, checkpoint.dialect, waive)
 
 
