@@ -1,1 +1,1 @@
-""""""
+"""Token ids only: load, step, sample. Nothing here knows text or HTTP."""

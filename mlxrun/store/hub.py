@@ -29,12 +29,17 @@ def snapshot(name: str) -> Path:
 
 
 def cached(name: str) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    """The folder of the main revision in the hub's cache, read by its documented layout.
 
+    The hub's library would ask for every file of the repository, also those that nobody fetched.
+    """
+    from huggingface_hub import constants
+
+    repository = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
     try:
-        return Path(snapshot_download(name, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
+        folder = repository / "snapshots" / (repository / "refs" / "main").read_text().strip()
+        return folder if folder.is_dir() else None
+    except (OSError, ValueError):
         return None
 
 

@@ -1,0 +1,166 @@
+"""A model type that we have no recipe for, on mlx-lm's class, behind the engine's own interface.
+
+Sequences run one by one: mlx-lm's padded batches are wrong for recurrent models. Where its answers
+are known to be wrong we refuse. It is imported here and only when needed: the import takes seconds.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from ..families import UnknownFamily
+from ..families.config import Config
+from ..memory.machine import available_bytes
+from ..spec import ModelError
+
+DEFAULT_CONTEXT = 4096  # where config.json promises none
+WIDEN_SHARE = 0.7  # of the free memory, what float32 weights may take on a CPU
+
+# Types whose class in mlx-lm 0.32 computes something else than its authors' reference, and the part that differs.
+KNOWN_WRONG = {
+    "gpt_neox": "the exact GELU",
+    "gpt_oss": "YaRN without truncation",
+    "jamba": "the weights of chosen experts, and padded batches",
+    "llama4": "chunked attention in batches",
+    "mamba": "padded batches",
+    "falcon_mamba": "padded batches",
+    "mamba2": "the grouped norm",
+    "mistral": "the sliding window",
+    "nemotron_h": "padded batches",
+    "olmo": "the layout; it ends the whole program",
+    "phi3": "short contexts under longrope",
+}
+
+
+@dataclass
+class FallbackMemory:
+    caches: list[Any]  # mlx-lm's, one a layer
+    context: int
+    length: int = 0
+
+    def reusable(self, length: int) -> int:
+        """Only where it stands: mlx-lm's windows say nothing when they cannot go back."""
+        return length if length == self.length else 0
+
+    def rewind(self, length: int) -> bool:
+        return length == self.length
+
+    def arrays(self) -> list[mx.array]:
+        states = cast(list[tuple[str, Any]], tree_flatten([cache.state for cache in self.caches]))
+        return [array for _, array in states if isinstance(array, mx.array)]
+
+
+@dataclass(frozen=True)
+class FallbackModel:
+    model: Any
+    family: str
+    vocab: int
+    context: int
+    notes: tuple[str, ...]
+
+    def new_sequence(self, context: int | None = None) -> FallbackMemory:
+        from mlx_lm.models.cache import make_prompt_cache
+
+        return FallbackMemory(make_prompt_cache(self.model), context or self.context)
+
+    def __call__(self, ids: mx.array, sequences: Sequence[tuple[FallbackMemory, int]]) -> mx.array:
+        """(T,) -> (T, vocab): mlx-lm's classes end at the logits, so these stand for the hidden rows."""
+        rows, start = [], 0
+        for memory, count in sequences:
+            rows.append(self.model(ids[None, start : start + count], cache=memory.caches)[0])
+            memory.length += count
+            start += count
+        return rows[0] if len(rows) == 1 else mx.concatenate(rows)
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        return hidden
+
+
+def load_fallback(
+    path: Path, config: Mapping[str, Any], unknown: UnknownFamily, dtype: mx.Dtype | None = None
+) -> FallbackModel:
+    """Raises `unknown` again, with its reason, where mlx-lm cannot or must not run this model."""
+    text = text_half(config)
+    family = str(config.get("model_type"))
+    refuse_what_is_wrong(family, text, unknown)
+    sizes = Config(text)
+    vocab = sizes.count("vocab_size")
+    context = sizes.count("max_position_embeddings", DEFAULT_CONTEXT)
+    with quiet_import():
+        try:
+            from mlx_lm.utils import load_model
+
+            model, _ = load_model(path, lazy=True, model_config=older_spelling(config))
+            notes = set_precision(model, dtype)
+        except (Exception, SystemExit) as error:  # other people's loaders raise anything
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise ModelError(f"{unknown} mlx-lm does not run it either: {lines[0].rstrip('.')}.") from error
+    told = f"The model type {family!r} has no recipe here; mlx-lm's class runs it, one sequence at a time."
+    return FallbackModel(model, family, vocab, context, (told, *notes))
+
+
+def refuse_what_is_wrong(family: str, text: Mapping[str, Any], unknown: UnknownFamily) -> None:
+    for name in (family, text.get("model_type")):
+        if name in KNOWN_WRONG:
+            raise ModelError(f"{unknown} mlx-lm has a class for it that is wrong in {KNOWN_WRONG[name]}.")
+    groups, chosen = Config(text).get("n_group", 1), Config(text).get("topk_group", 1)
+    if groups != chosen:
+        raise ModelError(f"{unknown} mlx-lm picks other experts than the reference when they come in {groups} groups.")
+
+
+def text_half(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    inner = config.get("text_config")
+    return inner if isinstance(inner, Mapping) else config
+
+
+def older_spelling(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What to lay over a config of transformers 5: mlx-lm reads rope_theta and rope_scaling, and forgets in silence."""
+    changed: dict[str, Any] = {}
+    inner = config.get("text_config")
+    if isinstance(inner, Mapping):
+        changed["text_config"] = {**inner, **older_spelling(inner)}
+    rope = config.get("rope_parameters")
+    if isinstance(rope, Mapping):
+        if any(isinstance(value, Mapping) for value in rope.values()):
+            raise ValueError("it reads one rope for all layers, and this config has several")
+        moved = {key: rope[key] for key in ("rope_theta", "partial_rotary_factor") if key in rope}
+        scaling = {key: value for key, value in rope.items() if key not in moved}
+        kind = scaling.get("rope_type", "default")
+        changed |= moved
+        if kind != "default":
+            changed["rope_scaling"] = {**scaling, "type": kind}
+    return changed
+
+
+def set_precision(model: Any, dtype: mx.Dtype | None) -> list[str]:
+    """On a CPU float32, as everywhere else here, if that fits."""
+    from mlx_lm.utils import dequantize_model, get_total_parameters
+
+    if dtype is None and mx.default_device().type != mx.DeviceType.cpu:
+        return []
+    floats = 4 * get_total_parameters(model)
+    if dtype is None and floats > WIDEN_SHARE * available_bytes():
+        return [f"{floats / 2**30:.1f} GiB for float32 weights is not free, so they run as stored, slowly."]
+    if dtype is None:
+        dequantize_model(model)
+    model.set_dtype(dtype or mx.float32)
+    return []
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """mlx_lm.utils lowers this process's limit of open files, and an ordinary user cannot raise it again."""
+    kept = resource.setrlimit
+    resource.setrlimit = lambda *_: None
+    try:
+        yield
+    finally:
+        resource.setrlimit = kept

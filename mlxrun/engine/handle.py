@@ -1,0 +1,35 @@
+"""What a caller holds of a request: events come out, a cancel flag goes in. Nothing else crosses threads."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+
+from ..core import Event, Request
+
+
+class Handle:
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()  # never blocks who posts
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """The request ends within a step, with an event that says so."""
+        self._cancelled.set()
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    def post(self, event: Event) -> None:
+        self._events.put(event)
+
+    def __iter__(self) -> Iterator[Event]:
+        """Every event as it comes; the one with `finish` is the last."""
+        while True:
+            event = self._events.get()
+            yield event
+            if event.finish is not None:
+                return

@@ -1,0 +1,52 @@
+"""A model small enough to read: the next token is the sum of all tokens so far, modulo the vocabulary.
+
+So every token depends on the whole history, and a memory that holds too much or too little shows at once.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+
+class FakeMemory:
+    def __init__(self, context: int) -> None:
+        self.context, self.ids = context, mx.zeros((0,), mx.int32)
+        self.length = 0
+
+    def reusable(self, length: int) -> int:
+        return length
+
+    def rewind(self, length: int) -> bool:
+        self.ids, self.length = self.ids[:length], length
+        return True
+
+    def arrays(self) -> list[mx.array]:
+        return [self.ids]
+
+
+class FakeModel:
+    vocab, context, notes = 97, 4096, ()
+
+    def __init__(self) -> None:
+        self.passes: list[int] = []  # rows of every pass
+
+    def new_sequence(self, context: int | None = None) -> FakeMemory:
+        return FakeMemory(context or self.context)
+
+    def __call__(self, ids: mx.array, sequences: list[tuple[FakeMemory, int]]) -> mx.array:
+        ((memory, count),) = sequences
+        self.passes.append(count)
+        memory.ids = mx.concatenate([memory.ids, ids])
+        memory.length += count
+        return mx.cumsum(memory.ids)[-count:, None]
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        return 30.0 * (mx.arange(self.vocab) == hidden % self.vocab)
+
+
+def continuation(prompt: list[int], count: int, vocab: int = FakeModel.vocab) -> list[int]:
+    """What the fake model says, in plain Python."""
+    tokens = list(prompt)
+    for _ in range(count):
+        tokens.append(sum(tokens) % vocab)
+    return tokens[len(prompt) :]
