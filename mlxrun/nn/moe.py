@@ -50,7 +50,7 @@ class ExpertLinear:
     def of(cls, params: Params, name: str, shape: tuple[int, int, int], *, bias: bool) -> ExpertLinear:
         return cls(params.weight(f"{name}.weight", *shape), params.array(f"{name}.bias", *shape[:2]) if bias else None)
 
-    def __call__(self, x: mx.array, d: Dispatch) -> mx.array:  # (N, in) -> (N, out)
+    def __call__(self, x: mx.array, d: Dispatch) -> mx.array:  # (..., 1, in) -> (..., 1, out)
         return expert_matmul(x, self.weight, d, self.bias)
 
 
@@ -80,12 +80,12 @@ class MoEBlock:
 
     def _experts(self, x: mx.array, ids: mx.array, weights: mx.array) -> mx.array:
         d = dispatch(ids)
-        rows = d.spread(x)  # (N, width)
+        rows = d.spread(x)  # (..., 1, width)
         if self.spec.scale_input:
             rows = (rows * d.spread_pairs(weights)).astype(x.dtype)
         y = d.collect(self.down(self._hidden(rows, d), d)).astype(mx.float32)  # (T, k, width)
         if not self.spec.scale_input:
-            y = y * weights[..., None]
+            y = y * mx.expand_dims(weights, -1)
         return y.sum(axis=1).astype(x.dtype)
 
     def _hidden(self, rows: mx.array, d: Dispatch) -> mx.array:

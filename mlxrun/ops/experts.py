@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from .matmul import quantized_matmul
 from .quantized import QuantizedWeight, Weight
 
 GROUP_FROM = 64  # pairs from which they are laid out by expert: mlx-lm's choice
@@ -19,47 +18,46 @@ GROUP_FROM = 64  # pairs from which they are laid out by expert: mlx-lm's choice
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """N = T * k (row, choice) pairs, in order or laid out by expert."""
+    """The (row, choice) pairs of a layer: as they come, (T, k), or laid out by expert, (N,) with N = T * k."""
 
-    experts: mx.array  # (N,) the expert of each pair
+    experts: mx.array  # (T, k) or (N,): the expert of each pair
     order: mx.array | None  # (N,) which pair lies there; None: as they came
     choices: int  # k
 
     def spread(self, x: mx.array) -> mx.array:
-        """What a row has goes to its pairs: (T, D) -> (N, D)."""
-        pairs = mx.arange(self.experts.size) if self.order is None else self.order
-        return x[pairs // self.choices]
+        """What a row has goes to its pairs: (T, D) -> (T, 1, 1, D) or (N, 1, D)."""
+        if self.order is None:
+            return mx.expand_dims(x, (1, 2))
+        return mx.expand_dims(x[self.order // self.choices], 1)
 
     def spread_pairs(self, x: mx.array) -> mx.array:
-        """What a pair has: (T, k) -> (N, 1)."""
-        flat = x.reshape(-1, 1)
-        return flat if self.order is None else flat[self.order]
+        """What a pair has: (T, k) -> (T, k, 1, 1) or (N, 1, 1)."""
+        return mx.expand_dims(x if self.order is None else x.reshape(-1)[self.order], (-2, -1))
 
     def collect(self, y: mx.array) -> mx.array:
-        """(N, D) -> (T, k, D)."""
-        y = y if self.order is None else y[mx.argsort(self.order)]
-        return y.reshape(-1, self.choices, y.shape[-1])
+        """(T, k, 1, D) or (N, 1, D) -> (T, k, D)."""
+        y = mx.squeeze(y, -2)
+        return y if self.order is None else y[mx.argsort(self.order)].reshape(-1, self.choices, y.shape[-1])
 
 
 def dispatch(ids: mx.array) -> Dispatch:
     """ids (T, k)."""
+    if ids.size < GROUP_FROM:
+        return Dispatch(ids, None, ids.shape[1])
     flat = ids.reshape(-1)
-    if flat.size < GROUP_FROM:
-        return Dispatch(flat, None, ids.shape[-1])
     order = mx.argsort(flat)
-    return Dispatch(flat[order], order, ids.shape[-1])
+    return Dispatch(flat[order], order, ids.shape[1])
 
 
 def expert_matmul(x: mx.array, weight: Weight, d: Dispatch, bias: mx.array | None = None) -> mx.array:
-    """x (N, in), weight (E, out, in), bias (E, out) -> (N, out)."""
-    if mx.default_device().type == mx.DeviceType.gpu:
-        y = _gather(x, weight, d.experts, grouped=d.order is not None)
-    elif d.experts.size < weight.shape[0]:
-        y = _each(x.astype(mx.float32), weight, d.experts)
+    """x as spread, (..., 1, in); weight (E, out, in), bias (E, out) -> (..., 1, out)."""
+    if isinstance(weight, QuantizedWeight):
+        y = _quantized(x, weight, d)
+    elif weight.dtype == mx.float32 or mx.default_device().type == mx.DeviceType.gpu:
+        y = _gather(x, weight, d)
     else:
-        plain = weight.astype(mx.float32) if isinstance(weight, mx.array) else weight
-        y = _gather(x.astype(mx.float32), plain, d.experts, grouped=d.order is not None)
-    return (y if bias is None else y + bias[d.experts]).astype(x.dtype)
+        y = _plain_on_cpu(x, weight, d)
+    return y if bias is None else y + mx.expand_dims(bias[d.experts], -2)
 
 
 def reference(x: mx.array, weight: Weight, experts: mx.array, bias: mx.array | None = None) -> mx.array:
@@ -69,25 +67,31 @@ def reference(x: mx.array, weight: Weight, experts: mx.array, bias: mx.array | N
     return (y if bias is None else y + bias[experts].astype(mx.float32)).astype(x.dtype)
 
 
-def _gather(x: mx.array, weight: Weight, experts: mx.array, *, grouped: bool) -> mx.array:
-    rows = x[:, None]  # (N, 1, in)
-    if isinstance(weight, mx.array):
-        return mx.gather_mm(rows, weight.swapaxes(-1, -2), rhs_indices=experts, sorted_indices=grouped)[:, 0]
-    return mx.gather_qmm(
-        rows,
+def _gather(x: mx.array, weight: mx.array, d: Dispatch) -> mx.array:
+    return mx.gather_mm(x, weight.swapaxes(-1, -2), rhs_indices=d.experts, sorted_indices=d.order is not None)
+
+
+def _plain_on_cpu(x: mx.array, weight: mx.array, d: Dispatch) -> mx.array:
+    """Widen only the weights in use, when these are the fewer."""
+    wide = x.astype(mx.float32)
+    if d.experts.size < weight.shape[0]:
+        y = wide @ weight[d.experts].astype(mx.float32).swapaxes(-1, -2)
+    else:
+        y = _gather(wide, weight.astype(mx.float32), d)
+    return y.astype(x.dtype)
+
+
+def _quantized(x: mx.array, weight: QuantizedWeight, d: Dispatch) -> mx.array:
+    wide = x.astype(mx.float32) if mx.default_device().type == mx.DeviceType.cpu else x
+    y = mx.gather_qmm(
+        wide,
         weight.packed,
         weight.scales,
         weight.biases,
-        rhs_indices=experts,
+        rhs_indices=d.experts,
         group_size=weight.group,
         bits=weight.bits,
         mode=weight.mode,
-        sorted_indices=grouped,
-    )[:, 0]
-
-
-def _each(x: mx.array, weight: Weight, experts: mx.array) -> mx.array:
-    """Fewer rows than experts on a CPU: widen only the weights in use."""
-    if isinstance(weight, QuantizedWeight):
-        return quantized_matmul(x[:, None], weight.rows(lambda part: part[experts]))[:, 0]
-    return (x[:, None] @ weight[experts].astype(mx.float32).swapaxes(-1, -2))[:, 0]
+        sorted_indices=d.order is not None,
+    )
+    return y.astype(x.dtype)

@@ -55,7 +55,7 @@ def test_the_layout_comes_back():
     rows, pairs = mx.arange(40)[:, None], mx.arange(80).reshape(40, 2)
     assert d.collect(d.spread(rows))[..., 0].tolist() == [[t, t] for t in range(40)]
     assert d.collect(d.spread_pairs(pairs))[..., 0].tolist() == pairs.tolist()
-    assert d.collect(d.experts[:, None])[..., 0].tolist() == ids.tolist()
+    assert d.collect(d.experts[:, None, None])[..., 0].tolist() == ids.tolist()
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
