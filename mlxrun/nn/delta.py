@@ -51,12 +51,11 @@ class GatedDeltaBlock:
         qkv, log_decay, beta = rows
         window, memory = state
         qkv, window = self.conv(qkv, window)
-        q, k, v = mx.split(qkv.astype(mx.float32), [self.keys, 2 * self.keys], axis=-1)
-        batch, length, _ = q.shape
-        q = _unit(q.reshape(batch, length, s.k_heads, s.k_dim)) * s.k_dim**-0.5
-        k = _unit(k.reshape(batch, length, s.k_heads, s.k_dim))
+        batch, length, _ = qkv.shape
+        qk, v = mx.split(qkv.astype(mx.float32), [2 * self.keys], axis=-1)
+        q, k = mx.split(_unit(qk.reshape(batch, length, 2 * s.k_heads, s.k_dim)), 2, axis=2)
         v = v.reshape(batch, length, s.v_heads, s.v_dim)
-        y, memory = gated_delta(q, k, v, log_decay, beta, memory)
+        y, memory = gated_delta(q * s.k_dim**-0.5, k, v, log_decay, beta, memory)
         return y.reshape(batch, length, -1), (window, memory)
 
 

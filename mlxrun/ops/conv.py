@@ -1,8 +1,7 @@
 """Causal depthwise convolution along a sequence, then silu; the inputs before it are carried along.
 
 Row i sees rows i-K+1 .. i of its own channel; `window` holds the K-1 rows before the first. Sums are
-float32. One form serves all lengths: K shifted products in one kernel, which is what MLX's grouped
-conv1d would do, and on a CPU it does it faster.
+float32. Many rows are K shifted products in one kernel, which on a CPU is faster than MLX's conv1d.
 """
 
 from __future__ import annotations
@@ -18,8 +17,12 @@ def causal_conv(x: mx.array, taps: mx.array, bias: mx.array | None, window: mx.a
     """x (B, L, C), taps (K, C) oldest first, window (B, K-1, C) -> rows (B, L, C) and the next window."""
     length = x.shape[1]
     rows = mx.concatenate([window, x], axis=1)  # (B, K-1+L, C)
-    shifted = [rows[:, k : k + length] for k in range(taps.shape[0])]
-    y = _weighted(shifted, list(taps)) if bias is None else _weighted_from(bias, shifted, list(taps))
+    if length == 1:
+        y = (rows.astype(mx.float32) * taps).sum(axis=1, keepdims=True)
+        y = nn.silu(y if bias is None else y + bias)
+    else:
+        shifted = [rows[:, k : k + length] for k in range(taps.shape[0])]
+        y = _weighted(shifted, list(taps)) if bias is None else _weighted_from(bias, shifted, list(taps))
     return y.astype(x.dtype), rows[:, length:]
 
 

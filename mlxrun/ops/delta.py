@@ -56,12 +56,15 @@ def step(
     q: mx.array, k: mx.array, v: mx.array, log_decay: mx.array, beta: mx.array, state: mx.array
 ) -> tuple[mx.array, mx.array]:
     """One row. The old state is read for k and q at once, and what q gains from the correction is added."""
-    q, k = _for_value_heads(q[:, 0], v[:, 0]), _for_value_heads(k[:, 0], v[:, 0])  # (B, Hv, Dk)
-    seen = mx.stack([k, q], axis=-2) @ state.swapaxes(-1, -2)  # (B, Hv, 2, Dv)
-    decay, beta = mx.exp(log_decay[:, 0, :, None]), beta[:, 0, :, None]
-    missing = (v[:, 0] - decay * seen[:, :, 0]) * beta  # (B, Hv, Dv)
-    y = decay * seen[:, :, 1] + missing * (k * q).sum(axis=-1, keepdims=True)
-    return y[:, None], _updated(state, decay[..., None], missing[..., None], k[..., None, :])
+    pair = mx.concatenate([k, q], axis=1).swapaxes(1, 2)  # (B, Hk, 2, Dk): the L axis of one row holds both
+    if v.shape[2] != q.shape[2]:
+        pair = mx.repeat(pair, v.shape[2] // q.shape[2], axis=1)
+    k, q = mx.split(pair, 2, axis=2)  # (B, Hv, 1, Dk)
+    seen_k, seen_q = mx.split(pair @ state.swapaxes(-1, -2), 2, axis=2)  # (B, Hv, 1, Dv)
+    decay, beta = (mx.expand_dims(t, -1).swapaxes(1, 2) for t in (mx.exp(log_decay), beta))  # (B, Hv, 1, 1)
+    missing = (v.swapaxes(1, 2) - decay * seen_k) * beta
+    y = decay * seen_q + missing * (k * q).sum(axis=-1, keepdims=True)
+    return y.swapaxes(1, 2), _updated(state, decay, missing.swapaxes(-1, -2), k)
 
 
 @partial(mx.compile, shapeless=True)
