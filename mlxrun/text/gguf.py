@@ -1,0 +1,205 @@
+"""The tokenizer inside a GGUF file, from its metadata alone.
+
+`gpt2` (byte-level BPE), `gemma4` (BPE on plain text) and `llama` (SentencePiece) vocabularies are built;
+any other model or pre-tokenizer is refused by name. Reads no file: `weights/gguf.py` does.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..spec import ModelError
+from .hub import HubTokenizer, reading
+from .pretokenizers import PRETOKENIZERS, PreTokenizer
+from .sentence import (
+    BYTE,
+    CONTROL,
+    NORMAL,
+    SPACE,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    Added,
+    SentencePieceTokenizer,
+    Vocabulary,
+)
+from .tokenizer import Marks, Tokenizer
+
+KEY = "tokenizer.ggml."
+# Control tokens that end a turn in every model that has them. Files converted before the format had a
+# key for the end of a turn name only the end of the document, and a chat would never stop.
+ENDS = frozenset(
+    (
+        *("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<turn|>"),
+        *("<|endoftext|>", "<|end_of_text|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<eos>", "<end_of_utterance>"),
+        "<\uff5cend\u2581of\u2581sentence\uff5c>",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What the metadata says about the vocabulary, checked."""
+
+    tokens: Sequence[str]
+    kinds: Sequence[int]
+    metadata: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, metadata: Mapping[str, Any]) -> Words:
+        tokens = _list(metadata, "tokens", str)
+        if not tokens:
+            raise ModelError(f"The GGUF metadata has no {KEY}tokens: this file carries no vocabulary.")
+        kinds = _list(metadata, "token_type", int) or [NORMAL] * len(tokens)
+        if len(kinds) != len(tokens):
+            raise ModelError(f"{KEY}token_type has {len(kinds)} entries for {len(tokens)} tokens.")
+        return cls(tokens, kinds, metadata)
+
+    def id(self, name: str) -> int | None:
+        found = self.metadata.get(f"{KEY}{name}_token_id")
+        if found is None:
+            return None
+        if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < len(self.tokens):
+            raise ModelError(f"{KEY}{name}_token_id is {found!r}; the vocabulary has {len(self.tokens)} tokens.")
+        return found
+
+    def flag(self, name: str, default: bool) -> bool:
+        return bool(self.metadata.get(KEY + name, default))
+
+    def of_kind(self, *kinds: int) -> list[tuple[int, str]]:
+        return [(i, self.tokens[i]) for i, kind in enumerate(self.kinds) if kind in kinds and self.tokens[i]]
+
+    def marks(self, *, add_bos: bool) -> Marks:
+        bos, eos = self.id("bos"), self.id("eos")
+        ends = {i for i, text in self.of_kind(CONTROL) if text in ENDS}
+        ends |= {i for i in (eos, self.id("eot"), self.id("eom")) if i is not None}
+        prefix = (bos,) if bos is not None and self.flag("add_bos_token", add_bos) else ()
+        suffix = (eos,) if eos is not None and self.flag("add_eos_token", False) else ()
+        return Marks(bos, frozenset(ends), prefix, suffix)
+
+
+def build(metadata: Mapping[str, Any]) -> Tokenizer:
+    model = metadata.get(KEY + "model")
+    builders = {"gpt2": _byte_level, "gemma4": _plain_bpe, "llama": _sentencepiece}
+    if model not in builders:
+        raise ModelError(f"{KEY}model is {model!r}; known are {', '.join(builders)}.")
+    return builders[model](Words.read(metadata))
+
+
+def special_text(metadata: Mapping[str, Any], name: str) -> str | None:
+    """The text of a special token, `bos` or `eos`, as chat templates want it."""
+    found, tokens = metadata.get(f"{KEY}{name}_token_id"), metadata.get(KEY + "tokens", ())
+    return tokens[found] if isinstance(found, int) and 0 <= found < len(tokens) else None
+
+
+def _byte_level(words: Words) -> Tokenizer:
+    from tokenizers import Regex, decoders, pre_tokenizers
+
+    rules = _pretokenizer(words.metadata.get(KEY + "pre"))
+    with reading("The vocabulary in the GGUF metadata"):
+        inner = _bpe(words, ignore_merges=rules.whole_words)
+        splits = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in rules.patterns]
+        letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        inner.pre_tokenizer = pre_tokenizers.Sequence([*splits, letters])
+        inner.decoder = decoders.ByteLevel()
+        return HubTokenizer(inner, words.marks(add_bos=rules.add_bos))
+
+
+def _pretokenizer(name: object) -> PreTokenizer:
+    if name is None:
+        raise ModelError(f"The GGUF metadata has no {KEY}pre, so how text is cut into words is unknown; convert again.")
+    if name not in PRETOKENIZERS:
+        raise ModelError(f"{KEY}pre is {name!r}; known are {', '.join(sorted(PRETOKENIZERS))}.")
+    return PRETOKENIZERS[str(name)]
+
+
+def _plain_bpe(words: Words) -> Tokenizer:
+    """Gemma 4: spaces are written as U+2581, whole texts are merged, and what has no token becomes bytes."""
+    from tokenizers import decoders, normalizers, pre_tokenizers
+
+    with reading("The vocabulary in the GGUF metadata"):
+        inner = _bpe(words, byte_fallback=True, fuse_unk=True, unk_token=words.tokens[words.id("unknown") or 0])
+        inner.normalizer = normalizers.Replace(" ", SPACE)
+        inner.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")  # finds none: one word a text
+        inner.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+        return HubTokenizer(inner, words.marks(add_bos=True))
+
+
+def _bpe(words: Words, **options: Any) -> Any:
+    from tokenizers import AddedToken, models
+    from tokenizers import Tokenizer as Inner
+
+    merges = []
+    for merge in _list(words.metadata, "merges", str):
+        left, space, right = merge[1:].partition(" ")  # a piece may itself begin with a space
+        if not space:
+            raise ModelError(f"{KEY}merges holds {merge!r}, which is not two pieces with a space between them.")
+        merges.append((merge[:1] + left, right))
+    if not merges:
+        raise ModelError(f"The GGUF metadata has no {KEY}merges, which a vocabulary of this kind needs.")
+    vocabulary = {text: i for i, text in reversed(list(enumerate(words.tokens)))}  # of two equal ones, the first
+    inner = Inner(models.BPE(vocab=vocabulary, merges=merges, **options))
+    for kind, special in ((USER_DEFINED, False), (CONTROL, True)):
+        inner.add_tokens([AddedToken(t, special=special, normalized=False) for _, t in words.of_kind(kind)])
+    return inner
+
+
+def _sentencepiece(words: Words) -> Tokenizer:
+    scores = _list(words.metadata, "scores", float)
+    if len(scores) != len(words.tokens):
+        raise ModelError(f"{KEY}scores has {len(scores)} entries for {len(words.tokens)} tokens.")
+    rstrip = "phi3" in str(words.metadata.get("general.name", "")).lower().replace("-", "")  # the file cannot say it
+    keeps = ("<s>", "<unk>", "<|endoftext|>")
+    added = [
+        Added(text, i, special=kind == CONTROL, rstrip=rstrip and text not in keeps)
+        for kind in (CONTROL, USER_DEFINED)
+        for i, text in words.of_kind(kind)
+    ]
+    proto = _model_proto(words, scores, add_space=words.flag("add_space_prefix", True))
+    vocabulary = Vocabulary(words.tokens, words.kinds, added)
+    return SentencePieceTokenizer(proto, vocabulary, words.marks(add_bos=True), "The vocabulary in the GGUF metadata")
+
+
+def _model_proto(words: Words, scores: Sequence[float], *, add_space: bool) -> bytes:
+    """A SentencePiece ModelProto: pieces (1), trainer_spec (2), normalizer_spec (3).
+
+    SentencePiece wants one unknown token, no two pieces alike and none empty, and must not find control
+    tokens in text: those that break this become unused ones.
+    """
+    seen: set[str] = set()
+    unknown = words.id("unknown")
+    unknown = unknown if unknown is not None else next((i for i, k in enumerate(words.kinds) if k == UNKNOWN), None)
+    out = bytearray()
+    for i, (text, kind, score) in enumerate(zip(words.tokens, words.kinds, scores, strict=True)):
+        if not text or text in seen:
+            text, kind = f"\0{i}", UNUSED
+        seen.add(text)
+        if i == unknown or kind not in (NORMAL, BYTE):
+            kind = UNKNOWN if i == unknown else CONTROL if kind in (CONTROL, USER_DEFINED) else UNUSED
+        piece = _field(1, text.encode()) + b"\x15" + struct.pack("<f", score) + b"\x18" + bytes([kind])
+        out += _field(1, piece)
+    byte_fallback = BYTE in words.kinds
+    trainer = b"\x18\x02" + b"\x98\x02" + bytes([byte_fallback])  # model_type = BPE, byte_fallback
+    normalizer = _field(1, b"identity") + b"\x18" + bytes([add_space]) + b"\x20\x00\x28\x01"  # spaces kept, escaped
+    return bytes(out) + _field(2, trainer) + _field(3, normalizer)
+
+
+def _field(number: int, value: bytes) -> bytes:
+    """A length-delimited protobuf field."""
+    length, size = bytearray(), len(value)
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    length.append(size)
+    return bytes([number << 3 | 2]) + bytes(length) + value
+
+
+def _list(metadata: Mapping[str, Any], name: str, kind: type) -> list[Any]:
+    found = metadata.get(KEY + name, [])
+    wanted = (float, int) if kind is float else kind
+    if not isinstance(found, (list, tuple)) or not all(isinstance(item, wanted) for item in found):
+        raise ModelError(f"{KEY}{name} must be a list of {kind.__name__}.")
+    return list(found)

@@ -1,0 +1,126 @@
+"""One interface over every kind of tokenizer: text to token ids and back, and what the ids mean.
+
+`token_bytes` is the ground: each token stands for the same bytes wherever it occurs, so decoding is
+joining bytes, and streaming is the same one token at a time (detokenizer.py). What a tokenizer puts
+around a whole text (`prefix`, `suffix`) is told and never added behind the caller's back: a chat
+template writes its own. Knows no model, no template.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..spec import ModelError
+
+LOOKED_FOR = "tokenizer.json, tokenizer.model, or vocab.json with merges.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The ids with a meaning of their own."""
+
+    bos_id: int | None
+    eos_ids: frozenset[int]
+    prefix: tuple[int, ...] = ()  # put before a text that stands alone
+    suffix: tuple[int, ...] = ()  # and after it
+
+
+class Tokenizer(ABC):
+    vocab_size: int  # every id lies below this; an id may still stand for nothing
+
+    def __init__(self, marks: Marks) -> None:
+        self.marks = marks
+        self._bytes: dict[int, bytes] = {}
+
+    @staticmethod
+    def from_folder(path: Path | str) -> Tokenizer:
+        """The tokenizer of a model folder, from the files that Hugging Face and MLX checkpoints carry."""
+        from . import hub, sentence
+        from .folder import Folder
+
+        folder = Path(path)
+        if (folder / "tokenizer.json").is_file():
+            return hub.from_tokenizer_json(Folder.read(folder))
+        for pattern in ("tokenizer.model", "tokenizer.model.v*"):
+            for found in sorted(folder.glob(pattern)):
+                return sentence.from_model_file(found, Folder.read(folder))
+        if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+            return hub.from_vocab_and_merges(Folder.read(folder))
+        if (folder / "tekken.json").is_file():
+            raise ModelError(f"{folder} has only tekken.json, which is not read; get the model's tokenizer.json.")
+        raise ModelError(f"{folder} has no tokenizer: looked for {LOOKED_FOR}.")
+
+    @staticmethod
+    def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
+        """The tokenizer inside a GGUF file: its `tokenizer.ggml.*` metadata as plain Python values."""
+        from .gguf import build
+
+        return build(metadata)
+
+    @abstractmethod
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        """The ids of `text`, nothing added. `special`: control tokens written out in it are meant as such."""
+
+    @abstractmethod
+    def piece(self, token: int) -> str:
+        """The token as its vocabulary spells it; empty for an id that stands for nothing."""
+
+    @abstractmethod
+    def is_special(self, token: int) -> bool:
+        """Whether it is a control token, which is never shown."""
+
+    @abstractmethod
+    def _spell(self, token: int) -> bytes:
+        """The bytes that the token stands for."""
+
+    @property
+    def strips_start(self) -> bool:
+        """Whether `encode` puts a space before a text, so that decoding a whole one takes it away."""
+        return False
+
+    @property
+    def bos_id(self) -> int | None:
+        return self.marks.bos_id
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        return self.marks.eos_ids
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        return self.marks.prefix
+
+    @property
+    def suffix(self) -> tuple[int, ...]:
+        return self.marks.suffix
+
+    @property
+    def add_bos(self) -> bool:
+        return self.bos_id is not None and self.prefix[:1] == (self.bos_id,)
+
+    def token_bytes(self, token: int) -> bytes:
+        found = self._bytes.get(token)
+        if found is None:
+            found = self._spell(token) if 0 <= token < self.vocab_size else b""
+            self._bytes[token] = found
+        return found
+
+    def decode(self, ids: Iterable[int], skip_special: bool = True, *, whole: bool = False) -> str:
+        """The text that these tokens add to what stands before them. `whole`: nothing stands before them."""
+        parts = [self.token_bytes(i) for i in ids if not (skip_special and self.is_special(i))]
+        if whole and self.strips_start and parts:
+            parts[0] = parts[0].removeprefix(b" ")
+        return b"".join(parts).decode("utf-8", "replace")
+
+
+def well_formed(text: str) -> str:
+    """The text with lone surrogates, which JSON can smuggle in, made U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
