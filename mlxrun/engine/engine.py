@@ -7,6 +7,7 @@ the last request left in memory serves the next one as far as their tokens agree
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..core import Event, Finish, Request, RequestError, Usage
+from ..spec import ModelError
 from .handle import Handle
 from .model import Runnable
 from .sampler import Sample, Sampler
@@ -73,11 +75,15 @@ class Engine:
                 return
             born.put(engine)
             engine._serve()
+            # MLX ends this thread's stream by itself only as the process dies, and that race can abort it
+            mx.synchronize()
+            mx.clear_streams()
 
         threading.Thread(target=live, name="mlxrun-engine", daemon=True).start()
         found = born.get()
         if isinstance(found, BaseException):
             raise found
+        atexit.register(found.close)
         return found
 
     def submit(self, request: Request) -> Handle:
@@ -92,13 +98,15 @@ class Engine:
         self._closing.set()
         self._inbox.put(None)
         self._thread.join()
+        atexit.unregister(self.close)
 
     def _serve(self) -> None:
         while (running := self._plan()) is not None:
             try:
                 self._commit(running, self._run(running))
             except Exception as error:  # noqa: BLE001 one request ends, the thread lives on
-                self._finish(running, Finish.FAILED, reason=f"{type(error).__name__}: {error}")
+                known = isinstance(error, ModelError | RequestError)
+                self._finish(running, Finish.FAILED, reason=str(error) if known else f"{type(error).__name__}: {error}")
                 self._kept = None
 
     def _plan(self) -> Running | None:

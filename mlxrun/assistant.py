@@ -1,0 +1,178 @@
+"""Text in, text out, over an engine: the one place where strings and token ids meet.
+
+Whoever answers people (command line, server, client) goes through here. Templates, tokenizing and
+detokenizing run on the caller's thread; only token ids cross to the engine. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .core import Event, Finish, Request, RequestError, Sampling, TokenLogprob, Usage
+from .engine.engine import Engine
+from .engine.handle import Handle
+from .text.detokenizer import Detokenizer
+from .text.reasoning import Part, ReasoningSplit
+from .text.stops import StopStrings
+from .text.template import ChatTemplate
+from .text.tokenizer import Tokenizer, well_formed
+
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How an answer should be made; what `core.Request` says, in terms of text."""
+
+    max_tokens: int | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    stop: tuple[str, ...] = ()
+    template: Mapping[str, Any] = field(default_factory=dict)  # extra variables of the chat template
+
+
+@dataclass(frozen=True, slots=True)
+class TokenText:
+    """One token of the answer as its bytes say it; part of a character may be all there is."""
+
+    id: int
+    bytes: bytes
+    logprob: float
+    top: tuple[TokenText, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return self.bytes.decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What came since the last piece. The one with `finish` is the last."""
+
+    content: str = ""
+    reasoning: str = ""
+    tokens: tuple[TokenText, ...] = ()  # where log-probabilities were asked for
+    finish: Finish | None = None
+    stop: str | None = None  # the stop string that ended it
+    reason: str | None = None
+    usage: Usage | None = None
+
+
+class Answer:
+    """An answer on its way: iterate over its pieces; `cancel` may come from any thread."""
+
+    def __init__(
+        self, handle: Handle, tokenizer: Tokenizer, stops: Sequence[str], split: ReasoningSplit | None
+    ) -> None:
+        self._handle, self._tokenizer, self._split = handle, tokenizer, split
+        self._stops = StopStrings(stops)
+        self._text = Detokenizer(tokenizer)
+
+    def cancel(self) -> None:
+        self._handle.cancel()
+
+    def __iter__(self) -> Iterator[Piece]:
+        for event in self._handle:
+            piece = self._piece(event)
+            if piece.finish is not None or piece.content or piece.reasoning or piece.tokens:
+                yield piece
+
+    def _piece(self, event: Event) -> Piece:
+        stopped = self._stops.found is not None
+        text = "" if stopped else self._text.push(event.tokens)
+        shown, found = self._stops.push(text)
+        if found and not stopped:
+            self._handle.cancel()
+        if event.finish is not None and not found:
+            tail, found = self._stops.push(self._text.finish())
+            shown += tail + self._stops.finish()
+        parts = self._parts(shown, last=event.finish is not None)
+        return Piece(
+            content="".join(part.text for part in parts if part.kind == "content"),
+            reasoning="".join(part.text for part in parts if part.kind == "reasoning"),
+            tokens=() if stopped else tuple(map(self._token, event.tokens, event.logprobs)),
+            finish=Finish.STOP if found and event.finish is not None else event.finish,
+            stop=self._stops.found,
+            reason=None if found else event.reason,
+            usage=event.usage,
+        )
+
+    def _parts(self, text: str, *, last: bool) -> list[Part]:
+        if self._split is None:
+            return [Part("content", text)]
+        return self._split.push(text) + (self._split.finish() if last else [])
+
+    def _token(self, token: int, logprob: TokenLogprob) -> TokenText:
+        spell = self._tokenizer.token_bytes
+        top = tuple(TokenText(i, spell(i), value) for i, value in logprob.top)
+        return TokenText(token, spell(token), logprob.logprob, top)
+
+
+class Assistant:
+    """A loaded model that speaks. `open` starts its engine; `close` ends it."""
+
+    def __init__(self, name: str, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate) -> None:
+        self.name, self.engine, self.tokenizer, self.template = name, engine, tokenizer, template
+
+    @classmethod
+    def open(cls, place: Path, *, name: str | None = None, context: int | None = None, **how: Any) -> Assistant:
+        """The model in that folder or .gguf file; `how` goes to `engine.load.load_model`."""
+        from .engine.load import load_model
+
+        tokenizer, template = voice_of(place)
+        engine = Engine.start(lambda: load_model(place, **how), context)
+        return cls(name or place.stem, engine, tokenizer, template)
+
+    def close(self) -> None:
+        self.engine.close()
+
+    def chat(self, messages: Sequence[Message], wish: Wish | None = None, **template: Any) -> Answer:
+        return self.chat_many(messages, wish, 1, **template)[0]
+
+    def chat_many(
+        self, messages: Sequence[Message], wish: Wish | None = None, count: int = 1, **template: Any
+    ) -> list[Answer]:
+        """`count` answers to the same conversation, drawn apart."""
+        wish = wish or Wish()
+        prompt = self.template.render([_clean(m) for m in messages], **{**wish.template, **template})
+        split = ReasoningSplit()
+        opened = split.opens(prompt)
+        tokens = self.tokenizer.encode(prompt, special=True)
+        return self._ask(tokens, wish, count, lambda: ReasoningSplit(opened=opened))
+
+    def complete(self, prompt: str | Sequence[int], wish: Wish | None = None, count: int = 1) -> list[Answer]:
+        """`prompt` goes on; ids are taken as they are, a text gets what its tokenizer puts before one."""
+        if isinstance(prompt, str):
+            prompt = [*self.tokenizer.prefix, *self.tokenizer.encode(well_formed(prompt), special=False)]
+        return self._ask(list(prompt), wish or Wish(), count, lambda: None)
+
+    def _ask(
+        self, tokens: list[int], wish: Wish, count: int, split: Callable[[], ReasoningSplit | None]
+    ) -> list[Answer]:
+        StopStrings(wish.stop)  # refuses before anything is queued
+        answers = []
+        for index in range(count):
+            sampling = wish.sampling
+            if sampling.seed is not None and index:
+                sampling = replace(sampling, seed=(sampling.seed + index) % 2**64)
+            request = Request(tuple(tokens), wish.max_tokens, sampling, self.tokenizer.eos_ids)
+            answers.append(Answer(self.engine.submit(request), self.tokenizer, wish.stop, split()))
+        return answers
+
+
+def voice_of(place: Path) -> tuple[Tokenizer, ChatTemplate]:
+    """The tokenizer and chat template that lie in a folder or in a GGUF file."""
+    if place.is_dir():
+        return Tokenizer.from_folder(place), ChatTemplate.from_folder(place)
+    from .weights import open_checkpoint
+
+    metadata = open_checkpoint(place).metadata
+    return Tokenizer.from_gguf(metadata), ChatTemplate.from_gguf(metadata)
+
+
+def _clean(message: Message) -> dict[str, Any]:
+    if not isinstance(message, Mapping):
+        raise RequestError("Each message must be an object with a role and content.")
+    return {key: well_formed(value) if isinstance(value, str) else value for key, value in message.items()}
