@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import platform
+from importlib.metadata import version
 from pathlib import Path
+
+import mlx.core as mx
+
+from .checkpoint import FOLDER
 
 _KEPT: dict[str, dict[str, float]] = {}
 
@@ -14,6 +20,17 @@ def keep(case: str, check: str, difference: float) -> None:
 
 
 def save(path: Path) -> None:
+    """The largest of each, rounded so that another run on the same machine gives the same file."""
     rounded = {case: {check: float(f"{d:.1e}") for check, d in sorted(kept.items())} for case, kept in _KEPT.items()}
     lines = ",\n".join(f"{json.dumps(case)}: {json.dumps(kept)}" for case, kept in sorted(rounded.items()))
-    path.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+    made = json.dumps(made_with())
+    path.write_text(f'{{"made_with": {made},\n"cases": {{\n{lines}\n}}}}\n', encoding="utf-8")
+
+
+def made_with() -> dict[str, str]:
+    reference = json.loads((FOLDER / "llama.json").read_text(encoding="utf-8"))["made_with"]
+    return {
+        "MLX": version("mlx"),
+        "on": f"{platform.system()} {platform.machine()} {mx.default_device().type.name}",
+        **reference,
+    }

@@ -1,0 +1,66 @@
+"""The families that must be golden-tested, in words, each with the cases that prove it."""
+
+from __future__ import annotations
+
+# what people call it: (model types as config.json has them, cases)
+FAMILIES: dict[str, tuple[str, str]] = {
+    "Llama 1 to 3.x, SmolLM2, R1 distills": ("llama", "llama llama_tied llama_linear llama_yarn llama_bias"),
+    "Llama 4 Scout": ("llama4_text", "llama4_scout"),
+    "Llama 4 Maverick": ("llama4_text", "llama4_maverick"),
+    "Mistral, with its sliding window": ("mistral", "mistral mistral_window"),
+    "Ministral 3": ("ministral3", "ministral3"),
+    "Mistral Small 4": ("mistral4", "mistral4"),
+    "Mixtral": ("mixtral", "mixtral"),
+    "Qwen 2 and 2.5": ("qwen2", "qwen2 qwen2_window"),
+    "Qwen 3": ("qwen3", "qwen3"),
+    "Qwen 3 MoE": ("qwen3_moe", "qwen3_moe qwen3_moe_plain"),
+    "Qwen 3 Next": ("qwen3_next", "qwen3_next"),
+    "Qwen 3.5": ("qwen3_5_text", "qwen3_5"),
+    "Qwen 3.5 MoE": ("qwen3_5_moe_text", "qwen3_5_moe"),
+    "DeepSeek V3, R1": ("deepseek_v3", "deepseek_v3 deepseek_v3_negative deepseek_v3_whole_q"),
+    "Kimi K2": ("kimi_k2", "kimi_k2"),
+    "DeepSeek V3.2": ("deepseek_v32", "deepseek_v32"),
+    "GLM 4": ("glm4", "glm4"),
+    "GLM 4.5 to 4.7": ("glm4_moe", "glm4_moe glm4_moe_negative"),
+    "GLM 5": ("glm_moe_dsa", "glm_moe_dsa glm_moe_dsa_dense glm_moe_dsa_shared"),
+    "Gemma 2": ("gemma2", "gemma2"),
+    "Gemma 3": ("gemma3_text", "gemma3"),
+    "Gemma 4 31B": ("gemma4_text", "gemma4_dense"),
+    "Gemma 4 26B-A4B": ("gemma4_text", "gemma4_moe"),
+    "Gemma 4 E2B, E4B": ("gemma4_text", "gemma4_small"),
+    "Phi 1 and 2": ("phi", "phi"),
+    "Phi 3 to 4": ("phi3", "phi3 phi3_window phi3_longrope_short phi3_longrope_long"),
+    "Phi 3.5 MoE": ("phimoe", "phimoe phimoe_longrope"),
+    "GPT-OSS": ("gpt_oss", "gpt_oss gpt_oss_truncate"),
+    "Granite 3": ("granite", "granite"),
+    "Granite 4": ("granitemoehybrid", "granite_hybrid granite_hybrid_dense"),
+    "Nemotron 4, Minitron": ("nemotron", "nemotron"),
+    "Nemotron-H, Nemotron 3": (
+        "nemotron_h",
+        "nemotron_h nemotron_h_one_group nemotron_h_negative nemotron_h_latent",
+    ),
+    "Jamba": ("jamba", "jamba jamba_dense"),
+    "Mamba": ("mamba", "mamba"),
+    "Falcon Mamba": ("falcon_mamba", "falcon_mamba"),
+    "Mamba 2, Codestral Mamba": ("mamba2", "mamba2 mamba2_groups"),
+    "Trinity (AFMoE)": ("afmoe", "afmoe afmoe_negative"),
+    "Laguna": ("laguna", "laguna"),
+    "OLMo": ("olmo", "olmo olmo_clip"),
+    "OLMo 2": ("olmo2", "olmo2"),
+    "OLMo 3": ("olmo3", "olmo3"),
+    "OLMoE": ("olmoe", "olmoe"),
+    "SmolLM3": ("smollm3", "smollm3"),
+    "EXAONE 4": ("exaone4", "exaone4 exaone4_full"),
+    "Command R7B, Command A": ("cohere2", "cohere2"),
+    "GPT-2": ("gpt2", "gpt2"),
+    "GPT-J": ("gptj", "gptj"),
+    "GPT-NeoX, Pythia": ("gpt_neox", "gpt_neox gpt_neox_serial"),
+    "OPT": ("opt", "opt opt_350m"),
+    "BLOOM": ("bloom", "bloom"),
+    "BERT": ("bert", "bert"),
+    "ModernBERT": ("modernbert", "modernbert"),
+}
+
+
+def cases_of(family: str) -> list[str]:
+    return FAMILIES[family][1].split()

@@ -1,0 +1,111 @@
+"""docs/models.md from the tests' own record: `python -m tests.golden.models_doc` runs them and writes both.
+
+`python -m tests.golden.models_doc --only-page` writes the page again from the record that is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .families import FAMILIES, cases_of
+from .mlx_dialect import reason_against
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORD, PAGE = ROOT / "docs" / "golden.json", ROOT / "docs" / "models.md"
+WAYS = {"whole": "whole pass", "chunked": "chunks, then steps", "ragged": "ragged batch", "rewound": "rewound"}
+
+HEAD = """# Models
+
+Every family below is run against transformers: tiny checkpoints with all weights drawn anew, written to
+disk and read by the same loader that reads real ones. A number is the largest absolute difference of
+float32 outputs (logits of size 2 to 6; hidden states for encoders); the tests allow 1e-4.
+
+- **whole pass**: the prompt at once, against transformers.
+- **chunks, then steps**: the prompt in uneven pieces and then token by token, against transformers.
+- **ragged batch**: four sequences of different lengths in one batch, some in prefill and some decoding,
+  against each alone.
+- **rewound**: back to an earlier length, then other tokens, against a fresh run.
+- **files**: the same for every other layout and config spelling that the family's files come in.
+- **mlx**: the same for checkpoints as mlx-lm writes them.
+
+"""
+
+
+def worst(numbers: Iterable[float]) -> str:
+    found = list(numbers)
+    return (f"{max(found):.1e}" if max(found) else "0") if found else "–"
+
+
+def by_prefix(kept: list[dict[str, float]], prefix: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for record in kept:
+        for key, value in record.items():
+            if key.startswith(prefix):
+                name = key.removeprefix(prefix)
+                found[name] = max(value, found.get(name, 0.0))
+    return found
+
+
+def row(family: str, record: dict[str, dict[str, float]]) -> str:
+    names = cases_of(family)
+    kept = [record[name] for name in names]
+    cells = [family, f"`{FAMILIES[family][0]}`", str(len(names))]
+    cells += [worst(k[way] for k in kept if way in k) for way in WAYS]
+    cells += [worst(by_prefix(kept, "layout ").values()), worst(by_prefix(kept, "dialect ").values())]
+    return f"| {' | '.join(cells)} |"
+
+
+def formats(record: dict[str, dict[str, float]]) -> Iterable[str]:
+    quantized = {name: by_prefix([kept], "quantized ") for name, kept in record.items()}
+    names = [name for name, found in quantized.items() if found]
+    kinds = sorted({kind for found in quantized.values() for kind in found})
+    yield f"| format | {' | '.join(names)} |"
+    yield "|---" * (len(names) + 1) + "|"
+    for kind in kinds:
+        cells = [worst([quantized[name][kind]] if kind in quantized[name] else []) for name in names]
+        yield f"| {kind} | {' | '.join(cells)} |"
+
+
+def page(stored: dict[str, Any]) -> str:
+    record, made = stored["cases"], stored["made_with"]
+    lines = [HEAD + f"Measured with {', '.join(f'{name} {version}' for name, version in made.items())}.", ""]
+    lines.append(f"| family | model_type | cases | {' | '.join(WAYS.values())} | files | mlx |")
+    lines.append("|---" * (len(WAYS) + 5) + "|")
+    lines += [row(family, record) for family in FAMILIES]
+    lines += ["", "## Files that each family was read from", ""]
+    for family in FAMILIES:
+        read = by_prefix([record[name] for name in cases_of(family)], "layout ")
+        if set(read) - {"older"}:
+            lines.append(f"- {family}: {', '.join(sorted(read))}")
+    lines += ["", "`older` is the config spelling before transformers 5 (every family that has one); `in memory` what"]
+    lines += ["transformers 5 saves with its module names; `wrapped` the text half of a multimodal checkpoint;"]
+    lines += ["`prediction` with layers for predicting further tokens, which are left out; `head as well` a tied"]
+    lines += ["head that is stored all the same.", ""]
+    lines += ["No mlx checkpoint to read:", ""]
+    for family, (model_type, _) in FAMILIES.items():
+        reasons = {reason_against(name, model_type) for name in cases_of(family)} - {None}
+        if len(reasons) and all(reason_against(name, model_type) for name in cases_of(family)):
+            lines.append(f"- {family}: {reasons.pop()}")
+    lines += ["", "## Quantized weights", "", "Against the same weights dequantized in NumPy and run in float32.", ""]
+    lines += formats(record)
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    if "--only-page" not in arguments:
+        tests = [sys.executable, "-m", "pytest", "tests/golden", "--ignore", "tests/golden/test_models_doc.py"]
+        done = subprocess.run(tests, cwd=ROOT, env={**os.environ, "GOLDEN_RECORD": str(RECORD)}, check=False)
+        if done.returncode:
+            return done.returncode
+    PAGE.write_text(page(json.loads(RECORD.read_text(encoding="utf-8"))), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
