@@ -110,8 +110,8 @@ class AttentionBlock:
         s = self.spec
         k, v = span.arrays
         if s.softcap is not None:
-            seen = p.boolean(self.sight, segment, span.positions)
-            return capped_attention(q, k, v, scale=s.scale, seen=seen, softcap=s.softcap)
+            visible = p.boolean(self.sight, segment, span.positions)
+            return capped_attention(q, k, v, scale=s.scale, seen=visible, softcap=s.softcap)
         if self.slopes is not None:
             bias = alibi(self.slopes, self.sight, segment.positions, span.positions).astype(q.dtype)
             return attention(q, k, v, scale=s.scale, seen=bias)

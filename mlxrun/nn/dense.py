@@ -14,7 +14,8 @@ class DenseBlock:
         self.gate = params.linear("gate", spec.hidden, dim, bias=spec.bias) if spec.gated else None
         self.up = params.linear("up", spec.hidden, dim, bias=spec.bias)
         self.down = params.linear("down", dim, spec.hidden, bias=spec.bias)
-        self.glu, self.act = (glu(spec.act), None) if spec.gated else (None, activation(spec.act))
+        self.glu = glu(spec.act) if spec.gated else None
+        self.act = None if spec.gated else activation(spec.act)
 
     def __call__(self, x: mx.array) -> mx.array:  # (T, dim) -> (T, dim)
         if self.gate is not None and self.glu is not None:
