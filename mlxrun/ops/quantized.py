@@ -47,12 +47,18 @@ class QuantizedWeight:
         return self._with([change(part) for part in self.parts])
 
     def dequantize(self, dtype: mx.Dtype | None = None) -> mx.array:
-        scales, biases = self.scales, self.biases
-        if dtype is not None and biases is not None:  # MLX multiplies in the scales' type and converts afterwards
-            scales, biases = scales.astype(dtype), biases.astype(dtype)
-        return mx.dequantize(
-            self.packed, scales, biases, group_size=self.group, bits=self.bits, mode=self.mode, dtype=dtype
-        )
+        """In the scales' type where none is named; rounded once, at the end.
+
+        In half precision MLX rounds scale * code before it adds the bias, which cancels most of it: an 8-bit
+        weight would be off by more than one of its steps in bfloat16.
+        """
+        if self.biases is None:
+            return mx.dequantize(
+                self.packed, self.scales, group_size=self.group, bits=self.bits, mode=self.mode, dtype=dtype
+            )
+        scales, biases = self.scales.astype(mx.float32), self.biases.astype(mx.float32)
+        full = mx.dequantize(self.packed, scales, biases, group_size=self.group, bits=self.bits)
+        return full.astype(self.scales.dtype if dtype is None else dtype)
 
     def _with(self, parts: Sequence[mx.array]) -> QuantizedWeight:
         return QuantizedWeight(
