@@ -1,4 +1,4 @@
-"""Cohere 1 and 2: attention and feed-forward side by side on one LayerNorm without bias, logits scaled."""
+"""Cohere 2: attention and feed-forward side by side on one LayerNorm without bias, logits scaled."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def cohere2(c: Config) -> Recipe:
     """Sliding layers have interleaved rope, full ones no positions."""
     _check(c, _FACTS)
     s, bias = sizes_of(c), c.flag("attention_bias")
-    c.ignore("_sliding_window_pattern", "layer_switch", "use_parallel_embedding")  # the last splits work, not meaning
-    period = c.get("sliding_window_pattern") or c.get("layer_switch") or 4
+    c.ignore("use_parallel_embedding")  # it splits work, not meaning
+    period = c.count("sliding_window_pattern", c.count("layer_switch", 4))
     kinds = layer_types(c, s.layers, lambda i: "sliding_attention" if (i + 1) % period else "full_attention")
     mixers = {
         kind: attention(

@@ -50,13 +50,17 @@ def sizes_of(c: Config) -> Sizes:
     dim = c.count("hidden_size", high=1 << 20)
     heads = c.count("num_attention_heads", high=1 << 14)
     kv_heads = c.count("num_key_value_heads", heads, high=1 << 14)
-    if heads % kv_heads:
-        raise ModelError(f"{c.file}: {heads} attention heads cannot share {kv_heads} key/value heads evenly.")
     head_dim = c.get("head_dim")
     if head_dim is None and dim % heads:
         raise ModelError(f"{c.file}: hidden_size {dim} is not a multiple of num_attention_heads {heads}.")
     head_dim = dim // heads if head_dim is None else c.count("head_dim", high=1 << 14)
+    _share_evenly(c, heads, kv_heads)
     return Sizes(dim, vocab_of(c), layers_of(c), heads, kv_heads, head_dim)
+
+
+def _share_evenly(c: Config, heads: int, kv_heads: int) -> None:
+    if heads % kv_heads:
+        raise ModelError(f"{c.file}: {heads} attention heads cannot share {kv_heads} key/value heads evenly.")
 
 
 def vocab_of(c: Config) -> int:
@@ -72,12 +76,11 @@ def context_of(c: Config, default: int | None = None) -> int:
     written = c.count("max_position_embeddings", default)
     keys = c.get("rope_parameters") or c.get("rope_scaling") or {}
     p = keys.get("full_attention", keys) if isinstance(keys, Mapping) else None
-    if not isinstance(p, Mapping):
+    if not isinstance(p, Mapping) or scaling_of(p) not in ("yarn", "dynamic"):
         return written
-    factor = float(p.get("factor") or 1.0)
-    if scaling_of(p) == "yarn":
-        return max(written, int(factor * (p.get("original_max_position_embeddings") or written)))
-    return int(written * factor) if scaling_of(p) == "dynamic" else written
+    scaling = Config(p, file=c.file)
+    trained = scaling.count("original_max_position_embeddings", written)
+    return max(written, int(scaling.number("factor", 1.0, above=0) * trained))
 
 
 def layer_types(
@@ -140,6 +143,7 @@ def layer_norm(c: Config, default: float = 1e-5, *, bias: bool = True) -> Norm:
 
 def attention(c: Config, s: Sizes, kind: str | None = None, **changes: Any) -> Attention:
     """Grouped-query attention with the file's rope, scaled by the head; `changes` say what differs."""
+    _share_evenly(c, s.heads, s.kv_heads)
     usual: dict[str, Any] = {
         "heads": s.heads,
         "kv_heads": s.kv_heads,

@@ -6,6 +6,7 @@ is an error, because it may change the answer; the waiver list names those that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -25,6 +26,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "num_experts_per_tok": ("top_k_experts", "experts_per_token"),
     "hidden_act": ("hidden_activation", "activation_function", "mlp_hidden_act"),
     "rope_theta": ("rotary_emb_base",),
+    "sliding_window_pattern": ("_sliding_window_pattern",),
     "partial_rotary_factor": ("rotary_pct",),
     "rms_norm_eps": ("layer_norm_epsilon", "layer_norm_eps", "norm_eps", "norm_epsilon"),
 }
@@ -86,12 +88,15 @@ class Config:
             raise ModelError(f"{self.file}: {key} must be a whole number from {low} to {high}, not {value!r}.")
         return value
 
-    def number(self, key: str, default: float | None = None) -> float:
+    def number(self, key: str, default: float | None = None, *, above: float | None = None) -> float:
+        """With `above`, a finite number above that."""
         value = self[key] if default is None else self.get(key, default)
         if isinstance(value, dict) and set(value) == {"__float__"}:  # how transformers 5 writes infinity
             value = float(value["__float__"])
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ModelError(f"{self.file}: {key} must be a number, not {value!r}.")
+        if math.isnan(value) or (above is not None and not above < value < math.inf):
+            raise ModelError(f"{self.file}: {key} must be a number above {above or 0}, not {value!r}.")
         return float(value)
 
     def flag(self, key: str, default: bool = False) -> bool:
@@ -103,7 +108,7 @@ class Config:
     def choice(self, key: str, choices: Mapping[str, Any], default: str | None = None) -> Any:
         """Translate a name through a table; an unknown one is an error that lists the known ones."""
         value = self[key] if default is None else self.get(key, default)
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             raise ModelError(f"{self.file}: {key} {value!r} is not known; known are {', '.join(map(str, choices))}.")
         return choices[value]
 

@@ -62,8 +62,7 @@ def gemma3_text(c: Config) -> Recipe:
     With `use_bidirectional_attention` it is an embedding model: an encoder that sees both ways.
     """
     s, norm = sizes_of(c), rms(c, offset=1.0)
-    period = c.get("sliding_window_pattern") or c.get("_sliding_window_pattern") or 6
-    c.ignore("_sliding_window_pattern")
+    period = c.count("sliding_window_pattern", 6)
     kinds = layer_types(c, s.layers, lambda i: "sliding_attention" if (i + 1) % period else "full_attention")
     both_ways = c.flag("use_bidirectional_attention")
     mixers = {kind: replace(_attention(c, s, kind, _rope3(c, s, kind)), qk_norm=norm) for kind in kinds}
@@ -74,7 +73,7 @@ def gemma3_text(c: Config) -> Recipe:
 
 
 def _attention(c: Config, s: Sizes, kind: str, rope: Rope) -> Attention:
-    bias, scale = c.flag("attention_bias"), c.number("query_pre_attn_scalar", 256.0) ** -0.5
+    bias, scale = c.flag("attention_bias"), c.number("query_pre_attn_scalar", 256.0, above=0) ** -0.5
     return attention(c, s, rope=rope, scale=scale, window=window_of(c, kind, 4096), qkv_bias=bias, out_bias=bias)
 
 

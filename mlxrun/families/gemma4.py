@@ -105,14 +105,19 @@ def _mixer(c: Config, s: Sizes, i: int, kind: str) -> Attention:
 
 def _overrides(c: Config, s: Sizes, i: int, full: bool, k_is_v: bool) -> tuple[int, int]:
     """(head size, key heads) of a layer: one dict a layer in newer files, two global keys in older ones."""
-    wide, few = c.count("global_head_dim", 512), c.get("num_global_key_value_heads")
+    wide = c.count("global_head_dim", 512, high=1 << 14)
+    few = c.count("num_global_key_value_heads", s.kv_heads, high=1 << 14)
     per_layer: Any = c.get("per_layer_config")
     if per_layer is None:
-        return (wide if full else s.head_dim), (int(few) if few and k_is_v else s.kv_heads)
+        return (wide if full else s.head_dim), (few if k_is_v else s.kv_heads)
     mine = (per_layer.get(str(i)) or {}) if isinstance(per_layer, Mapping) else None
     if not isinstance(mine, Mapping) or not set(mine) <= {"head_dim", "num_key_value_heads"}:
         raise ModelError(f"{c.file}: per_layer_config may give head_dim and num_key_value_heads; layer {i} differs.")
-    return int(mine.get("head_dim", s.head_dim)), int(mine.get("num_key_value_heads", s.kv_heads))
+    own = Config(mine, file=f"{c.file}, per_layer_config of layer {i}")
+    return (
+        own.count("head_dim", s.head_dim, high=1 << 14),
+        own.count("num_key_value_heads", s.kv_heads, high=1 << 14),
+    )
 
 
 def _dense(c: Config, layers: int, own: int) -> list[Dense]:

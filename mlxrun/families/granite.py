@@ -16,6 +16,6 @@ def granite(c: Config) -> Recipe:
         whole.decoder,
         layers=tuple(replace(layer, residual=residual) for layer in whole.decoder.layers),
         embed_scale=c.number("embedding_multiplier", 1.0),
-        logit_scale=1.0 / c.number("logits_scaling", 1.0),
+        logit_scale=1.0 / c.number("logits_scaling", 1.0, above=0),
     )
     return replace(whole, decoder=scaled)

@@ -58,7 +58,7 @@ def granitemoehybrid(c: Config) -> Recipe:
         norm,
         tied_head,
         embed_scale=c.number("embedding_multiplier", 1.0),
-        logit_scale=1.0 / c.number("logits_scaling", 1.0),
+        logit_scale=1.0 / c.number("logits_scaling", 1.0, above=0),
     )
     return Recipe(whole, (*mamba_rules("mamba"), *rules, *head_rules(tied_head), *NAMES, *PRE))
 

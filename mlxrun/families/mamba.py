@@ -58,7 +58,7 @@ def _training_keys(c: Config) -> None:
 
 
 def _inner(c: Config) -> int:
-    width = int(c.number("expand", 2.0) * c.count("hidden_size", high=1 << 20))
+    width = int(c.number("expand", 2.0, above=0) * c.count("hidden_size", high=1 << 20))
     return c.count("intermediate_size", width, high=WIDEST)
 
 

@@ -60,7 +60,11 @@ def _kinds(c: Config) -> tuple[str, ...]:
     pattern = c.get("hybrid_override_pattern")
     if pattern is None or "layers_block_type" in c or "layer_types" in c:
         return kinds_of(c, None, None, _PATTERN.values())
-    if not isinstance(pattern, str | list) or not pattern or not set(pattern) <= set(_PATTERN):
+    if (
+        not isinstance(pattern, str | list)
+        or not pattern
+        or not all(isinstance(x, str) and x in _PATTERN for x in pattern)
+    ):
         raise ModelError(f"{c.file}: hybrid_override_pattern must be made of {' '.join(_PATTERN)}, not {pattern!r}.")
     return tuple(_PATTERN[x] for x in pattern)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..spec import Attention, FeedForward, Router
+from ..spec import Attention, FeedForward, ModelError, Router
 from .common import (
     NAMES,
     PRE,
@@ -23,7 +23,9 @@ from .moe import experts_of, moe, router_rules, top_k
 
 def sparse_layers(c: Config, layers: int) -> tuple[bool, ...]:
     """Which layers have experts."""
-    only, step = c.get("mlp_only_layers") or [], c.count("decoder_sparse_step", 1)
+    only, step = c.get("mlp_only_layers", []), c.count("decoder_sparse_step", 1)
+    if not isinstance(only, list):
+        raise ModelError(f"{c.file}: mlp_only_layers must be a list of layer numbers, not {only!r}.")
     return tuple(i not in only and (i + 1) % step == 0 for i in range(layers))
 
 

@@ -15,6 +15,13 @@ from ..spec import ModelError, Rope
 from .config import Config
 
 _SCALING_NAMES = {"su": "longrope", "mrope": "default", "axial": "default"}
+_MOST = 1e15  # of any number
+_LEAST: dict[str, float] = {  # the number must be above
+    **dict.fromkeys(("rope_theta", "original_max_position_embeddings", "max_position_embeddings"), 1),
+    **dict.fromkeys(("factor", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow"), 0),
+    **dict.fromkeys(("partial_rotary_factor", "attention_factor", "short_mscale", "long_mscale"), 0),
+    **dict.fromkeys(("mscale", "mscale_all_dim", "llama_4_scaling_beta"), -1),  # 0: not used
+}
 _ALWAYS = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "mrope_section", "mrope_interleaved"}
 _USED: dict[str, set[str]] = {
     "default": {"factor", "finetuned"},  # a factor beside type "default" is a leftover
@@ -58,7 +65,19 @@ def rope_parameters(
     found |= {key: value for key, value in outside.items() if found.get(key) is None}
     if found["rope_theta"] is None:
         found["rope_theta"] = base
-    return {key: value for key, value in found.items() if value is not None}
+    return _believable(c, {key: value for key, value in found.items() if value is not None})
+
+
+def _believable(c: Config, p: dict[str, Any]) -> dict[str, Any]:
+    """Every number is one, and above what its formula bears."""
+    for key, value in p.items():
+        if key in _LEAST:
+            plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not plain or not _LEAST[key] < value < _MOST:
+                raise ModelError(f"{c.file}: the rope key {key} must be a number above {_LEAST[key]}, not {value!r}.")
+    if p.get("partial_rotary_factor", 1.0) > 1:
+        raise ModelError(f"{c.file}: partial_rotary_factor must be at most 1, not {p['partial_rotary_factor']!r}.")
+    return p
 
 
 def scaling_of(p: Mapping[str, Any]) -> str:
@@ -86,15 +105,11 @@ def rope_from(
     (latent attention, whose factor is relative to another width)."""
     scaling = scaling_of(p)
     _check(c, p, scaling)
-    theta = _number(c, p, "rope_theta")
-    if not theta > 0:
-        raise ModelError(f"{c.file}: rope_theta must be above 0, not {theta!r}.")
+    theta = float(p["rope_theta"])
     factor = 1.0 if partial is None else float(p.get("partial_rotary_factor", partial))
-    if not 0 < factor <= 1:
-        raise ModelError(f"{c.file}: partial_rotary_factor must be above 0, at most 1, not {factor!r}.")
     if scaling == "proportional":  # spaced over the whole head, the last part stands still
         turning = int(factor * dims // 2)
-        stretch = float(p.get("factor", 1.0))
+        stretch = _number(c, p, "factor", 1.0)
         freqs = [stretch * theta ** (2 * i / dims) for i in range(turning)] + [math.inf] * (dims // 2 - turning)
         return Rope(dims, tuple(freqs), interleaved, base=theta, scaling=scaling)
     rotated = int(dims * factor)
@@ -132,17 +147,21 @@ def _check(c: Config, p: Mapping[str, Any], scaling: str) -> None:
 
 def _number(c: Config, p: Mapping[str, Any], key: str, default: float | None = None) -> float:
     value = p.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ModelError(f"{c.file}: the rope key {key} must be a number, not {value!r}.")
+    if value is None:
+        raise ModelError(f"{c.file}: the rope key {key} is missing.")
     return float(value)
 
 
-def _original(c: Config, p: Mapping[str, Any]) -> float:
+def _original(c: Config, p: Mapping[str, Any]) -> int:
     """The trained length. Phi-3 keeps it outside, and that one counts."""
-    outside = c.get("original_max_position_embeddings")
-    if outside is not None:
-        return float(outside)
-    return _number(c, p, "original_max_position_embeddings", c.get("max_position_embeddings"))
+    if "original_max_position_embeddings" in c:
+        return c.count("original_max_position_embeddings", low=2)
+    inside = p.get("original_max_position_embeddings")
+    return c.count("max_position_embeddings", low=2) if inside is None else int(inside)
+
+
+def _factor(c: Config, p: Mapping[str, Any], original: int) -> float:
+    return _number(c, p, "factor", c.count("max_position_embeddings", original) / original)
 
 
 # (frequencies, scale, frequencies of long sessions, length above which a session is long)
@@ -171,6 +190,8 @@ def _dynamic(c: Config, p: Mapping[str, Any], plain: list[float]) -> _Scaled:
 def _llama3(c: Config, p: Mapping[str, Any], plain: list[float]) -> _Scaled:
     factor, original = _number(c, p, "factor"), _original(c, p)
     low, high = _number(c, p, "low_freq_factor"), _number(c, p, "high_freq_factor")
+    if low >= high:
+        raise ModelError(f"{c.file}: the rope key low_freq_factor must be below high_freq_factor.")
 
     def stretch(w: float) -> float:
         turns = original / (2 * math.pi * w)  # full turns within the trained length
@@ -186,13 +207,16 @@ def _llama3(c: Config, p: Mapping[str, Any], plain: list[float]) -> _Scaled:
 
 def _yarn(c: Config, p: Mapping[str, Any], plain: list[float]) -> _Scaled:
     original, theta, dims = _original(c, p), _number(c, p, "rope_theta"), 2 * len(plain)
-    factor = _number(c, p, "factor", float(c.get("max_position_embeddings") or original) / original)
+    factor = _factor(c, p, original)
 
     def pair_with(turns: float) -> float:
         return dims * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta))
 
-    low, high = pair_with(float(p.get("beta_fast") or 32)), pair_with(float(p.get("beta_slow") or 1))
-    if p.get("truncate", True):
+    low, high = pair_with(_number(c, p, "beta_fast", 32.0)), pair_with(_number(c, p, "beta_slow", 1.0))
+    truncate = p.get("truncate", True)
+    if not isinstance(truncate, bool):
+        raise ModelError(f"{c.file}: the rope key truncate must be true or false, not {truncate!r}.")
+    if truncate:
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, dims - 1)
     if low == high:
@@ -211,17 +235,21 @@ def _yarn(c: Config, p: Mapping[str, Any], plain: list[float]) -> _Scaled:
 
 def _longrope(c: Config, p: Mapping[str, Any], plain: list[float]) -> _Scaled:
     original = _original(c, p)
-    factor = _number(c, p, "factor", float(c.get("max_position_embeddings") or original) / original)
+    factor = _factor(c, p, original)
     scale = p.get("short_mscale", p.get("attention_factor"))
     if scale is None:
         scale = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
     tables = []
     for key in ("short_factor", "long_factor"):
         stretch = p.get(key)
-        if not isinstance(stretch, list) or len(stretch) != len(plain):
+        if not isinstance(stretch, list) or len(stretch) != len(plain) or not all(map(_is_stretch, stretch)):
             raise ModelError(f"{c.file}: the rope key {key} must be a list of {len(plain)} numbers.")
         tables.append([w * float(f) for w, f in zip(plain, stretch, strict=True)])
-    return tables[0], float(scale), tables[1], int(original)
+    return tables[0], float(scale), tables[1], original
+
+
+def _is_stretch(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < _MOST
 
 
 _SCHEMES: dict[str, Callable[[Config, Mapping[str, Any], list[float]], _Scaled]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -178,6 +179,34 @@ def test_absurd_values_are_told_in_a_sentence(changed: dict[str, Any], message: 
     with pytest.raises(ModelError, match=message) as error:
         resolve({**TINY, **changed})
     assert "\n" not in str(error.value)
+
+
+LIES: list[Any] = [True, 0, -1, 2**40, 1.5, float("nan"), float("inf"), "x", [], [[1]], {"x": {}}]
+ONE_A_TYPE = {case.model_type: name for name, case in CASES.items()}
+
+
+def lying(config: Any) -> Iterator[Any]:
+    """The config with one value anywhere in it replaced; each key gets three of the lies."""
+    for number, (key, value) in enumerate(config.items()):
+        for lie in (LIES[(number + turn) % len(LIES)] for turn in (0, 4, 7)):
+            yield {**config, key: lie}
+        if isinstance(value, dict):
+            yield from ({**config, key: inner} for inner in lying(value))
+
+
+def refusal(config: Any) -> str:
+    try:
+        resolve(config)
+    except ModelError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("case", ONE_A_TYPE.values(), ids=list(ONE_A_TYPE))
+def test_a_lying_file_is_refused_in_a_sentence_or_taken_at_its_word(case: str) -> None:
+    said = [refusal(config) for config in lying(reference(case).config)]
+    assert any(said)
+    assert not [message for message in said if "\n" in message]
 
 
 def test_a_config_must_be_an_object() -> None:
