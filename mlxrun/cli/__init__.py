@@ -1,1 +1,64 @@
-""""""
+"""The `mlxrun` command: one file a command. Nothing heavy is imported before a command needs it.
+
+What a person did wrong, or a file holds wrong, is one sentence on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+from ..core import RequestError
+from ..settings import SettingsError
+from ..spec import ModelError
+from . import list as list_command
+from . import pull, run, show
+from .terminal import say
+
+WRONG = 2  # exit code
+INTERRUPTED = 128 + signal.SIGINT
+PIPE_CLOSED = 128 + signal.SIGPIPE
+
+COMMANDS = {"run": run, "show": show, "list": list_command, "pull": pull}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = build_parser()
+    chosen, rest = parser.parse_known_args(arguments)
+    if chosen.command is None:
+        parser.print_help()
+        return 0
+    words = getattr(chosen, "words", None)  # argparse takes no words for a prompt that come after a flag
+    if rest and (words is None or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if words is not None:
+        words.extend(rest)
+    try:
+        code = COMMANDS[chosen.command].main(chosen)
+        sys.stdout.flush()
+        return code
+    except (ModelError, RequestError, SettingsError) as error:
+        say(f"mlxrun: {error}")
+        return WRONG
+    except BrokenPipeError:
+        # whoever read our output is gone; Python must not find that out again when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except OSError as error:
+        say(f"mlxrun: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}.")
+        return WRONG
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mlxrun", description="Run open-weight language models, natively on MLX.")
+    parser.add_argument("--version", action="version", version=f"mlxrun {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        command.configure(commands.add_parser(name, help=command.HELP, description=command.HELP))
+    return parser

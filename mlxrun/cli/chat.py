@@ -1,0 +1,91 @@
+"""A chat in the terminal. Ctrl-C stops the answer and not the program; Ctrl-D leaves."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ..core import Finish, RequestError, Sampling
+from ..spec import ModelError
+from .terminal import answer, aside, say
+
+if TYPE_CHECKING:
+    from .conversation import Answer, Conversation, Message
+
+PROMPT = ">>> "
+COMMANDS = "/reset begins anew, /exit or Ctrl-D leaves, Ctrl-C stops an answer."
+
+
+class Asker:
+    """Prompts go in one after the other; it remembers what was said, unless it only completes text."""
+
+    def __init__(
+        self, conversation: Conversation, sampling: Sampling, max_tokens: int | None, system: str | None, raw: bool
+    ) -> None:
+        self._conversation, self._sampling, self._max_tokens, self._raw = conversation, sampling, max_tokens, raw
+        self._system: list[Message] = [] if system is None else [{"role": "system", "content": system}]
+        self.messages: list[Message] = list(self._system)
+
+    def reset(self) -> None:
+        self.messages = list(self._system)
+
+    def __call__(self, prompt: str) -> Answer:
+        if self._raw:
+            return self._ask(self._conversation.plain_ids(prompt))
+        if not prompt.strip():
+            raise RequestError("The prompt is empty.")
+        said: list[Message] = [*self.messages, {"role": "user", "content": prompt}]
+        reply = self._ask(self._conversation.chat_ids(said))
+        self.messages = [*said, {"role": "assistant", "content": reply.text}]
+        return reply
+
+    def _ask(self, ids: list[int]) -> Answer:
+        return self._conversation.ask(ids, self._sampling, self._max_tokens, answer)
+
+
+def loop(ask: Asker) -> int:
+    with suppress(ImportError):
+        import readline  # noqa: F401 line editing and history for input()
+    aside(COMMANDS)
+    while True:
+        try:
+            line = input(PROMPT)
+        except EOFError:
+            answer("\n")
+            return 0
+        except KeyboardInterrupt:
+            answer("\n")
+            aside(COMMANDS)
+            continue
+        if line.strip() == "/exit":
+            return 0
+        if line.strip() == "/reset":
+            ask.reset()
+            aside("What was said is forgotten.")
+        elif line.strip() == "/help":
+            aside(COMMANDS)
+        elif line.strip():
+            turn(ask, line)
+
+
+def turn(ask: Asker, line: str) -> None:
+    try:
+        reply = ask(line)
+    except (RequestError, ModelError) as error:
+        say(str(error))  # the conversation stays as it was before the question
+        return
+    answer("\n")
+    aside(summary(reply))
+
+
+def summary(reply: Answer) -> str:
+    """How the answer ended and how fast it came."""
+    how = {Finish.LENGTH: "cut at the limit, ", Finish.CANCELLED: "stopped, "}.get(reply.finish, "")
+    usage = reply.usage
+    if usage is None:
+        return f"[{how.rstrip(', ') or 'done'}]"
+    read = usage.prompt_tokens - usage.cached_tokens
+    parts = [f"{read} tokens read in {usage.prefill_seconds:.1f} s", f"{usage.output_tokens} written"]
+    if usage.output_tokens > 1 and usage.decode_seconds > 0:
+        parts.append(f"{(usage.output_tokens - 1) / usage.decode_seconds:.1f} tokens/s")
+    return f"[{how}{', '.join(parts)}]"

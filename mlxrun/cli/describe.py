@@ -1,0 +1,237 @@
+"""A layer in words, phrase by phrase, so that two layers can be compared phrase by phrase.
+
+Knows the spec's kinds and no family.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..spec import (
+    Attention,
+    Decoder,
+    Dense,
+    DenseAndExperts,
+    GatedDelta,
+    LatentAttention,
+    Layer,
+    Mamba1,
+    Mamba2,
+    MoE,
+    Norm,
+    Rope,
+    Router,
+)
+
+Phrases = list[str]
+ACTIVATIONS = {"relu2": "squared ReLU", "gelu_tanh": "tanh GELU", "clamped_swiglu": "clamped SwiGLU", "silu": "SiLU"}
+GATES = {"packed": "gate within q", "elementwise": "elementwise gate", "head_softplus": "softplus gate a head"}
+SCORES = {"softmax_topk": "softmax over the chosen", "sparsemixer": "sparsemixer"}
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    phrases: tuple[str, ...]
+
+
+def layer(found: Layer) -> list[Section]:
+    sections = [mixer(found), *feed_forward(found.ffn), Section("around", tuple(around(found)))]
+    return [section for section in sections if section.phrases]
+
+
+def mixer(found: Layer) -> Section:
+    match found.mixer:
+        case Attention() as a:
+            return Section("attention", tuple(attention(a)))
+        case LatentAttention() as a:
+            return Section("latent attention", tuple(latent(a)))
+        case GatedDelta() as d:
+            heads = f"{d.v_heads} value heads of {d.v_dim} over {d.k_heads} key heads of {d.k_dim}"
+            return Section("gated delta rule", ("recurrent", heads, f"convolution over {d.conv}"))
+        case Mamba1() as m:
+            norms = ["normed dt, B, C"] if m.norm else []
+            return Section(
+                "Mamba", ("recurrent", f"{m.inner} wide", f"state of {m.state}", f"convolution over {m.conv}", *norms)
+            )
+        case Mamba2() as m:
+            heads = f"{m.heads} heads of {m.head_dim} in {m.groups} group{'s' * (m.groups != 1)}"
+            return Section("Mamba 2", ("recurrent", heads, f"state of {m.state}", f"convolution over {m.conv}"))
+        case None:
+            return Section("no mixer", ())
+
+
+def attention(a: Attention) -> Phrases:
+    found = [reach(a), rope(a.rope) if a.slopes is None else "ALiBi slopes"]
+    shared = "" if a.kv_heads == a.heads else f" over {a.kv_heads} key/value heads"
+    found += [f"{a.heads} heads of {a.head_dim}{shared}", f"scale {a.scale:.4g}"]
+    if a.qk_norm is not None:
+        scope = "each head" if a.qk_norm_scope == "head" else "all heads together"
+        found.append(f"q and k normed over {scope}{', after rope' * a.qk_norm_after_rope}")
+    switches = {
+        "v normed": a.v_norm is not None,
+        "biases on q, k, v": a.qkv_bias,
+        "bias on o": a.out_bias,
+        "sinks": a.sinks,
+        "keys are the values": a.k_is_v,
+    }
+    found += [phrase for phrase, on in switches.items() if on]
+    if a.gate is not None:
+        found.append(GATES[a.gate])
+    if a.clip is not None:
+        found.append(f"q, k, v clamped to {a.clip:g}")
+    if a.softcap is not None:
+        found.append(f"scores capped at {a.softcap:g}")
+    if a.temperature is not None:
+        found.append(f"queries grow with position from {a.temperature.floor:g} on")
+    if a.borrows is not None:
+        found.append("keys and values of an earlier layer")
+    return found
+
+
+def reach(a: Attention) -> str:
+    if a.window is not None:
+        return f"window of {a.window:,} tokens" if a.causal else f"window of {a.window:,} tokens to each side"
+    if a.chunk is not None:
+        return f"chunks of {a.chunk:,} tokens"
+    return "global: every earlier token" if a.causal else "global: every token"
+
+
+def latent(a: LatentAttention) -> Phrases:
+    found = ["global: every earlier token", rope(a.rope)]
+    if a.indexer is not None:
+        found[0] = f"the {a.indexer.top_k:,} tokens that an indexer of {a.indexer.heads} heads picks"
+    elif a.borrows is not None:
+        found[0] = "the tokens that an earlier layer's indexer picked"
+    queries = f", queries to {a.q_rank}" if a.q_rank else ""
+    found.append(f"{a.heads} heads, keys and values squeezed to {a.kv_rank} + {a.rope_dim}{queries}")
+    return [*found, f"scale {a.scale:.4g}"]
+
+
+def rope(r: Rope | None) -> str:
+    if r is None:
+        return "no rope"
+    scaling = "" if r.scaling == "default" else f", {r.scaling}"
+    return f"rope base {r.base:,.12g} on {r.dims} dims{scaling}{', interleaved' * r.interleaved}"
+
+
+def feed_forward(ffn: Dense | MoE | DenseAndExperts | None) -> list[Section]:
+    match ffn:
+        case Dense() as d:
+            return [Section("dense", tuple(dense(d)))]
+        case MoE() as m:
+            return [Section("experts", tuple(experts(m)))]
+        case DenseAndExperts(dense=d, moe=m):
+            return [Section("dense", (*dense(d), "beside the experts")), Section("experts", tuple(experts(m)))]
+        case None:
+            return []
+
+
+def dense(d: Dense) -> Phrases:
+    return [f"{d.hidden:,} wide", activation(d.act, d.gated), *(["biases"] if d.bias else [])]
+
+
+def experts(m: MoE) -> Phrases:
+    found = [f"{m.router.top_k} of {m.experts}", f"{m.hidden:,} wide", activation(m.act, m.gated), router(m.router)]
+    if m.shared is not None:
+        found.append(f"a shared one of {m.shared.hidden:,}{', gated' * m.shared_gate}")
+    if m.latent is not None:
+        found.append(f"in a projection of {m.latent:,}")
+    if m.scale_input:
+        found.append("weights scale the input")
+    return [*found, *(["biases"] if m.bias else [])]
+
+
+def router(r: Router) -> str:
+    words = [SCORES.get(r.score, r.score)]
+    words += ["renormed"] if r.renorm else []
+    words += [f"times {r.scale:g}"] if r.scale != 1.0 else []
+    words += ["chosen with a bias"] if r.select_bias else []
+    words += [f"from {r.top_groups} of {r.groups} groups"] if r.groups > 1 else []
+    return f"router: {', '.join(words)}"
+
+
+def activation(act: str, gated: bool) -> str:
+    return f"{ACTIVATIONS.get(act, act)}{', gated' * gated}"
+
+
+def around(found: Layer) -> Phrases:
+    places = {
+        "before the mixer": found.mixer_norm,
+        "after the mixer": found.mixer_post,
+        "before the feed-forward": found.ffn_norm,
+        "after the feed-forward": found.ffn_post,
+    }
+    kinds: dict[str, list[str]] = {}
+    for place, norm in places.items():
+        if norm is not None:
+            kinds.setdefault(norm_words(norm), []).append(place)
+    phrases = [f"{kind} {', '.join(where)}" for kind, where in kinds.items()]
+    if found.wiring == "parallel":
+        phrases.append("mixer and feed-forward side by side")
+    if found.wiring == "post":
+        phrases.append("normed after the residual is added")
+    if found.residual != 1.0:
+        phrases.append(f"residual times {found.residual:g}")
+    phrases += ["per-layer input"] if found.per_layer_input else []
+    return [*phrases, *(["learned output scale"] if found.out_scale else [])]
+
+
+def norm_words(norm: Norm) -> str:
+    name = "RMS norm" if norm.kind == "rms" else "layer norm"
+    return f"{name}{'' if norm.weight else ' without weight'}{f' (+{norm.offset:g})' if norm.offset else ''}"
+
+
+def whole(decoder: Decoder) -> Phrases:
+    """What is not of one layer."""
+    count = len(decoder.layers)
+    found = [f"{count} layer{'s' * (count != 1)}", f"{decoder.dim:,} wide", f"vocabulary {decoder.vocab:,}"]
+    found.append(f"context {decoder.context:,}")
+    if decoder.kind == "encoder":
+        found.append("ends at hidden states")
+    else:
+        found.append("head tied to the embedding" if decoder.tied else "own head")
+    extras = {
+        "learned positions": decoder.positions is not None,
+        f"embedding of {decoder.embed_dim}": decoder.embed_dim is not None,
+        f"embedding times {decoder.embed_scale:.4g}": decoder.embed_scale != 1.0,
+        "normed embedding": decoder.embed_norm is not None,
+        "embeddings for every layer": decoder.per_layer is not None,
+        f"logits times {decoder.logit_scale:.4g}": decoder.logit_scale != 1.0,
+    }
+    found += [phrase for phrase, on in extras.items() if on]
+    if decoder.logit_softcap is not None:
+        found.append(f"logits capped at {decoder.logit_softcap:g}")
+    return found
+
+
+def kinds(decoder: Decoder) -> list[tuple[list[int], list[Section]]]:
+    """The different layers, each with where it stands, in order of appearance. Slots that lend keys do not count."""
+    found: dict[tuple[Section, ...], list[int]] = {}
+    for index, one in enumerate(decoder.layers):
+        found.setdefault(tuple(layer(one)), []).append(index)
+    return [(places, list(sections)) for sections, places in found.items()]
+
+
+def ranges(indices: list[int]) -> str:
+    """0-4, 6-10, 12"""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def differences(one: list[Section], other: list[Section]) -> list[tuple[str, str, str]]:
+    """(section, what only `one` says, what only `other` says)"""
+    found = []
+    mine, theirs = ({s.title: s.phrases for s in sections} for sections in (one, other))
+    for title in dict.fromkeys((*mine, *theirs)):
+        a, b = mine.get(title, ()), theirs.get(title, ())
+        only_a, only_b = [p for p in a if p not in b], [p for p in b if p not in a]
+        if only_a or only_b:
+            absent = "none"
+            found.append((title, "; ".join(only_a) or absent, "; ".join(only_b) or absent))
+    return found

@@ -1,0 +1,75 @@
+"""mlxrun run MODEL [PROMPT]: one answer, or a chat where there is a terminal to chat in."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+
+from ..core import Finish, RequestError
+from . import chat, options
+from .terminal import answer, aside, forgive_encodings
+
+HELP = "answer a prompt, or open a chat"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    options.add_model(parser)
+    parser.add_argument("words", metavar="PROMPT", nargs="*", help="without it: a chat, or the prompt from stdin")
+    options.add_sampling(parser)
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="end the answer after N tokens")
+    parser.add_argument("--system", metavar="TEXT", help="the system message")
+    parser.add_argument("--raw", action="store_true", help="complete the text as it is, without the chat template")
+    parser.add_argument("--context", type=int, metavar="N", help="tokens that prompt and answers may take together")
+    options.add_reading(parser)
+
+
+def main(flags: argparse.Namespace) -> int:
+    from ..settings import from_environment
+    from ..store.resolve import resolve
+    from .conversation import Conversation
+
+    forgive_encodings()
+    settings = from_environment().but(context=flags.context)
+    path = resolve(flags.model, settings)
+    sampling = options.sampling(flags, options.recommended(path))
+    interactive = not flags.words and sys.stdin.isatty() and sys.stdout.isatty()
+    prompt = " ".join(flags.words) if flags.words else "" if interactive else from_stdin()
+    if not interactive and not prompt.strip():
+        raise RequestError("The prompt is empty.")
+    conversation = Conversation.open(path, context=settings.context, dialect=flags.dialect, waive=flags.waive)
+    try:
+        introduce(conversation, flags.model)
+        ask = chat.Asker(conversation, sampling, flags.max_tokens, flags.system, raw(conversation, flags))
+        return chat.loop(ask) if interactive else once(ask, prompt)
+    finally:
+        conversation.engine.close()
+
+
+def from_stdin() -> str:
+    if sys.stdin.isatty():
+        aside("Reading the prompt; Ctrl-D ends it.")
+    return sys.stdin.buffer.read().decode("utf-8", "replace").rstrip("\n")
+
+
+def raw(conversation: chat.Conversation, flags: argparse.Namespace) -> bool:
+    if not flags.raw and not conversation.template.has_chat:
+        if flags.system is not None:
+            raise RequestError("This is a base model without a chat template, so it has no use for a system message.")
+        aside("This is a base model without a chat template: it goes on with your text.")
+        return True
+    return bool(flags.raw)
+
+
+def introduce(conversation: chat.Conversation, name: str) -> None:
+    for note in conversation.engine.model.notes:
+        aside(note)
+    aside(f"{name} loaded in {conversation.seconds:.1f} s, context {conversation.engine.context} tokens.")
+
+
+def once(ask: chat.Asker, prompt: str) -> int:
+    reply = ask(prompt)
+    if not reply.text.endswith("\n"):
+        answer("\n")
+    aside(chat.summary(reply))
+    return 128 + signal.SIGINT if reply.finish is Finish.CANCELLED else 0

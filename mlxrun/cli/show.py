@@ -1,0 +1,112 @@
+"""mlxrun show MODEL: what a checkpoint turns out to be, layer by layer. Nothing is computed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import describe, options
+from .terminal import forgive_encodings, visible
+
+if TYPE_CHECKING:
+    from ..families import Recipe
+    from ..ops.quantized import Weight
+
+HELP = "show a model's architecture, layer by layer"
+INDENT = "  "
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    options.add_model(parser)
+    parser.add_argument("--json", action="store_true", help="the whole spec, for programs")
+    options.add_reading(parser)
+
+
+def main(flags: argparse.Namespace) -> int:
+    from ..engine.load import recipe_of
+    from ..store.resolve import resolve
+    from ..weights import open_checkpoint, read_weights
+
+    forgive_encodings()
+    path = resolve(flags.model)
+    checkpoint = open_checkpoint(path, dialect=flags.dialect)
+    recipe = recipe_of(checkpoint, frozenset(flags.waive))
+    weights = read_weights(checkpoint, recipe)
+    if flags.json:
+        print(json.dumps({"path": str(path), "spec": plain(recipe.decoder), **numbers(recipe, weights)}, indent=2))
+    else:
+        lines = [str(path), *text(recipe), *sizes_text(recipe, weights)]
+        print(visible("\n".join(lines)))
+    return 0
+
+
+def text(recipe: Recipe) -> list[str]:
+    decoder = recipe.decoder
+    lines = [f"{decoder.family}: {', '.join(describe.whole(decoder))}"]
+    if recipe.left_out:
+        lines.append(f"left out: {recipe.left_out}")
+    found = describe.kinds(decoder)
+    for places, sections in found:
+        lines += ["", f"layer{'s' * (len(places) != 1)} {describe.ranges(places)}"]
+        width = max((len(section.title) for section in sections), default=0)
+        lines += [f"{INDENT}{section.title:{width}}  {' · '.join(section.phrases)}" for section in sections]
+    for places, sections in found[1:]:
+        lines += ["", f"where layer {places[0]} differs from layer {found[0][0][0]}"]
+        for title, one, other in describe.differences(sections, found[0][1]):
+            lines.append(f"{INDENT}{title}: {one}, instead of: {other}")
+    return lines
+
+
+def sizes_text(recipe: Recipe, weights: Mapping[str, Weight]) -> list[str]:
+    from . import sizes
+
+    parts, formats = sizes.by_part(recipe.decoder, weights), sizes.by_format(weights)
+    total = sizes.Size(sum(s.parameters for s in parts.values()), sum(s.bytes for s in parts.values()))
+    active = sizes.active_parameters(recipe.decoder, parts)
+    meets = f", {count(active)} of them for each token" if active != total.parameters else ""
+    lines = ["", f"{count(total.parameters)} parameters{meets}, {size(total.bytes)}"]
+    for table in (parts, formats):
+        width = max(map(len, table))
+        lines += [f"{INDENT}{name:{width}}  {count(s.parameters):>7}  {size(s.bytes):>9}" for name, s in table.items()]
+        lines.append("")
+    return lines[:-1]
+
+
+def numbers(recipe: Recipe, weights: Mapping[str, Weight]) -> dict[str, Any]:
+    from . import sizes
+
+    parts = sizes.by_part(recipe.decoder, weights)
+    return {
+        "left_out": recipe.left_out,
+        "active_parameters": sizes.active_parameters(recipe.decoder, parts),
+        "parts": {name: plain(found) for name, found in parts.items()},
+        "formats": {name: plain(found) for name, found in sizes.by_format(weights).items()},
+    }
+
+
+def plain(value: Any) -> Any:
+    """Plain JSON data; a spec tells its kind, and an infinite number is the text "inf"."""
+    if is_dataclass(value):
+        inner = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {"type": type(value).__name__, **inner}
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def count(number: int) -> str:
+    for unit, name in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= unit:
+            return f"{number / unit:.3g} {name}"
+    return str(number)
+
+
+def size(number: int) -> str:
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if number >= unit:
+            return f"{number / unit:.3g} {name}"
+    return f"{number} B"

@@ -1,0 +1,40 @@
+"""What is said to a person: answers on stdout, everything about them on stderr.
+
+A model's text is shown and never obeyed: on a terminal its control characters become visible signs.
+"""
+
+from __future__ import annotations
+
+import sys
+
+NEWLINE_AND_TAB = (0x0A, 0x09)
+SIGNS = {code: chr(0x2400 + code) for code in range(0x20) if code not in NEWLINE_AND_TAB}  # ESC -> ␛
+SIGNS |= {0x7F: "\u2421"} | {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}  # DEL, and C1 as \x9b
+
+
+def visible(text: str) -> str:
+    return text.translate(SIGNS)
+
+
+def answer(text: str) -> None:
+    """A piece of a model's text on stdout, at once; to a file or a pipe it goes unchanged."""
+    sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """A line about what happens, on stderr; names out of files may stand in it."""
+    print(visible(text), file=sys.stderr, flush=True)
+
+
+def aside(text: str) -> None:
+    """A line that one may overlook."""
+    dim, plain = ("\033[2m", "\033[0m") if sys.stderr.isatty() else ("", "")
+    print(f"{dim}{visible(text)}{plain}", file=sys.stderr, flush=True)
+
+
+def forgive_encodings() -> None:
+    """A terminal that cannot show a character gets a question mark, not an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
