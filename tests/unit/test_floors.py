@@ -99,8 +99,8 @@ def targets(node: ast.Import | ast.ImportFrom, package: list[str]) -> list[str]:
         return [alias.name for alias in node.names]
     base = package[: len(package) - node.level + 1] if node.level else []
     base = base + (node.module.split(".") if node.module else [])
-    if base == ["mlxrun"]:  # from .. import spec
-        return [f"mlxrun.{alias.name}" for alias in node.names]
+    if base == ["mlxrun"]:  # from .. import spec; __version__ and its like are no rooms
+        return [f"mlxrun.{alias.name}" for alias in node.names if not alias.name.startswith("__")]
     return [".".join(base)]
 
 

@@ -1,0 +1,106 @@
+"""The command's outside: help without weight, errors in a sentence, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlxrun import __version__, cli
+from mlxrun.spec import ModelError
+
+HEAVY = ("mlx", "mlx_lm", "numpy", "transformers", "tokenizers", "jinja2", "huggingface_hub", "rich", "textual")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = f"""
+import sys
+from mlxrun.cli import main
+try: main(["--help"])
+except SystemExit: pass
+print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "COMMAND" in said
+    assert said.splitlines()[-1] == "[]"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"mlxrun {__version__}\n"
+
+
+def test_nothing_asked_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0
+    assert "run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["fly"], ["run"], ["list", "more"], ["run", "x", "--what"], ["show", "a", "b"]])
+def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(arguments)
+    assert left.value.code == 2
+    assert capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ModelError("config.json: no\x1b[2J."), 2, "mlxrun: config.json: no␛[2J.\n"),
+        (FileNotFoundError(2, "No such file", "/x/y"), 2, "mlxrun: /x/y: No such file.\n"),
+        (OSError("odd"), 2, "mlxrun: odd.\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_errors_are_one_sentence(
+    error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(flags: object) -> int:
+        raise error
+
+    monkeypatch.setattr(cli.COMMANDS["list"], "main", fail)
+    assert cli.main(["list"]) == code
+    assert capsys.readouterr() == ("", said)
+
+
+def test_a_bad_environment_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MLXRUN_CONTEXT", "much")
+    assert cli.main(["run", "smollm2", "hi"]) == 2
+    assert "MLXRUN_CONTEXT" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
+    """stdout is a pipe that nobody reads any more."""
+    code = "import sys; from mlxrun.cli import main; sys.stdin.readline(); sys.exit(main(['list']))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"MLXRUN_HOME": str(tmp_path), "HF_HOME": str(tmp_path), "PATH": ""},
+    )
+    process.stdout.close()
+    process.stdin.write(b"go\n")
+    process.stdin.close()
+    assert process.wait() == 141
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_list_and_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MLXRUN_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    model = tmp_path / "models" / "mine"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    assert cli.main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split(maxsplit=1) == ["smollm2", "not here yet; fetched when first used"]
+    assert lines[1].split() == ["mine", str(model)]
+    assert cli.main(["pull", "mine"]) == 0
+    assert capsys.readouterr().out == f"{model}\n"
+    assert cli.main(["pull", "yours"]) == 2

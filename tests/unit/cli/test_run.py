@@ -1,0 +1,205 @@
+"""Asking and chatting, against a parrot whose every answer is known."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlxrun import cli
+from mlxrun.cli import chat, options, run
+from mlxrun.cli.conversation import Conversation
+from mlxrun.core import Finish, RequestError, Sampling
+
+from .parrot import conversation
+
+GREEDY = Sampling(temperature=0)
+ALPHABET = "BCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@pytest.fixture
+def parrot() -> Iterator[Conversation]:
+    found = conversation()
+    yield found
+    found.engine.close()
+
+
+def asker(parrot: Conversation, **how: Any) -> chat.Asker:
+    return chat.Asker(parrot, GREEDY, how.get("max_tokens"), how.get("system"), how.get("raw", False))
+
+
+def test_an_answer_streams_to_stdout(parrot: Conversation, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.once(asker(parrot), "hello") == 0
+    out, err = capsys.readouterr()
+    assert out == ALPHABET + "\n"
+    assert "26 written" in err
+
+
+def test_what_was_said_is_said_again(parrot: Conversation) -> None:
+    ask = asker(parrot, system="be kind", max_tokens=3)
+    ask("one")
+    ask("two")
+    assert ask.messages == [
+        {"role": "system", "content": "be kind"},
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "BCD"},
+        {"role": "user", "content": "two"},
+        {"role": "assistant", "content": "BCD"},
+    ]
+    reply = ask("three")
+    assert reply.usage is not None
+    assert reply.usage.cached_tokens > 0
+    ask.reset()
+    assert ask.messages == [{"role": "system", "content": "be kind"}]
+
+
+def test_raw_text_goes_in_as_it_is(parrot: Conversation, capsys: pytest.CaptureFixture[str]) -> None:
+    assert asker(parrot, raw=True)("xyW").text == "XYZ"
+
+
+def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(parrot: Conversation) -> None:
+    said: list[str] = []
+
+    def write(text: str) -> None:
+        said.append(text)
+        if len(said) == 4:
+            raise KeyboardInterrupt
+
+    reply = parrot.ask(parrot.plain_ids("A"), GREEDY, None, write)
+    assert (reply.finish, reply.text) == (Finish.CANCELLED, "BCDE")
+    assert parrot.ask(parrot.plain_ids("W"), GREEDY, None, said.append).text == "XYZ"
+
+
+def test_a_refused_question_leaves_the_conversation_as_it_was(
+    parrot: Conversation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = asker(parrot)
+    ask("one")
+    before = list(ask.messages)
+    chat.turn(ask, "x" * 2000)
+    assert ask.messages == before
+    assert "no room in a context of 1000" in capsys.readouterr().err
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, *lines: str | type[BaseException]) -> None:
+    waiting = iter(lines)
+
+    def read(prompt: str) -> str:
+        line = next(waiting)
+        if isinstance(line, str):
+            return line
+        raise line
+
+    monkeypatch.setattr("builtins.input", read)
+
+
+def test_the_chat_loop(
+    parrot: Conversation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = asker(parrot, max_tokens=2)
+    typed(monkeypatch, "hi", "", "  ", KeyboardInterrupt, "/help", "again", "/reset", "new", EOFError)
+    assert chat.loop(ask) == 0
+    out, err = capsys.readouterr()
+    assert out.split() == ["BC", "BC", "BC"]
+    assert [m["content"] for m in ask.messages] == ["new", "BC"]
+    assert err.count(chat.COMMANDS) == 3
+    typed(monkeypatch, "/exit")
+    assert chat.loop(ask) == 0
+
+
+@pytest.fixture
+def fake_models(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
+    """`mlxrun run parrot` without files."""
+
+    def use(template: str | None) -> None:
+        monkeypatch.setattr("mlxrun.store.resolve.resolve", lambda name, settings: Path("/nowhere/parrot"))
+        opened = lambda *_, **__: conversation(template) if template else conversation(None)  # noqa: E731
+        monkeypatch.setattr(Conversation, "open", opened)
+
+    use("{{ messages[-1].content }}")
+    return use
+
+
+def test_the_command(fake_models: object, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "parrot", "--temperature", "0", "say", "W"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "XYZ\n"
+    assert "A parrot." in err
+
+
+@pytest.mark.parametrize("flags", [["--raw"], []])
+def test_a_base_model_completes(
+    fake_models: Callable[[str | None], None], flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_models(None)
+    assert cli.main(["run", "parrot", "W", "--temperature", "0", *flags]) == 0
+    out, err = capsys.readouterr()
+    assert out == "XYZ\n"
+    assert ("without a chat template" in err) is (not flags)
+
+
+def test_a_base_model_has_no_use_for_a_system_message(
+    fake_models: Callable[[str | None], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_models(None)
+    assert cli.main(["run", "parrot", "W", "--system", "be kind"]) == 2
+    assert "no use for a system message" in capsys.readouterr().err
+
+
+def test_the_prompt_may_come_from_a_pipe(
+    fake_models: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"caf\xff V\n")))
+    assert cli.main(["run", "parrot", "--temperature", "0"]) == 0
+    assert capsys.readouterr().out == "WXYZ\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "parrot", "--top-p", "0", "hi"], "top_p must be"),
+        (["run", "parrot", "--temperature", "nan", "hi"], "temperature must be"),
+        (["run", "parrot", "--max-tokens", "0", "hi"], "max_tokens must be"),
+        (["run", "parrot", "--seed", "-1", "hi"], "seed must be"),
+        (["run", "parrot", ""], "The prompt is empty"),
+        (["run", "parrot", "x" * 1000], "no room in a context"),
+    ],
+)
+def test_bad_requests_are_one_sentence(
+    arguments: list[str], said: str, fake_models: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line for line in err.splitlines() if line.startswith("mlxrun: ") and said in line]
+
+
+def flags(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    options.add_sampling(parser)
+    return parser.parse_args(arguments)
+
+
+def test_flags_win_over_what_the_authors_recommend() -> None:
+    recommended = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": True, "eos_token_id": 1}
+    assert options.sampling(flags(), {}) == Sampling(temperature=0.7)
+    assert options.sampling(flags(), recommended) == Sampling(0.6, 0.95, 20)
+    assert options.sampling(flags("--temperature", "0", "--seed", "3"), recommended) == Sampling(0, 0.95, 20, seed=3)
+
+
+def test_what_the_authors_recommend(tmp_path: Path) -> None:
+    assert options.recommended(tmp_path) == {}
+    (tmp_path / "generation_config.json").write_text('{"top_k": 5}')
+    assert options.recommended(tmp_path) == {"top_k": 5}
+    assert options.recommended(tmp_path / "model.gguf") == {}
+
+
+def test_an_unfinished_answer_says_so(parrot: Conversation) -> None:
+    reply = parrot.ask(parrot.plain_ids("A"), GREEDY, 3, lambda _: None)
+    assert "cut at the limit" in chat.summary(reply)
+    with pytest.raises(RequestError, match="empty"):
+        parrot.ask([], GREEDY, 3, lambda _: None)
