@@ -1,0 +1,244 @@
+"""`metal_kernel`, with the signature of `mx.fast.metal_kernel`, run on the CPU and watched.
+
+How to run stands in `settings(...)`, what happened in the list it gives: code under test calls a
+kernel exactly as it would call MLX's. Inputs are taken as row-contiguous, as MLX makes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from . import build
+from .build import Mode
+from .wrapper import TYPES, Argument, Definition, Generated, Template, generate, traced
+
+MOST_THREADS = 1024
+
+
+class KernelFault(Exception):
+    """The kernel did what no kernel may do, or left undone what it must; the message says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes of one buffer."""
+
+    size: int
+    asked: int = 0  # that lanes asked to read
+    fetched: int = 0  # read, counted once for each threadgroup that reads them
+    written: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    name: str
+    grid: tuple[int, ...]
+    threadgroup: tuple[int, ...]
+    buffers: dict[str, Traffic]
+    threadgroup_memory: Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    mode: Mode = Mode.CHECKED
+    order: int = 0  # of lanes, simdgroups and threadgroups: 0 rising, 1 falling, else a seed
+    races: bool = True
+    launches: list[Launch] = field(default_factory=list)
+
+
+_settings: ContextVar[Settings] = ContextVar("settings", default=Settings())
+
+
+@contextlib.contextmanager
+def settings(mode: Mode = Mode.CHECKED, order: int = 0, *, races: bool = True) -> Iterator[list[Launch]]:
+    chosen = Settings(mode, order, races)
+    token = _settings.set(chosen)
+    try:
+        yield chosen.launches
+    finally:
+        _settings.reset(token)
+
+
+class Kernel:
+    def __init__(self, definition: Definition) -> None:
+        if not definition.ensure_row_contiguous:
+            raise NotImplementedError("The simulator takes row-contiguous inputs only.")
+        self.definition = definition
+        self._own = mx.fast.metal_kernel(
+            name=definition.name,
+            input_names=list(definition.input_names),
+            output_names=list(definition.output_names),
+            source=definition.source,
+            header=definition.header,
+            atomic_outputs=definition.atomic_outputs,
+        )
+        self._seen: dict[object, Generated] = {}
+
+    def __call__(
+        self,
+        *,
+        inputs: Sequence[Any],
+        output_shapes: Sequence[Sequence[int]],
+        output_dtypes: Sequence[mx.Dtype],
+        grid: tuple[int, int, int],
+        threadgroup: tuple[int, int, int],
+        template: Template | None = None,
+        init_value: float | None = None,
+        verbose: bool = False,
+        stream: object = None,
+    ) -> list[mx.array]:
+        how = _settings.get()
+        if math.prod(threadgroup) > MOST_THREADS:
+            raise ValueError(f"A threadgroup of {math.prod(threadgroup)} threads; the limit is {MOST_THREADS}.")
+        arrays = [a if isinstance(a, mx.array) else mx.array(a) for a in inputs]
+        call = {
+            "output_shapes": output_shapes,
+            "output_dtypes": output_dtypes,
+            "grid": grid,
+            "threadgroup": threadgroup,
+            "template": list(template) if template else None,
+            "init_value": init_value,
+        }
+        made = self._text(arrays, call)
+        if verbose:
+            print(made.text)
+        library = build.compiled(build.source_of(made, self.definition.header, self.definition.name), how.mode)
+        bound = _bind(made.arguments, arrays, self.definition, call, how)
+        _run(library, bound, grid, threadgroup, how)
+        how.launches.append(_launch(self.definition.name, bound, grid, threadgroup, how, init_value is not None))
+        return [_to_mlx(b.view, b.dtype) for b in bound if b.argument.role == "output" and b.dtype is not None]
+
+    def _text(self, arrays: Sequence[mx.array], call: dict[str, Any]) -> Generated:
+        """Our text, proven equal to MLX's own for this signature."""
+        template = tuple(call["template"] or ())
+        shapes = tuple((a.dtype, a.ndim == 0, a.size < 8) for a in arrays)
+        key = (shapes, template, tuple(call["output_dtypes"]))
+        if key not in self._seen:
+            made = generate(self.definition, arrays, call["output_dtypes"], template)
+            text = traced(self._own, arrays, call)
+            if text != made.text:
+                raise AssertionError(f"MLX writes another text for {made.name}:\n{text}\nours:\n{made.text}")
+            self._seen[key] = made
+        return self._seen[key]
+
+
+def metal_kernel(
+    name: str,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    source: str,
+    header: str = "",
+    ensure_row_contiguous: bool = True,
+    atomic_outputs: bool = False,
+) -> Kernel:
+    return Kernel(Definition(name, input_names, output_names, source, header, ensure_row_contiguous, atomic_outputs))
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    argument: Argument
+    index: int
+    address: int
+    view: np.ndarray  # of the simulated memory
+    dtype: mx.Dtype | None
+
+
+def _bind(
+    arguments: Sequence[Argument], arrays: Sequence[mx.array], d: Definition, call: dict[str, Any], how: Settings
+) -> list[Bound]:
+    build.runtime().mslsim_begin(int(how.races))
+    by_name = dict(zip(d.input_names, arrays, strict=True))
+    shapes = dict(zip(d.output_names, call["output_shapes"], strict=True))
+    dtypes = dict(zip(d.output_names, call["output_dtypes"], strict=True))
+    bound = []
+    for index, a in enumerate(arguments):
+        if a.role == "output":
+            view = np.full(tuple(shapes[a.name]), 0xFF, _numpy(dtypes[a.name]))
+            view.view(np.uint8).fill(0xFF)  # NaN, should anybody look
+            if call["init_value"] is not None:
+                view[...] = _to_numpy(mx.array(call["init_value"], dtype=dtypes[a.name]))
+            bound.append(_place(a, index, view, dtypes[a.name], call["init_value"] is not None))
+        else:
+            owner = by_name[a.name.removesuffix(f"_{a.role}")]
+            bound.append(_place(a, index, _content(a, owner), owner.dtype if a.role == "input" else None, True))
+    return bound
+
+
+def _content(a: Argument, owner: mx.array) -> np.ndarray:
+    match a.role:
+        case "shape":
+            return np.array(owner.shape, np.int32)
+        case "strides":
+            return np.cumprod([1, *owner.shape[:0:-1]])[::-1].astype(np.int64)
+        case "ndim":
+            return np.array([owner.ndim], np.int32)
+        case _:
+            return np.ascontiguousarray(_to_numpy(owner))
+
+
+def _place(a: Argument, index: int, content: np.ndarray, dtype: mx.Dtype | None, initialised: bool) -> Bound:
+    writable = a.role == "output"
+    address = build.runtime().mslsim_add(
+        a.name.encode(),
+        ctypes.c_uint64(content.nbytes),
+        ctypes.c_uint64(content.itemsize),
+        int(writable),
+        int(initialised),
+    )
+    memory = (ctypes.c_char * max(1, content.nbytes)).from_address(address)
+    view = np.frombuffer(memory, content.dtype, content.size).reshape(content.shape)
+    view[...] = content
+    return Bound(a, index, address, view, dtype)
+
+
+def _run(
+    library: ctypes.CDLL, bound: Sequence[Bound], grid: Sequence[int], group: Sequence[int], how: Settings
+) -> None:
+    runtime = build.runtime()
+    pointers = (ctypes.c_void_p * len(bound))(*(b.address for b in bound))
+    three = ctypes.c_uint32 * 3
+    if runtime.mslsim_run(library.mslsim_body, pointers, three(*grid), three(*group), ctypes.c_uint64(how.order)):
+        at = runtime.mslsim_failed_at()
+        where = f" at {build.line_of(library, at)}" if at else ""
+        raise KernelFault(runtime.mslsim_message().decode() + where)
+
+
+def _launch(
+    name: str, bound: Sequence[Bound], grid: Sequence[int], group: Sequence[int], how: Settings, initialised: bool
+) -> Launch:
+    runtime, five = build.runtime(), (ctypes.c_uint64 * 5)()
+    buffers = {}
+    for b in bound:
+        runtime.mslsim_traffic(b.index, five)
+        asked, written, fetched, missing, first = five
+        if how.mode is Mode.CHECKED and b.argument.role == "output" and missing and not initialised:
+            raise KernelFault(
+                f"{missing} of {b.view.size} elements of {b.argument.name} are never written, first [{first}]"
+            )
+        buffers[b.argument.name] = Traffic(b.view.nbytes, asked, fetched, written)
+    runtime.mslsim_threadgroup_traffic(five)
+    memory = Traffic(five[2], five[0], 0, five[1])
+    return Launch(name, tuple(grid), tuple(group), buffers, memory)
+
+
+def _numpy(dtype: mx.Dtype) -> Any:
+    names = {"bfloat16_t": "uint16", "float16_t": "float16", "float": "float32", "bool": "bool"}
+    return np.dtype(names.get(TYPES[dtype], TYPES[dtype].removesuffix("_t")))
+
+
+def _to_numpy(a: mx.array) -> np.ndarray:
+    return np.array(a.view(mx.uint16) if a.dtype == mx.bfloat16 else a)
+
+
+def _to_mlx(view: np.ndarray, dtype: mx.Dtype) -> mx.array:
+    a = mx.array(view.copy())
+    return a.view(mx.bfloat16) if dtype == mx.bfloat16 else a
