@@ -55,6 +55,7 @@ GRANITE_MAMBA = {
     "mamba_expand": 2,
     "mamba_chunk_size": 8,
 }
+STEPS = [0.2, 0.9]  # limits that some steps reach, on both sides
 NEMOTRON_H = {
     "hybrid_override_pattern": "M*M-ME",
     "num_hidden_layers": 6,
@@ -158,6 +159,15 @@ AFMOE = tiny(
     route_scale=2.0,
 )
 PHI3_LONG = tiny("phi3", rope=LONGROPE, original_max_position_embeddings=64, sliding_window=None)
+PHIMOE = tiny(
+    "phimoe",
+    num_local_experts=4,
+    num_experts_per_tok=2,
+    router_jitter_noise=0.2,  # far from the default, so that the threshold shows
+    sliding_window=None,
+    attention_bias=True,
+    lm_head_bias=True,
+)
 MAMBA = {"hidden_size": 64, "num_hidden_layers": 3, "conv_kernel": 4, "expand": 2}
 MAMBA1 = {**MAMBA, "state_size": 8, "time_step_rank": 8, "use_mambapy": False}
 MAMBA2 = own("mamba2", **MAMBA, num_heads=8, head_dim=16, state_size=16, n_groups=1, chunk_size=8)
@@ -235,25 +245,10 @@ CASES: dict[str, Case] = {
     "phi3_window": tiny(
         "phi3", rope={**ROPE, "partial_rotary_factor": 0.75}, sliding_window=8, tie_word_embeddings=True
     ),
-    "phi3_longrope_short": PHI3_LONG,
-    "phi3_longrope_long": replace(PHI3_LONG, tokens=90),
-    "phimoe": tiny(
-        "phimoe",
-        num_local_experts=4,
-        num_experts_per_tok=2,
-        sliding_window=None,
-        attention_bias=True,
-        lm_head_bias=True,
-    ),
-    "phimoe_longrope": tiny(
-        "phimoe",
-        rope={**LONGROPE, "short_mscale": 1.2, "long_mscale": 1.3},
-        num_local_experts=4,
-        num_experts_per_tok=2,
-        sliding_window=None,
-        attention_bias=True,
-        lm_head_bias=True,
-    ),
+    "phi3_longrope_short": replace(PHI3_LONG, tokens=64),  # the last length with short factors
+    "phi3_longrope_long": replace(PHI3_LONG, tokens=65),
+    "phimoe": PHIMOE,
+    "phimoe_longrope": PHIMOE.but(rope_parameters={**LONGROPE, "short_mscale": 1.2, "long_mscale": 1.3}),
     "gpt_oss": GPT_OSS,
     "gpt_oss_truncate": GPT_OSS.but(rope_parameters={**GPT_OSS.config["rope_parameters"], "truncate": True}),
     "granite": tiny("granite", **GRANITE),
@@ -271,6 +266,7 @@ CASES: dict[str, Case] = {
         "granitemoehybrid",
         **GRANITE,
         **{**GRANITE_MAMBA, "mamba_n_groups": 2},
+        time_step_limit=STEPS,
         num_local_experts=0,
         num_experts_per_tok=0,
         shared_intermediate_size=48,
@@ -283,20 +279,24 @@ CASES: dict[str, Case] = {
     .biased("positive")
     .seeded(7),
     "nemotron_h_one_group": tiny(
-        "nemotron_h", eps="layer_norm_epsilon", rope=None, **{**HEAD, **NEMOTRON_H, "n_groups": 1}
+        "nemotron_h",
+        eps="layer_norm_epsilon",
+        rope=None,
+        **{**HEAD, **NEMOTRON_H, "n_groups": 1},
+        time_step_min=STEPS[0],
     ).seeded(1),
     "nemotron_h_negative": tiny(
         "nemotron_h", eps="layer_norm_epsilon", rope=None, **{**HEAD, **NEMOTRON_H, "n_group": 4, "topk_group": 2}
     ).biased("negative"),
     "nemotron_h_latent": tiny(
         "nemotron_h", eps="layer_norm_epsilon", rope=None, **{**HEAD, **NEMOTRON_H, "moe_latent_size": 24}
-    ).seeded(4),
+    ).seeded(5),
     "jamba": tiny("jamba", rope=None, **JAMBA).seeded(4),
     "jamba_dense": tiny("jamba", rope=None, **{**JAMBA, "num_experts": 1}),
     "mamba": own("mamba", **MAMBA1),
     "falcon_mamba": own("falcon_mamba", **MAMBA1, mixer_rms_eps=0.02),
     "mamba2": MAMBA2,
-    "mamba2_groups": MAMBA2.but(n_groups=2).seeded(5),
+    "mamba2_groups": MAMBA2.but(n_groups=2, time_step_limit=STEPS).seeded(5),
     "afmoe": AFMOE.biased("positive"),
     "afmoe_negative": AFMOE.biased("negative"),
     "laguna": tiny(

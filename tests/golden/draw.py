@@ -22,7 +22,8 @@ SELECT_BIAS: dict[SelectBias, tuple[float, float]] = {
 }
 UNIFORM = {
     "decay": (0.0, 1.5),  # A_log
-    "step": (0.1, 0.6),  # dt_bias, D
+    "step": (-3.0, 0.6),  # dt_bias: steps from 0.05 to 1 after softplus
+    "skip": (0.1, 0.6),  # D
     "scalar": (0.5, 1.5),  # layer_scalar, per-expert scale
     **{f"select_{kind}": span for kind, span in SELECT_BIAS.items()},
 }
@@ -48,7 +49,7 @@ def kind_of(name: str, initial: NDArray[np.float32], inputs_first: bool, select_
     if re.search(r"e_score_correction_bias$|expert_bias$", name):
         return f"select_{select_bias}"
     if last in ("A_log", "dt_bias", "D", "sinks", "layer_scalar", "per_expert_scale"):
-        return {"A_log": "decay", "sinks": "sinks", "dt_bias": "step", "D": "step"}.get(last, "scalar")
+        return {"A_log": "decay", "sinks": "sinks", "dt_bias": "step", "D": "skip"}.get(last, "scalar")
     if "bias" in last:  # one row an expert in GPT-OSS
         return "bias"
     if initial.ndim == 1:

@@ -54,7 +54,7 @@ def whole(driver: Driver, reference: Reference) -> float:
 
 def chunked(driver: Driver, reference: Reference) -> float:
     memory, left, out = driver.sequence(), list(reference.prompt), []
-    sizes = [*CHUNKS, *[1] * (len(left) - sum(CHUNKS))] if len(left) < 40 else [31, 3, 24, 9, 1, 19, 1, 1, 1]
+    sizes = [*CHUNKS, *[1] * (len(left) - sum(CHUNKS))]
     for size in sizes:
         out += driver.run([(memory, left[:size])])
         left = left[size:]
