@@ -6,7 +6,7 @@ detokenizing run on the caller's thread; only token ids cross to the engine. Kno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,19 @@ class Answer:
     def cancel(self) -> None:
         self._handle.cancel()
 
+    def listen(self, ring: Callable[[], None]) -> None:
+        """Call `ring`, from any thread, whenever there may be something in `ready`."""
+        self._handle.listen(ring)
+
+    def ready(self) -> Iterator[Piece]:
+        """The pieces that are there already; iterating over the answer waits for them instead."""
+        return self._pieces(self._handle.ready())
+
     def __iter__(self) -> Iterator[Piece]:
-        for event in self._handle:
+        return self._pieces(self._handle)
+
+    def _pieces(self, events: Iterable[Event]) -> Iterator[Piece]:
+        for event in events:
             piece = self._piece(event)
             if piece.finish is not None or piece.content or piece.reasoning or piece.tokens:
                 yield piece

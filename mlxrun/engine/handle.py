@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..core import Event, Request
 
@@ -14,6 +14,7 @@ class Handle:
         self.request = request
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()  # never blocks who posts
         self._cancelled = threading.Event()
+        self._ring: Callable[[], None] | None = None
 
     def cancel(self) -> None:
         """The request ends within a step, with an event that says so."""
@@ -25,6 +26,21 @@ class Handle:
 
     def post(self, event: Event) -> None:
         self._events.put(event)
+        if self._ring is not None:
+            self._ring()
+
+    def listen(self, ring: Callable[[], None]) -> None:
+        """Call `ring` now and after each event, on the thread that posts it: it must neither block nor raise."""
+        self._ring = ring
+        ring()
+
+    def ready(self) -> Iterator[Event]:
+        """The events that are there already; for who listens instead of waiting."""
+        while True:
+            try:
+                yield self._events.get_nowait()
+            except queue.Empty:
+                return
 
     def __iter__(self) -> Iterator[Event]:
         """Every event as it comes; the one with `finish` is the last."""
