@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import mlx.core as mx
 import pytest
 
+from mlxrun.cache import keys
 from mlxrun.engine.load import load_model
 
 from . import measure, record
@@ -16,6 +19,8 @@ from .checkpoint import Reference, reference, write
 from .measure import Driver
 
 TOLERANCE = 1e-4  # float32 rounding alone moves the references by up to 3e-5
+WINDOWS = ("sliding_window", "attention_chunk_size")
+WINDOWED = [name for name, case in CASES.items() if any(case.config.get(key) for key in WINDOWS)]
 DECODERS = [name for name, case in CASES.items() if not case.encoder]
 
 
@@ -51,3 +56,19 @@ def test_ragged_batch_equals_each_alone(loaded: tuple[Driver, Reference]) -> Non
 @pytest.mark.parametrize("loaded", DECODERS, indirect=True)
 def test_rewound_equals_fresh(loaded: tuple[Driver, Reference]) -> None:
     check(loaded, "rewound")
+
+
+TIGHT = [(name, 3, 0) for name in (*WINDOWED, "llama", "deepseek_v3", "glm_moe_dsa", "granite_hybrid")]
+
+
+@pytest.mark.parametrize(("name", "step", "slack"), [*TIGHT, ("mistral_window", 5, 4), ("llama4_scout", 5, 4)])
+def test_keys_that_grow_and_fall_out(
+    name: str, step: int, slack: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With buffers that grow by a few tokens and keep few beyond the window, as long texts make them."""
+    monkeypatch.setattr(keys, "STEP", step)
+    monkeypatch.setattr(keys, "SLACK", slack)
+    known = reference(name)
+    driver = Driver(load_model(write(known.checkpoint(), tmp_path), dtype=mx.float32), known)
+    for how in ("chunked", "ragged", "rewound"):
+        check((driver, known), how)
