@@ -35,7 +35,7 @@ ENDS = frozenset(
     (
         *("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<turn|>"),
         *("<|endoftext|>", "<|end_of_text|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<eos>", "<end_of_utterance>"),
-        "<\uff5cend\u2581of\u2581sentence\uff5c>",
+        *("</s>", "<\uff5cend\u2581of\u2581sentence\uff5c>"),
     )
 )
 
@@ -56,7 +56,8 @@ class Words:
         kinds = _list(metadata, "token_type", int) or [NORMAL] * len(tokens)
         if len(kinds) != len(tokens):
             raise ModelError(f"{KEY}token_type has {len(kinds)} entries for {len(tokens)} tokens.")
-        return cls(tokens, kinds, metadata)
+        ends = [kind == USER_DEFINED and text in ENDS for kind, text in zip(kinds, tokens, strict=True)]
+        return cls(tokens, [CONTROL if end else kind for end, kind in zip(ends, kinds, strict=True)], metadata)
 
     def id(self, name: str) -> int | None:
         found = self.metadata.get(f"{KEY}{name}_token_id")

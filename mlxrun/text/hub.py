@@ -27,13 +27,16 @@ GPT2_CLASSES = ("GPT2Tokenizer", "GPT2TokenizerFast")
 
 @contextmanager
 def reading(what: object) -> Iterator[None]:
-    """Turn what `tokenizers` raises into one sentence: it raises plain Exception for every bad file."""
+    """Turn what `tokenizers` raises into one sentence: plain Exception for a bad file, a panic for a worse one."""
     try:
         yield
     except ModelError:
         raise
-    except Exception as error:
-        raise ModelError(f"{what} is not a usable tokenizer: {str(error).splitlines()[0][:200]}.") from error
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        why = (str(error) or type(error).__name__).splitlines()[0][:200].rstrip(".")
+        raise ModelError(f"{what} is not a usable tokenizer: {why}.") from error
 
 
 def from_tokenizer_json(folder: Folder) -> Tokenizer:
