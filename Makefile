@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 STARTER = smollm2
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test lint bench golden models-doc clean
+.PHONY: run serve test lint bench golden models-doc picture clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
@@ -33,6 +33,9 @@ golden: .venv-golden/.installed
 
 models-doc: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.golden.models_doc
+
+picture: $(VENV)/.installed-dev
+	$(BIN)/python docs/picture.py
 
 clean:
 	rm -rf $(VENV) .venv-golden build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

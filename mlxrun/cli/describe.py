@@ -63,7 +63,7 @@ def mixer(found: Layer) -> Section:
 
 def attention(a: Attention) -> Phrases:
     found = [reach(a), rope(a.rope) if a.slopes is None else "ALiBi slopes"]
-    shared = "" if a.kv_heads == a.heads else f" over {a.kv_heads} key/value heads"
+    shared = "" if a.kv_heads == a.heads else f" over {a.kv_heads} key/value head{'s' * (a.kv_heads != 1)}"
     found += [f"{a.heads} heads of {a.head_dim}{shared}", f"scale {a.scale:.4g}"]
     if a.qk_norm is not None:
         scope = "each head" if a.qk_norm_scope == "head" else "all heads together"
@@ -156,17 +156,7 @@ def activation(act: str, gated: bool) -> str:
 
 
 def around(found: Layer) -> Phrases:
-    places = {
-        "before the mixer": found.mixer_norm,
-        "after the mixer": found.mixer_post,
-        "before the feed-forward": found.ffn_norm,
-        "after the feed-forward": found.ffn_post,
-    }
-    kinds: dict[str, list[str]] = {}
-    for place, norm in places.items():
-        if norm is not None:
-            kinds.setdefault(norm_words(norm), []).append(place)
-    phrases = [f"{kind} {', '.join(where)}" for kind, where in kinds.items()]
+    phrases = norms(found)
     if found.wiring == "parallel":
         phrases.append("mixer and feed-forward side by side")
     if found.wiring == "post":
@@ -175,6 +165,26 @@ def around(found: Layer) -> Phrases:
         phrases.append(f"residual times {found.residual:g}")
     phrases += ["per-layer input"] if found.per_layer_input else []
     return [*phrases, *(["learned output scale"] if found.out_scale else [])]
+
+
+def norms(found: Layer) -> Phrases:
+    """One phrase a kind of norm: before and after mixer and feed-forward."""
+    places = [
+        ("before", "mixer", found.mixer_norm),
+        ("before", "feed-forward", found.ffn_norm),
+        ("after", "mixer", found.mixer_post),
+        ("after", "feed-forward", found.ffn_post),
+    ]
+    kinds: dict[str, dict[str, list[str]]] = {}
+    for when, what, norm in places:
+        if norm is not None:
+            kinds.setdefault(norm_words(norm), {}).setdefault(when, []).append(what)
+    phrases = []
+    for kind, where in kinds.items():
+        if len(where) == 2 and where["before"] == where["after"]:
+            where = {"before and after": where["before"]}
+        phrases.append(f"{kind} " + ", ".join(f"{when} {' and '.join(what)}" for when, what in where.items()))
+    return phrases
 
 
 def norm_words(norm: Norm) -> str:
@@ -224,14 +234,11 @@ def ranges(indices: list[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
-def differences(one: list[Section], other: list[Section]) -> list[tuple[str, str, str]]:
-    """(section, what only `one` says, what only `other` says)"""
-    found = []
+def differences(one: list[Section], other: list[Section]) -> list[tuple[str, str]]:
+    """(what only `one` says, what only `other` says) in its place: first which parts there are, then how they are."""
     mine, theirs = ({s.title: s.phrases for s in sections} for sections in (one, other))
-    for title in dict.fromkeys((*mine, *theirs)):
-        a, b = mine.get(title, ()), theirs.get(title, ())
-        only_a, only_b = [p for p in a if p not in b], [p for p in b if p not in a]
-        if only_a or only_b:
-            absent = "none"
-            found.append((title, "; ".join(only_a) or absent, "; ".join(only_b) or absent))
-    return found
+    pairs = [([t for t in mine if t not in theirs], [t for t in theirs if t not in mine])]
+    for title in mine:
+        a, b = mine[title], theirs.get(title, mine[title])
+        pairs.append(([p for p in a if p not in b], [p for p in b if p not in a]))
+    return [("; ".join(a) or "nothing", "; ".join(b) or "nothing") for a, b in pairs if a or b]

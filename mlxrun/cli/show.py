@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
+import textwrap
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import describe, options
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 HELP = "show a model's architecture, layer by layer"
 INDENT = "  "
+NO_BREAK = "\xa0"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -39,26 +43,46 @@ def main(flags: argparse.Namespace) -> int:
     if flags.json:
         print(json.dumps({"path": str(path), "spec": plain(recipe.decoder), **numbers(recipe, weights)}, indent=2))
     else:
-        lines = [str(path), *text(recipe), *sizes_text(recipe, weights)]
+        lines = [
+            at_home(path),
+            *text(recipe, shutil.get_terminal_size((100, 24)).columns),
+            *sizes_text(recipe, weights),
+        ]
         print(visible("\n".join(lines)))
     return 0
 
 
-def text(recipe: Recipe) -> list[str]:
+def at_home(path: Path) -> str:
+    return f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else str(path)
+
+
+def text(recipe: Recipe, width: int) -> list[str]:
     decoder = recipe.decoder
-    lines = [f"{decoder.family}: {', '.join(describe.whole(decoder))}"]
+    lines = wrapped(f"{decoder.family}: ", ", ".join(describe.whole(decoder)), width)
     if recipe.left_out:
         lines.append(f"left out: {recipe.left_out}")
     found = describe.kinds(decoder)
     for places, sections in found:
         lines += ["", f"layer{'s' * (len(places) != 1)} {describe.ranges(places)}"]
-        width = max((len(section.title) for section in sections), default=0)
-        lines += [f"{INDENT}{section.title:{width}}  {' · '.join(section.phrases)}" for section in sections]
+        titles = max((len(section.title) for section in sections), default=0)
+        for section in sections:
+            lines += wrapped(f"{INDENT}{section.title:{titles}}  ", " · ".join(map(unbroken, section.phrases)), width)
     for places, sections in found[1:]:
         lines += ["", f"where layer {places[0]} differs from layer {found[0][0][0]}"]
-        for title, one, other in describe.differences(sections, found[0][1]):
-            lines.append(f"{INDENT}{title}: {one}, instead of: {other}")
+        for one, other in describe.differences(sections, found[0][1]):
+            lines += wrapped(INDENT, f"{one} — instead of: {other}", width)
     return lines
+
+
+def wrapped(label: str, body: str, width: int) -> list[str]:
+    """The body beside its label, on as many lines as it takes."""
+    room = max(width - len(label), 30)
+    rows = textwrap.wrap(body, room, break_long_words=False, break_on_hyphens=False)
+    return [(" " * len(label) if index else label) + row.replace(NO_BREAK, " ") for index, row in enumerate(rows)]
+
+
+def unbroken(phrase: str) -> str:
+    return phrase.replace(" ", NO_BREAK)
 
 
 def sizes_text(recipe: Recipe, weights: Mapping[str, Weight]) -> list[str]:

@@ -19,6 +19,8 @@ from mlxrun.ops.quantized import QuantizedWeight
 from tests.golden.cases import CASES
 from tests.golden.checkpoint import reference
 
+WIDE = 1000
+
 
 def recipe(name: str) -> Recipe:
     return resolve(reference(name).config)
@@ -27,7 +29,7 @@ def recipe(name: str) -> Recipe:
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_every_family_can_be_told(name: str) -> None:
     found = recipe(name)
-    lines = show.text(found)
+    lines = show.text(found, WIDE)
     assert lines[0].startswith(f"{found.decoder.family}: {len(found.decoder.layers)} layer")
     told = [places for places, _ in describe.kinds(found.decoder)]
     assert sorted(index for places in told for index in places) == list(range(len(found.decoder.layers)))
@@ -57,15 +59,23 @@ GEMMA3: dict[str, Any] = {
 
 
 def test_one_can_read_why_layer_5_is_global_and_layer_6_is_not() -> None:
-    lines = show.text(resolve(GEMMA3))
+    lines = show.text(resolve(GEMMA3), WIDE)
     local, alone = lines.index("layers 0-4, 6-7"), lines.index("layer 5")
     assert "window of 512 tokens · rope base 10,000 on 8 dims" in lines[local + 1]
     assert "global: every earlier token · rope base 1,000,000 on 8 dims" in lines[alone + 1]
     differs = lines.index("where layer 5 differs from layer 0")
     assert lines[differs + 1 :] == [
-        "  attention: global: every earlier token; rope base 1,000,000 on 8 dims, "
-        "instead of: window of 512 tokens; rope base 10,000 on 8 dims"
+        "  global: every earlier token; rope base 1,000,000 on 8 dims"
+        " — instead of: window of 512 tokens; rope base 10,000 on 8 dims"
     ]
+
+
+def test_a_narrow_terminal_wraps_beside_the_label() -> None:
+    lines = show.text(resolve(GEMMA3), 70)
+    assert max(map(len, lines)) <= 70
+    first = lines.index("layers 0-4, 6-7") + 1
+    assert lines[first].startswith("  attention  window")
+    assert lines[first + 1].startswith(" " * 13 + "4 heads of 8")
 
 
 def test_ranges() -> None:
