@@ -3,7 +3,8 @@
 For every case: build the transformers model, let it save itself to learn the names and shapes on
 disk, draw every tensor, write the file, read it back through transformers' own loader, and store the
 config as transformers wrote it, the manifest, and the float32 output for a fixed prompt. Every weight
-is then changed in turn to see that the output depends on it.
+is then changed in turn to see that the output depends on it, and the other layouts that the tests write
+are read by transformers too.
 Running it twice gives the same files. Nothing of mlxrun or MLX is imported here.
 """
 
@@ -22,14 +23,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 import numpy as np
 import torch
 import transformers
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from .case import Case, prompt
 from .cases import CASES
+from .checkpoint import FOLDER, Checkpoint, write
 from .draw import draw, kind_of
-from .spellings import NO_OLDER, older
+from .layouts import layouts
 
-FOLDER = Path(__file__).parent / "cases"
 INPUTS_FIRST = {  # tensors stored (..., inputs, outputs)
     "llama4_text": r"\.experts\.",
     "gpt_oss": r"\.experts\.(gate_up|down)_proj$",
@@ -103,8 +104,8 @@ def rounding(model: Any, case: Case, reference: np.ndarray) -> float:
     return float(np.abs(output(model, case) - reference).max())
 
 
-def read_back(kind: type, folder: str) -> Any:
-    """The checkpoint in the folder through transformers' own loader, all of it or an error."""
+def read_back(kind: type, folder: Path, more: bool = False) -> Any:
+    """The folder through transformers' own loader: nothing missing, and nothing left over unless `more`."""
     model, told = kind.from_pretrained(
         folder,
         dtype=torch.float32,
@@ -112,38 +113,41 @@ def read_back(kind: type, folder: str) -> Any:
         experts_implementation="eager",
         output_loading_info=True,
     )
-    wrong = {key: told[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if told.get(key)}
+    keys = ("missing_keys", "mismatched_keys") if more else ("missing_keys", "mismatched_keys", "unexpected_keys")
+    wrong = {key: told[key] for key in keys if told.get(key)}
     if wrong:
         raise ValueError(f"transformers did not read the file back whole: {wrong}")
     return model.eval()
 
 
-def check_older_spelling(kind: type, case: Case, folder: str, reference: np.ndarray) -> None:
-    """Our older spelling of the config must mean the same to transformers, so that the tests may rely on it."""
-    path = Path(folder, "config.json")
-    config = older(json.loads(path.read_text(encoding="utf-8")))
-    config["model_type"] = case.model_type  # Kimi K2 has a name of its own that transformers has not
-    path.write_text(json.dumps(config), encoding="utf-8")
-    if np.abs(output(read_back(kind, folder), case) - reference).max() > FELT / 100:
-        raise ValueError("the older spelling of the config means something else to transformers")
+def check_layouts(kind: type, name: str, base: Checkpoint, reference: np.ndarray) -> None:
+    """Our other spellings and layouts must mean the same to transformers, so that the tests may rely on them."""
+    case = CASES[name]
+    for layout, change in layouts(name, case.model_type).items():
+        if layout.startswith("wrapped"):
+            continue  # needs the other half of a multimodal model
+        other = change(base)
+        other.config["model_type"] = case.model_type  # Kimi K2 has a name of its own that transformers has not
+        with tempfile.TemporaryDirectory() as folder:
+            model = read_back(kind, write(other, Path(folder)), more=True)
+        if np.abs(output(model, case) - reference).max() > FELT / 100:
+            raise ValueError(f"the layout {layout!r} means something else to transformers")
 
 
 def make(name: str) -> str:
     case = CASES[name]
     torch.manual_seed(0)
+    first = build(case)
     with tempfile.TemporaryDirectory() as folder:
-        first = build(case)
         first.save_pretrained(folder)
-        tensors = manifest(case, load_file(f"{folder}/model.safetensors"))
-        values = {
-            tensor: draw(name, tensor, tuple(shape), kind, case.seed) for tensor, (shape, kind) in tensors.items()
-        }
-        save_file(values, f"{folder}/model.safetensors", metadata={"format": "pt"})
-        model = read_back(type(first), folder)
         config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
-        reference = output(model, case)
-        if case.model_type not in NO_OLDER:
-            check_older_spelling(type(first), case, folder, reference)
+        tensors = manifest(case, load_file(f"{folder}/model.safetensors"))
+    values = {tensor: draw(name, tensor, tuple(shape), kind, case.seed) for tensor, (shape, kind) in tensors.items()}
+    base = Checkpoint(config, values)
+    with tempfile.TemporaryDirectory() as folder:
+        model = read_back(type(first), write(base, Path(folder)))
+    reference = output(model, case)
+    check_layouts(type(first), name, base, reference)
     idle = idle_weights(model, case, reference)
     surprising = [weight for weight in idle if not re.search(IDLE.get(name, "(?!)"), weight)]
     if surprising:
