@@ -176,7 +176,7 @@ def _model_proto(words: Words, scores: Sequence[float], *, add_space: bool) -> b
     out = bytearray()
     for i, (text, kind, score) in enumerate(zip(words.tokens, words.kinds, scores, strict=True)):
         if not text or text in seen:
-            text, kind = f"\0{i}", UNUSED
+            text, kind = f"\1{i}", UNUSED
         seen.add(text)
         if i == unknown or kind not in (NORMAL, BYTE):
             kind = UNKNOWN if i == unknown else CONTROL if kind in (CONTROL, USER_DEFINED) else UNUSED

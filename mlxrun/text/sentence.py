@@ -95,10 +95,12 @@ def _extra_tokens(folder: Folder) -> list[Added]:
 def _processor(proto: bytes, what: object) -> Any:
     from sentencepiece import SentencePieceProcessor
 
+    if not proto:
+        raise ModelError(f"{what} is not a usable SentencePiece model: it is empty.")
     try:
         return SentencePieceProcessor(model_proto=proto)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise ModelError(f"{what} is not a usable SentencePiece model: {error}.") from error
+        raise ModelError(f"{what} is not a usable SentencePiece model: {str(error).rstrip('.')}.") from error
 
 
 class SentencePieceTokenizer(Tokenizer):
