@@ -37,7 +37,7 @@ class Sampling:
         checks = (
             (0.0 <= self.temperature <= 100.0, "temperature", "a number from 0 to 100"),
             (0.0 < self.top_p <= 1.0, "top_p", "a number above 0, at most 1"),
-            (0 <= self.top_k, "top_k", "a whole number, 0 for no limit"),
+            (self.top_k >= 0, "top_k", "a whole number, 0 for no limit"),
             (0.0 <= self.min_p <= 1.0, "min_p", "a number from 0 to 1"),
             (self.seed is None or 0 <= self.seed < 2**64, "seed", "a whole number from 0 to 2^64 - 1"),
             (self.logprobs is None or 0 <= self.logprobs <= 20, "logprobs", "a whole number from 0 to 20"),
@@ -79,3 +79,15 @@ class Event:
     finish: Finish | None = None
     reason: str | None = None
     usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes, as they are right now."""
+
+    weights: int
+    cache: int  # what sequences remember, those that run and those that are kept for what may come
+    active: int  # all that the arrays library holds, weights and cache included
+    peak: int  # the most that it ever held
+    free: int  # of the machine
+    total: int  # of the machine
