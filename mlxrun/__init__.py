@@ -1,3 +1,25 @@
 """Run open-weight language models, natively on MLX. Importing this imports nothing else."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .client import Client, Memory, ModelInfo, Piece, Reply, Stream, connect, load
+
 __version__ = "0.1.0"
+__all__ = ["Client", "Memory", "ModelInfo", "Piece", "Reply", "Stream", "__version__", "connect", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """The public names are of `mlxrun.client`, which is imported when one of them is first used."""
+    if name not in __all__ and name != "client":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    client = import_module(".client", __name__)
+    return client if name == "client" else getattr(client, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,12 +15,14 @@ from .core import Event, Finish, Request, RequestError, Sampling, TokenLogprob, 
 from .engine.engine import Engine
 from .engine.handle import Handle
 from .text.detokenizer import Detokenizer
+from .text.folder import read_json
 from .text.reasoning import Part, ReasoningSplit
 from .text.stops import StopStrings
 from .text.template import ChatTemplate
 from .text.tokenizer import Tokenizer, well_formed
 
 Message = Mapping[str, Any]
+TEMPERATURE = 0.7  # where neither a person nor the model's authors say
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ class Answer:
 class Assistant:
     """A loaded model that speaks. `open` starts its engine; `close` ends it."""
 
+    sampling = Sampling(temperature=TEMPERATURE)  # how it is best drawn from where nobody says
+
     def __init__(self, name: str, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self.name, self.engine, self.tokenizer, self.template = name, engine, tokenizer, template
 
@@ -133,8 +137,11 @@ class Assistant:
         from .engine.load import load_model
 
         tokenizer, template = voice_of(place)
+        sampling = recommended(place)
         engine = Engine.start(lambda: load_model(place, **how), context)
-        return cls(name or place.stem, engine, tokenizer, template)
+        assistant = cls(name or place.stem, engine, tokenizer, template)
+        assistant.sampling = sampling
+        return assistant
 
     def close(self) -> None:
         self.engine.close()
@@ -181,6 +188,14 @@ def voice_of(place: Path) -> tuple[Tokenizer, ChatTemplate]:
 
     metadata = open_checkpoint(place).metadata
     return Tokenizer.from_gguf(metadata), ChatTemplate.from_gguf(metadata)
+
+
+def recommended(place: Path) -> Sampling:
+    """As the model's authors recommend in generation_config.json, as far as they do."""
+    told = read_json(place / "generation_config.json") if place.is_dir() else {}
+    names = ("temperature", "top_p", "top_k", "min_p")
+    numbers = {name: told[name] for name in names if isinstance(told.get(name), int | float)}
+    return Sampling(**{"temperature": TEMPERATURE, **numbers})
 
 
 def _clean(message: Message) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..core import Event, Finish, Request, RequestError, Usage
+from ..core import Event, Finish, Memory, Request, RequestError, Usage
+from ..memory.machine import available_bytes, total_bytes
 from ..spec import ModelError
 from .handle import Handle
 from .model import Runnable
@@ -60,6 +61,7 @@ class Engine:
         self._running: Running | None = None
         self._kept: tuple[list[int], Any] | None = None  # tokens and memory of the last request
         self._thread = threading.current_thread()
+        self._weights = mx.get_active_memory()
 
     @classmethod
     def start(cls, load: Callable[[], Runnable], context: int | None = None) -> Engine:
@@ -92,6 +94,18 @@ class Engine:
         if self._closing.is_set():  # the thread may have read its inbox for the last time
             handle.post(Event(finish=Finish.CANCELLED, reason="The engine is closed."))
         return handle
+
+    def memory(self) -> Memory:
+        """As it is right now; from any thread, nothing is computed for it."""
+        active = mx.get_active_memory()
+        return Memory(
+            self._weights,
+            max(0, active - self._weights),
+            active,
+            mx.get_peak_memory(),
+            available_bytes(),
+            total_bytes(),
+        )
 
     def close(self) -> None:
         """End what runs, refuse what waits, and wait for the thread."""

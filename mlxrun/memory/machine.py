@@ -10,7 +10,12 @@ def available_bytes() -> int:
     """Memory that can be used without pushing anybody out: MemAvailable, bounded by the cgroup's limit."""
     limits = [_meminfo(), _cgroup_room()]
     known = [limit for limit in limits if limit is not None]
-    return min(known) if known else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(known) if known else total_bytes()
+
+
+def total_bytes() -> int:
+    """Of the whole machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _meminfo() -> int | None:

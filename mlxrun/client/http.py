@@ -1,0 +1,204 @@
+"""The transport to a running server over OpenAI's interface, on the standard library alone: no MLX, quick to import.
+
+One connection an answer: closing it is how an answer is cancelled, and the server frees its slot. What the
+server refuses is a last piece with REFUSED; a server that goes away is a last piece with FAILED.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..core import Finish, Memory, RequestError
+from .events import Reading, server_events
+from .types import Ask, ClientError, ModelInfo, Options, Piece
+
+CONNECT_SECONDS = 5.0  # also for the small questions; an answer may take as long as it takes
+BROKEN = (OSError, ValueError, http.client.HTTPException)  # ValueError: a response that is no HTTP
+
+
+class Address:
+    """Where a server is and how to be let in."""
+
+    def __init__(self, url: str, key: str | None = None) -> None:
+        parts = urlsplit(url if "//" in url else f"http://{url}")
+        try:
+            good = parts.scheme in ("http", "https") and bool(parts.hostname)
+            port = parts.port
+        except ValueError:
+            good, port = False, None
+        if not good or parts.query or parts.fragment:
+            raise RequestError(f"{url!r} is no address of a server; one looks like http://127.0.0.1:8080.")
+        self.host, self.port, self.secure = str(parts.hostname), port, parts.scheme == "https"
+        self.base = parts.path.rstrip("/").removesuffix("/v1")
+        self.url = f"{parts.scheme}://{parts.netloc}{self.base}"
+        self.headers = {"Accept": "application/json", "Connection": "close"}
+        if key is not None:
+            self.headers["Authorization"] = f"Bearer {key}"
+
+    def connection(self, seconds: float = CONNECT_SECONDS) -> http.client.HTTPConnection:
+        kind = http.client.HTTPSConnection if self.secure else http.client.HTTPConnection
+        return kind(self.host, self.port, timeout=seconds)
+
+    def get(self, path: str, seconds: float = CONNECT_SECONDS) -> tuple[int, Any]:
+        """(status, JSON); None for a body that is no JSON."""
+        connection = self.connection(seconds)
+        try:
+            connection.request("GET", self.base + path, headers=self.headers)
+            response = connection.getresponse()
+            return response.status, parsed(response.read())
+        finally:
+            connection.close()
+
+
+class HttpSource:
+    """One answer: asked when iterating begins."""
+
+    def __init__(self, address: Address, path: str, body: Mapping[str, Any], alternatives: int = 0) -> None:
+        self._address, self._path, self._alternatives = address, path, alternatives
+        self._body = encoded(body)
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._cancelled = True
+            if self._socket is not None:
+                with suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)  # wakes who reads from it
+
+    def __iter__(self) -> Iterator[Piece]:
+        reading = Reading(time.perf_counter(), self._alternatives)
+        connection = self._address.connection()
+        reason = f"The server at {self._address.url} ended the answer too early."
+        try:
+            yield from self._read(connection, reading)
+        except BROKEN as error:
+            told = str(error).rstrip(".") or type(error).__name__
+            reason = f"The server at {self._address.url} cannot be reached or left while it answered: {told}."
+        except (KeyError, TypeError, AttributeError):
+            reason = f"What answers at {self._address.url} does not speak as a server for models does."
+        finally:
+            with self._lock:
+                self._socket = None
+            connection.close()
+        broken = Piece(finish=Finish.FAILED, reason=reason)
+        yield reading.last() or (Piece(finish=Finish.CANCELLED) if self._cancelled else broken)
+
+    def _read(self, connection: http.client.HTTPConnection, reading: Reading) -> Iterator[Piece]:
+        if self._open(connection):
+            headers = {**self._address.headers, "Content-Type": "application/json"}
+            connection.request("POST", self._address.base + self._path, self._body, headers)
+            response = connection.getresponse()
+            if response.status == http.client.OK:
+                for event in server_events(response):
+                    yield from reading.pieces(event)
+            else:
+                reading.refuse(response.status, parsed(response.read()))
+
+    def _open(self, connection: http.client.HTTPConnection) -> bool:
+        """False: cancelled before it began."""
+        if self._cancelled:
+            return False
+        connection.connect()
+        connection.sock.settimeout(None)
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        with self._lock:
+            self._socket = connection.sock
+            return not self._cancelled
+
+
+class HttpTransport:
+    def __init__(self, address: Address, model: str) -> None:
+        self.address, self._model = address, model
+
+    @classmethod
+    def open(cls, url: str, key: str | None, model: str | None) -> HttpTransport:
+        address = Address(url, key)
+        listed = models_at(address)
+        if model is None and not listed:
+            raise ClientError(f"The server at {address.url} has no model.")
+        names = [info.name for info in listed]
+        if model is not None and model not in names:
+            raise RequestError(f"The server at {address.url} has no model {model!r}; it has {', '.join(names)}.")
+        return cls(address, model or names[0])
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    def ask(self, ask: Ask) -> HttpSource:
+        common = {"model": self._model, "stream": True, "stream_options": {"include_usage": True}}
+        common |= sampling_fields(ask.options)
+        if ask.prompt is not None:
+            body = {**common, "prompt": ask.prompt, "max_tokens": ask.options.max_tokens}
+            if ask.options.logprobs is not None:
+                body["logprobs"] = ask.options.logprobs
+            return HttpSource(self.address, "/v1/completions", filled(body), ask.options.logprobs or 0)
+        body = {**common, "messages": list(ask.messages), "max_completion_tokens": ask.options.max_tokens}
+        if ask.options.logprobs is not None:
+            body |= {"logprobs": True, "top_logprobs": ask.options.logprobs}
+        if ask.options.template:
+            body["chat_template_kwargs"] = dict(ask.options.template)
+        return HttpSource(self.address, "/v1/chat/completions", filled(body))
+
+    def models(self) -> list[ModelInfo]:
+        return models_at(self.address)
+
+    def memory(self) -> Memory | None:
+        try:
+            _, health = self.address.get("/health")
+        except BROKEN:
+            return None
+        told = health.get("memory") if isinstance(health, Mapping) else None
+        names = Memory.__slots__
+        if not isinstance(told, Mapping) or not all(isinstance(told.get(name), int) for name in names):
+            return None
+        return Memory(**{name: told[name] for name in names})
+
+    def close(self) -> None:
+        """The server stays; nothing is open between answers."""
+
+
+def models_at(address: Address) -> list[ModelInfo]:
+    try:
+        status, body = address.get("/v1/models")
+    except BROKEN as error:
+        raise ClientError(f"No server answers at {address.url} ({error}); 'mlxrun serve' starts one.") from error
+    try:
+        if status != http.client.OK:
+            raise ClientError(f"The server at {address.url} says: {body['error']['message']}")
+        return [ModelInfo(str(model["id"]), loaded=True) for model in body["data"]]
+    except (TypeError, KeyError) as error:
+        raise ClientError(f"What answers at {address.url} is no server for models.") from error
+
+
+def sampling_fields(options: Options) -> dict[str, Any]:
+    names = ("temperature", "top_p", "top_k", "min_p", "seed")
+    return {**{name: getattr(options, name) for name in names}, "stop": list(options.stop) or None}
+
+
+def filled(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def encoded(body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(body).encode()
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"The messages and options must be plain JSON: {error}.") from error
+
+
+def parsed(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return None

@@ -1,0 +1,87 @@
+"""The transport into this process: an `Assistant` and its engine. Imported only by who loads a model here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..assistant import Answer, Assistant, TokenText, Wish
+from ..assistant import Piece as Spoken
+from ..core import Finish, Memory, RequestError
+from ..settings import from_environment
+from ..spec import ModelError
+from ..store.resolve import resolve
+from .store import on_this_machine
+from .types import Ask, ModelInfo, Piece, Token
+
+
+class Refusal:
+    """The source of an answer that never began."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def __iter__(self) -> Iterator[Piece]:
+        yield Piece(finish=Finish.REFUSED, reason=self._reason)
+
+    def cancel(self) -> None:
+        """There is nothing to end."""
+
+
+class LocalSource:
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def cancel(self) -> None:
+        self._answer.cancel()
+
+    def __iter__(self) -> Iterator[Piece]:
+        return map(piece_of, self._answer)
+
+
+class LocalTransport:
+    def __init__(self, assistant: Assistant) -> None:
+        self.assistant = assistant
+
+    @classmethod
+    def open(cls, name: str, context: int | None, how: dict[str, Any]) -> LocalTransport:
+        settings = from_environment().but(context=context)
+        return cls(Assistant.open(resolve(name, settings), name=name, context=settings.context, **how))
+
+    @property
+    def model(self) -> str:
+        return self.assistant.name
+
+    def ask(self, ask: Ask) -> LocalSource | Refusal:
+        options, assistant = ask.options, self.assistant
+        wish = Wish(options.max_tokens, options.sampling(assistant.sampling), options.stop, options.template)
+        try:
+            if ask.prompt is not None:
+                return LocalSource(assistant.complete(ask.prompt, wish)[0])
+            return LocalSource(assistant.chat(ask.messages, wish))
+        except (RequestError, ModelError) as error:
+            return Refusal(str(error))
+
+    def models(self) -> list[ModelInfo]:
+        return on_this_machine(loaded=self.model)
+
+    def memory(self) -> Memory | None:
+        return self.assistant.engine.memory()
+
+    def close(self) -> None:
+        self.assistant.close()
+
+
+def piece_of(spoken: Spoken) -> Piece:
+    return Piece(
+        spoken.content,
+        spoken.reasoning,
+        tuple(map(token_of, spoken.tokens)),
+        spoken.finish,
+        spoken.reason,
+        spoken.usage,
+    )
+
+
+def token_of(token: TokenText) -> Token:
+    return Token(token.bytes, token.logprob, tuple(map(token_of, token.top)), token.id)

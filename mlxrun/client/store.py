@@ -1,0 +1,32 @@
+"""The models on this machine, as a client lists them. Opens none of them, and imports no MLX."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..settings import Settings, from_environment
+from ..store.resolve import installed
+from .types import ModelInfo
+
+
+def on_this_machine(settings: Settings | None = None, *, loaded: str | None = None) -> list[ModelInfo]:
+    """Every model of the store; `loaded` names the one that runs, wherever it lies."""
+    found = [
+        ModelInfo(name, None if place is None else str(place), None if place is None else weight_bytes(place))
+        for name, place in installed(settings or from_environment())
+    ]
+    if loaded is not None and loaded not in {model.name for model in found}:
+        place = Path(loaded).expanduser()
+        found.append(ModelInfo(loaded, *((str(place), weight_bytes(place)) if place.exists() else ())))
+    return [replace(model, loaded=model.name == loaded) for model in found]
+
+
+def weight_bytes(place: Path) -> int | None:
+    """None: it cannot be looked at."""
+    try:
+        if place.is_file():
+            return place.stat().st_size
+        return sum(file.stat().st_size for kind in ("*.safetensors", "*.gguf") for file in place.glob(kind))
+    except OSError:
+        return None

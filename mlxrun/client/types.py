@@ -1,0 +1,144 @@
+"""What a client is asked and what it gives back: plain frozen data. No MLX, no HTTP, no engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from ..core import Finish, RequestError, Sampling, Usage
+from .paint import painted
+
+Message = Mapping[str, Any]
+
+
+class ClientError(RuntimeError):
+    """The model or its server broke or left, told in one sentence; `reply` is what came until then."""
+
+    def __init__(self, reason: str, reply: Reply | None = None) -> None:
+        super().__init__(reason)
+        self.reply = reply
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of the answer as its bytes say it; part of a character may be all there is."""
+
+    bytes: bytes
+    logprob: float
+    top: tuple[Token, ...] = ()  # the likeliest ones at its place, best first
+    id: int | None = None  # None where a server does not tell
+
+    @property
+    def text(self) -> str:
+        return self.bytes.decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What came since the last piece. The one with `finish` is the last; `reason` says why it was no good end."""
+
+    content: str = ""
+    reasoning: str = ""
+    tokens: tuple[Token, ...] = ()  # where logprobs were asked for
+    finish: Finish | None = None
+    reason: str | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    text: str
+    reasoning: str = ""
+    finish: Finish = Finish.STOP
+    usage: Usage | None = None
+    tokens: tuple[Token, ...] = ()
+    reason: str | None = None
+
+    @classmethod
+    def of(cls, pieces: Sequence[Piece]) -> Reply:
+        last = pieces[-1] if pieces else Piece()
+        return cls(
+            "".join(piece.content for piece in pieces),
+            "".join(piece.reasoning for piece in pieces),
+            last.finish or Finish.CANCELLED,
+            last.usage,
+            tuple(token for piece in pieces for token in piece.tokens),
+            last.reason,
+        )
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return painted(self.text, self.reasoning, self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    name: str
+    place: str | None = None  # folder or file; None: not on this machine yet, or a server does not tell
+    bytes: int | None = None  # of its weights on disk
+    loaded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an answer should be made. None: as the model's authors recommend, or no limit."""
+
+    temperature: float | None = None  # 0: greedy
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None  # how many alternatives to report at each token; 0: only the token's own
+    n: int = 1
+    template: Mapping[str, Any] = field(default_factory=dict)  # extra variables of the chat template
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Options:
+        known = [option.name for option in fields(cls)]
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise RequestError(f"There is no option {unknown[0]!r}; the options are {', '.join(known)}.")
+        stop = given.get("stop") or ()
+        stop = (stop,) if isinstance(stop, str) else tuple(stop)
+        logprobs = given.get("logprobs")
+        if isinstance(logprobs, bool):
+            logprobs = 0 if logprobs else None
+        n = given.get("n", 1)
+        if not isinstance(n, int) or not 1 <= n <= 8:
+            raise RequestError(f"n must be a whole number from 1 to 8, not {n!r}.")
+        options = cls(**{**given, "stop": stop, "logprobs": logprobs, "n": n})
+        options.sampling(Sampling())  # refuses what makes no sense before anything is sent
+        return options
+
+    def sampling(self, recommended: Sampling) -> Sampling:
+        names = ("temperature", "top_p", "top_k", "min_p", "seed", "logprobs")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        try:
+            return replace(recommended, **given)
+        except TypeError as error:
+            raise RequestError(f"The options {', '.join(given)} must be numbers.") from error
+
+    def one(self, index: int) -> Options:
+        """The options of answer number `index` of n: drawn apart also where a seed is given."""
+        seed = None if self.seed is None else (self.seed + index) % 2**64
+        return replace(self, n=1, seed=seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A conversation to answer, or else a text to go on with."""
+
+    options: Options
+    messages: tuple[Message, ...] = ()
+    prompt: str | None = None
+
+
+def conversation(messages: str | Sequence[Message]) -> tuple[Message, ...]:
+    if isinstance(messages, str):
+        return ({"role": "user", "content": messages},)
+    return tuple(messages)
