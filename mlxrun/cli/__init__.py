@@ -16,14 +16,14 @@ from ..core import RequestError
 from ..settings import SettingsError
 from ..spec import ModelError
 from . import list as list_command
-from . import pull, run, show
+from . import pull, run, serve, show
 from .terminal import say
 
 WRONG = 2  # exit code
 INTERRUPTED = 128 + signal.SIGINT
 PIPE_CLOSED = 128 + signal.SIGPIPE
 
-COMMANDS = {"run": run, "show": show, "list": list_command, "pull": pull}
+COMMANDS = {"run": run, "serve": serve, "show": show, "list": list_command, "pull": pull}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

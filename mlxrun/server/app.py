@@ -1,0 +1,139 @@
+"""The ASGI application: routes, guard, errors. It is handed an assistant and knows nothing below it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from ..assistant import Assistant
+from ..core import RequestError, Sampling
+from ..spec import ModelError
+from .ask import Dialect, Json, Voice
+from .check import shown
+from .docs_page import POLICY, page
+from .errors import ApiError, JsonResponse
+from .exchange import Traffic
+from .generate import Generate, House
+from .guard import Guard
+from .metrics import Counted, Metrics
+from .openai_chat import Chat
+from .openai_completions import Completions
+from .openapi import document
+
+DIALECTS: tuple[Dialect, ...] = (Chat(), Completions())
+BODY_LIMIT = 16 << 20  # bytes
+MAX_CONCURRENT = 128
+THREADS = 4  # that render and tokenize
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    name: str  # of the model, for clients
+    sampling: Sampling = field(default_factory=Sampling)  # where a request does not say
+    key: str | None = None
+    hosts: tuple[str, ...] = ()  # names that this server answers to, besides addresses and localhost
+    origins: tuple[str, ...] = ()  # web pages that may ask
+    max_concurrent: int = MAX_CONCURRENT  # answers on their way, queue included
+    body_limit: int = BODY_LIMIT
+
+
+class Server:
+    """`app` is the ASGI application; `traffic` lets whoever runs it end what is on its way."""
+
+    def __init__(self, assistant: Assistant, config: ServerConfig) -> None:
+        self.metrics, self.traffic = Metrics(config.name), Traffic(config.max_concurrent)
+        self._context, self._name, self._created = assistant.engine.context, config.name, int(time.time())
+        pool = ThreadPoolExecutor(THREADS, "mlxrun-server")
+        voice = Voice(assistant, config.name, config.sampling)
+        self._house = House(voice, self.traffic, self.metrics, pool, config.body_limit)
+        self._document = document(DIALECTS, config.sampling)
+        self._page = page(self._document)
+        self.app = self._application(config)
+
+    def _application(self, config: ServerConfig) -> Starlette:
+        routes: list[BaseRoute] = [
+            *(Route(d.path, Generate(self._house, d), methods=["POST"]) for d in DIALECTS),
+            Route("/v1/models", self._models),
+            Route("/v1/models/{id:path}", self._model),
+            Route("/health", self._health),
+            Route("/metrics", self._metrics),
+            Route("/openapi.json", self._openapi),
+            Route("/docs", self._docs),
+        ]
+        paths = frozenset(route.path for route in routes if isinstance(route, Route))
+        middleware = [
+            Middleware(Counted, metrics=self.metrics, paths=paths),
+            Middleware(Guard, names=config.hosts, origins=config.origins, key=config.key),
+        ]
+        if config.origins:
+            cors = Middleware(
+                CORSMiddleware, allow_origins=config.origins, allow_methods=["GET", "POST"], allow_headers=["*"]
+            )
+            middleware.append(cors)
+        return Starlette(routes=routes, middleware=middleware, exception_handlers=HANDLERS)
+
+    def close(self) -> None:
+        self._house.pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _models(self, _: Request) -> Response:
+        return JsonResponse({"object": "list", "data": [self._described()]})
+
+    async def _model(self, request: Request) -> Response:
+        self._house.voice.check_name(request.path_params["id"])
+        return JsonResponse(self._described())
+
+    def _described(self) -> Json:
+        own = {"id": self._name, "object": "model", "created": self._created, "owned_by": "mlxrun"}
+        return {**own, "context_length": self._context}
+
+    async def _health(self, _: Request) -> Response:
+        stopping = self.traffic.stopping
+        return JsonResponse({"status": "stopping" if stopping else "ok", "model": self._name}, 503 if stopping else 200)
+
+    async def _metrics(self, _: Request) -> Response:
+        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def _openapi(self, _: Request) -> Response:
+        return JsonResponse(self._document)
+
+    async def _docs(self, _: Request) -> Response:
+        return HTMLResponse(self._page, headers={"content-security-policy": POLICY})
+
+
+async def api_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error.response()
+
+
+async def bad_request(_: Request, error: Exception) -> Response:
+    return ApiError(400, str(error)).response()
+
+
+async def http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    what = {404: "There is nothing at", 405: f"{request.method} is not allowed at"}.get(error.status_code)
+    message = error.detail if what is None else f"{what} {shown(request.url.path)}."
+    return ApiError(error.status_code, message, headers=error.headers).response()
+
+
+async def own_fault(_: Request, error: Exception) -> Response:
+    return ApiError(500, f"The server made a mistake ({type(error).__name__}); its log tells more.").response()
+
+
+HANDLERS: dict[int | type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+    ApiError: api_error,
+    RequestError: bad_request,
+    ModelError: bad_request,
+    HTTPException: http_error,
+    Exception: own_fault,
+}

@@ -1,0 +1,152 @@
+"""The answers to one request on their way: engine's thread to event loop, without a thread waiting for each.
+
+The engine rings, the loop wakes and takes all that is there: a reader that is slow finds its pieces
+joined, and nobody else waits for it. Whatever happens here, no answer is left running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from starlette.types import Receive
+
+from ..assistant import Answer, Piece
+from .ask import joined
+from .metrics import Metrics
+
+T = TypeVar("T")
+
+
+class ClientGone(Exception):
+    """Nobody is there to read an answer."""
+
+
+class Exchange:
+    def __init__(self, answers: Sequence[Answer], metrics: Metrics) -> None:
+        self._answers, self._metrics = answers, metrics
+        self._open = set(range(len(answers)))
+        self._started: set[int] = set()
+        self._began = time.perf_counter()
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._rung = False
+        metrics.waiting.inc(len(answers))
+        for answer in answers:
+            answer.listen(self._ring)
+
+    def _ring(self) -> None:
+        """On the engine's thread. One ring is enough until the loop has looked."""
+        if not self._rung:
+            self._rung = True
+            with suppress(RuntimeError):  # the loop has ended before the engine did
+                self._loop.call_soon_threadsafe(self._wake.set)
+
+    async def batches(self, idle: float) -> AsyncIterator[list[tuple[int, Piece]]]:
+        """What came, with the number of its answer; empty if nothing did for `idle` seconds."""
+        while self._open:
+            try:
+                async with asyncio.timeout(idle):
+                    await self._wake.wait()
+            except TimeoutError:
+                yield []
+                continue
+            self._wake.clear()
+            self._rung = False  # before looking: who posts from now on rings again
+            if batch := [(index, piece) for index in sorted(self._open) if (piece := self._take(index))]:
+                yield batch
+
+    def _take(self, index: int) -> Piece | None:
+        pieces = list(self._answers[index].ready())
+        if not pieces:
+            return None
+        piece = joined(pieces)
+        if index not in self._started:
+            self._started.add(index)
+            self._metrics.started(time.perf_counter() - self._began)
+        if piece.finish is not None:
+            self._open.discard(index)
+            self._metrics.finished(piece, time.perf_counter() - self._began)
+        return piece
+
+    def close(self) -> None:
+        """Cancel what is still running."""
+        for index in self._open:
+            self._answers[index].cancel()
+            self._metrics.left(started=index in self._started)
+        self._open.clear()
+
+
+class Traffic:
+    """The answers that are on their way, all requests together."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._running: set[Answer] = set()
+        self._reserved = 0
+        self.stopping = False
+
+    def reserve(self, count: int) -> bool:
+        if self._reserved + count > self.limit:
+            return False
+        self._reserved += count
+        return True
+
+    def enter(self, answers: Sequence[Answer]) -> None:
+        self._running.update(answers)
+        if self.stopping:
+            self.stop()
+
+    def leave(self, count: int, answers: Sequence[Answer]) -> None:
+        self._reserved -= count
+        self._running.difference_update(answers)
+
+    def stop(self) -> None:
+        """Cancel all that runs and all that still comes; each answer says so to its reader."""
+        self.stopping = True
+        for answer in self._running:
+            answer.cancel()
+
+
+async def started(pool: ThreadPoolExecutor, start: Callable[[], list[Answer]]) -> list[Answer]:
+    """What `start` returns, run in the pool; if we are cancelled meanwhile, its answers are too."""
+    job = asyncio.get_running_loop().run_in_executor(pool, start)
+    try:
+        return await asyncio.shield(job)
+    except asyncio.CancelledError:
+        job.add_done_callback(_cancel_answers)
+        raise
+
+
+def _cancel_answers(job: asyncio.Future[list[Answer]]) -> None:
+    if not job.cancelled() and job.exception() is None:
+        for answer in job.result():
+            answer.cancel()
+
+
+async def while_there(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`; if the client leaves first, work is cancelled and ClientGone raised."""
+    working = asyncio.create_task(work)
+    watching = asyncio.create_task(_gone(receive))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        return await working
+    finally:
+        await _ended(working, watching)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _ended(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)

@@ -1,0 +1,127 @@
+"""The endpoint as a process: a socket that is ours, uvicorn on it, and an orderly end.
+
+SIGTERM and SIGINT stop accepting; what is on its way has `grace` seconds to finish and is then cancelled,
+each answer with an error that says so. A second signal does not wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+
+import uvicorn
+
+from ..core import RequestError
+from .app import Server
+
+GRACE = 10.0  # seconds
+LAST_WORDS = 2.0  # seconds that cancelled answers have to say so
+BACKLOG = 256
+
+
+def check_reach(host: str, key: str | None) -> None:
+    """Beyond this machine only with a key."""
+    if key is not None and not (key and key.isascii() and key.isprintable()):
+        raise RequestError("The key must be printable ASCII and not empty.")
+    if key is None and not is_loopback(host):
+        raise RequestError(f"On {host} other machines could reach this server; give them a key with --key first.")
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Ours from now on: clients that come while the model loads wait for it."""
+    if not 0 <= port <= 65535:
+        raise RequestError(f"--port must be a number from 0 to 65535, not {port}.")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise RequestError(_no_socket(host, port, error)) from error
+    return listener
+
+
+def _no_socket(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} of {host} is in use; choose another with --port."
+    if error.errno == errno.EACCES:
+        return f"Port {port} needs more rights than this user has; choose one from 1024 on with --port."
+    return f"{host} port {port} cannot be listened on: {error.strerror or error}."
+
+
+def address_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Process(uvicorn.Server):
+    """uvicorn would end the process by the very signal it was stopped with; we end with exit code 0."""
+
+    def __init__(self, server: Server, grace: float) -> None:
+        config = uvicorn.Config(
+            server.app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=int(grace + LAST_WORDS) + 1,
+        )
+        super().__init__(config)
+        self._traffic, self._grace = server.traffic, grace
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            if self.should_exit:
+                self._traffic.stop()
+            else:
+                loop.call_later(self._grace, self._traffic.stop)
+            self.should_exit = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        yield
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def serve(server: Server, listener: socket.socket, grace: float = GRACE) -> None:
+    """Until a signal ends it."""
+    try:
+        asyncio.run(Process(server, grace).serve(sockets=[listener]))
+    finally:
+        server.close()
+        listener.close()
+
+
+def names_of(host: str) -> tuple[str, ...]:
+    """Under which names clients may know a server that listens there; addresses go without saying."""
+    if is_loopback(host):
+        return ()
+    own = socket.gethostname().lower()
+    short = own.partition(".")[0]
+    return host.lower(), own, short, f"{short}.local"
