@@ -55,7 +55,7 @@ class Settings:
     launches: list[Launch] = field(default_factory=list)
 
 
-_settings: ContextVar[Settings] = ContextVar("settings", default=Settings())
+_settings: ContextVar[Settings | None] = ContextVar("settings", default=None)
 
 
 @contextlib.contextmanager
@@ -96,7 +96,7 @@ class Kernel:
         verbose: bool = False,
         stream: object = None,
     ) -> list[mx.array]:
-        how = _settings.get()
+        how = _settings.get() or Settings()
         if math.prod(threadgroup) > MOST_THREADS:
             raise ValueError(f"A threadgroup of {math.prod(threadgroup)} threads; the limit is {MOST_THREADS}.")
         arrays = [a if isinstance(a, mx.array) else mx.array(a) for a in inputs]

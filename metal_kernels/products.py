@@ -1,0 +1,84 @@
+"""y = x @ w.T for quantized w, by the number of rows of x: a vector, a few, many.
+
+`qmv` (1 to 4 rows) gives every row the bits that it would get alone; `qmv_few` (1 to 16) works in 8x8
+matrices; `qmm` is for prompts. Tiles are arguments because the
+best one differs by chip. Knows nothing of which is faster where: that is measured on the machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from .check import FORMATS, Quantized, biases_or_scales, floating, need, weight
+from .launch import Body, Three, launch
+
+INPUTS = ("x", "w", "scales", "biases")
+QMV = Body("qmv", INPUTS, ("y",), ("weights.h",))
+QMV_FEW = Body("qmv_few", INPUTS, ("y",), ("weights.h", "fragments.h"))
+QMM = Body("qmm", INPUTS, ("y",), ("weights.h", "fragments.h"))
+MOST_VECTORS = 4  # more rows of x do not fit into registers
+FEW = 16  # rows of x for which qmv_few is meant
+
+
+@dataclass(frozen=True, slots=True)
+class VectorTile:
+    rows: int = 4  # outputs of a simdgroup
+    simdgroups: int = 2  # of a threadgroup
+    bitcast: bool = False  # integers to floats by their bits, where conversion is slow
+
+
+@dataclass(frozen=True, slots=True)
+class FewTile:
+    tiles: int = 2  # of eight outputs, a simdgroup
+    split: int = 4  # simdgroups that share K
+    bitcast: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixTile:
+    rows: int = 32  # of x
+    outputs: int = 32
+    bitcast: bool = False
+
+
+def qmv(x: mx.array, w: Quantized, tile: VectorTile = VectorTile()) -> mx.array:
+    """x (M, K) with M = 1..4, w (N, K) -> (M, N)."""
+    outputs, _ = _shapes(x, w)
+    need(x.shape[0] <= MOST_VECTORS, f"x has {x.shape[0]} rows; the kernel takes 1 to {MOST_VECTORS}.")
+    own = {"M": x.shape[0], "ROWS": tile.rows, "SIMDGROUPS": tile.simdgroups, "BITCAST": tile.bitcast}
+    return _product(QMV, x, w, own, (-(-outputs // (tile.rows * tile.simdgroups)), 1, 1), 32 * tile.simdgroups)
+
+
+def qmv_few(x: mx.array, w: Quantized, tile: FewTile = FewTile()) -> mx.array:
+    """x (M, K) with M = 1..16 and K a multiple of 32, w (N, K) -> (M, N)."""
+    outputs, inner = _shapes(x, w)
+    need(x.shape[0] <= FEW, f"x has {x.shape[0]} rows; the kernel takes 1 to {FEW}.")
+    need(inner % 32 == 0, f"K = {inner} is not a multiple of 32.")
+    own = {"TILES_M": -(-x.shape[0] // 8), "TILES_N": tile.tiles, "SPLIT": tile.split, "BITCAST": tile.bitcast}
+    return _product(QMV_FEW, x, w, own, (-(-outputs // (8 * tile.tiles)), 1, 1), 32 * tile.split)
+
+
+def qmm(x: mx.array, w: Quantized, tile: MatrixTile = MatrixTile()) -> mx.array:
+    """x (M, K) with K a multiple of 32, w (N, K) -> (M, N). Weights are rounded to the type of x."""
+    outputs, inner = _shapes(x, w)
+    need(inner % 32 == 0, f"K = {inner} is not a multiple of 32.")
+    groups = (-(-outputs // tile.outputs), -(-x.shape[0] // tile.rows), 1)
+    return _product(QMM, x, w, {"BM": tile.rows, "BN": tile.outputs, "BITCAST": tile.bitcast}, groups, 128)
+
+
+def _shapes(x: mx.array, w: Quantized) -> tuple[int, int]:
+    """Checks both and gives (N, K)."""
+    floating("x", x)
+    outputs, inner = weight(w, x.dtype)
+    need(x.ndim == 2 and x.shape[1] == inner, f"x has shape {tuple(x.shape)}; w needs (M, {inner}).")
+    need(x.shape[0] > 0, "x has no rows.")
+    return outputs, inner
+
+
+def _product(body: Body, x: mx.array, w: Quantized, own: dict[str, int], groups: Three, threads: int) -> mx.array:
+    template = {"T": x.dtype, "FORMAT": FORMATS[w.mode], "BITS": w.bits, "GROUP": w.group, **own}
+    inputs = (x, w.packed, w.scales, biases_or_scales(w))
+    shape = (x.shape[0], w.packed.shape[-2])
+    return launch(body, inputs, [(shape, x.dtype)], template, groups=groups, threads=threads)[0]
