@@ -17,7 +17,7 @@ from ..spec import ModelError
 from .folder import Folder, read_json, read_text
 
 MAX_SOURCE = 64 << 10  # characters; the longest template in use has about 20,000
-STEPS = 1_000_000  # a rendering may take so many steps (see meter.py)
+STEPS = 200_000  # a rendering may take so many steps (see meter.py)
 STEPS_PER_VALUE = 10_000  # and so many more for every value in the conversation: some templates look at all pairs
 MAX_DEPTH = 100  # of values inside values
 # What running somebody else's code on somebody else's data can raise.
