@@ -5,7 +5,7 @@ from typing import Literal
 
 import mlx.core as mx
 
-Precision = Literal["exact", "fast", "int8"]
+Precision = Literal["exact", "fast"]  # of a call: 0, 1, or -1 for the setting
 
 mlx_version: str
 
@@ -32,7 +32,7 @@ def pack_quantized(
 ) -> Packed: ...
 def pack_plain(weight: mx.array) -> Packed: ...
 def matmul(
-    x: mx.array, w: Packed, bias: mx.array | None = None, residual: mx.array | None = None, planes: int = -1
+    x: mx.array, w: Packed, bias: mx.array | None = None, residual: mx.array | None = None, precision: int = -1
 ) -> mx.array: ...
 def project(
     x: mx.array,
@@ -41,7 +41,7 @@ def project(
     norm: mx.array | None = None,
     eps: float = 0.0,
     residual: mx.array | None = None,
-    planes: int = -1,
+    precision: int = -1,
 ) -> list[mx.array]: ...
 def feed_forward(
     x: mx.array,
@@ -52,7 +52,7 @@ def feed_forward(
     norm: mx.array | None = None,
     eps: float = 0.0,
     residual: bool = False,
-    planes: int = -1,
+    precision: int = -1,
 ) -> mx.array: ...
 def table_rows(ids: mx.array, table: Packed, dtype: mx.Dtype) -> mx.array: ...
 def isa() -> str: ...

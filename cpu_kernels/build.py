@@ -8,6 +8,8 @@ written to `build.json` beside the sources; mlxrun reads it to tell why the libr
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -56,14 +58,23 @@ def library_name() -> str:
     return "_native" + sysconfig.get_config_var("EXT_SUFFIX")
 
 
-def includes() -> list[str]:
-    import mlx.core
-    import nanobind
+def folder_of(package: str) -> Path:
+    """Where a package is, without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise BuildError(f"the Python package {package} is missing")
+    return Path(next(iter(spec.submodule_search_locations)))
 
-    mlx = Path(mlx.core.__file__).parent / "include"
-    nano = Path(nanobind.__file__).parent
-    folders = [sysconfig.get_path("include"), mlx, nano / "include", nano / "ext" / "robin_map" / "include"]
-    missing = [str(f) for f in folders if not Path(f).is_dir()]
+
+def includes() -> list[str]:
+    mlx, nano = folder_of("mlx"), folder_of("nanobind")
+    folders = [
+        Path(sysconfig.get_path("include")),
+        mlx / "include",
+        nano / "include",
+        nano / "ext" / "robin_map" / "include",
+    ]
+    missing = [str(f) for f in folders if not f.is_dir()]
     if missing:
         raise BuildError(f"the header folder {missing[0]} is missing")
     return [f"-I{folder}" for folder in folders]
@@ -71,8 +82,6 @@ def includes() -> list[str]:
 
 def jobs(machine: str, sanitize: str | None) -> list[tuple[Path, list[str]]]:
     """Every source with its own flags."""
-    import nanobind
-
     if machine not in ISAS:
         raise BuildError(f"there are no kernels for {machine} processors")
     python = ["-DNB_DOMAIN=mlx", "-DNDEBUG", "-DNB_COMPACT_ASSERTIONS", "-fno-strict-aliasing"]
@@ -83,7 +92,7 @@ def jobs(machine: str, sanitize: str | None) -> list[tuple[Path, list[str]]]:
     for name, flags in ISAS[machine].items():
         # the plain kernels unroll into very much code, and nobody waits for their speed
         found.append((src / f"{name}.cpp", ["-O2" if name == "isa_base" else optimise, *flags]))
-    found.append((Path(nanobind.__file__).parent / "src" / "nb_combined.cpp", ["-Os", *python]))
+    found.append((folder_of("nanobind") / "src" / "nb_combined.cpp", ["-Os", *python]))
     return found
 
 
@@ -109,10 +118,8 @@ def run(command: list[str]) -> None:
 
 def versions() -> dict[str, str]:
     """What the library must be rebuilt for."""
-    import mlx.core as mx
-    import nanobind
-
-    return {"mlx": mx.__version__, "nanobind": nanobind.__version__, "python": sysconfig.get_config_var("SOABI")}
+    found = {package: importlib.metadata.version(package) for package in ("mlx", "nanobind")}
+    return {**found, "python": sysconfig.get_config_var("SOABI")}
 
 
 def build(folder: Path, objects: Path, sanitize: str | None = None) -> Path:
@@ -127,9 +134,7 @@ def build(folder: Path, objects: Path, sanitize: str | None = None) -> Path:
             for source, flags in jobs(machine, sanitize)
         ]
         made = [job.result() for job in todo]
-    import mlx.core
-
-    lib = Path(mlx.core.__file__).parent / "lib"
+    lib = folder_of("mlx") / "lib"
     target = folder / library_name()
     fresh = target.with_suffix(".new")
     link = [*cxx, "-shared", *map(str, made), f"-L{lib}", "-lmlx", "-lpthread", "-o", str(fresh)]
@@ -143,7 +148,7 @@ def try_build(folder: Path, objects: Path, sanitize: str | None = None) -> str |
     reason = None
     try:
         build(folder, objects, sanitize)
-    except (BuildError, OSError, ImportError) as error:
+    except (BuildError, OSError, importlib.metadata.PackageNotFoundError) as error:
         reason = str(error)
         (folder / library_name()).unlink(missing_ok=True)
     record = {"built": reason is None, "reason": reason, **({} if reason else versions())}

@@ -45,121 +45,155 @@ constexpr int bits_of(Codes c) {
 }
 constexpr size_t block_bytes(int bits) { return (size_t)bits * kRows * kBlock / 8; }
 
-inline void steps_u2(const uint8_t* p, B* s) {
-  for (int i = 0; i < 2; i++) {
-    const B v = bload(p + 64 * i);
-    s[4 * i] = mask(v, 3);
-    s[4 * i + 1] = mask(shr<2>(v), 3);
-    s[4 * i + 2] = mask(shr<4>(v), 3);
-    s[4 * i + 3] = mask(shr<6>(v), 3);
-  }
-}
-inline void steps_u4(const uint8_t* p, B* s) {
-  for (int i = 0; i < 4; i++) {
-    const B v = bload(p + 64 * i);
-    s[2 * i] = mask(v, 15);
-    s[2 * i + 1] = mask(shr<4>(v), 15);
-  }
-}
 template <int by> inline B moved(B v) {
   if constexpr (by > 0) return shl<by>(v);
   else if constexpr (by < 0) return shr<-by>(v);
   else return v;
 }
-// the plane of one upper bit, which is worth 1 << at
-template <int at> inline void add_bit(const uint8_t* p, B* s) {
-  constexpr uint8_t m = 1 << at;
-  const B v = bload(p);
-  s[0] = bor(s[0], mask(moved<at>(v), m));
-  s[1] = bor(s[1], mask(moved<at - 1>(v), m));
-  s[2] = bor(s[2], mask(moved<at - 2>(v), m));
-  s[3] = bor(s[3], mask(moved<at - 3>(v), m));
-  s[4] = bor(s[4], mask(moved<at - 4>(v), m));
-  s[5] = bor(s[5], mask(moved<at - 5>(v), m));
-  s[6] = bor(s[6], mask(moved<at - 6>(v), m));
-  s[7] = bor(s[7], mask(moved<at - 7>(v), m));
+
+// The codes of step j of a block, one byte each.
+template <Codes C, int j> inline B step(const uint8_t* p) {
+  if constexpr (C == U4) return mask(moved<-4 * (j % 2)>(bload(p + 64 * (j / 2))), 15);
+  else if constexpr (C == FP4) return lookup(step<U4, j>(p), kFp4);
+  else if constexpr (C == U2) return mask(moved<-2 * (j % 4)>(bload(p + 64 * (j / 4))), 3);
+  else if constexpr (C == U3) return bor(step<U2, j>(p), mask(moved<2 - j>(bload(p + 128)), 4));
+  else if constexpr (C == U5) return bor(step<U4, j>(p), mask(moved<4 - j>(bload(p + 256)), 16));
+  else if constexpr (C == U6) return bor(step<U4, j>(p), shl<4>(step<U2, j>(p + 256)));
+  else return bload(p + 64 * j);
 }
 
-// The codes of one block, one byte each.
 template <Codes C> inline void load_steps(const uint8_t* p, B* s) {
-  if constexpr (C == U8 || C == FP8) {
-    for (int j = 0; j < 8; j++) s[j] = bload(p + 64 * j);
-  } else if constexpr (C == U4) {
-    steps_u4(p, s);
-  } else if constexpr (C == FP4) {
-    steps_u4(p, s);
-    for (int j = 0; j < 8; j++) s[j] = lookup(s[j], kFp4);
-  } else if constexpr (C == U2) {
-    steps_u2(p, s);
-  } else if constexpr (C == U3) {
-    steps_u2(p, s);
-    add_bit<2>(p + 128, s);
-  } else if constexpr (C == U5) {
-    steps_u4(p, s);
-    add_bit<4>(p + 256, s);
+  s[0] = step<C, 0>(p), s[1] = step<C, 1>(p), s[2] = step<C, 2>(p), s[3] = step<C, 3>(p);
+  s[4] = step<C, 4>(p), s[5] = step<C, 5>(p), s[6] = step<C, 6>(p), s[7] = step<C, 7>(p);
+}
+
+// Asks for the panel's next stretch of memory, as many lines as a block takes on average. Panels lie one
+// after the other, so this reaches into the next one; past the end of the weight it does nothing.
+inline void ahead(const uint8_t* panel, int block, size_t bytes) {
+  constexpr size_t kDistance = 4096;
+  const uint8_t* at = panel + block * bytes + kDistance;
+  for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + i);
+}
+
+#define UNROLL _Pragma("GCC unroll 8")
+
+// d[m] = steps [first, last) . rows, in both planes
+template <int M, int first, int last>
+inline void dots_of(const B* st, const int8_t* q, I* d) {
+  UNROLL for (int m = 0; m < M; m++) d[m] = izero();
+  UNROLL for (int j = first; j < last; j++)
+    UNROLL for (int m = 0; m < M; m++) d[m] = dot(d[m], st[j], q + 2 * kBlock * m + 4 * j);
+  if constexpr (M <= 2) {  // few rows: two chains are shorter than one
+    I e[M];
+    UNROLL for (int m = 0; m < M; m++) e[m] = izero();
+    UNROLL for (int j = first; j < last; j++)
+      UNROLL for (int m = 0; m < M; m++) e[m] = dot(e[m], st[j], q + 2 * kBlock * m + kBlock + 4 * j);
+    UNROLL for (int m = 0; m < M; m++) d[m] = iadd(ishl<kShift>(d[m]), e[m]);
   } else {
-    B upper[8];
-    steps_u4(p, s);
-    steps_u2(p + 256, upper);
-    for (int j = 0; j < 8; j++) s[j] = bor(s[j], shl<4>(upper[j]));
+    UNROLL for (int m = 0; m < M; m++) d[m] = ishl<kShift>(d[m]);
+    UNROLL for (int j = first; j < last; j++)
+      UNROLL for (int m = 0; m < M; m++) d[m] = dot(d[m], st[j], q + 2 * kBlock * m + kBlock + 4 * j);
   }
 }
 
-// Groups of 16 (NVFP4) have two scales in a block; `halves` sees them apart.
-template <Codes C, bool two, int M>
+// `halved`: groups of 16 (NVFP4), so each half of a block has its own scale.
+template <Codes C, bool halved, int M>
 void tile_integer(const Weight& w, const uint8_t* panel, const Rows& r, int m0, float* y) {
   constexpr size_t bytes = block_bytes(bits_of(C));
   constexpr int offset = C == U8 ? kDotOffset8 : 0;
-  const int blocks = (w.cols + kBlock - 1) / kBlock, per_group = w.group >= kBlock ? w.group / kBlock : 1;
-  const bool halves = w.group < kBlock;
+  const int blocks = (w.cols + kBlock - 1) / kBlock, per_group = halved ? 1 : w.group / kBlock;
+  const size_t per_block = w.panel_bytes / blocks;
   const uint8_t *scales = panel, *codes = panel + w.scale_bytes;
-  const int zero_code = (w.has_bias ? 0 : w.zero) - offset;
+  const F minus_zero = set1((float)(offset - w.zero));
+  const bool biased = w.has_bias;
+  const size_t slot = (size_t)(m0 / kSlots) * blocks * kSlots + m0 % kSlots;
+  const int8_t* q = r.q + slot * 2 * kBlock;
+  const float *scale = r.scale + slot, *sum = r.sum + slot, *low = r.low + slot;
   F acc[M];
-  for (int m = 0; m < M; m++) acc[m] = zero();
-  F s = zero(), s2 = zero(), b = zero();
-  const F half_unit = set1(0.5f);
+  UNROLL for (int m = 0; m < M; m++) acc[m] = zero();
+  F s = zero(), s2 = zero(), b = zero(), b2 = zero();
   for (int i = 0, left = 0; i < blocks; i++, left--) {
+    if (M <= 2) ahead(panel, i, per_block);
     if (left == 0) {
       left = per_group;
       s = next_scales(w.scale_type, scales);
-      if (w.has_bias) b = next_scales(w.scale_type, scales);
-      if (halves) s2 = next_scales(w.scale_type, scales);
-      if constexpr (C == FP4) s = mul(s, half_unit), s2 = mul(s2, half_unit);
+      if (biased) {
+        b = next_scales(w.scale_type, scales);
+        if constexpr (offset != 0) b = fma(s, set1((float)offset), b);
+      }
+      if constexpr (halved) s2 = next_scales(w.scale_type, scales);
+      if constexpr (C == FP4) s = mul(s, set1(0.5f)), s2 = mul(s2, set1(0.5f));
+      if (!biased) b = mul(minus_zero, s), b2 = mul(minus_zero, s2);
     }
     B st[8];
     load_steps<C>(codes + i * bytes, st);
-    for (int m = 0; m < M; m++) {
-      const int8_t* hi = r.hi + (m0 + m) * r.q_stride + i * kBlock;
-      const int8_t* lo = two ? r.lo + (m0 + m) * r.q_stride + i * kBlock : nullptr;
-      const size_t at = (m0 + m) * r.g_stride + i;
-      const F unit = set1(r.scale[at]);
-      I d = izero();
-      for (int j = 0; j < 4; j++) d = dot(d, st[j], hi + 4 * j);
-      if (halves) {
-        I e = izero();
-        for (int j = 4; j < 8; j++) e = dot(e, st[j], hi + 4 * j);
-        if constexpr (two) {
-          d = ishl<kShift>(d), e = ishl<kShift>(e);
-          for (int j = 0; j < 4; j++) d = dot(d, st[j], lo + 4 * j);
-          for (int j = 4; j < 8; j++) e = dot(e, st[j], lo + 4 * j);
-        }
-        d = iadd(d, iset1(-zero_code * r.isum[2 * at]));
-        e = iadd(e, iset1(-zero_code * r.isum[2 * at + 1]));
-        acc[m] = fma(to_float(d), mul(s, unit), acc[m]);
-        acc[m] = fma(to_float(e), mul(s2, unit), acc[m]);
-        continue;
+    I d[M];
+    dots_of<M, 0, halved ? 4 : 8>(st, q, d);
+    UNROLL for (int m = 0; m < M; m++) acc[m] = fma(to_float(d[m]), mul(s, set1(scale[m])), acc[m]);
+    if constexpr (halved) {
+      dots_of<M, 4, 8>(st, q, d);
+      UNROLL for (int m = 0; m < M; m++) {
+        acc[m] = fma(to_float(d[m]), mul(s2, set1(scale[m])), acc[m]);
+        acc[m] = fma(b, set1(low[m]), acc[m]);
+        acc[m] = fma(b2, set1(sum[m] - low[m]), acc[m]);
       }
-      for (int j = 4; j < 8; j++) d = dot(d, st[j], hi + 4 * j);
-      if constexpr (two) {
-        d = ishl<kShift>(d);
-        for (int j = 0; j < 8; j++) d = dot(d, st[j], lo + 4 * j);
-      }
-      if (zero_code) d = iadd(d, iset1(-zero_code * (r.isum[2 * at] + r.isum[2 * at + 1])));
-      acc[m] = fma(to_float(d), mul(s, unit), acc[m]);
-      if (w.has_bias) acc[m] = fma(b, set1(r.sum[at]), acc[m]);
+    } else {
+      UNROLL for (int m = 0; m < M; m++) acc[m] = fma(b, set1(sum[m]), acc[m]);
     }
+    q += 2 * kBlock * kSlots, scale += kSlots, sum += kSlots, low += kSlots;
   }
-  for (int m = 0; m < M; m++) store(y + (size_t)(m0 + m) * kRows, acc[m]);
+  UNROLL for (int m = 0; m < M; m++) store(y + (size_t)(m0 + m) * kRows, acc[m]);
+}
+
+// Two panels at once, so that each row of activations is read half as often.
+template <Codes C, int M, int j>
+inline void step_of_pair(const uint8_t* a, const uint8_t* b, const int8_t* q, I (&hi)[2][M], I (&lo)[2][M]) {
+  const B first = step<C, j>(a), second = step<C, j>(b);
+  UNROLL for (int m = 0; m < M; m++) {
+    const X x = spread(q + 2 * kBlock * m + 4 * j), z = spread(q + 2 * kBlock * m + kBlock + 4 * j);
+    hi[0][m] = dot(hi[0][m], first, x), hi[1][m] = dot(hi[1][m], second, x);
+    lo[0][m] = dot(lo[0][m], first, z), lo[1][m] = dot(lo[1][m], second, z);
+  }
+}
+
+template <Codes C, int M>
+void pair_integer(const Weight& w, const uint8_t* panel, const Rows& r, int m0, size_t ldy, float* y) {
+  constexpr size_t bytes = block_bytes(bits_of(C));
+  const int blocks = (w.cols + kBlock - 1) / kBlock, per_group = w.group / kBlock;
+  const uint8_t* scales[2] = {panel, panel + w.panel_bytes};
+  const uint8_t *a = panel + w.scale_bytes, *b = a + w.panel_bytes;
+  const F minus_zero = set1(-(float)w.zero);
+  const size_t slot = (size_t)(m0 / kSlots) * blocks * kSlots + m0 % kSlots;
+  const int8_t* q = r.q + slot * 2 * kBlock;
+  const float *scale = r.scale + slot, *sum = r.sum + slot;
+  F acc[2][M], s[2] = {zero(), zero()}, bias[2] = {zero(), zero()};
+  UNROLL for (int m = 0; m < M; m++) acc[0][m] = acc[1][m] = zero();
+  for (int i = 0, left = 0; i < blocks; i++, left--) {
+    if (left == 0) {
+      left = per_group;
+      UNROLL for (int p = 0; p < 2; p++) {
+        s[p] = next_scales(w.scale_type, scales[p]);
+        if (w.has_bias) bias[p] = next_scales(w.scale_type, scales[p]);
+        if constexpr (C == FP4) s[p] = mul(s[p], set1(0.5f));
+        if (!w.has_bias) bias[p] = mul(minus_zero, s[p]);
+      }
+    }
+    I hi[2][M], lo[2][M];
+    UNROLL for (int m = 0; m < M; m++) hi[0][m] = hi[1][m] = lo[0][m] = lo[1][m] = izero();
+    step_of_pair<C, M, 0>(a, b, q, hi, lo), step_of_pair<C, M, 1>(a, b, q, hi, lo);
+    step_of_pair<C, M, 2>(a, b, q, hi, lo), step_of_pair<C, M, 3>(a, b, q, hi, lo);
+    step_of_pair<C, M, 4>(a, b, q, hi, lo), step_of_pair<C, M, 5>(a, b, q, hi, lo);
+    step_of_pair<C, M, 6>(a, b, q, hi, lo), step_of_pair<C, M, 7>(a, b, q, hi, lo);
+    UNROLL for (int p = 0; p < 2; p++)
+      UNROLL for (int m = 0; m < M; m++) {
+        const F whole = to_float(iadd(ishl<kShift>(hi[p][m]), lo[p][m]));
+        acc[p][m] = fma(whole, mul(s[p], set1(scale[m])), acc[p][m]);
+        acc[p][m] = fma(bias[p], set1(sum[m]), acc[p][m]);
+      }
+    a += bytes, b += bytes, q += 2 * kBlock * kSlots, scale += kSlots, sum += kSlots;
+  }
+  UNROLL for (int p = 0; p < 2; p++)
+    UNROLL for (int m = 0; m < M; m++) store(y + p * ldy + (size_t)(m0 + m) * kRows, acc[p][m]);
 }
 
 template <Codes C, int b, int M>
@@ -167,7 +201,7 @@ inline void add_input(B step, F s, F bias, const float* x, size_t stride, F* acc
   F f;
   if constexpr (C == FP8) f = mul(byte_e4m3<b>(step), s);
   else f = fma(byte<b>(step), s, bias);
-  for (int m = 0; m < M; m++) acc[m] = fma(f, set1(x[m * stride]), acc[m]);
+  UNROLL for (int m = 0; m < M; m++) acc[m] = fma(f, set1(x[m * stride]), acc[m]);
 }
 
 template <Codes C, int M>
@@ -189,10 +223,11 @@ void tile_float(const Weight& w, const uint8_t* panel, const Rows& r, int m0, fl
       if constexpr (C == FP4) s = mul(s, set1(0.5f)), s2 = mul(s2, set1(0.5f));
       if (!w.has_bias) b = mul(minus_zero, s), b2 = mul(minus_zero, s2);
     }
+    if (M <= 2) ahead(panel, i, w.panel_bytes / blocks);
     B st[8];
     load_steps<C>(codes + i * bytes, st);
     const float* x = r.x + m0 * r.x_stride + i * kBlock;
-    for (int j = 0; j < 8; j++, x += 4) {
+    UNROLL for (int j = 0; j < 8; j++, x += 4) {
       const F sj = halves && j >= 4 ? s2 : s, bj = halves && j >= 4 ? b2 : b;
       add_input<C, 0, M>(st[j], sj, bj, x, r.x_stride, acc);
       add_input<C, 1, M>(st[j], sj, bj, x + 1, r.x_stride, acc);
@@ -215,40 +250,51 @@ void tile_plain(const Weight& w, const uint8_t* panel, const Rows& r, int m0, fl
     if constexpr (C == D32) f = load((const float*)p);
     else if constexpr (C == D16) f = load_f16((const uint16_t*)p);
     else f = load_bf16((const uint16_t*)p);
-    for (int m = 0; m < M; m++) acc[m] = fma(f, set1(x[m * r.x_stride + k]), acc[m]);
+    UNROLL for (int m = 0; m < M; m++) acc[m] = fma(f, set1(x[m * r.x_stride + k]), acc[m]);
   }
   for (int m = 0; m < M; m++) store(y + (size_t)(m0 + m) * kRows, acc[m]);
 }
 
 // Cuts M rows into tiles of kTile, 4, 2, 1.
-#define TILES(call)                                                      \
+#define TILES(from, call)                                                \
   do {                                                                   \
-    int m0 = 0;                                                          \
+    int m0 = from;                                                       \
     if constexpr (kTile == 8) for (; m - m0 >= 8; m0 += 8) { constexpr int T = 8; call; } \
     if constexpr (kTile >= 4) for (; m - m0 >= 4; m0 += 4) { constexpr int T = 4; call; } \
     for (; m - m0 >= 2; m0 += 2) { constexpr int T = 2; call; }          \
     for (; m - m0 >= 1; m0 += 1) { constexpr int T = 1; call; }          \
   } while (0)
 
-template <Codes C> void all_integer(const Weight& w, const uint8_t* panel, const Rows& r, int m, float* y) {
-  if (r.lo) TILES((tile_integer<C, true, T>(w, panel, r, m0, y)));
-  else TILES((tile_integer<C, false, T>(w, panel, r, m0, y)));
+template <Codes C>
+void all_integer(const Weight& w, const uint8_t* panel, int panels, const Rows& r, int m, size_t ldy, float* y) {
+  if constexpr (!kHasDot) return;  // the caller asks for floats
+  else {
+    int done = 0;
+    if constexpr (kPairs) {
+      if (panels == 2 && w.group >= kBlock)
+        for (; done + 4 <= m; done += 4) pair_integer<C, 4>(w, panel, r, done, ldy, y);
+    }
+    for (int p = 0; p < panels; p++, panel += w.panel_bytes, y += ldy) {
+      if (C == FP4 && w.group < kBlock) TILES(done, (tile_integer<C, C == FP4, T>(w, panel, r, m0, y)));
+      else TILES(done, (tile_integer<C, false, T>(w, panel, r, m0, y)));
+    }
+  }
 }
 template <Codes C> void all_float(const Weight& w, const uint8_t* panel, const Rows& r, int m, float* y) {
-  if constexpr (C >= D32) TILES((tile_plain<C, T>(w, panel, r, m0, y)));
-  else TILES((tile_float<C, T>(w, panel, r, m0, y)));
+  if constexpr (C >= D32) TILES(0, (tile_plain<C, T>(w, panel, r, m0, y)));
+  else TILES(0, (tile_float<C, T>(w, panel, r, m0, y)));
 }
 
-void panel_integer(const Weight& w, size_t index, const Rows& r, int m, float* y) {
+void panels_integer(const Weight& w, size_t index, int panels, const Rows& r, int m, size_t ldy, float* y) {
   const uint8_t* panel = w.data + index * w.panel_bytes;
   switch (w.codes) {
-    case U2: return all_integer<U2>(w, panel, r, m, y);
-    case U3: return all_integer<U3>(w, panel, r, m, y);
-    case U4: return all_integer<U4>(w, panel, r, m, y);
-    case U5: return all_integer<U5>(w, panel, r, m, y);
-    case U6: return all_integer<U6>(w, panel, r, m, y);
-    case U8: return all_integer<U8>(w, panel, r, m, y);
-    case FP4: return all_integer<FP4>(w, panel, r, m, y);
+    case U2: return all_integer<U2>(w, panel, panels, r, m, ldy, y);
+    case U3: return all_integer<U3>(w, panel, panels, r, m, ldy, y);
+    case U4: return all_integer<U4>(w, panel, panels, r, m, ldy, y);
+    case U5: return all_integer<U5>(w, panel, panels, r, m, ldy, y);
+    case U6: return all_integer<U6>(w, panel, panels, r, m, ldy, y);
+    case U8: return all_integer<U8>(w, panel, panels, r, m, ldy, y);
+    case FP4: return all_integer<FP4>(w, panel, panels, r, m, ldy, y);
     default: return;  // the caller asks for floats
   }
 }

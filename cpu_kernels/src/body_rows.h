@@ -56,29 +56,27 @@ void narrow(Type type, const float* src, void* dst, size_t n) {
   each16(F32, src, n, [&](size_t i, F x) { put16(type, dst, i, n, x); });
 }
 
-// `cols` is a whole number of blocks. The integers are hi * 128 + lo, or hi alone.
-bool quantize(const float* x, int cols, int8_t* hi, int8_t* lo, float* scale, float* sum, int32_t* isum) {
-  const float top = lo ? 127.0f * 128.0f + 63.0f : 127.0f;
+bool quantize(const float* x, int wide, int row, const Rows& to) {
+  constexpr float top = 127.0f * 128.0f + 63.0f;
   const F eighth = set1(1.0f / 128.0f), back = set1(-128.0f);
+  const int blocks = wide / kBlock;
+  size_t slot = (size_t)(row / kSlots) * blocks * kSlots + row % kSlots;
   bool fits = true;
-  for (int i = 0, g = 0; i < cols; i += kBlock, g++) {
-    const F a = load(x + i), b = load(x + i + 16);
+  for (int g = 0; g < blocks; g++, slot += kSlots) {
+    const F a = load(x + g * kBlock), b = load(x + g * kBlock + 16);
     const float most = largest(vmax(abs(a), abs(b)));
     // the sum is not a number or infinite if any value is
     fits &= total(add(abs(a), abs(b))) < 1e36f && (most == 0.0f || most > 1e-30f);
     const float unit = most / top, inverse = most > 0.0f ? top / most : 0.0f;
     const F qa = round(mul(a, set1(inverse))), qb = round(mul(b, set1(inverse)));
-    if (lo) {
-      const F ha = round(mul(qa, eighth)), hb = round(mul(qb, eighth));
-      store_bytes(hi + i, ha), store_bytes(hi + i + 16, hb);
-      store_bytes(lo + i, fma(ha, back, qa)), store_bytes(lo + i + 16, fma(hb, back, qb));
-    } else {
-      store_bytes(hi + i, qa), store_bytes(hi + i + 16, qb);
-    }
-    const float ta = fits ? total(qa) : 0.0f, tb = fits ? total(qb) : 0.0f;
-    scale[g] = unit;
-    sum[g] = unit * (ta + tb);
-    isum[2 * g] = (int32_t)ta, isum[2 * g + 1] = (int32_t)tb;
+    const F ha = round(mul(qa, eighth)), hb = round(mul(qb, eighth));
+    int8_t* q = const_cast<int8_t*>(to.q) + slot * 2 * kBlock;
+    store_bytes(q, ha), store_bytes(q + 16, hb);
+    store_bytes(q + 32, fma(ha, back, qa)), store_bytes(q + 48, fma(hb, back, qb));
+    const float first = unit * total(qa);
+    const_cast<float*>(to.scale)[slot] = unit;
+    const_cast<float*>(to.low)[slot] = first;
+    const_cast<float*>(to.sum)[slot] = first + unit * total(qb);
   }
   return fits;
 }

@@ -20,6 +20,7 @@ namespace kernels {
 constexpr int kRows = 16;    // output rows of a panel
 constexpr int kBlock = 32;   // inputs of a block
 constexpr int kShift = 7;    // activations of the fast path are hi * 2^7 + lo
+constexpr int kSlots = 8;    // rows that lie side by side in them
 
 enum Type : uint8_t { F32, F16, BF16, E8M0, E4M3 };
 
@@ -44,13 +45,11 @@ enum Activation : uint8_t { Silu, Gelu, GeluTanh, Relu, Relu2, ClampedSwiglu, Id
 struct Rows {
   const float* x;       // (M, x_stride)
   size_t x_stride;
-  const int8_t* hi;     // (M, q_stride)
-  const int8_t* lo;     // as hi; null with one plane
-  size_t q_stride;
-  const float* scale;   // (M, g_stride) of each block: what one unit of the integer stands for
-  const float* sum;     // (M, g_stride) the sum of the block, as the integers tell it
-  const int32_t* isum;  // (M, 2 g_stride) the sums of its halves, in integers
-  size_t g_stride;
+  // Integers hi * 2^7 + lo, by tiles of kSlots rows: (tile, block, slot, hi and lo, 32)
+  const int8_t* q;
+  const float* scale;   // (tile, block, slot) what one unit of the integer stands for
+  const float* sum;     // as scale: the sum of the block, as the integers tell it
+  const float* low;     // as scale: the same of its first half
 };
 
 struct Attention;  // attention.h
@@ -61,9 +60,11 @@ struct Table {
 
   // y (M, 16) = rows . panel of w
   void (*panel_float)(const Weight& w, size_t panel, const Rows& rows, int m, float* y);
-  void (*panel_integer)(const Weight& w, size_t panel, const Rows& rows, int m, float* y);
-  // Two planes of int8, or one. False where a value is not finite, or too large or small for this.
-  bool (*quantize)(const float* x, int cols, int8_t* hi, int8_t* lo, float* scale, float* sum, int32_t* isum);
+  // the same for one or two neighbouring panels; `ldy` floats lie between their results
+  void (*panels_integer)(const Weight& w, size_t panel, int panels, const Rows& rows, int m, size_t ldy, float* y);
+  // Row `row` of x (wide, a whole number of blocks) into its slots of `to`. False where a value is not
+  // finite, or too large or small for this.
+  bool (*quantize)(const float* x, int wide, int row, const Rows& to);
 
   void (*widen)(Type type, const void* src, float* dst, size_t n);
   void (*narrow)(Type type, const float* src, void* dst, size_t n);
@@ -82,7 +83,7 @@ struct Table {
 
 // In a file of one instruction set, after the bodies.
 #define MLXRUN_TABLE(name)                                                                                       \
-  {name, kHasDot, panel_float, panel_integer, quantize, widen, narrow, unpack_row, dot_rows, rms_norm, activate, \
+  {name, kHasDot, panel_float, panels_integer, quantize, widen, narrow, unpack_row, dot_rows, rms_norm, activate, \
    attend, finish}
 
 // The best set that this CPU can run, or the one that MLXRUN_ISA names if it can.

@@ -79,7 +79,7 @@ class Scratch {
   size_t top_;
 };
 
-enum Precision : int { Exact = 0, OnePlane = 1, TwoPlanes = 2 };
+enum Precision : int { Exact = 0, Fast = 1 };  // float32, or integers of 15 bits where the CPU has the instructions
 
 // Rows of activations and which of them the integers cannot hold.
 struct Input {
@@ -107,30 +107,24 @@ inline bool can_integer(const Weight& w, Precision p) {
 
 // Activations (count, cols) for weights of `cols` inputs. `integer` and `floats` say which kernels will
 // be used; floats are kept too where the integers are, for rows that do not fit.
-inline Input prepare(Scratch& scratch, const Source& s, int count, int cols, Precision precision, bool integer) {
+inline Input prepare(Scratch& scratch, const Source& s, int count, int cols, bool integer) {
   const Table& t = best();
   const size_t wide = ((size_t)cols + kBlock - 1) / kBlock * kBlock;
-  const size_t ldx = wide + 16, blocks = wide / kBlock, ldq = wide + 64;
+  const size_t ldx = wide + 16, blocks = wide / kBlock;
   Input in;
   in.count = count, in.integer = integer;
   const bool direct = s.type == F32 && !s.normed && wide == (size_t)cols;
   float* x = direct ? nullptr : scratch.take<float>(count * ldx);
   in.rows.x = direct ? reinterpret_cast<const float*>(s.data) : x;
   in.rows.x_stride = direct ? s.stride : ldx;
-  int8_t *hi = nullptr, *lo = nullptr;
-  float *scale = nullptr, *sum = nullptr;
-  int32_t* isum = nullptr;
   uint8_t* odd = nullptr;
   if (integer) {
-    hi = scratch.take<int8_t>(count * ldq);
-    if (precision == TwoPlanes) lo = scratch.take<int8_t>(count * ldq);
-    scale = scratch.take<float>(count * blocks);
-    sum = scratch.take<float>(count * blocks);
-    isum = scratch.take<int32_t>(count * blocks * 2);
-    odd = scratch.take<uint8_t>(count);
-    in.rows.hi = hi, in.rows.lo = lo, in.rows.q_stride = ldq;
-    in.rows.scale = scale, in.rows.sum = sum, in.rows.isum = isum, in.rows.g_stride = blocks;
-    in.odd = odd;
+    const size_t slots = (size_t)(count + kSlots - 1) / kSlots * blocks * kSlots;
+    in.rows.q = scratch.take<int8_t>(slots * 2 * kBlock);
+    in.rows.scale = scratch.take<float>(slots);
+    in.rows.sum = scratch.take<float>(slots);
+    in.rows.low = scratch.take<float>(slots);
+    in.odd = odd = scratch.take<uint8_t>(count);
   }
   if (direct && !integer) return in;
   auto row = [&](size_t r) {
@@ -143,9 +137,7 @@ inline Input prepare(Scratch& scratch, const Source& s, int count, int cols, Pre
       for (size_t i = cols; i < wide; i++) to[i] = 0;
       ready = to;
     }
-    if (integer)
-      odd[r] = !t.quantize(ready, (int)wide, hi + r * ldq, lo ? lo + r * ldq : nullptr, scale + r * blocks,
-                           sum + r * blocks, isum + r * blocks * 2);
+    if (integer) odd[r] = !t.quantize(ready, (int)wide, (int)r, in.rows);
   };
   if ((size_t)count * cols < 16384) {
     for (int r = 0; r < count; r++) row(r);
@@ -158,47 +150,54 @@ inline Input prepare(Scratch& scratch, const Source& s, int count, int cols, Pre
   return in;
 }
 
-inline Rows from_row(const Rows& rows, int m0) {
-  Rows r = rows;
-  r.x += m0 * r.x_stride;
-  if (r.hi) {
-    r.hi += m0 * r.q_stride;
-    if (r.lo) r.lo += m0 * r.q_stride;
-    r.scale += m0 * r.g_stride, r.sum += m0 * r.g_stride, r.isum += 2 * m0 * r.g_stride;
-  }
-  return r;
-}
+// A unit of work is two neighbouring panels, or the last one alone.
+constexpr int kUnit = 2;
+constexpr size_t kTileFloats = (size_t)kUnit * kMostRows * kRows;
 
-// tile (m, 16) = rows [m0, m0 + m) . panel
-inline void multiply(const Weight& w, size_t panel, const Input& in, int m0, int m, bool integer, float* tile) {
+inline size_t panels_of(const Weight& w) { return (w.rows + kRows - 1) / kRows; }
+inline size_t units_of(const Weight& w) { return (panels_of(w) + kUnit - 1) / kUnit; }
+
+// tile (panels, m, 16) = rows [m0, m0 + m) . panels of the unit; m0 is a whole number of kSlots.
+// Returns how many panels the unit has.
+inline int multiply(const Weight& w, size_t unit, const Input& in, int m0, int m, bool integer, float* tile) {
   const Table& t = best();
-  const Rows rows = from_row(in.rows, m0);
-  if (!integer) return t.panel_float(w, panel, rows, m, tile);
-  t.panel_integer(w, panel, rows, m, tile);
-  for (int r = 0; r < m; r++)
-    if (in.odd[m0 + r]) t.panel_float(w, panel, from_row(rows, r), 1, tile + r * kRows);
+  const size_t panel = unit * kUnit, ldy = (size_t)m * kRows;
+  const int panels = panel + 1 < panels_of(w) ? 2 : 1;
+  Rows rows = in.rows;
+  rows.x += m0 * rows.x_stride;
+  if (!integer) {
+    for (int p = 0; p < panels; p++) t.panel_float(w, panel + p, rows, m, tile + p * ldy);
+    return panels;
+  }
+  const size_t slot = (size_t)m0 * ((w.cols + kBlock - 1) / kBlock);
+  rows.q += slot * 2 * kBlock, rows.scale += slot, rows.sum += slot, rows.low += slot;
+  t.panels_integer(w, panel, panels, rows, m, ldy, tile);
+  for (int r = 0; r < m; r++, rows.x += rows.x_stride)
+    if (in.odd[m0 + r])
+      for (int p = 0; p < panels; p++) t.panel_float(w, panel + p, rows, 1, tile + p * ldy + r * kRows);
+  return panels;
 }
 
-// Calls f(panel, m0, m) for every panel and block of rows, over the pool. `row_bytes` is what one row
-// of activations weighs: a block of rows should stay in the second-level cache.
+// Calls f(unit, m0, m) for every unit and block of rows, over the pool. `row_bytes` is what one row of
+// activations weighs: a block of rows should stay in the second-level cache.
 template <class F>
-void each_panel(size_t panels, size_t panel_bytes, int rows, size_t row_bytes, F&& f) {
-  if (rows == 0 || panels == 0) return;
-  int block = (int)std::clamp<size_t>((384u << 10) / std::max<size_t>(row_bytes, 1), 16, kMostRows) / 8 * 8;
+void each_unit(size_t units, size_t panel_bytes, int rows, size_t row_bytes, F&& f) {
+  if (rows == 0 || units == 0) return;
+  int block = (int)std::clamp<size_t>((384u << 10) / std::max<size_t>(row_bytes, 1), 16, kMostRows) / kSlots * kSlots;
   block = std::min(block, rows);
   const size_t blocks = (rows + block - 1) / block;
   const size_t shares = (size_t)pool::threads() * 8;
-  const size_t least = std::max<size_t>(1, (16u << 10) / std::max<size_t>(panel_bytes * block, 1));
-  const size_t step = std::max((panels + shares - 1) / shares, least), steps = (panels + step - 1) / step;
+  const size_t least = std::max<size_t>(1, (16u << 10) / std::max<size_t>(kUnit * panel_bytes * block, 1));
+  const size_t step = std::max((units + shares - 1) / shares, least), steps = (units + step - 1) / step;
   pool::run((uint32_t)(steps * blocks), [&](uint32_t i) {
     const int m0 = (int)(i / steps) * block, m = std::min(block, rows - m0);
-    const size_t first = i % steps * step, last = std::min(panels, first + step);
-    for (size_t p = first; p < last; p++) f(p, m0, m);
+    const size_t first = i % steps * step, last = std::min(units, first + step);
+    for (size_t u = first; u < last; u++) f(u, m0, m);
   });
 }
 
 inline size_t row_bytes(const Input& in, int cols) {
-  return in.integer ? (size_t)cols * (in.rows.lo ? 2 : 1) : (size_t)cols * 4;
+  return in.integer ? (size_t)cols * 2 : (size_t)cols * 4;
 }
 
 }  // namespace linear

@@ -7,6 +7,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "mlx/version.h"
+#include "nodes.h"
 #include "packed.h"
 #include "pool.h"
 #include "project.h"
@@ -14,7 +15,7 @@
 namespace nb = nanobind;
 using namespace nb::literals;
 
-static const char* const kPrecisions[] = {"exact", "int8", "fast"};
+static const char* const kPrecisions[] = {"exact", "fast"};
 
 NB_MODULE(_native, m) {
   nb::class_<Packed>(m, "Packed")
@@ -35,17 +36,30 @@ NB_MODULE(_native, m) {
 
   m.def("matmul",
         [](const mx::array& x, const Packed& w, const std::optional<mx::array>& bias, const std::optional<mx::array>& residual,
-           int planes) {
+           int wish) {
           std::vector<std::optional<mx::array>> biases;
           if (bias) biases.push_back(bias);
-          return project(x, {&w}, biases, std::nullopt, 0.0f, residual, planes)[0];
+          return project(x, {&w}, biases, std::nullopt, 0.0f, residual, wish)[0];
         },
-        "x"_a, "w"_a, "bias"_a = nb::none(), "residual"_a = nb::none(), "planes"_a = -1);
+        "x"_a, "w"_a, "bias"_a = nb::none(), "residual"_a = nb::none(), "precision"_a = -1);
   m.def("project", &project, "x"_a, "weights"_a, "biases"_a = nb::list(), "norm"_a = nb::none(), "eps"_a = 0.0f,
-        "residual"_a = nb::none(), "planes"_a = -1);
+        "residual"_a = nb::none(), "precision"_a = -1);
   m.def("feed_forward", &feed_forward, "x"_a, "gate"_a.none(), "up"_a, "down"_a, "act"_a, "norm"_a = nb::none(),
-        "eps"_a = 0.0f, "residual"_a = false, "planes"_a = -1);
+        "eps"_a = 0.0f, "residual"_a = false, "precision"_a = -1);
   m.def("table_rows", &table_rows, "ids"_a, "table"_a, "dtype"_a);
+
+  m.def("attention", &attention, "q"_a, "k"_a, "v"_a, "scale"_a, "mask"_a = nb::none(), "causal"_a = false,
+        "window"_a = 0, "sinks"_a = nb::none(), "softcap"_a = 0.0f);
+  m.def("rms_norm", &rms_norm, "x"_a, "weight"_a.none(), "eps"_a);
+
+  nb::class_<Rotation>(m, "Rotation")
+      .def(nb::init<std::optional<mx::array>, std::optional<mx::array>, bool, float>(), "freqs"_a, "positions"_a,
+           "interleaved"_a = false, "scale"_a = 1.0f);
+  nb::class_<HeadNorms>(m, "HeadNorms")
+      .def(nb::init<std::optional<mx::array>, float, std::optional<mx::array>, std::optional<mx::array>, float>(),
+           "input"_a = nb::none(), "eps"_a = 0.0f, "q"_a = nb::none(), "k"_a = nb::none(), "head_eps"_a = 0.0f);
+  m.def("heads_of", &heads_of, "x"_a, "weights"_a, "biases"_a, "dim"_a, "norms"_a, "rotation"_a, "one_sequence"_a, "kept"_a,
+        "precision"_a = -1);
 
   m.def("isa", [] { return std::string(kernels::best().name); });
   m.def("isas", [] {
@@ -58,16 +72,16 @@ NB_MODULE(_native, m) {
   m.def("precision", [] { return std::string(kPrecisions[precision_of(-1)]); });
   m.def("set_precision",
         [](const std::string& name) {
-          for (int i = 0; i < 3; i++)
-            if (name == kPrecisions[i]) return set_default_planes(i);
-          throw std::invalid_argument("precision must be exact, int8 or fast, not '" + name + "'");
+          for (int i = 0; i < 2; i++)
+            if (name == kPrecisions[i]) return set_default_precision(i);
+          throw std::invalid_argument("precision must be exact or fast, not '" + name + "'");
         },
         "name"_a);
   m.def("threads", &pool::threads);
   m.def("set_threads", &pool::set_threads, "count"_a);
   if (const char* wish = std::getenv("MLXRUN_PRECISION"))
-    for (int i = 0; i < 3; i++)
-      if (std::string(wish) == kPrecisions[i]) set_default_planes(i);
+    for (int i = 0; i < 2; i++)
+      if (std::string(wish) == kPrecisions[i]) set_default_precision(i);
   m.attr("mlx_version") = std::to_string(MLX_VERSION_MAJOR) + "." + std::to_string(MLX_VERSION_MINOR) + "." +
                           std::to_string(MLX_VERSION_PATCH);
 }

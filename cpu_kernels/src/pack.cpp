@@ -2,7 +2,12 @@
 
 #include <atomic>
 #include <cstring>
+#include <mutex>
 #include <stdexcept>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include "mlx/allocator.h"
 #include "mlx/ops.h"
@@ -96,16 +101,40 @@ void pack_panel(const Source& s, const Weight& w, size_t per_expert, size_t inde
   }
 }
 
-mx::array aligned_bytes(size_t bytes) {
-  mx::Shape shape{(int)(bytes / 64), 64};
-  mx::array out(shape, mx::uint8, nullptr, {});
-  mx::allocator::Data memory = mx::allocator::malloc(bytes + 64);
-  mx::allocator::Buffer buffer = memory.buffer();
-  const auto base = reinterpret_cast<uintptr_t>(buffer.raw_ptr());
-  mx::array::Flags flags{true, true, bytes == 0};
-  out.set_data(std::move(memory), bytes, {64, 1}, flags, (64 - base % 64) % 64);
+// `bytes` of a chunk from the first cache line at or after `at`.
+mx::array part_of(const mx::array& chunk, size_t bytes, size_t at) {
+  mx::array out({(int)(bytes / 64), 64}, mx::uint8, nullptr, {});
+  const auto base = reinterpret_cast<uintptr_t>(chunk.data<uint8_t>()) + at;
+  const mx::array::Flags flags{true, true, bytes == 0};
+  out.copy_shared_buffer(chunk, {64, 1}, flags, bytes, (int64_t)(at + (64 - base % 64) % 64));
   out.set_status(mx::array::Status::available);
   return out;
+}
+
+// Packed weights share chunks of memory that the system may back with large pages: with small ones, a
+// third of a machine's bandwidth goes into looking up addresses. A chunk goes when its last weight goes.
+mx::array aligned_bytes(size_t bytes) {
+  constexpr size_t kChunk = 32u << 20;
+  static std::mutex mutex;
+  static std::optional<mx::array> chunk;  // the one that is being filled
+  static size_t used = 0;
+  std::lock_guard<std::mutex> lock(mutex);
+  const bool own = bytes > kChunk / 4;
+  if (own || !chunk || used + bytes + 64 > kChunk) {
+    const size_t size = own ? bytes + 64 : kChunk;
+    mx::array fresh({(int)((size + 63) / 64), 64}, mx::uint8, nullptr, {});
+    fresh.set_data(mx::allocator::malloc(fresh.nbytes()));
+#if defined(__linux__)
+    constexpr uintptr_t kPage = 4096;
+    const auto first = (reinterpret_cast<uintptr_t>(fresh.data<uint8_t>()) + kPage - 1) / kPage * kPage;
+    if (size > kPage) madvise(reinterpret_cast<void*>(first), (size - kPage) / kPage * kPage, MADV_HUGEPAGE);
+#endif
+    if (own) return part_of(fresh, bytes, 0);
+    chunk = fresh, used = 0;
+  }
+  const size_t at = used;
+  used += bytes + 64;
+  return part_of(*chunk, bytes, at);
 }
 
 mx::array ready(const mx::array& a) {

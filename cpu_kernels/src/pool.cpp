@@ -32,8 +32,10 @@ void breathe() {
 #endif
 }
 
-// A ticket is (call number << 32 | next piece). Taking a piece is one compare-and-swap of the whole
-// ticket, so a worker that comes late can never take a piece of a call it did not read.
+// Every thread has a run of neighbouring pieces of its own, so that it reads memory in order, and takes
+// from the others' when it is through. A ticket is (call number << 32 | next piece of that run). Taking a
+// piece is one compare-and-swap of the whole ticket, so a worker that comes late can never take a piece
+// of a call it did not read.
 class Pool {
  public:
   void run(uint32_t pieces, Piece piece, void* context) {
@@ -51,10 +53,14 @@ class Pool {
     context_.store(context, std::memory_order_relaxed);
     pieces_.store(pieces, std::memory_order_relaxed);
     done_.store(0, std::memory_order_relaxed);
-    const uint64_t call = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
-    ticket_.store(call << 32, std::memory_order_seq_cst);
+    const uint32_t call = call_.load(std::memory_order_relaxed) + 1;
+    const uint32_t team = (uint32_t)workers_.size() + 1;
+    team_.store(team, std::memory_order_relaxed);
+    for (uint32_t i = 0; i < team; i++)
+      runs_[i].ticket.store((uint64_t)call << 32 | first_of(i, pieces, team), std::memory_order_release);
+    call_.store(call, std::memory_order_seq_cst);
     wake();
-    work(call);
+    work(call, 0);
     for (int spins = 0; done_.load(std::memory_order_acquire) != pieces;) {
       if (++spins < kSpins) breathe();
       else std::this_thread::yield();
@@ -81,7 +87,6 @@ class Pool {
     for (auto& worker : workers_) worker.release();
     workers_.clear();
     sleepers_.store(0);
-    ticket_.store(0);
   }
 
   ~Pool() { dismiss(); }
@@ -96,7 +101,8 @@ class Pool {
     const int wanted = target() - 1;
     while (static_cast<int>(workers_.size()) < wanted) {
       try {
-        workers_.push_back({new std::thread([this] { serve(); })});
+        const auto seat = (uint32_t)workers_.size() + 1;
+        workers_.push_back({new std::thread([this, seat] { serve(seat); })});
       } catch (const std::exception&) {
         target_.store(static_cast<int>(workers_.size()) + 1, std::memory_order_relaxed);
         return;
@@ -125,53 +131,70 @@ class Pool {
     wakeup_.notify_all();
   }
 
-  void serve() {
-    uint64_t seen = ticket_.load(std::memory_order_acquire) >> 32;
+  void serve(uint32_t seat) {
     while (true) {
-      // the call that made the pool hire us may already be there
-      work(seen);
-      if (!await(seen)) return;
-      seen = ticket_.load(std::memory_order_acquire) >> 32;
+      const uint32_t call = call_.load(std::memory_order_acquire);
+      work(call, seat);
+      if (!await(call)) return;
     }
   }
 
   // Until a call other than `seen` is there; false when the pool closes.
-  bool await(uint64_t seen) {
+  bool await(uint32_t seen) {
     for (int i = 0; i < kSpins; i++) {
-      if ((ticket_.load(std::memory_order_acquire) >> 32) != seen) return true;
+      if (call_.load(std::memory_order_acquire) != seen) return true;
       if (stop_.load(std::memory_order_relaxed)) return false;
       breathe();
     }
     std::unique_lock<std::mutex> lock(sleep_);
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
     wakeup_.wait(lock, [&] {
-      return stop_.load(std::memory_order_relaxed) || (ticket_.load(std::memory_order_seq_cst) >> 32) != seen;
+      return stop_.load(std::memory_order_relaxed) || call_.load(std::memory_order_seq_cst) != seen;
     });
     sleepers_.fetch_sub(1, std::memory_order_seq_cst);
     return !stop_.load(std::memory_order_relaxed);
   }
 
-  void work(uint64_t call) {
-    uint64_t ticket = ticket_.load(std::memory_order_acquire);
-    while (ticket >> 32 == call) {
+  static uint32_t first_of(uint32_t seat, uint32_t pieces, uint32_t team) {
+    return (uint32_t)((uint64_t)pieces * seat / team);
+  }
+
+  // One's own run first, then those of the next seats.
+  void work(uint32_t call, uint32_t seat) {
+    const uint32_t team = team_.load(std::memory_order_relaxed);
+    for (uint32_t i = 0; i < team; i++)
+      if (!take(call, (seat + i) % team)) return;
+  }
+
+  // False when the call is over.
+  bool take(uint32_t call, uint32_t seat) {
+    std::atomic<uint64_t>& ticket = runs_[seat].ticket;
+    uint64_t held = ticket.load(std::memory_order_acquire);
+    while (held >> 32 == call) {
       // read before taking: if the call is over, the swap fails and these are dropped
       const Piece piece = piece_.load(std::memory_order_relaxed);
       void* const context = context_.load(std::memory_order_relaxed);
-      const uint32_t pieces = pieces_.load(std::memory_order_relaxed);
-      const uint32_t index = static_cast<uint32_t>(ticket);
-      if (index >= pieces) return;
-      if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;
+      const uint32_t last = first_of(seat + 1, pieces_.load(std::memory_order_relaxed), team_.load(std::memory_order_relaxed));
+      const auto index = static_cast<uint32_t>(held);
+      if (index >= last) return true;
+      if (!ticket.compare_exchange_weak(held, held + 1, std::memory_order_acq_rel)) continue;
       piece(context, index);
       done_.fetch_add(1, std::memory_order_acq_rel);
-      ticket = ticket_.load(std::memory_order_acquire);
+      held = ticket.load(std::memory_order_acquire);
     }
+    return false;
   }
 
-  alignas(64) std::atomic<uint64_t> ticket_{0};
+  struct alignas(64) Run {
+    std::atomic<uint64_t> ticket{0};
+  };
+
+  Run runs_[kMaxThreads];
+  alignas(64) std::atomic<uint32_t> call_{1};  // tickets start at 0, which no call has
   alignas(64) std::atomic<uint32_t> done_{0};
   alignas(64) std::atomic<Piece> piece_{nullptr};
   std::atomic<void*> context_{nullptr};
-  std::atomic<uint32_t> pieces_{0};
+  std::atomic<uint32_t> pieces_{0}, team_{1};
   alignas(64) std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};
   std::atomic<int> target_{0};

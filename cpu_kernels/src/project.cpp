@@ -80,25 +80,28 @@ class Project : public CpuPrimitive {
       bool integer = false, panels = false;
       for (const Out& o : targets) integer |= can_integer(o.w, precision), panels |= o.w.rows > 0;
       if (!panels || x.count == 0) return;
-      const Input input = prepare(scratch, source, x.count, x.cols, precision, integer);
+      const Input input = prepare(scratch, source, x.count, x.cols, integer);
       std::vector<const float*> biases;
       size_t all = 0, bytes = 1;
       for (const Out& o : targets) {
         biases.push_back(o.bias ? floats_of(*o.bias, o.bias_type, scratch) : nullptr);
-        all += (o.w.rows + kRows - 1) / kRows;
+        all += units_of(o.w);
         bytes = std::max(bytes, o.w.panel_bytes);
       }
       const uint8_t* added = residual ? residual->ordered(scratch) : nullptr;
-      each_panel(all, bytes, x.count, row_bytes(input, x.cols), [&](size_t panel, int m0, int m) {
+      each_unit(all, bytes, x.count, row_bytes(input, x.cols), [&](size_t unit, int m0, int m) {
         size_t i = 0;
-        for (; panel >= (size_t)(targets[i].w.rows + kRows - 1) / kRows; i++)
-          panel -= (targets[i].w.rows + kRows - 1) / kRows;
+        for (; unit >= units_of(targets[i].w); i++) unit -= units_of(targets[i].w);
         const Out& o = targets[i];
-        alignas(64) float tile[kMostRows * kRows];
-        multiply(o.w, panel, input, m0, m, input.integer && can_integer(o.w, precision), tile);
+        alignas(64) float tile[kTileFloats];
+        const int panels = multiply(o.w, unit, input, m0, m, input.integer && can_integer(o.w, precision), tile);
         const size_t at = (size_t)m0 * o.w.rows * size_of(x.type);
-        if (added) add_rows(added + at, x.type, tile, m, panel, o.w.rows);
-        put_tile(tile, m, panel, o.w.rows, biases[i], x.type, o.data + at, o.w.rows);
+        for (int p = 0; p < panels; p++) {
+          const size_t panel = unit * kUnit + p;
+          float* part = tile + (size_t)p * m * kRows;
+          if (added) add_rows(added + at, x.type, part, m, panel, o.w.rows);
+          put_tile(part, m, panel, o.w.rows, biases[i], x.type, o.data + at, o.w.rows);
+        }
       });
     });
   }
@@ -157,29 +160,34 @@ class FeedForward : public CpuPrimitive {
     const Weight &up = w[w.size() - 2], &down = w.back();
     const Weight& gate = w[0];
     const bool up_int = can_integer(up, precision), gate_int = can_integer(gate, precision);
-    const Input input = prepare(scratch, x, rows, up.cols, precision, up_int || gate_int);
+    const Input input = prepare(scratch, x, rows, up.cols, up_int || gate_int);
     const size_t wide = ((size_t)up.rows + kBlock - 1) / kBlock * kBlock;
     float* hidden = scratch.take<float>((size_t)rows * wide);
-    const size_t panels = (up.rows + kRows - 1) / kRows;
-    each_panel(panels, up.panel_bytes * (gated ? 2 : 1), rows, row_bytes(input, up.cols), [&](size_t p, int m0, int m) {
-      alignas(64) float g[kMostRows * kRows], u[kMostRows * kRows];
-      multiply(up, p, input, m0, m, up_int, u);
-      if (gated) multiply(gate, p, input, m0, m, gate_int, g);
-      best().activate(act, gated ? g : u, gated ? u : nullptr, m * kRows, u);
-      for (int r = 0; r < m; r++) std::memcpy(hidden + (m0 + r) * wide + p * kRows, u + r * kRows, kRows * sizeof(float));
+    const size_t panels = panels_of(up);
+    each_unit(units_of(up), up.panel_bytes * (gated ? 2 : 1), rows, row_bytes(input, up.cols), [&](size_t unit, int m0, int m) {
+      alignas(64) float g[kTileFloats], u[kTileFloats];
+      const int n = multiply(up, unit, input, m0, m, up_int, u);
+      if (gated) multiply(gate, unit, input, m0, m, gate_int, g);
+      best().activate(act, gated ? g : u, gated ? u : nullptr, n * m * kRows, u);
+      for (int p = 0; p < n; p++)
+        for (int r = 0; r < m; r++)
+          std::memcpy(hidden + (m0 + r) * wide + (unit * kUnit + p) * kRows, u + (p * m + r) * kRows, kRows * sizeof(float));
     });
     if (panels * kRows < wide)
       for (int r = 0; r < rows; r++) std::memset(hidden + r * wide + panels * kRows, 0, (wide - panels * kRows) * 4);
     // the rows past the last of a panel are zeros in the packed weight, so act(0) * 0 = 0 stands there
     const bool down_int = can_integer(down, precision);
     const Source h{F32, reinterpret_cast<const uint8_t*>(hidden), wide};
-    const Input second = prepare(scratch, h, rows, (int)wide, precision, down_int);
-    const size_t down_panels = (down.rows + kRows - 1) / kRows;
-    each_panel(down_panels, down.panel_bytes, rows, row_bytes(second, (int)wide), [&](size_t p, int m0, int m) {
-      alignas(64) float tile[kMostRows * kRows];
-      multiply(down, p, second, m0, m, down_int, tile);
-      if (residual) add_strided(x, m0, tile, m, p, down.rows);
-      put_tile(tile, m, p, down.rows, nullptr, x.type, out + (size_t)m0 * down.rows * size_of(x.type), down.rows);
+    const Input second = prepare(scratch, h, rows, (int)wide, down_int);
+    each_unit(units_of(down), down.panel_bytes, rows, row_bytes(second, (int)wide), [&](size_t unit, int m0, int m) {
+      alignas(64) float tile[kTileFloats];
+      const int n = multiply(down, unit, second, m0, m, down_int, tile);
+      for (int p = 0; p < n; p++) {
+        const size_t panel = unit * kUnit + p;
+        float* part = tile + (size_t)p * m * kRows;
+        if (residual) add_strided(x, m0, part, m, panel, down.rows);
+        put_tile(part, m, panel, down.rows, nullptr, x.type, out + (size_t)m0 * down.rows * size_of(x.type), down.rows);
+      }
     });
   }
 
@@ -230,22 +238,22 @@ class TableRows : public CpuPrimitive {
   Type type_;
 };
 
-std::atomic<int> default_planes{TwoPlanes};
+std::atomic<int> default_precision{Fast};
 
 }  // namespace
 
-linear::Precision precision_of(int planes) {
-  if (planes == -1) planes = default_planes.load(std::memory_order_relaxed);
-  if (planes < 0 || planes > 2) wrong("planes must be 0, 1 or 2, or -1 for the setting");
-  return static_cast<Precision>(planes);
+linear::Precision precision_of(int wish) {
+  if (wish == -1) wish = default_precision.load(std::memory_order_relaxed);
+  if (wish < 0 || wish > 1) wrong("precision must be 0 (exact), 1 (fast) or -1 (the setting)");
+  return static_cast<Precision>(wish);
 }
 
-void set_default_planes(int planes) { default_planes.store(precision_of(planes), std::memory_order_relaxed); }
+void set_default_precision(int wish) { default_precision.store(precision_of(wish), std::memory_order_relaxed); }
 
 std::vector<mx::array> project(const mx::array& x, const std::vector<const Packed*>& weights,
                                const std::vector<std::optional<mx::array>>& biases, const std::optional<mx::array>& norm,
-                               float eps, const std::optional<mx::array>& residual, int planes) {
-  const Precision precision = precision_of(planes);
+                               float eps, const std::optional<mx::array>& residual, int wish) {
+  const Precision precision = precision_of(wish);
   type_of(x.dtype(), "x");
   if (weights.empty()) wrong("weights is empty");
   if (!biases.empty() && biases.size() != weights.size()) wrong("biases must have one entry for each weight");
@@ -284,8 +292,8 @@ std::vector<mx::array> project(const mx::array& x, const std::vector<const Packe
 }
 
 mx::array feed_forward(const mx::array& x, const Packed* gate, const Packed& up, const Packed& down, const std::string& act,
-                       const std::optional<mx::array>& norm, float eps, bool residual, int planes) {
-  const Precision precision = precision_of(planes);
+                       const std::optional<mx::array>& norm, float eps, bool residual, int wish) {
+  const Precision precision = precision_of(wish);
   type_of(x.dtype(), "x");
   if (gate) check_inputs(x, *gate, "gate");
   check_inputs(x, up, "up");

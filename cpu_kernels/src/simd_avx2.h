@@ -18,6 +18,7 @@ constexpr bool kHasDot = true;
 constexpr bool kHasDot = false;
 #endif
 constexpr int kDotOffset8 = 0;
+constexpr bool kPairs = false;
 constexpr int kTile = 4;
 
 #define BOTH(expr_a, expr_b) {expr_a, expr_b}
@@ -131,6 +132,10 @@ inline I dot(I acc, B w, const int8_t* x) {
 inline I dot(I acc, B, const int8_t*) { return acc; }  // never called: kHasDot is false
 #endif
 #undef BOTH
+
+struct X {};  // for pairs of panels, which these registers are too few for
+inline X spread(const int8_t*) { return {}; }
+inline I dot(I acc, B, X) { return acc; }
 
 inline void transpose(F* r) {
   float in[16][16], out[16];

@@ -14,6 +14,7 @@ struct B { __m512i v; };   // 64 bytes
 
 constexpr bool kHasDot = true;
 constexpr int kDotOffset8 = 0;  // what `dot` subtracts from 8-bit codes
+constexpr bool kPairs = true;   // enough registers to take two panels at a time
 constexpr int kTile = 8;        // rows of activations that one pass over a panel serves
 
 inline F zero() { return {_mm512_setzero_ps()}; }
@@ -80,10 +81,18 @@ template <int b> inline F byte_e4m3(B a) {
 }
 // 4 bytes of x against each row's 4 codes
 inline I dot(I acc, B w, const int8_t* x) {
+  // the compiler would load and spread x apart from the product: twice the instructions
+  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc.v) : "v"(w.v), "m"(*(const int32_t(*)[1])x));
+  return acc;
+}
+
+struct X { __m512i v; };  // 4 bytes, in every lane
+inline X spread(const int8_t* x) {
   int32_t four;
   std::memcpy(&four, x, 4);
-  return {_mm512_dpbusd_epi32(acc.v, w.v, _mm512_set1_epi32(four))};
+  return {_mm512_set1_epi32(four)};
 }
+inline I dot(I acc, B w, X x) { return {_mm512_dpbusd_epi32(acc.v, w.v, x.v)}; }
 
 inline void transpose(F* r) {
   __m512 a[16], b[16];

@@ -1,0 +1,37 @@
+// Graph nodes other than products. All check their arguments and throw std::invalid_argument naming
+// the one at fault.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "packed.h"
+
+// q (B, H, L, D), k (B, G, S, D), v (B, G, S, Dv) -> (B, H, L, Dv). `causal`: the last query sees the
+// last key; `window` keys at most. `mask`: boolean (True is seen) or added to the scores.
+mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, float scale,
+                    const std::optional<mx::array>& mask, bool causal, int window, const std::optional<mx::array>& sinks,
+                    float softcap);
+
+mx::array rms_norm(const mx::array& x, const std::optional<mx::array>& weight, float eps);
+
+struct HeadNorms {
+  std::optional<mx::array> input;  // of x, before the products
+  float eps = 0;
+  std::optional<mx::array> q, k;   // of each head, (dim,)
+  float head_eps = 0;
+};
+
+struct Rotation {
+  std::optional<mx::array> freqs;      // (n,) the first 2 n values of a head turn by position / freqs
+  std::optional<mx::array> positions;  // (T,) int32
+  bool interleaved = false;
+  float scale = 1;                     // of what was turned
+};
+
+// The front of an attention layer: norm, projections to q [, k [, v]], norm of heads, rotation of q and k.
+// x (T, width). Each result is (1, heads, T, dim) for one sequence, (T, heads, 1, dim) for several; q has
+// the type of x, k and v have the type `kept`.
+std::vector<mx::array> heads_of(const mx::array& x, const std::vector<const Packed*>& weights,
+                                const std::vector<std::optional<mx::array>>& biases, int dim, const HeadNorms& norms,
+                                const Rotation& rotation, bool one_sequence, mx::Dtype kept, int wish);
