@@ -73,7 +73,7 @@ class ChatTemplate:
         **extra: Any,
     ) -> str:
         name = self._pick(bool(tools))
-        variables = {**self._specials, **extra, "messages": messages, "tools": tools or None}
+        variables = {**self._specials, "documents": None, **extra, "messages": messages, "tools": tools or None}
         variables["add_generation_prompt"] = add_generation_prompt
         return self._run(name, variables)
 
