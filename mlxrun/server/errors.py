@@ -24,7 +24,9 @@ class ApiError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
+        line = " ".join(message.split())  # templates refuse in words of their own
+        self.message = line if line.endswith((".", "!", "?")) else f"{line}."
+        self.status, self.param, self.code = status, param, code
         self.headers = dict(headers or {})
 
     @property

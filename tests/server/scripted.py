@@ -1,0 +1,135 @@
+"""A server over an engine that says what a script tells it, and a tokenizer of bytes: no model, no weights."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+
+from mlxrun.assistant import Assistant
+from mlxrun.core import Event, Finish, Request, RequestError, Sampling, TokenLogprob, Usage
+from mlxrun.engine.engine import Engine, check
+from mlxrun.engine.handle import Handle
+from mlxrun.server.app import Server, ServerConfig
+from mlxrun.text.template import ChatTemplate
+from mlxrun.text.tokenizer import Marks, Tokenizer
+
+END = 256
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role }}{% if m.name is defined %}({{ m.name }}){% endif %}:{{ m.content }}\n"
+    "{% endfor %}{% if enable_thinking %}<think>{% endif %}"
+)
+
+
+class Bytes(Tokenizer):
+    vocab_size = 257
+
+    def __init__(self) -> None:
+        super().__init__(Marks(None, frozenset({END})))
+
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        return list(text.encode())
+
+    def piece(self, token: int) -> str:
+        return chr(token)
+
+    def is_special(self, token: int) -> bool:
+        return token == END
+
+    def _spell(self, token: int) -> bytes:
+        return bytes([token]) if token < END else b""
+
+
+@dataclass
+class ScriptedEngine:
+    """Says `text` to everyone, token by token, at once; if `held`, only when the test posts."""
+
+    text: str = "Hello"
+    finish: Finish = Finish.STOP
+    reason: str | None = None
+    held: bool = False
+    cached: int = 0
+    context: int = 1000
+    model: Any = field(default_factory=lambda: SimpleNamespace(notes=()))
+    handles: list[Handle] = field(default_factory=list)
+
+    def submit(self, request: Request) -> Handle:
+        handle = Handle(request)
+        self.handles.append(handle)
+        try:
+            check(request, Bytes.vocab_size, self.context)
+        except RequestError as error:
+            handle.post(Event(finish=Finish.REFUSED, reason=str(error)))
+            return handle
+        if not self.held:
+            for event in self.events(request):
+                handle.post(event)
+        return handle
+
+    def events(self, request: Request) -> Iterator[Event]:
+        said = list(self.text.encode())[: request.max_tokens]
+        for token in said:
+            yield Event((token,), self.logprobs(request, token))
+        short = len(said) < len(self.text.encode())
+        usage = Usage(len(request.tokens), self.cached, len(said), 0.5, 0.1)
+        yield Event(finish=Finish.LENGTH if short else self.finish, reason=self.reason, usage=usage)
+
+    def logprobs(self, request: Request, token: int) -> tuple[TokenLogprob, ...]:
+        """-1 for what is said; of the alternatives it is the best, and the next byte is impossible."""
+        wanted = request.sampling.logprobs
+        if wanted is None:
+            return ()
+        return (TokenLogprob(-1.0, ((token, -1.0), (token + 1, float("-inf")))[:wanted]),)
+
+
+def server(
+    engine: ScriptedEngine | None = None, template: str | None = TEMPLATE, **config: Any
+) -> tuple[Server, ScriptedEngine]:
+    engine = engine or ScriptedEngine()
+    chat = ChatTemplate({} if template is None else {"default": template}, {}, model="Scripted")
+    assistant = Assistant("scripted", cast(Engine, engine), Bytes(), chat)
+    given = {"name": "scripted", "sampling": Sampling(temperature=0.7), **config}
+    return Server(assistant, ServerConfig(**given)), engine
+
+
+def ask(own: Server, path: str, body: Any = None, *, method: str | None = None, **more: Any) -> httpx.Response:
+    """One request, in this process; a body that is not bytes is sent as JSON."""
+
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(own.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
+            content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+            return await client.request(method or ("GET" if body is None else "POST"), path, content=content, **more)
+
+    return asyncio.run(send())
+
+
+def error_of(response: httpx.Response) -> dict[str, Any]:
+    """The error object, its shape checked: one sentence, and the fields that clients read."""
+    error: dict[str, Any] = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"].endswith(".")
+    assert "\n" not in error["message"]
+    assert "Traceback" not in error["message"]
+    return error
+
+
+def events_of(response: httpx.Response) -> list[dict[str, Any]]:
+    """The chunks of a stream, its frame checked."""
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    *frames, done, rest = response.text.split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "")
+    return [json.loads(frame.removeprefix("data: ")) for frame in frames if not frame.startswith(":")]
+
+
+def chat(own: Server, text: str = "Hi", **fields: Any) -> httpx.Response:
+    return ask(own, "/v1/chat/completions", {"messages": [{"role": "user", "content": text}], **fields})
+
+
+def complete(own: Server, prompt: Any = "Hi", **fields: Any) -> httpx.Response:
+    return ask(own, "/v1/completions", {"prompt": prompt, **fields})

@@ -1,0 +1,87 @@
+"""Who may ask: names, pages, the key."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlxrun.core import RequestError
+from mlxrun.server.run import address_of, check_reach, listen
+
+from .scripted import ask, error_of, server
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8080", "127.0.0.1", "[::1]:8080", "10.0.0.5:80", "box.lan"])
+def test_our_names(host: str) -> None:
+    own, _ = server(hosts=("box.lan",))
+    assert ask(own, "/health", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "[evil]"])
+def test_a_name_that_someone_else_pointed_here(host: str) -> None:
+    refused = ask(server()[0], "/v1/models", headers={"host": host})
+    assert (refused.status_code, error_of(refused)["type"]) == (403, "permission_error")
+
+
+def test_other_peoples_pages() -> None:
+    own, engine = server(origins=("https://chat.example",))
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:3000", "http://chat.example"):
+        refused = ask(own, "/v1/completions", {"prompt": "a"}, headers={"origin": origin})
+        assert (refused.status_code, engine.handles) == (403, [])
+        assert "access-control-allow-origin" not in refused.headers
+    assert ask(own, "/health", headers={"origin": "http://127.0.0.1:8080"}).status_code == 200
+    allowed = ask(own, "/v1/completions", {"prompt": "a"}, headers={"origin": "https://chat.example"})
+    assert allowed.headers["access-control-allow-origin"] == "https://chat.example"
+
+
+def test_a_preflight_is_answered_only_to_pages_that_may() -> None:
+    headers = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    own, _ = server(origins=("https://chat.example",), key="k")
+    asked = {**headers, "origin": "https://chat.example"}
+    assert ask(own, "/v1/completions", method="OPTIONS", headers=asked).status_code == 200
+    assert ask(own, "/v1/completions", method="OPTIONS", headers={**headers, "origin": "https://x"}).status_code == 403
+    assert ask(server()[0], "/v1/completions", method="OPTIONS").status_code == 405
+
+
+def test_the_key() -> None:
+    own, engine = server(key="secret")
+    for sent in (b"", b"Bearer wrong", b"secret", b"Bearer \xff"):
+        for path in ("/v1/models", "/metrics", "/v1/completions"):
+            refused = ask(
+                own, path, {"prompt": "a"} if path.endswith("completions") else None, headers={"authorization": sent}
+            )
+            assert (refused.status_code, error_of(refused)["type"]) == (401, "authentication_error")
+    assert engine.handles == []
+    assert ask(own, "/health").status_code == 200
+    assert ask(own, "/v1/models", headers={"authorization": "bearer secret"}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org"])
+def test_other_machines_only_with_a_key(host: str) -> None:
+    with pytest.raises(RequestError, match="--key"):
+        check_reach(host, None)
+    check_reach(host, "secret")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_this_machine_needs_none(host: str) -> None:
+    check_reach(host, None)
+
+
+@pytest.mark.parametrize("key", ["", "schlüssel", "a\nb"])
+def test_keys_that_no_header_can_carry(key: str) -> None:
+    with pytest.raises(RequestError, match="key"):
+        check_reach("127.0.0.1", key)
+
+
+def test_a_port_in_use() -> None:
+    with listen("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        assert address_of(first) == f"http://127.0.0.1:{port}"
+        with pytest.raises(RequestError, match=f"Port {port} of 127.0.0.1 is in use"):
+            listen("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 70000), ("127.0.0.1", -1), ("no such host", 80)])
+def test_what_cannot_be_listened_on(host: str, port: int) -> None:
+    with pytest.raises(RequestError, match=r"\.$"):
+        listen(host, port)

@@ -1,0 +1,155 @@
+"""Bad requests: each gets a 4xx with one sentence in the known shape, and the next request is answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mlxrun.core import Finish
+
+from .scripted import ScriptedEngine, ask, chat, complete, error_of, events_of, server
+
+USER = {"role": "user", "content": "Hi"}
+NESTED = b'{"prompt":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+# each of these kills or hangs at least one server in use
+BODIES: dict[str, Any] = {
+    "empty body": b"",
+    "not UTF-8": b'{"prompt": "\xff\xfe"}',
+    "UTF-16": '{"prompt": "a"}'.encode("utf-16"),
+    "not JSON": b"{prompt: 1}",
+    "cut off": b'{"prompt": "a"',
+    "a list": b"[1]",
+    "NaN": b'{"prompt": "a", "temperature": NaN}',
+    "infinity": b'{"prompt": "a", "temperature": 1e999}',
+    "endless digits": b'{"prompt": "a", "seed": ' + b"9" * 10_000 + b"}",
+    "nested": NESTED,
+    "no prompt": {},
+    "null prompt": {"prompt": None},
+    "empty prompt": {"prompt": ""},
+    "no prompts": {"prompt": []},
+    "no ids": {"prompt": [[]]},
+    "mixed prompt": {"prompt": ["a", 1]},
+    "ids beyond the vocabulary": {"prompt": [999_999_999]},
+    "negative ids": {"prompt": [-1]},
+    "a prompt beyond the context": {"prompt": "a" * 1000},
+    "stop is a number": {"prompt": "a", "stop": 5},
+    "stop holds a number": {"prompt": "a", "stop": [1]},
+    "stop is empty": {"prompt": "a", "stop": ""},
+    "seed too large": {"prompt": "a", "seed": 2**70},
+    "temperature of text": {"prompt": "a", "temperature": "NaN"},
+    "max_tokens is a boolean": {"prompt": "a", "max_tokens": True},
+    "max_tokens is negative": {"prompt": "a", "max_tokens": -1},
+    "logit_bias": {"prompt": "a", "logit_bias": {"999999999": 5}},
+    "penalties": {"prompt": "a", "repetition_penalty": 1.1},
+    "unknown sampler": {"prompt": "a", "xtc_threshold": 0.5, "xtc_probability": 0.5},
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_bad_bodies(body: Any) -> None:
+    own, _ = server()
+    refused = ask(own, "/v1/completions", body, method="POST")
+    assert refused.status_code == 400
+    assert error_of(refused)["type"] == "invalid_request_error"
+    assert complete(own).json()["choices"][0]["text"] == "Hello"
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        "Hi",
+        [5],
+        [{"role": "user", "content": 5}],
+        [{"role": "user", "content": None}],
+        [{"role": "tool", "content": "x", "tool_call_id": "1"}],
+        [{**USER, "tool_calls": [{}]}],
+        [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://localhost/"}}]}],
+    ],
+)
+def test_bad_messages(messages: Any) -> None:
+    own, engine = server()
+    refused = ask(own, "/v1/chat/completions", {"messages": messages})
+    assert (refused.status_code, engine.handles) == (400, [])
+    assert error_of(refused)["param"].startswith("messages")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"tools": [{"type": "function"}]},
+        {"tool_choice": "required"},
+        {"response_format": {"type": "json_object"}},
+        {"logit_bias": {"1": 1}},
+        {"presence_penalty": 0.5},
+        {"frequency_penalty": -1},
+        {"functions": [{}]},
+        {"modalities": ["audio"]},
+        {"n": 9},
+        {"n": 0},
+        {"max_tokens": 5, "max_completion_tokens": 6},
+        {"something": None},
+    ],
+)
+def test_fields_that_would_change_the_answer_are_named(field: dict[str, Any]) -> None:
+    own, engine = server()
+    refused = chat(own, **field)
+    assert (refused.status_code, engine.handles) == (400, [])
+    assert error_of(refused)["param"] in field
+
+
+def test_another_model() -> None:
+    own, _ = server()
+    refused = chat(own, model="gpt-4")
+    assert (refused.status_code, error_of(refused)["code"]) == (404, "model_not_found")
+    assert "'scripted' is served" in error_of(refused)["message"]
+    assert ask(own, "/v1/models/gpt-4").status_code == 404
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_engine_refuses(stream: bool) -> None:
+    own, _ = server()
+    refused = complete(own, "a" * 1000, stream=stream)
+    assert refused.status_code == 400
+    assert "no room in a context of 1000" in error_of(refused)["message"]
+
+
+def test_what_breaks_on_the_way() -> None:
+    own, _ = server(ScriptedEngine("", finish=Finish.FAILED, reason="It broke."))
+    for stream in (False, True):
+        broken = chat(own, stream=stream)
+        assert (broken.status_code, error_of(broken)["type"]) == (500, "server_error")
+
+
+def test_a_body_over_the_limit() -> None:
+    own, _ = server(body_limit=1000)
+    refused = complete(own, "a" * 1000)
+    assert (refused.status_code, "larger than 1000 bytes" in error_of(refused)["message"]) == (413, True)
+    chunked = ask(own, "/v1/completions", b" " * 1001, headers={"transfer-encoding": "chunked"})
+    assert chunked.status_code == 413
+
+
+def test_too_many_answers_at_once() -> None:
+    own, engine = server(max_concurrent=2)
+    refused = chat(own, n=3)
+    assert (refused.status_code, engine.handles) == (429, [])
+    assert error_of(refused)["type"] == "rate_limit_error"
+    assert refused.headers["retry-after"] == "1"
+    assert chat(own, n=2).status_code == 200
+    assert len(events_of(chat(own, n=2, stream=True))) > 2
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/completions", 405), ("POST", "/none", 404)])
+def test_paths_and_methods(method: str, path: str, status: int) -> None:
+    refused = ask(server()[0], path, method=method)
+    assert refused.status_code == status
+    assert error_of(refused)["message"]
+
+
+def test_our_own_mistakes_are_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, engine = server()
+    monkeypatch.setattr(engine, "submit", lambda request: 1 / 0)
+    broken = chat(own)
+    assert (broken.status_code, error_of(broken)["type"]) == (500, "server_error")
