@@ -52,6 +52,7 @@ class Settings:
     mode: Mode = Mode.CHECKED
     order: int = 0  # of lanes, simdgroups and threadgroups: 0 rising, 1 falling, else a seed
     races: bool = True
+    seconds: int = 60  # of processor time for a launch
     launches: list[Launch] = field(default_factory=list)
 
 
@@ -59,8 +60,10 @@ _settings: ContextVar[Settings | None] = ContextVar("settings", default=None)
 
 
 @contextlib.contextmanager
-def settings(mode: Mode = Mode.CHECKED, order: int = 0, *, races: bool = True) -> Iterator[list[Launch]]:
-    chosen = Settings(mode, order, races)
+def settings(
+    mode: Mode = Mode.CHECKED, order: int = 0, *, races: bool = True, seconds: int = 60
+) -> Iterator[list[Launch]]:
+    chosen = Settings(mode, order, races, seconds)
     token = _settings.set(chosen)
     try:
         yield chosen.launches
@@ -206,7 +209,8 @@ def _run(
     runtime = build.runtime()
     pointers = (ctypes.c_void_p * len(bound))(*(b.address for b in bound))
     three = ctypes.c_uint32 * 3
-    if runtime.mslsim_run(library.mslsim_body, pointers, three(*grid), three(*group), ctypes.c_uint64(how.order)):
+    seed = ctypes.c_uint64(how.order)
+    if runtime.mslsim_run(library.mslsim_body, pointers, three(*grid), three(*group), seed, how.seconds):
         at = runtime.mslsim_failed_at()
         where = f" at {build.line_of(library, at)}" if at else ""
         raise KernelFault(runtime.mslsim_message().decode() + where)

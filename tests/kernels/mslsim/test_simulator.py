@@ -30,7 +30,7 @@ def run(
     source: str, *, count: int = 256, group: int = 64, order: int = 0, mode: Mode = Mode.CHECKED, **more
 ) -> np.ndarray:
     kernel = metal_kernel("toy", ["inp"], ["out"], source, atomic_outputs=more.pop("atomic", False))
-    with settings(mode, order):
+    with settings(mode, order, seconds=more.pop("seconds", 60)):
         return np.array(
             kernel(
                 inputs=[mx.arange(256).astype(mx.float32)],
@@ -144,6 +144,12 @@ def test_faults_are_told(fault: str) -> None:
 def test_a_grid_given_in_threadgroups_leaves_outputs_unwritten() -> None:
     with pytest.raises(KernelFault, match="252 of 256 elements of out are never written"):
         run(PLACE + "out[g] = inp[g];", grid=(4, 1, 1))
+
+
+@pytest.mark.parametrize("loop", ["while (inp[0] < 1) n++;", "while (simd_sum(inp[0]) < 1) n++;"])
+def test_a_kernel_that_never_ends_is_stopped(loop: str) -> None:
+    with pytest.raises(KernelFault, match="runs for too long"):
+        run(PLACE + f"int n = 0; {loop} out[g] = n;", seconds=1)
 
 
 def test_messages_name_the_line_of_the_body() -> None:

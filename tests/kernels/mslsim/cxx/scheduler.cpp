@@ -2,7 +2,9 @@
 //
 // The order of lanes, simdgroups and threadgroups is chosen by a seed, because a right kernel's
 // result does not depend on it. Knows no memory rules: memory.cpp has those.
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 
 #include <algorithm>
 #include <cstdarg>
@@ -78,6 +80,23 @@ Start starts[MOST_THREADS];
 char message[512];
 bool failed;
 uint64_t failed_at;  // program counter of the memory access, 0: none
+volatile sig_atomic_t expired;
+
+// A kernel that never ends is left where it is, on its own stack.
+void time_is_up(int) {
+  expired = 1;
+  if (current) fail("the kernel runs for too long");
+}
+
+void allow(unsigned seconds) {  // of processor time; 0 ends the watch
+  struct sigaction action {};
+  action.sa_handler = time_is_up;
+  action.sa_flags = SA_NODEFER;
+  expired = 0;
+  sigaction(SIGVTALRM, &action, nullptr);
+  itimerval timer{{0, 0}, {long(seconds), 0}};
+  setitimer(ITIMER_VIRTUAL, &timer, nullptr);
+}
 
 void enter() {
   Start& start = starts[current->thread];
@@ -152,6 +171,10 @@ bool run(Simdgroup& group, const std::vector<uint32_t>& order) {
       mslsim_switch(&scheduler_stack, current->stack_pointer);
       current = nullptr;
       if (failed) return false;
+    }
+    if (expired) {
+      fail("the kernel runs for too long");
+      return false;
     }
     if (any(group, State::AT_COLLECTIVE)) {
       if (!together(group, State::AT_COLLECTIVE)) return false;
@@ -270,19 +293,7 @@ extern "C" {
 const char* mslsim_message() { return message; }
 uint64_t mslsim_failed_at() { return failed_at; }
 
-// 0: ran to its end. grid in threads, as MLX dispatches.
-int mslsim_run(Body body, void* const* arguments, const uint32_t* grid, const uint32_t* group, uint64_t seed) {
-  if (!stacks) {
-    stacks = static_cast<char*>(mmap(nullptr, MOST_THREADS * STACK, PROT_READ | PROT_WRITE,
-                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-  }
-  failed = false, failed_at = 0, message[0] = 0;
-  Grid whole{body, arguments, {}, {}, {}};
-  for (int d = 0; d < 3; d++) {
-    whole.size[d] = grid[d];
-    whole.group[d] = std::min(group[d], grid[d]);
-    whole.groups[d] = (grid[d] + whole.group[d] - 1) / whole.group[d];
-  }
+static int run_grid(const Grid& whole, uint64_t seed) {
   Order random(seed);
   std::vector<uint32_t> groups(size_t(whole.groups[0]) * whole.groups[1] * whole.groups[2]), lanes(SIMD_WIDTH);
   random.permute(groups, seed);
@@ -300,6 +311,27 @@ int mslsim_run(Body body, void* const* arguments, const uint32_t* grid, const ui
     }
   }
   return 0;
+}
+
+// 0: ran to its end. grid in threads, as MLX dispatches.
+int mslsim_run(Body body, void* const* arguments, const uint32_t* grid, const uint32_t* group, uint64_t seed,
+               unsigned seconds) {
+  if (!stacks) {
+    stacks = static_cast<char*>(mmap(nullptr, MOST_THREADS * STACK, PROT_READ | PROT_WRITE,
+                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  }
+  failed = false, failed_at = 0, message[0] = 0;
+  Grid whole{body, arguments, {}, {}, {}};
+  for (int d = 0; d < 3; d++) {
+    whole.size[d] = grid[d];
+    whole.group[d] = std::min(group[d], grid[d]);
+    whole.groups[d] = (grid[d] + whole.group[d] - 1) / whole.group[d];
+  }
+  allow(seconds);
+  int result = run_grid(whole, seed);
+  allow(0);
+  current = nullptr;
+  return result;
 }
 
 }  // extern "C"

@@ -1,0 +1,103 @@
+// ids (T, K) and weights (T, K) of the experts of each row, best first, from logits (T, E) in float32.
+//
+// A simdgroup serves a row; lane l looks after experts l, l + 32, ... The order of work is that of
+// mlxrun.ops.route: score, bias, group mask, top k (equal scores: the lower expert), the score without
+// bias, renormalise, scale.
+constexpr int OWN = (E + 31) / 32;
+const int lane = thread_index_in_simdgroup;
+const int row = threadgroup_position_in_grid.x;
+const device float* from = logits + ulong(row) * E;
+
+float scores[OWN];
+for (int i = 0; i < OWN; i++) {
+  const int expert = i * 32 + lane;
+  scores[i] = expert < E ? from[expert] : -INFINITY;
+}
+if (SCORE == ROUTER_SOFTMAX) {
+  float most = -INFINITY;
+  for (int i = 0; i < OWN; i++) most = metal::max(most, scores[i]);
+  most = simd_max(most);
+  float sum = 0;
+  for (int i = 0; i < OWN; i++) {
+    scores[i] = metal::exp(scores[i] - most);
+    sum += scores[i];
+  }
+  sum = simd_sum(sum);
+  for (int i = 0; i < OWN; i++) scores[i] = scores[i] / sum;
+} else if (SCORE == ROUTER_SIGMOID) {
+  for (int i = 0; i < OWN; i++) scores[i] = 1.0f / (1.0f + metal::exp(-scores[i]));
+}
+
+float choice[OWN];
+bool free_[OWN];
+for (int i = 0; i < OWN; i++) {
+  const int expert = i * 32 + lane;
+  free_[i] = expert < E;
+  choice[i] = expert < E ? (BIASED ? scores[i] + bias[expert] : scores[i]) : -INFINITY;
+}
+
+if (GROUPS > 1) {  // experts outside of the best groups cannot be chosen; a group counts its two best
+  constexpr int SIZE = E / GROUPS;
+  threadgroup float all[E];
+  for (int i = 0; i < OWN; i++) {
+    if (i * 32 + lane < E) all[i * 32 + lane] = choice[i];
+  }
+  simdgroup_barrier(mem_flags::mem_threadgroup);
+  float best = -INFINITY, second = -INFINITY;
+  for (int j = 0; j < SIZE && lane < GROUPS; j++) {
+    const float v = all[lane * SIZE + j];
+    second = v > best ? best : metal::max(second, v);
+    best = metal::max(best, v);
+  }
+  const float strength = SIZE > 1 ? best + second : best;
+  uint kept = 0;
+  for (int n = 0; n < TOP_GROUPS; n++) {
+    const bool open = lane < GROUPS && !(kept >> lane & 1);
+    const float top = simd_max(open ? strength : -INFINITY);
+    kept |= 1u << simd_min(open && strength == top ? uint(lane) : 31u);
+  }
+  for (int i = 0; i < OWN; i++) {
+    const int expert = i * 32 + lane;
+    if (expert < E && !(kept >> (expert / SIZE) & 1)) choice[i] = -INFINITY;
+  }
+}
+
+// lane n keeps the n-th choice
+uint chosen = 0;
+float score = 0;
+for (int n = 0; n < K; n++) {
+  float own = -INFINITY;
+  uint own_expert = E;
+  for (int i = 0; i < OWN; i++) {
+    if (free_[i] && (own_expert == E || choice[i] > own)) {
+      own = choice[i];
+      own_expert = i * 32 + lane;
+    }
+  }
+  const float top = simd_max(own);
+  const uint winner = simd_min(own == top ? own_expert : uint(E));
+  float found = 0;
+  for (int i = 0; i < OWN; i++) {
+    if (uint(i * 32 + lane) == winner) {
+      free_[i] = false;
+      found = scores[i];
+    }
+  }
+  found = simd_broadcast(found, winner % 32);
+  if (lane == n) {
+    chosen = winner;
+    score = found;
+  }
+}
+
+if (SCORE == ROUTER_SOFTMAX_TOPK) {
+  const float top = simd_max(lane < K ? score : -INFINITY);
+  score = lane < K ? metal::exp(score - top) : 0.0f;
+  score = score / simd_sum(score);
+}
+const float total = simd_sum(lane < K ? score : 0.0f);
+if (lane < K) {
+  if (RENORM) score = score / (total + 1e-20f);
+  ids[row * K + lane] = chosen;
+  weights[row * K + lane] = score * scale[0];
+}

@@ -1,0 +1,186 @@
+"""The shortest thorough proof of every kernel file: what faults and mutants of it have to get past.
+
+A proof raises KernelFault (the simulator saw it) or AssertionError (the numbers or bytes are wrong).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import mlx.core as mx
+import numpy as np
+from mlxrun.metal_kernels import launch
+from mlxrun.metal_kernels.experts import ExpertTile, Rule, experts_in, experts_out, route
+from mlxrun.metal_kernels.norms import add_norm
+from mlxrun.metal_kernels.products import FewTile, MatrixTile, VectorTile, qmm, qmv, qmv_few
+
+from .. import mslsim
+from ..mslsim import settings
+from .made import close, random, weight, wide
+
+AFFINE4, AFFINE4_32, AFFINE8 = ("affine", 4, 64), ("affine", 4, 32), ("affine", 8, 64)
+MXFP4, NVFP4 = ("mxfp4", 4, 32), ("nvfp4", 4, 16)
+SECONDS = 10
+
+
+@contextmanager
+def changed(old: str, new: str) -> Iterator[list[bool]]:
+    """Kernels whose texts have `new` for `old`; gives whether each text that was made had it."""
+    found: list[bool] = []
+
+    def make(**definition: object) -> object:
+        texts = {part: str(definition[part]) for part in ("source", "header")}
+        found.append(any(old in text for text in texts.values()))
+        definition |= {part: text.replace(old, new) for part, text in texts.items()}
+        return mslsim.metal_kernel(**definition)  # type: ignore[arg-type]  # as the caller gave them
+
+    with launch.made_by(make):
+        yield found
+
+
+def _product(
+    make: Callable[..., mx.array], form: tuple[str, int, int], shape: tuple[int, int, int], slack: float
+) -> None:
+    m, n, k = shape
+    dtype = mx.float32
+    w, x = weight((n, k), form, dtype), random((m, k), dtype, 2)
+    exact = w.exact()
+    for order in (0, 2):
+        with settings(order=order, seconds=SECONDS) as launches:
+            y = make(x, w)
+        close(y, wide(x) @ exact.T, np.abs(wide(x)) @ np.abs(exact.T), slack)
+    assert launches[0].buffers["w"].fetched <= 1.02 * w.packed.nbytes * -(-m // 16)
+
+
+def prove_qmv() -> None:
+    for form, k in ((AFFINE4, 704), (MXFP4, 544), (NVFP4, 544), (AFFINE8, 320)):
+        _product(lambda x, w: qmv(x, w, VectorTile(2, 2, True)), form, (3, 9, k), 2)
+    _product(qmv, AFFINE4_32, (1, 3, 96), 2)
+    # the scales' special values: zero, negative, the largest
+    x, w = random((1, 32), mx.float32, 1), weight((4, 32), NVFP4, mx.float32)
+    for value in (0, 1, 0x88, 0xB8, 0x7E):
+        same = type(w)(w.packed, mx.full(w.scales.shape, value, mx.uint8), None, *NVFP4)
+        close(qmv(x, same), wide(x) @ same.exact().T, np.abs(wide(x)) @ np.abs(same.exact().T))
+    x, w = random((1, 32), mx.float32, 1), weight((4, 32), MXFP4, mx.float32)
+    for value in (1, 100, 130):
+        same = type(w)(w.packed, mx.full(w.scales.shape, value, mx.uint8), None, *MXFP4)
+        close(qmv(x, same), wide(x) @ same.exact().T, np.abs(wide(x)) @ np.abs(same.exact().T))
+
+
+def prove_qmv_few() -> None:
+    for form, k in ((AFFINE4, 320), (NVFP4, 96), (AFFINE8, 128)):
+        _product(lambda x, w: qmv_few(x, w, FewTile(2, 2, True)), form, (11, 21, k), 3)
+    _product(lambda x, w: qmv_few(x, w, FewTile(1, 4)), AFFINE4_32, (5, 8, 96), 3)
+
+
+def prove_qmm() -> None:
+    for form, k in ((AFFINE4, 128), (NVFP4, 64), (AFFINE8, 64)):
+        _product(lambda x, w: qmm(x, w, MatrixTile(32, 32, True)), form, (37, 45, k), 3)
+    _product(lambda x, w: qmm(x, w, MatrixTile(16, 64)), AFFINE4_32, (16, 70, 96), 3)
+
+
+IDS = mx.array([[1, 4], [4, 0], [2, 4], [4, 3], [4, 1]], mx.uint32)
+
+
+def prove_experts_in() -> None:
+    dtype = mx.float32
+    for form, act, k in ((AFFINE4, "silu", 576), (MXFP4, "clamped_swiglu", 160), (AFFINE4_32, "gelu", 32)):
+        gate, up = weight((5, 7, k), form, dtype), weight((5, 7, k), form, dtype, 2)
+        x, added = random((5, k), dtype, 3, 0.02), (random((5, 7), dtype, 4), random((5, 7), dtype, 5))
+        rows, experts = np.repeat(np.arange(5), 2), np.array(IDS).ravel()
+        sums = [
+            np.einsum("pk,pnk->pn", wide(x)[rows], w.exact()[experts]) + wide(a)[experts]
+            for w, a in zip((gate, up), added, strict=True)
+        ]
+        for order in (0, 2):
+            with settings(order=order, seconds=SECONDS) as launches:
+                y = experts_in(x, IDS, gate, up, act, added, ExpertTile(2, 2, True))
+            _near(y, _gated(act, *sums))
+        assert launches[0].buffers["gate_w"].fetched <= 1.02 * gate.packed.nbytes
+        assert launches[0].buffers["gate_w"].asked < 2.01 * gate.packed.nbytes  # 5 rows for one expert: twice
+    for act in ("gelu_tanh", "relu"):
+        with settings(seconds=SECONDS):
+            _near(
+                experts_in(x, IDS, gate, up, act),
+                _gated(act, sums[0] - wide(added[0])[experts], sums[1] - wide(added[1])[experts]),
+            )
+
+
+def _gated(act: str, gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+    from .test_experts import gated
+
+    return gated(act, gate, up)
+
+
+def _near(got: mx.array, exact: np.ndarray) -> None:
+    assert np.isfinite(wide(got)).all()
+    assert (np.abs(wide(got) - exact) <= 1e-5 * (np.abs(exact) + 0.1 * np.abs(exact).max())).all()
+
+
+def prove_experts_out() -> None:
+    for form in (AFFINE4, MXFP4):
+        down, hidden = weight((5, 7, 576), form, mx.float32), random((10, 576), mx.float32, 3)
+        weights, added = mx.softmax(random((5, 2), mx.float32, 6), axis=-1), random((5, 7), mx.float32, 7)
+        experts = np.array(IDS).ravel()
+        for a in (added, None):
+            products = np.einsum("pk,pnk->pn", wide(hidden), down.exact()[experts]) + (
+                0 if a is None else wide(a)[experts]
+            )
+            exact = (products * wide(weights).reshape(-1, 1)).reshape(5, 2, 7).sum(1)
+            for order in (0, 2):
+                with settings(order=order, seconds=SECONDS) as launches:
+                    _near(experts_out(hidden, IDS, weights, down, a), exact)
+        assert launches[0].buffers["w"].fetched <= 1.02 * down.packed.nbytes
+
+
+def prove_router() -> None:
+    from .test_experts import routed
+
+    logits, bias = random((3, 72), mx.float32, 1, 2.0), random((72,), mx.float32, 2, 0.1)
+    for rule, b in (
+        (Rule(6, "sigmoid", renorm=True, scale=2.5, groups=8, top_groups=4), bias),
+        (Rule(5, "softmax"), None),
+        (Rule(4, "softmax_topk"), None),
+        (Rule(2, "sigmoid", groups=24, top_groups=9), bias),
+    ):
+        expected = routed(wide(logits), rule, None if b is None else wide(b))
+        for order in (0, 2):
+            with settings(order=order, seconds=SECONDS):
+                ids, weights = route(logits, rule, b)
+            assert (np.array(ids) == expected[0]).all()
+            assert np.abs(np.array(weights) - expected[1]).max() < 1e-6
+    with settings(seconds=SECONDS):
+        assert route(mx.zeros((1, 40)), Rule(5))[0].tolist() == [[0, 1, 2, 3, 4]]
+        ties = mx.array([[0.0, 1, 1, 0, 3, 0, 0, 0]])
+        assert route(ties, Rule(4))[0].tolist() == [[4, 1, 2, 0]]
+        assert route(mx.zeros((1, 8)), Rule(3, groups=4, top_groups=2))[0].tolist() == [[0, 1, 2]]
+        grouped = mx.arange(8).astype(mx.float32)[None]
+        assert route(grouped, Rule(4, groups=4, top_groups=1))[0].tolist() == [[7, 6, 0, 1]]
+        assert route(grouped, Rule(2, groups=8, top_groups=2))[0].tolist() == [[7, 6]]
+
+
+def prove_add_norm() -> None:
+    for width in (5, 300):
+        x, y, w = (random(s, mx.float32, n, 0.01) for n, s in enumerate(((2, width), (2, width), (width,))))
+        for order in (0, 2):
+            with settings(order=order, seconds=SECONDS):
+                total, normed = add_norm(x, y, w, 1e-3)
+            assert mx.array_equal(total, x + y)
+            t = wide(total)
+            exact = t / np.sqrt((t * t).mean(1, keepdims=True) + 1e-3) * wide(w)
+            assert np.abs(wide(normed) - exact).max() <= 1e-6 * np.abs(exact).max()
+
+
+PROOFS: dict[str, tuple[Callable[[], None], ...]] = {
+    "qmv.metal": (prove_qmv,),
+    "qmv_few.metal": (prove_qmv_few,),
+    "qmm.metal": (prove_qmm,),
+    "experts_in.metal": (prove_experts_in,),
+    "experts_out.metal": (prove_experts_out,),
+    "router.metal": (prove_router,),
+    "add_norm.metal": (prove_add_norm,),
+    "weights.h": (prove_qmv,),
+    "fragments.h": (prove_qmv_few, prove_qmm),
+    "activations.h": (prove_experts_in,),
+}

@@ -1,0 +1,113 @@
+"""Faults planted in copies of our kernels: each must be caught, and told for what it is."""
+
+# ruff: noqa: E501 a table reads by its rows
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ..mslsim import KernelFault
+from .proofs import PROOFS, changed
+
+WRONG = "wrong numbers"  # nothing a GPU forbids, only a false result
+BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
+UNORDERED = r"race on {0}|{0}\[\d+\] is read before"
+
+# file, what stands there, what stands there instead, what must be said
+FAULTS: dict[str, tuple[str, str, str, str]] = {
+    # --- order between threads
+    "no barrier before the parts are summed": ("qmv_few.metal", BARRIER, "", UNORDERED.format("parts")),
+    "a simdgroup's barrier before the parts are summed": (
+        *("qmv_few.metal", BARRIER, BARRIER.replace("threadgroup_barrier", "simdgroup_barrier")),
+        UNORDERED.format("parts"),
+    ),
+    "a barrier for device memory": ("qmv_few.metal", "mem_flags::mem_threadgroup", "mem_flags::mem_device", "parts"),
+    "no barrier after a tile is loaded": ("qmm.metal", BARRIER + "\n  for (int kk", "for (int kk", "race on|is read before"),
+    "no barrier before a tile is overwritten": ("qmm.metal", BARRIER + "  // the tile", "//", "race on"),
+    "no barrier in the norm": ("add_norm.metal", BARRIER, "", UNORDERED.format("parts")),
+    "no barrier before an expert's products are summed": (
+        *("experts_out.metal", "simdgroup_barrier(mem_flags::mem_threadgroup);", ""),
+        UNORDERED.format("products"),
+    ),
+    "no barrier before groups are weighed": (
+        *("router.metal", "simdgroup_barrier(mem_flags::mem_threadgroup);", ""),
+        UNORDERED.format("all"),
+    ),
+    "simdgroups share one part": ("qmv_few.metal", "parts[part][n", "parts[0][n", "race on parts"),
+    "every lane stores the sum": ("qmv.metal", "lane == 0 && ", "", "race on y"),
+    "simdgroups share their products": ("experts_out.metal", "products[simdgroup][members", "products[0][members", "products"),
+    "two pairs work for one expert": ("experts_in.metal", "if (ids[other] == expert) return;", "", "race on hidden"),
+    # --- divergence
+    "a sum only some lanes take part in": (
+        *("qmv.metal", "const float sum = simd_sum(", "float sum = 0; if (lane < 16) sum = simd_sum("),
+        "reached by 16 of the 32 lanes",
+    ),
+    "a lane leaves early": ("qmv.metal", "if (first >= N) return;", "if (first + lane >= N) return;", "of the 32 lanes"),
+    "a thread leaves before a barrier": (
+        *("qmv_few.metal", "threadgroup float parts", "if (row > 2) return; threadgroup float parts"),
+        "reached by",
+    ),
+    "a barrier inside a branch": ("add_norm.metal", BARRIER, f"if (thread_id < 5) {BARRIER}", "reached by 5 of|race on parts"),
+    "a collective in a loop of unequal length": (
+        *("router.metal", "  const float top = simd_max(own);", "  if (lane < n) break; const float top = simd_max(own);"),
+        "of the 32 lanes|different places",
+    ),
+    # --- bounds
+    "rows past the end are read": ("qmv.metal", "min(first + r, N - 1)", "first + r", "read outside of"),
+    "rows past the end are stored": ("qmv.metal", " && first + r < N", "", "write outside of y|race on y"),
+    "the last simdgroup is not stopped": ("experts_out.metal", "if (first >= N) return;", "", "."),
+    "the tail of K is read past the end": ("qmv.metal", "k < K; k += BLOCK", "k < K + BLOCK; k += BLOCK", "read outside of"),
+    "rows of x past the end are read": ("qmm.metal", "first_m + m < M ?", "first_m + m < M + 9 ?", "read outside of x"),
+    "an output column too many": ("qmm.metal", "to_n + j < N", "to_n < N", "write outside of y|race on y"),
+    "an expert too far": ("experts_in.metal", "ulong(expert) * N + min", "ulong(expert + 1) * N + min", "read outside of"),
+    "a tile without padding in its declaration": ("qmm.metal", "xs[BM][BK + PAD]", "xs[BM][BK - 8]", "index outside|outside of xs"),
+    "vectors past the end are read": ("qmv_few.metal", "vector < M ? float", "vector < M + 1 ? float", "read outside of x"),
+    "a weight pointer off by two bytes": (
+        *("qmv.metal", "(const device uint2*)(w + word)", "(const device uint2*)((const device ushort*)w + word + 1)"),
+        "not aligned|read outside",
+    ),
+    # --- initialisation
+    "outputs left unwritten": ("qmv.metal", "first + r < N) y", "first + r < N - 1) y", r"elements of y are never written"),
+    "a pair left out": ("experts_in.metal", "m < count && first", "m + 1 < count && first", "hidden are never written"),
+    "a tile's rows left out": ("qmm.metal", "i < BN * BK / 8;", "i < BN * BK / 8 - 128;", r"ws\[\d+\] is read before"),
+    "an accumulator not set to zero": ("qmv.metal", "float sums[ROWS][M] = {};", "float sums[ROWS][M];", WRONG),
+    "a grid too small": ("add_norm.metal", "i += SIMDGROUPS * 32) {\n", "i += SIMDGROUPS * 33) {\n", "."),
+    # --- meaning
+    "scale and bias swapped": ("qmv.metal", "scale * sum + x_sums[m] * bias", "bias * sum + x_sums[m] * scale", WRONG),
+    "nibbles in the wrong order": ("weights.h", "to_float<BITCAST>(w & 0x00f0)", "to_float<BITCAST>(w & 0x0f00)", WRONG),
+    "the wrong group's scale": ("qmv.metal", "k / GROUP;", "k / GROUP / 2 * 2;", WRONG),
+    "an activation not divided": ("weights.h", "b / 16.0f", "b", WRONG),
+    "a fragment transposed": ("fragments.h", "set_elements(thread M& matrix, float first, float second)",
+                              "set_elements(thread M& matrix, float second, float first)", WRONG),
+    "the sign of four-bit floats lost": ("weights.h", "((v & 8) << 12)", "0", WRONG),
+    "the first choice of equals is not the lower": ("router.metal", "choice[i] > own", "choice[i] >= own", WRONG),
+    "scores with the bias are the weights": ("router.metal", "found = scores[i];", "found = choice[i];", WRONG),
+    "a group counts its best only": ("router.metal", "best + second", "best", WRONG),
+    "weights of another row": ("experts_out.metal", "weights[row * CHOICES + c]", "weights[c]", WRONG),
+    "the mean over the wrong width": ("add_norm.metal", "sum / D", "sum / (SIMDGROUPS * 32)", WRONG),
+    "weights read twice": ("qmv_few.metal", "start += SPLIT * STEP", "start += SPLIT * STEP / 2", "."),
+    "a loop that never ends": ("qmm.metal", "k < K; k += BK", "k < K; k += 0", "runs for too long"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_caught(fault: str) -> None:
+    file, old, new, message = FAULTS[fault]
+    with changed(old, new) as texts:
+        try:
+            for prove in PROOFS[file]:
+                prove()
+        except KernelFault as told:
+            seen = str(told)
+        except AssertionError:
+            seen = WRONG
+        else:
+            seen = "nothing"
+    assert texts
+    assert all(texts), f"{old!r} no longer stands in {file}"
+    if message == WRONG:
+        assert seen == WRONG
+    else:
+        print(seen)
+        assert re.search(message, seen), f"told: {seen}"
