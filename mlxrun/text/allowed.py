@@ -175,7 +175,6 @@ TEST_RULES: dict[str, Rule] = {
     **dict.fromkeys(("lower", "upper"), _deep),
     **dict.fromkeys(("eq", "equalto", "==", "ne", "!="), _comparing("eq")),
     **dict.fromkeys(("gt", "greaterthan", ">", "ge", ">=", "lt", "lessthan", "<", "le", "<="), _comparing("lt")),
-    "in": _comparing("in"),
 }
 
 
@@ -188,9 +187,10 @@ def filters(meter: Meter) -> dict[str, Any]:
 
 
 def tests(meter: Meter) -> dict[str, Any]:
-    return {
-        name: metered(meter, cast("Callable[..., Any]", TESTS[name]), rule, False) for name, rule in TEST_RULES.items()
-    }
+    found = cast("dict[str, Callable[..., Any]]", TESTS)
+    table: dict[str, Any] = {name: metered(meter, found[name], rule, False) for name, rule in TEST_RULES.items()}
+    compare = _comparison(meter)
+    return table | {"in": lambda value, container: compare(value, ("in",), container)}
 
 
 def metered(meter: Meter, work: Callable[..., Any], rule: Rule, lazy: bool) -> Callable[..., Any]:
@@ -230,16 +230,20 @@ def _tojson(meter: Meter) -> Callable[..., str]:
     return tojson
 
 
-def _own(meter: Meter) -> dict[str, Callable[..., Any]]:
-    """What instrument.py puts in the place of plain Python."""
-
+def _comparison(meter: Meter) -> Callable[..., bool]:
     def compare(value: Any, names: Sequence[str], *others: Any) -> bool:
         for name, other in zip(names, others, strict=True):
-            meter.compare(name, value, other)
-            if not COMPARE[name](value, other):
+            held = meter.compare(name, value, other)
+            if not COMPARE[name](value, held):
                 return False
-            value = other
+            value = held
         return True
+
+    return compare
+
+
+def _own(meter: Meter) -> dict[str, Callable[..., Any]]:
+    """What instrument.py puts in the place of plain Python."""
 
     def concat(*values: Any) -> str:
         meter.weigh(*values)
@@ -254,4 +258,4 @@ def _own(meter: Meter) -> dict[str, Callable[..., Any]]:
         meter.weigh(value)
         return value
 
-    return {"~charge": meter.charge, "~compare": compare, "~concat": concat, "~slice": cut, "~key": key}
+    return {"~charge": meter.charge, "~compare": _comparison(meter), "~concat": concat, "~slice": cut, "~key": key}

@@ -90,12 +90,6 @@ def build(metadata: Mapping[str, Any]) -> Tokenizer:
     return builders[model](Words.read(metadata))
 
 
-def special_text(metadata: Mapping[str, Any], name: str) -> str | None:
-    """The text of a special token, `bos` or `eos`, as chat templates want it."""
-    found, tokens = metadata.get(f"{KEY}{name}_token_id"), metadata.get(KEY + "tokens", ())
-    return tokens[found] if isinstance(found, int) and 0 <= found < len(tokens) else None
-
-
 def _byte_level(words: Words) -> Tokenizer:
     from tokenizers import Regex, decoders, pre_tokenizers
 

@@ -14,8 +14,8 @@ from typing import Any
 
 MAX_RANGE = 100_000
 MAX_BITS = 1024  # of a whole number
-MAX_WIDTH = 3  # digits of a width or precision in a format
-NUMBERS = re.compile(r"\d+")
+PERCENT_WIDTH = re.compile(r"[%)][#+\-. \d]*\d{4}")  # a width or precision of four digits or more
+NUMBER = re.compile(r"\d{4}")
 
 CONTAINERS = (list, tuple, dict, AnySet, ValuesView)
 
@@ -102,46 +102,48 @@ class Meter:
         total = len(value) * max(times, 0)
         return self.charge(1 + total // (64 if isinstance(value, str) else 4))
 
-    def compare(self, operator: str, left: Any, right: Any) -> None:
+    def compare(self, operator: str, left: Any, right: Any) -> Any:
+        """Pay for one comparison; the right side comes back, as a list where it could be read only once."""
         if operator in ("in", "notin"):
-            left, right = right, left  # now: is `right` in `left`
-            self.weigh(right)
-            if isinstance(left, str):
-                self.charge(self.span(left))
-            elif isinstance(left, range) and not isinstance(right, int):
-                self.charge(len(left))
-            elif not isinstance(left, (dict, KeysView)):
-                self.weigh(left)
+            self.weigh(left)
+            right = self.hold(right)
+            if isinstance(right, str):
+                self.charge(self.span(right))
+            elif isinstance(right, range) and not isinstance(left, int):
+                self.charge(len(right))
+            elif not isinstance(right, (dict, KeysView)):
+                self.weigh(right)
         elif isinstance(left, CONTAINERS) and isinstance(right, CONTAINERS):
             self.weigh(left)
         else:
             self.charge(min(self.span(left), self.span(right)))
+        return right
 
     # text
 
     def percent(self, template: str, values: Any) -> object:
         """The cost of `template % values`."""
+        self.charge(self.span(template))
         if "*" in template:
             raise OverBudget("it formats with a width that is computed")
-        self._widths(template)
-        before = self.left
-        self.weigh(values)
-        return self.charge((before - self.left + 16) * template.count("%") + self.span(template))
+        if PERCENT_WIDTH.search(template):
+            raise OverBudget("it formats with an absurd width")
+        return self._fields(template.count("%"), values)
 
     def braces(self, template: str, values: Iterable[Any]) -> None:
         """The cost of `template.format(*values)`."""
-        if re.search(r"\{[^{}]*\{", template.replace("{{", "")):
+        fields = template.replace("{{", "").split("{")[1:]
+        self.charge(self.span(template) + len(fields))
+        if any("}" not in field for field in fields[:-1]):
             raise OverBudget("it formats with a width that is computed")
-        self._widths(template)
-        before = self.left
-        self.weigh(*values)
-        self.charge((before - self.left + 16) * template.count("{") + self.span(template))
-
-    def _widths(self, template: str) -> None:
-        """Any long run of digits is taken for a width; no honest format string has one."""
-        self.charge(self.span(template))
-        if any(len(found) > MAX_WIDTH for found in NUMBERS.findall(template)):
+        if any(NUMBER.search(field.partition("}")[0].partition(":")[2]) for field in fields):
             raise OverBudget("it formats with an absurd width")
+        self._fields(len(fields), tuple(values))
+
+    def _fields(self, count: int, values: Any) -> object:
+        before = self.left
+        self.weigh(values)
+        return self.charge((before - self.left + 16) * count)
 
     def replace(self, text: str, old: str, new: str) -> None:
         self.charge(self.span(text) + self.span(old))

@@ -15,6 +15,12 @@ TWINS = NS + "{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y =
 TUPLES = NS + "{% for i in range(60) %}{% set ns.x = (ns.x, ns.x) %}{% endfor %}"
 BIG = "{% set b = range(100000)|list %}{% for i in range(100000) %}"
 
+TREES = (
+    NS
+    + "{% for i in range(12) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}"
+    + "{% set ns.x = [ns.x, 1] %}{% set ns.y = [ns.y, 2] %}{% set many = [ns.y] * 1000 %}"
+)
+
 
 def doubling(expression: str) -> str:
     return NS + "{% for i in range(100) %}{% set ns.x = " + expression + " %}{% endfor %}{{ ns.x }}"
@@ -41,6 +47,8 @@ LOOPS = {
     BIG + "{{ b|reject|list|length }}{% endfor %}": BUDGET,
     BIG + "{{ b|select|select|select|first }}{% endfor %}": BUDGET,
     BIG + "{% if -1 in b %}{% endif %}{% endfor %}": BUDGET,
+    TREES + "{% for i in range(999) %}{% if ns.x in (many|select) %}{% endif %}{% endfor %}": BUDGET,
+    TREES + "{% for i in range(999) %}{% if ns.x is in (many|select) %}{% endif %}{% endfor %}": BUDGET,
     BIG + "{{ b.count(-1) }}{% endfor %}": BUDGET,
     BIG + "{{ b[1:]|length }}{% endfor %}": BUDGET,
     BIG + "{{ (b|sort)|length }}{% endfor %}": BUDGET,
@@ -99,6 +107,11 @@ SIZES = {
     "{{ '%.1000000000f'|format(1) }}": "absurd width",
     "{{ '%*d' % (1000000000, 1) }}": "a width that is computed",
     "{{ '{:1000000000}'.format(1) }}": "absurd width",
+    "{{ '{a!r:>1000000000}'.format(a=1) }}": "absurd width",
+    "{{ '%(a)1000000000d' % {'a': 1} }}": "absurd width",
+    "{{ '%-+ 1000000000d' % 1 }}": "absurd width",
+    "{{ ('%s' * 100000) % (('x' * 1000,) * 100000) }}": BUDGET,
+    "{{ ('{0}' * 10000).format('x' * 10000) }}": BUDGET,
     "{{ '{a:1000000000}'.format_map({'a': 1}) }}": "absurd width",
     "{{ '{:{w}}'.format(1, w=10**9) }}": "a width that is computed",
     "{{ '%1000000000d' is even }}": "divides what is not a number",
