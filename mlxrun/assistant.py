@@ -161,10 +161,11 @@ class Assistant:
         return self._ask(tokens, wish, count, lambda: ReasoningSplit(opened=opened))
 
     def complete(self, prompt: str | Sequence[int], wish: Wish | None = None, count: int = 1) -> list[Answer]:
-        """`prompt` goes on; ids are taken as they are, a text gets what its tokenizer puts before one."""
-        if isinstance(prompt, str):
-            prompt = [*self.tokenizer.prefix, *self.tokenizer.encode(well_formed(prompt), special=False)]
-        return self._ask(list(prompt), wish or Wish(), count, lambda: None)
+        """`prompt` goes on. Ids are taken as they are; a text is raw, so control tokens written in it are meant,
+        and what its tokenizer puts before a text goes before it."""
+        if isinstance(prompt, str) and prompt:
+            prompt = [*self.tokenizer.prefix, *self.tokenizer.encode(well_formed(prompt), special=True)]
+        return self._ask(list(prompt or ()), wish or Wish(), count, lambda: None)
 
     def _ask(
         self, tokens: list[int], wish: Wish, count: int, split: Callable[[], ReasoningSplit | None]
@@ -194,7 +195,7 @@ def recommended(place: Path) -> Sampling:
     """As the model's authors recommend in generation_config.json, as far as they do."""
     told = read_json(place / "generation_config.json") if place.is_dir() else {}
     names = ("temperature", "top_p", "top_k", "min_p")
-    numbers = {name: told[name] for name in names if isinstance(told.get(name), int | float)}
+    numbers = {name: told[name] for name in names if type(told.get(name)) in (int, float)}
     return Sampling(**{"temperature": TEMPERATURE, **numbers})
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..core import Finish, RequestError, Sampling
 from ..spec import ModelError
-from .terminal import answer, aside, say
+from .terminal import answer, aside, say, thought
 
 if TYPE_CHECKING:
-    from .conversation import Answer, Conversation, Message
+    from ..assistant import Assistant
+    from .conversation import Reply
+
+    Message = dict[str, str]
 
 PROMPT = ">>> "
 COMMANDS = "/reset begins anew, /exit or Ctrl-D leaves, Ctrl-C stops an answer."
@@ -20,27 +24,28 @@ class Asker:
     """Prompts go in one after the other; it remembers what was said, unless it only completes text."""
 
     def __init__(
-        self, conversation: Conversation, sampling: Sampling, max_tokens: int | None, system: str | None, raw: bool
+        self, assistant: Assistant, sampling: Sampling, max_tokens: int | None, system: str | None, raw: bool
     ) -> None:
-        self._conversation, self._sampling, self._max_tokens, self._raw = conversation, sampling, max_tokens, raw
+        from ..assistant import Wish
+
+        self._assistant, self._wish, self._raw = assistant, Wish(max_tokens, sampling), raw
         self._system: list[Message] = [] if system is None else [{"role": "system", "content": system}]
         self.messages: list[Message] = list(self._system)
 
     def reset(self) -> None:
         self.messages = list(self._system)
 
-    def __call__(self, prompt: str) -> Answer:
+    def __call__(self, prompt: str, write: Callable[[str], None] = answer) -> Reply:
+        from .conversation import follow
+
         if self._raw:
-            return self._ask(self._conversation.plain_ids(prompt))
+            return follow(self._assistant.complete(prompt, self._wish)[0], write, thought)
         if not prompt.strip():
             raise RequestError("The prompt is empty.")
         said: list[Message] = [*self.messages, {"role": "user", "content": prompt}]
-        reply = self._ask(self._conversation.chat_ids(said))
+        reply = follow(self._assistant.chat(said, self._wish), write, thought)
         self.messages = [*said, {"role": "assistant", "content": reply.text}]
         return reply
-
-    def _ask(self, ids: list[int]) -> Answer:
-        return self._conversation.ask(ids, self._sampling, self._max_tokens, answer)
 
 
 def loop(ask: Asker) -> int:
@@ -78,7 +83,7 @@ def turn(ask: Asker, line: str) -> None:
     aside(summary(reply))
 
 
-def summary(reply: Answer) -> str:
+def summary(reply: Reply) -> str:
     """How the answer ended and how fast it came."""
     how = {Finish.LENGTH: "cut at the limit, ", Finish.CANCELLED: "stopped, "}.get(reply.finish, "")
     usage = reply.usage

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 from ..core import Sampling
-
-TEMPERATURE = 0.7  # where neither a flag nor the model's authors say
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -33,18 +29,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same answer")
 
 
-def sampling(flags: argparse.Namespace, recommended: Mapping[str, Any]) -> Sampling:
-    """Flags over what the model's authors recommend in generation_config.json."""
-    values: dict[str, Any] = {"temperature": TEMPERATURE}
-    for name in ("temperature", "top_p", "top_k", "min_p"):
-        value = recommended.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            values[name] = value
+def sampling(flags: argparse.Namespace, recommended: Sampling) -> Sampling:
+    """Flags over what the model's authors recommend."""
     given = {name: getattr(flags, name) for name in ("temperature", "top_p", "top_k", "min_p", "seed")}
-    return Sampling(**(values | {name: value for name, value in given.items() if value is not None}))
-
-
-def recommended(path: Path) -> Mapping[str, Any]:
-    from ..text.folder import read_json
-
-    return read_json(path / "generation_config.json") if path.is_dir() else {}
+    return replace(recommended, **{name: value for name, value in given.items() if value is not None})

@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import time
+from typing import TYPE_CHECKING
 
 from ..core import Finish, RequestError
 from . import chat, options
 from .terminal import answer, aside, forgive_encodings
+
+if TYPE_CHECKING:
+    from ..assistant import Assistant
 
 HELP = "answer a prompt, or open a chat"
 
@@ -25,25 +30,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(flags: argparse.Namespace) -> int:
+    from ..assistant import Assistant, recommended
     from ..settings import from_environment
     from ..store.resolve import resolve
-    from .conversation import Conversation
 
     forgive_encodings()
     settings = from_environment().but(context=flags.context)
     path = resolve(flags.model, settings)
-    sampling = options.sampling(flags, options.recommended(path))
+    sampling = options.sampling(flags, recommended(path))
     interactive = not flags.words and sys.stdin.isatty() and sys.stdout.isatty()
     prompt = " ".join(flags.words) if flags.words else "" if interactive else from_stdin()
     if not interactive and not prompt.strip():
         raise RequestError("The prompt is empty.")
-    conversation = Conversation.open(path, context=settings.context, dialect=flags.dialect, waive=flags.waive)
+    began = time.perf_counter()
+    how = {"dialect": flags.dialect, "waive": frozenset(flags.waive)}
+    assistant = Assistant.open(path, context=settings.context, **how)
     try:
-        introduce(conversation, flags.model)
-        ask = chat.Asker(conversation, sampling, flags.max_tokens, flags.system, raw(conversation, flags))
+        introduce(assistant, flags.model, time.perf_counter() - began)
+        ask = chat.Asker(assistant, sampling, flags.max_tokens, flags.system, raw(assistant, flags))
         return chat.loop(ask) if interactive else once(ask, prompt)
     finally:
-        conversation.engine.close()
+        assistant.close()
 
 
 def from_stdin() -> str:
@@ -52,8 +59,8 @@ def from_stdin() -> str:
     return sys.stdin.buffer.read().decode("utf-8", "replace").rstrip("\n")
 
 
-def raw(conversation: chat.Conversation, flags: argparse.Namespace) -> bool:
-    if not flags.raw and not conversation.template.has_chat:
+def raw(assistant: Assistant, flags: argparse.Namespace) -> bool:
+    if not flags.raw and not assistant.template.has_chat:
         if flags.system is not None:
             raise RequestError("This is a base model without a chat template, so it has no use for a system message.")
         aside("This is a base model without a chat template: it goes on with your text.")
@@ -61,10 +68,10 @@ def raw(conversation: chat.Conversation, flags: argparse.Namespace) -> bool:
     return bool(flags.raw)
 
 
-def introduce(conversation: chat.Conversation, name: str) -> None:
-    for note in conversation.engine.model.notes:
+def introduce(assistant: Assistant, name: str, seconds: float) -> None:
+    for note in assistant.engine.model.notes:
         aside(note)
-    aside(f"{name} loaded in {conversation.seconds:.1f} s, context {conversation.engine.context} tokens.")
+    aside(f"{name} loaded in {seconds:.1f} s, context {assistant.engine.context} tokens.")
 
 
 def once(ask: chat.Asker, prompt: str) -> int:

@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(flags: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from ..assistant import Assistant
+    from ..assistant import Assistant, recommended
     from ..core import RequestError
     from ..server import app, run
     from ..settings import from_environment
@@ -51,7 +51,7 @@ def main(flags: argparse.Namespace) -> int:
     name = flags.name or (place.stem if Path(flags.model).expanduser().exists() else flags.model)
     config = app.ServerConfig(
         name=name,
-        sampling=options.sampling(flags, options.recommended(place)),
+        sampling=options.sampling(flags, recommended(place)),
         key=key,
         hosts=(*run.names_of(flags.host), *flags.allow_host),
         origins=tuple(flags.allow_origin),

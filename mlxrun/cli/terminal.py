@@ -33,6 +33,12 @@ def aside(text: str) -> None:
     print(f"{dim}{visible(text)}{plain}", file=sys.stderr, flush=True)
 
 
+def thought(text: str) -> None:
+    """A piece of a model's reasoning: beside the answer, not in it."""
+    dim, plain = ("\033[2m", "\033[0m") if sys.stderr.isatty() else ("", "")
+    print(f"{dim}{visible(text)}{plain}", end="", file=sys.stderr, flush=True)
+
+
 def forgive_encodings() -> None:
     """A terminal that cannot show a character gets a question mark, not an exception."""
     for stream in (sys.stdout, sys.stderr):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from mlxrun.cli.conversation import Conversation
+from mlxrun.assistant import Assistant
 from mlxrun.engine.engine import Engine
 from mlxrun.text.template import ChatTemplate
 from mlxrun.text.tokenizer import Marks, Tokenizer
@@ -42,6 +42,12 @@ class ParrotMemory:
         self.length = length
         return True
 
+    def snapshot(self) -> int:
+        return self.length
+
+    def restore(self, state: int) -> None:
+        self.length = state
+
     def arrays(self) -> list[mx.array]:
         return []
 
@@ -61,6 +67,6 @@ class Parrot:
         return 30.0 * (mx.arange(self.vocab) == hidden)
 
 
-def conversation(template: str | None = CHAT) -> Conversation:
+def parrot(template: str | None = CHAT) -> Assistant:
     sources = {} if template is None else {"default": template}
-    return Conversation(Engine.start(Parrot), Bytes(), ChatTemplate(sources, {}), 0.1)
+    return Assistant("parrot", Engine.start(Parrot), Bytes(), ChatTemplate(sources, {}))

@@ -11,35 +11,36 @@ from typing import Any
 import pytest
 
 from mlxrun import cli
+from mlxrun.assistant import Assistant, Wish, recommended
 from mlxrun.cli import chat, options, run
-from mlxrun.cli.conversation import Conversation
+from mlxrun.cli.conversation import follow
 from mlxrun.core import Finish, RequestError, Sampling
 
-from .parrot import conversation
+from .parrot import parrot as make_parrot
 
 GREEDY = Sampling(temperature=0)
 ALPHABET = "BCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @pytest.fixture
-def parrot() -> Iterator[Conversation]:
-    found = conversation()
+def parrot() -> Iterator[Assistant]:
+    found = make_parrot()
     yield found
-    found.engine.close()
+    found.close()
 
 
-def asker(parrot: Conversation, **how: Any) -> chat.Asker:
+def asker(parrot: Assistant, **how: Any) -> chat.Asker:
     return chat.Asker(parrot, GREEDY, how.get("max_tokens"), how.get("system"), how.get("raw", False))
 
 
-def test_an_answer_streams_to_stdout(parrot: Conversation, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_answer_streams_to_stdout(parrot: Assistant, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.once(asker(parrot), "hello") == 0
     out, err = capsys.readouterr()
     assert out == ALPHABET + "\n"
     assert "26 written" in err
 
 
-def test_what_was_said_is_said_again(parrot: Conversation) -> None:
+def test_what_was_said_is_said_again(parrot: Assistant) -> None:
     ask = asker(parrot, system="be kind", max_tokens=3)
     ask("one")
     ask("two")
@@ -57,11 +58,11 @@ def test_what_was_said_is_said_again(parrot: Conversation) -> None:
     assert ask.messages == [{"role": "system", "content": "be kind"}]
 
 
-def test_raw_text_goes_in_as_it_is(parrot: Conversation, capsys: pytest.CaptureFixture[str]) -> None:
+def test_raw_text_goes_in_as_it_is(parrot: Assistant, capsys: pytest.CaptureFixture[str]) -> None:
     assert asker(parrot, raw=True)("xyW").text == "XYZ"
 
 
-def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(parrot: Conversation) -> None:
+def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(parrot: Assistant) -> None:
     said: list[str] = []
 
     def write(text: str) -> None:
@@ -69,13 +70,13 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(parrot: Conversation) -
         if len(said) == 4:
             raise KeyboardInterrupt
 
-    reply = parrot.ask(parrot.plain_ids("A"), GREEDY, None, write)
+    reply = follow(parrot.complete("A", Wish(sampling=GREEDY))[0], write, said.append)
     assert (reply.finish, reply.text) == (Finish.CANCELLED, "BCDE")
-    assert parrot.ask(parrot.plain_ids("W"), GREEDY, None, said.append).text == "XYZ"
+    assert follow(parrot.complete("W", Wish(sampling=GREEDY))[0], said.append, said.append).text == "XYZ"
 
 
 def test_a_refused_question_leaves_the_conversation_as_it_was(
-    parrot: Conversation, capsys: pytest.CaptureFixture[str]
+    parrot: Assistant, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ask = asker(parrot)
     ask("one")
@@ -97,9 +98,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, *lines: str | type[BaseException]) ->
     monkeypatch.setattr("builtins.input", read)
 
 
-def test_the_chat_loop(
-    parrot: Conversation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_chat_loop(parrot: Assistant, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     ask = asker(parrot, max_tokens=2)
     typed(monkeypatch, "hi", "", "  ", KeyboardInterrupt, "/help", "again", "/reset", "new", EOFError)
     assert chat.loop(ask) == 0
@@ -117,8 +116,7 @@ def fake_models(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]
 
     def use(template: str | None) -> None:
         monkeypatch.setattr("mlxrun.store.resolve.resolve", lambda name, settings: Path("/nowhere/parrot"))
-        opened = lambda *_, **__: conversation(template) if template else conversation(None)  # noqa: E731
-        monkeypatch.setattr(Conversation, "open", opened)
+        monkeypatch.setattr(Assistant, "open", lambda *_, **__: make_parrot(template))
 
     use("{{ messages[-1].content }}")
     return use
@@ -185,21 +183,31 @@ def flags(*arguments: str) -> argparse.Namespace:
 
 
 def test_flags_win_over_what_the_authors_recommend() -> None:
-    recommended = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": True, "eos_token_id": 1}
-    assert options.sampling(flags(), {}) == Sampling(temperature=0.7)
-    assert options.sampling(flags(), recommended) == Sampling(0.6, 0.95, 20)
-    assert options.sampling(flags("--temperature", "0", "--seed", "3"), recommended) == Sampling(0, 0.95, 20, seed=3)
+    told = Sampling(0.6, 0.95, 20)
+    assert options.sampling(flags(), told) == told
+    assert options.sampling(flags("--temperature", "0", "--seed", "3"), told) == Sampling(0, 0.95, 20, seed=3)
 
 
 def test_what_the_authors_recommend(tmp_path: Path) -> None:
-    assert options.recommended(tmp_path) == {}
-    (tmp_path / "generation_config.json").write_text('{"top_k": 5}')
-    assert options.recommended(tmp_path) == {"top_k": 5}
-    assert options.recommended(tmp_path / "model.gguf") == {}
+    assert recommended(tmp_path) == Sampling(temperature=0.7)
+    (tmp_path / "generation_config.json").write_text('{"top_k": 5, "min_p": true, "top_p": null, "eos_token_id": 1}')
+    assert recommended(tmp_path) == Sampling(temperature=0.7, top_k=5)
+    assert recommended(tmp_path / "model.gguf") == Sampling(temperature=0.7)
 
 
-def test_an_unfinished_answer_says_so(parrot: Conversation) -> None:
-    reply = parrot.ask(parrot.plain_ids("A"), GREEDY, 3, lambda _: None)
+def test_an_unfinished_answer_says_so(parrot: Assistant) -> None:
+    reply = follow(parrot.complete("A", Wish(3, GREEDY))[0], lambda _: None, lambda _: None)
     assert "cut at the limit" in chat.summary(reply)
     with pytest.raises(RequestError, match="empty"):
-        parrot.ask([], GREEDY, 3, lambda _: None)
+        follow(parrot.complete("", Wish(3, GREEDY))[0], lambda _: None, lambda _: None)
+
+
+def test_reasoning_goes_beside_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    thinking = make_parrot("{{ messages[-1].content }}<think>")
+    try:
+        assert run.once(asker(thinking, max_tokens=2), "A") == 0
+    finally:
+        thinking.close()
+    out, err = capsys.readouterr()
+    assert out == "\n"
+    assert "?@" in err
