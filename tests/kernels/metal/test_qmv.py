@@ -30,6 +30,14 @@ def test_close_to_float64_on_ragged_shapes(form: tuple[str, int, int], dtype: mx
             close(y, wide(x) @ exact.T, np.abs(wide(x)) @ np.abs(exact.T))
 
 
+@pytest.mark.parametrize(("n", "k"), [(1536, 576), (576, 1536), (3072, 1024), (4096, 2560)])
+def test_close_to_float64_on_shapes_of_real_models(n: int, k: int) -> None:
+    w = weight((n, k), ("affine", 4, 64), mx.bfloat16)
+    exact, x = w.exact(), random((3, k), mx.bfloat16, 7)
+    with settings(Mode.PLAIN):
+        close(qmv(x, w), wide(x) @ exact.T, np.abs(wide(x)) @ np.abs(exact.T))
+
+
 @pytest.mark.parametrize("tile", [VectorTile(1, 4), VectorTile(2, 2, True), VectorTile(8, 1)], ids=str)
 def test_the_tile_changes_no_bit(tile: VectorTile) -> None:
     w = weight((45, 704), ("affine", 4, 64), mx.bfloat16)

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -40,6 +41,13 @@ class Mode(Enum):
     )
     PLAIN = ("-O2", "-ffp-contract=off")
     CONTRACTED = ("-O2", "-ffp-contract=fast", "-mfma" if os.uname().machine == "x86_64" else "-O2")
+
+
+def why_not() -> str:
+    """Why the simulator cannot run here; nothing where it can."""
+    if os.uname().sysname != "Linux":
+        return f"The Metal simulator runs on Linux, not on {os.uname().sysname}."
+    return "" if shutil.which(CXX) else f"The Metal simulator needs a C++ compiler; {CXX} is not there."
 
 
 class CompileError(Exception):

@@ -1,0 +1,164 @@
+"""What our Metal kernels and MLX's ask of a GPU, counted in the simulator, and what binds on which chip.
+
+    python bench/kernels_report.py            prints the tables
+    python bench/kernels_report.py --write    puts them into docs/kernels.md
+
+Bytes and launches are counted. Times are not: a chip's limit is an estimate from its published
+bandwidth and from ALU rates that others measured, to rank kernels by, never to promise a speed.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from mlxrun.metal_kernels import launch  # noqa: E402 the repository must be on the path first
+from mlxrun.metal_kernels.experts import experts_in, experts_out  # noqa: E402 as above
+from mlxrun.metal_kernels.products import MatrixTile, qmm, qmv, qmv_few  # noqa: E402 as above
+
+from tests.kernels import mslsim  # noqa: E402 as above
+from tests.kernels.metal.made import random, weight  # noqa: E402 as above
+from tests.kernels.mslsim import upstream  # noqa: E402 as above
+
+AFFINE = ("affine", 4, 64)
+OUTPUTS, WIDTH = 256, 4096
+
+
+@dataclass(frozen=True)
+class Chip:
+    name: str
+    gigabytes: float  # a second: Apple's technical specifications
+    cores: int
+    gigahertz: float  # of the GPU, as third parties report it
+
+
+CHIPS = (
+    Chip("M1", 68.3, 8, 1.28),
+    Chip("M1 Max", 400, 32, 1.30),
+    Chip("M2 Max", 400, 38, 1.40),
+    Chip("M3 Max", 400, 40, 1.38),
+    Chip("M4", 120, 10, 1.58),
+    Chip("M4 Pro", 273, 20, 1.58),
+    Chip("M4 Max", 546, 40, 1.58),
+)
+# lanes a core serves in a clock, measured on M1 and M2 (github.com/philipturner/metal-benchmarks)
+FMA_RATE, CONVERT_RATE = 128, 32
+LOAD_RATE = 64  # bytes a core takes from its first cache in a clock; the same source
+
+
+@dataclass(frozen=True)
+class Row:
+    kernel: str
+    rows: int
+    read: float  # bytes of weights fetched, over the bytes there are
+    activations: float  # bytes of x that lanes ask for, for each byte of weights
+    shared: int  # bytes of threadgroup memory
+    multiply: float  # multiply-adds for each weight, by construction
+    convert: float  # conversions to float for each weight, by construction
+
+
+def rows() -> Iterator[Row]:
+    w = weight((OUTPUTS, WIDTH), AFFINE, mx.bfloat16)
+    for m in (1, 2, 4):
+        yield measured("ours: qmv", m, w, lambda x: qmv(x, w), m, 1)
+    for m in (5, 8, 16):
+        yield measured("ours: qmv_few", m, w, lambda x: qmv_few(x, w), 8 * -(-m // 8) + 1, 1)
+    yield measured("ours: qmm, 64 rows", 64, w, lambda x: qmm(x, w, MatrixTile(64, 32)), 64, 1)
+    fast, wide = upstream.qmv(), upstream.qmv_wide()
+    yield measured("MLX: qmv_fast", 1, w, lambda x: upstream.run(fast, x, w.parts, {"GROUP": 64, "BITS": 4}), 1, 1)
+    for m in (2, 4, 5, 6, 8):
+        together = -(-m // -(-m // 5))  # MLX serves at most five vectors at a time
+        template = {"GROUP": 64, "BITS": 4, "VECTORS": together}
+        again = -(-m // together)
+
+        def run(x: mx.array, template: dict = template, together: int = together) -> mx.array:
+            return upstream.run(wide, x, w.parts, template, together)
+
+        yield measured("MLX: qmv_wide", m, w, run, m + again, again)
+
+
+def measured(kernel: str, m: int, w, run, multiply: float, convert: float) -> Row:
+    with mslsim.settings(seconds=600) as launches:
+        run(random((m, WIDTH), mx.bfloat16, m))
+    buffers = launches[0].buffers
+    read = sum(buffers[n].fetched for n in ("w", "scales", "biases"))
+    shared = launches[0].threadgroup_memory.size
+    return Row(kernel, m, read / w.nbytes, buffers["x"].asked / w.nbytes, shared, multiply, convert)
+
+
+def limits(row: Row, chip: Chip) -> tuple[str, float]:
+    """What binds, and by how much over the time to read the weights once."""
+    bytes_each = 4.5 / 8  # of a weight with its part of scale and bias
+    memory = row.read * bytes_each / chip.gigabytes
+    lanes = chip.cores * chip.gigahertz
+    work = {
+        "memory": memory,
+        "loads": (1 + row.activations) * bytes_each / (LOAD_RATE * lanes),
+        "multiply": row.multiply / (FMA_RATE * lanes),
+        "convert": row.convert / (CONVERT_RATE * lanes),
+    }
+    binds = max(work, key=lambda name: work[name])
+    return binds, work[binds] / (bytes_each / chip.gigabytes)
+
+
+def experts() -> Iterator[str]:
+    """An expert path of 3 rows with 8 of 32 experts each."""
+    gate, up = (weight((32, 64, 512), AFFINE, mx.bfloat16, s) for s in (1, 2))
+    down = weight((32, 64, 64), AFFINE, mx.bfloat16, 3)
+    ids = mx.argsort(random((3, 32), mx.float32, 4), axis=-1)[:, :8].astype(mx.uint32)
+    used = len(set(ids.reshape(-1).tolist()))
+    with mslsim.settings() as launches:
+        hidden = experts_in(random((3, 512), mx.bfloat16, 5), ids, gate, up, "silu")
+        experts_out(hidden, ids, mx.ones((3, 8)) / 8, down)
+    first, second = (one.buffers for one in launches)
+    names = ("w", "scales", "biases")
+    read_in = sum(first[f"{side}_{n}"].fetched for side in ("gate", "up") for n in names)
+    read_out = sum(second[n].fetched for n in names)
+    yield "| launch | weights read / weights of the experts in use | / had each pair read its own |"
+    yield "|---|---|---|"
+    for name, read, whole in (
+        ("gate, up, activation", read_in, 2 * gate.nbytes),
+        ("down, weighted sum", read_out, down.nbytes),
+    ):
+        yield f"| {name} | {read / (whole * used / 32):.3f} | {read / (whole * 24 / 32):.3f} |"
+
+
+def tables() -> str:
+    found = list(rows())
+    out = [f"Counted at N = {OUTPUTS}, K = {WIDTH}, 4-bit affine, groups of 64, bfloat16; one launch each.", ""]
+    out += [
+        "| kernel | rows of x | weights read / weights | x asked / weights | threadgroup memory |",
+        "|---|---|---|---|---|",
+    ]
+    out += [f"| {r.kernel} | {r.rows} | {r.read:.3f} | {r.activations:.2f} | {r.shared} B |" for r in found]
+    out += ["", "Experts, 3 rows with 8 of 32 experts each:", "", *experts(), ""]
+    out += ["Estimated limit: what binds, and its time over that of reading the weights once.", ""]
+    out += ["| kernel | rows | " + " | ".join(c.name for c in CHIPS) + " |", "|---|---|" + "---|" * len(CHIPS)]
+    for r in found:
+        cells = [f"{binds} {times:.2f}" for binds, times in (limits(r, c) for c in CHIPS)]
+        out.append(f"| {r.kernel} | {r.rows} | " + " | ".join(cells) + " |")
+    return "\n".join(out)
+
+
+def main() -> int:
+    with launch.made_by(mslsim.metal_kernel):
+        text = tables()
+    if "--write" in sys.argv:
+        page = ROOT / "docs" / "kernels.md"
+        marks = r"(<!-- tables -->\n).*(<!-- end of tables -->)"
+        page.write_text(re.sub(marks, lambda m: f"{m[1]}\n{text}\n\n{m[2]}", page.read_text(), flags=re.S))
+    else:
+        print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""Mutants of our Metal texts: one operator, constant or name changed at a time; every proof must notice.
+
+    python -m tests.kernels.metal.mutate [file ...] [--sample N] [--seed S]
+
+A mutant that does not compile is no mutant. Survivors are printed; those in EQUIVALENT change nothing
+that a caller or a GPU could see, with the reason. Exits with 1 where under 95% of the others die.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mlxrun.metal_kernels import launch
+
+from .. import mslsim
+from .proofs import PROOFS
+
+SWAPS = {
+    "+": ("-",),
+    "-": ("+",),
+    "*": ("+",),
+    "/": ("*",),
+    "%": ("/",),
+    "<": ("<=",),
+    "<=": ("<",),
+    ">": (">=",),
+    ">=": (">",),
+    "==": ("!=",),
+    "!=": ("==",),
+    "&&": ("||",),
+    "||": ("&&",),
+    "+=": ("-=", "="),
+    "<<": (">>",),
+    ">>": ("<<",),
+    "&": ("|",),
+    "|": ("&",),
+    "ROWS": ("M",),
+    "M": ("N",),
+    "N": ("K",),
+    "row": ("column",),
+    "column": ("row",),
+    "true": ("false",),
+    "false": ("true",),
+}
+TOKEN = re.compile(r"//.*|#.*|\w+(?:\.\w+)?|&&|\|\||[<>=!+\-*/%]=|<<|>>|->|::|[^\s\w]")
+TEMPLATE = re.compile(
+    r"\b(?:template\s*<[^>]*>|\w+<[\w, *]+>(?=[\s(:&*]))|\bconst device \w+\*|\bdevice \w+\*|\bthread \w+\*"
+)
+
+# (file, line as it stands, mutated): reason. Nothing to kill here.
+EQUIVALENT: dict[tuple[str, str], str] = {}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    file: str
+    line: int
+    before: str
+    after: str
+
+
+def mutants(file: str) -> Iterator[Mutant]:
+    for number, line in enumerate((launch.FOLDER / file).read_text().splitlines(), 1):
+        hidden = [m.span() for m in TEMPLATE.finditer(line)]  # types, where < and * mean something else
+        for token in TOKEN.finditer(line):
+            if any(a <= token.start() < b for a, b in hidden):
+                continue
+            for new in changes(token.group()):
+                changed = line[: token.start()] + new + line[token.end() :]
+                yield Mutant(file, number, line, changed)
+
+
+def changes(token: str) -> tuple[str, ...]:
+    if token.isdigit():
+        return (str(int(token) + 1), *((str(int(token) - 1),) if int(token) > 1 else ()))
+    if re.fullmatch(r"\d+\.\d+f", token):
+        return (f"{float(token[:-1]) * 1.01 + 0.01:.6f}f",)
+    if re.fullmatch(r"0x[0-9a-f]{1,4}", token):
+        return (hex(int(token, 16) ^ 1 << 1),)
+    return SWAPS.get(token, ())
+
+
+def fate(mutant: Mutant) -> str:
+    """How it ended: no mutant, killed, or survived."""
+
+    def make(**definition: object) -> object:
+        own = f"{str(definition['name']).removeprefix('mlxrun_')}.metal"
+        part = "source" if own == mutant.file else "header"
+        text = str(definition[part])
+        whole = (launch.FOLDER / mutant.file).read_text()
+        lines = whole.splitlines(keepends=True)
+        lines[mutant.line - 1] = mutant.after + "\n"
+        return mslsim.metal_kernel(**(definition | {part: text.replace(whole, "".join(lines))}))  # type: ignore[arg-type]  # as the caller gave them
+
+    with launch.made_by(make):
+        try:
+            for prove in PROOFS[mutant.file]:
+                prove()
+        except mslsim.CompileError:
+            return "no mutant"
+        except mslsim.KernelFault as fault:
+            return f"killed: {fault}"
+        except AssertionError:
+            return "killed: wrong"
+    return "survived"
+
+
+def main(arguments: list[str]) -> int:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("files", nargs="*", default=sorted(PROOFS))
+    options.add_argument("--sample", type=int, help="of each file at most this many, chosen by the seed")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--verbose", action="store_true")
+    chosen = options.parse_args(arguments)
+    killed, survivors = 0, []
+    for file in chosen.files:
+        every = list(mutants(file))
+        if chosen.sample and chosen.sample < len(every):
+            every = random.Random(chosen.seed).sample(every, chosen.sample)
+        for mutant in every:
+            end = fate(mutant)
+            if chosen.verbose:
+                print(f"{file}:{mutant.line}: {mutant.after.strip()}  -- {end}", flush=True)
+            killed += end.startswith("killed")
+            if end == "survived":
+                survivors.append(mutant)
+    counted = [s for s in survivors if (s.file, s.after.strip()) not in EQUIVALENT]
+    for s in survivors:
+        reason = EQUIVALENT.get((s.file, s.after.strip()), "SURVIVED")
+        print(f"{s.file}:{s.line}: {s.after.strip()}  -- {reason}")
+    share = killed / max(1, killed + len(counted))
+    print(f"{killed} mutants killed, {len(counted)} survived, {len(survivors) - len(counted)} equivalent: {share:.1%}")
+    return 0 if share >= 0.95 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

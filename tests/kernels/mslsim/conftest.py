@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+import pytest
+
+from .build import why_not
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if reason := why_not():
+        pytest.skip(reason)
