@@ -19,6 +19,7 @@ from . import list as list_command
 from . import pull, run, serve, show
 from .terminal import say
 
+DESCRIPTION = "Run open-weight language models, natively on MLX. Without a command: a chat that fills the terminal."
 WRONG = 2  # exit code
 INTERRUPTED = 128 + signal.SIGINT
 PIPE_CLOSED = 128 + signal.SIGPIPE
@@ -30,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     chosen, rest = parser.parse_known_args(arguments)
     if chosen.command is None:
+        if terminal_can_be_filled():
+            from ..tui.app import run as open_terminal_ui
+
+            return open_terminal_ui()
         parser.print_help()
         return 0
     words = getattr(chosen, "words", None)  # argparse takes no words for a prompt that come after a flag
@@ -55,8 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def terminal_can_be_filled() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mlxrun", description="Run open-weight language models, natively on MLX.")
+    parser = argparse.ArgumentParser(prog="mlxrun", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"mlxrun {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():

@@ -43,8 +43,8 @@ RULES = {
     "assistant": Room({"core", "text", "engine", "weights"}),
     "client": Room(BELOW | {"assistant", "store"}),
     "server": Room(BELOW | {"assistant", "store", "client"}, {"starlette", "uvicorn", "prometheus_client"}),
-    "cli": Room(BELOW | {"assistant", "store", "client", "server", "__init__"}, {"rich", "mlx"}),
-    "tui": Room({"client", "core"}, {"textual", "rich"}),
+    "cli": Room(BELOW | {"assistant", "store", "client", "server", "tui", "__init__"}, {"rich", "mlx"}),
+    "tui": Room({"client", "core"}, {"textual", "rich", "markdown_it"}),
     "__init__": Room(),
     "__main__": Room({"cli"}),
 }

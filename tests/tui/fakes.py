@@ -1,0 +1,103 @@
+"""A client that says what a test wrote for it, and an app on top of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlxrun.tui.app import Chat
+from mlxrun.tui.backend import Choice, Opened
+
+from mlxrun.client import ClientError, ModelError, Piece
+from mlxrun.core import Finish, Memory, Usage
+
+GB = 10**9
+USAGE = Usage(prompt_tokens=12, cached_tokens=0, output_tokens=21, prefill_seconds=0.1, decode_seconds=2.0)
+MEMORY = Memory(weights=98_000_000, cache=12_000_000, active=120_000_000, peak=150_000_000, free=9 * GB, total=16 * GB)
+STOP = Piece(finish=Finish.STOP, usage=USAGE)
+
+
+def said(text: str, *, reasoning: str = "") -> list[Piece]:
+    """An answer in pieces of a few characters."""
+    thoughts = [Piece(reasoning=reasoning[i : i + 4]) for i in range(0, len(reasoning), 4)]
+    return [*thoughts, *(Piece(content=text[i : i + 4]) for i in range(0, len(text), 4)), STOP]
+
+
+class FakeStream:
+    """`gate`: pieces after the first wait for it, or for `cancel`."""
+
+    def __init__(self, pieces: Sequence[Piece], gate: threading.Event | None) -> None:
+        self._pieces, self._gate, self._cancelled = pieces, gate, threading.Event()
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+        if self._gate is not None:
+            self._gate.set()
+
+    def __iter__(self) -> Iterator[Piece]:
+        for index, piece in enumerate(self._pieces):
+            if index and self._gate is not None:
+                self._gate.wait(10)
+            if self._cancelled.is_set():
+                yield Piece(finish=Finish.CANCELLED)
+                return
+            yield piece
+
+
+@dataclass
+class FakeClient:
+    model: str = "tiny"
+    answers: list[list[Piece]] = field(default_factory=list)  # one for each question, in turn
+    gate: threading.Event | None = None
+    asked: list[list[dict[str, str]]] = field(default_factory=list)
+    closed: bool = False
+
+    def stream(self, messages: Sequence[dict[str, str]], **options: object) -> FakeStream:
+        self.asked.append([dict(message) for message in messages])
+        return FakeStream(self.answers.pop(0) if self.answers else said("Yes."), self.gate)
+
+    def memory(self) -> Memory:
+        return MEMORY
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class FakeBackend:
+    """`loaded`: set when models may come; `broken`: name -> the sentence that opening it raises."""
+
+    clients: list[FakeClient] = field(default_factory=lambda: [FakeClient()])
+    loaded: threading.Event = field(default_factory=threading.Event)
+    server: str | None = None
+    broken: dict[str, str] = field(default_factory=dict)
+    opened: list[str] = field(default_factory=list)
+
+    def open(self, name: str, server: str | None = None, *, join: bool) -> Opened:
+        self.loaded.wait(10)
+        self.opened.append(name)
+        if name in self.broken:
+            raise ModelError(self.broken[name])
+        if not self.clients:
+            raise ClientError("No server answers.")
+        client = self.clients.pop(0) if len(self.clients) > 1 else self.clients[0]
+        if not join:
+            client.model = name
+        return Opened(client, self.server if join else server)  # type: ignore[arg-type]  # a fake has what the UI uses
+
+    def choices(self, client: object, server: str | None) -> list[Choice]:
+        name = client.model if isinstance(client, FakeClient) else None
+        sizes: list[tuple[str, int | None]] = [("tiny", 98_362_432), ("big [bold]", 17_300_000_000), ("smollm2", None)]
+        return [Choice(model, size, open=model == name) for model, size in sizes]
+
+
+Maker = Callable[..., Chat]
+
+
+def chat(folder: Path, *answers: list[Piece], ready: bool = True, **how: object) -> tuple[Chat, FakeBackend]:
+    backend = FakeBackend([FakeClient(answers=list(answers))], **how)  # type: ignore[arg-type]  # fields by name
+    if ready:
+        backend.loaded.set()
+    return Chat(backend, folder / "sessions.db"), backend

@@ -1,0 +1,99 @@
+"""Reads a model's answer on a thread of its own, so that the screen may look when it likes.
+
+Whoever shows the answer takes what has come since the last look. Knows no widgets.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from mlxrun.core import Finish
+
+if TYPE_CHECKING:
+    from mlxrun.client import Piece
+    from mlxrun.core import Usage
+
+
+class Stream(Protocol):
+    """What is needed of a client's stream."""
+
+    def __iter__(self) -> Iterator[Piece]: ...
+
+    def cancel(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What came since the last look. The one with `finish` is the last."""
+
+    content: str = ""
+    reasoning: str = ""
+    pieces: int = 0  # about one a token
+    finish: Finish | None = None
+    reason: str | None = None
+    usage: Usage | None = None
+
+
+class Reader:
+    def __init__(self, ask: Callable[[], Stream]) -> None:
+        """`ask` runs on the thread too: a template and a tokenizer may take their time."""
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._new: list[Piece] = []
+        self._end: Batch | None = None
+        self._stream: Stream | None = None
+        self._cancelled = False
+        self.first: float | None = None  # when the first piece came, by time.monotonic
+        self._thread = threading.Thread(target=self._run, name="mlxrun-answer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._cancelled, stream = True, self._stream
+        if stream is not None:
+            stream.cancel()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the answer ended in that time."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def take(self) -> Batch:
+        with self._lock:
+            new, self._new, end = self._new, [], self._end
+        end = end or Batch()
+        content = "".join(piece.content for piece in new)
+        reasoning = "".join(piece.reasoning for piece in new)
+        return Batch(content, reasoning, len(new), end.finish, end.reason, end.usage)
+
+    def _run(self) -> None:
+        end = Batch(finish=Finish.FAILED, reason="The answer broke off without a reason.")
+        try:
+            end = self._read()
+        except (ValueError, RuntimeError, OSError) as error:
+            started = self.first is not None
+            end = Batch(finish=Finish.FAILED if started else Finish.REFUSED, reason=str(error) or type(error).__name__)
+        finally:
+            with self._lock:
+                self._end = end
+
+    def _read(self) -> Batch:
+        stream = self._ask()
+        with self._lock:
+            self._stream, cancelled = stream, self._cancelled
+        if cancelled:
+            stream.cancel()
+        for piece in stream:
+            with self._lock:
+                if piece.content or piece.reasoning:
+                    self.first = self.first or time.monotonic()
+                    self._new.append(piece)
+            if piece.finish is not None:
+                return Batch(finish=piece.finish, reason=piece.reason, usage=piece.usage)
+        return Batch(finish=Finish.CANCELLED if self._cancelled else Finish.FAILED, reason="The answer broke off.")

@@ -1,0 +1,260 @@
+"""The app: it owns the client, the sessions and the model's state, and hands them to its screens.
+
+The first picture is painted before the client is even imported; a model loads on a thread behind it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual import on
+from textual.app import App, SystemCommand
+from textual.reactive import reactive
+from textual.screen import Screen
+
+from .backend import BROKEN, STARTER, Backend, Choice, ModelState, Phase, ThisMachine
+from .messages import MemoryRead, ModelFailed, ModelOpened
+from .screens.chat import ChatScreen
+from .sessions import Sessions, default_place
+from .talk import Talk
+from .theme import DARK, LIGHT, THEMES, first_theme
+
+if TYPE_CHECKING:
+    from mlxrun.client import Client
+    from mlxrun.core import Memory
+
+MEMORY_SECONDS = 1.0  # between two looks at the memory
+TOLD_SECONDS = 6.0
+
+
+class Chat(App[None]):
+    TITLE = "mlxrun"
+    CSS_PATH = "app.tcss"
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (28, "-narrow"), (60, "-normal"), (104, "-wide")]  # noqa: RUF012 Textual's own way
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (8, "-short"), (18, "-tall")]  # noqa: RUF012 Textual's own way
+    COMMAND_PALETTE_DISPLAY = "ctrl+p"
+
+    model: reactive[ModelState] = reactive(ModelState())
+    memory: reactive[Memory | None] = reactive(None)
+
+    def __init__(self, backend: Backend | None = None, sessions: Path | None = None) -> None:
+        super().__init__()
+        self.backend = backend or ThisMachine()
+        self.client: Client | None = None
+        self.loading = threading.Lock()  # one model at a time comes into memory
+        self._place = sessions or default_place()
+        self._attempt = 0
+        self._reading_memory = threading.Lock()
+        for theme in THEMES.values():
+            self.register_theme(theme)
+        self.theme = first_theme(None, os.environ)
+
+    def get_default_screen(self) -> Screen[None]:
+        return ChatScreen()
+
+    @property
+    def chat(self) -> ChatScreen:
+        screen = self.screen_stack[0]
+        assert isinstance(screen, ChatScreen)
+        return screen
+
+    def on_mount(self) -> None:
+        self.model = ModelState(since=time.monotonic())
+        self.call_after_refresh(self.begin)
+
+    async def begin(self) -> None:
+        """After the first picture: the sessions, then the model."""
+        self.sessions = Sessions.open(self._place)
+        if self.sessions.trouble:
+            self.tell(self.sessions.trouble, warning=True)
+        self.theme = first_theme(self.sessions.setting("theme"), os.environ)
+        if self.sessions.alone:
+            self.sessions.purge()
+        await self.open_session(self.session_to_return_to())
+        self.open_model()
+        self.set_interval(MEMORY_SECONDS, self.look_at_memory)
+
+    def session_to_return_to(self) -> int | None:
+        """Where the person left, unless another terminal is there now."""
+        last = self.sessions.setting("session")
+        if not self.sessions.alone or last is None or self.sessions.get(int(last)) is None:
+            return None
+        return int(last)
+
+    async def open_session(self, session: int | None) -> None:
+        await self.chat.open(Talk(self.sessions, session))
+        self.sessions.remember("session", str(session or 0))
+
+    # the model
+
+    def open_model(self, choice: Choice | None = None) -> None:
+        """That one; without a choice what a running server has, or the last one that was picked."""
+        name = choice.name if choice else self.sessions.setting("model") or STARTER
+        server = choice.server if choice else None
+        self._attempt += 1
+        client, self.client, self.memory = self.client, None, None
+        self.model = ModelState(name, Phase.OPENING, server, since=time.monotonic())
+        work = (self._attempt, client, name, server, choice is None)
+        threading.Thread(target=self._open, args=work, name="mlxrun-open", daemon=True).start()
+
+    def _open(self, attempt: int, old: Client | None, name: str, server: str | None, join: bool) -> None:
+        with self.loading:
+            if old is not None:
+                old.close()  # first, since two models may not fit
+            if attempt != self._attempt:
+                return  # another one was picked meanwhile
+            try:
+                opened = self.backend.open(name, server, join=join)
+            except BROKEN as error:
+                self.post_message(ModelFailed(attempt, str(error) or type(error).__name__))
+            else:
+                self.post_message(ModelOpened(attempt, opened))
+
+    @on(ModelOpened)
+    def model_opened(self, event: ModelOpened) -> None:
+        client, server = event.opened.client, event.opened.server
+        if event.attempt != self._attempt:
+            threading.Thread(target=client.close, daemon=True).start()
+            return
+        self.client = client
+        if server is None:
+            self.sessions.remember("model", client.model)
+        self.model = ModelState(client.model, Phase.READY, server, since=time.monotonic())
+        self.look_at_memory()
+
+    @on(ModelFailed)
+    def model_failed(self, event: ModelFailed) -> None:
+        if event.attempt == self._attempt:
+            self.model = ModelState(self.model.name, Phase.FAILED, self.model.server, event.reason, time.monotonic())
+            if self.chat.talk is not None and self.chat.talk.turns:
+                self.tell(event.reason, warning=True)
+
+    def lose_server(self, reason: str) -> None:
+        self.client, self.memory = None, None
+        self.model = ModelState(self.model.name, Phase.LOST, self.model.server, reason, time.monotonic())
+
+    def look_at_memory(self) -> None:
+        client = self.client
+        if client is not None and self._reading_memory.acquire(blocking=False):
+            threading.Thread(target=self._read_memory, args=(client,), daemon=True).start()
+
+    def _read_memory(self, client: Client) -> None:
+        try:
+            self.post_message(MemoryRead(client.memory()))
+        except BROKEN:
+            self.post_message(MemoryRead(None))
+        finally:
+            self._reading_memory.release()
+
+    @on(MemoryRead)
+    def memory_read(self, event: MemoryRead) -> None:
+        self.memory = event.memory if self.client is not None else None
+
+    # dialogs
+
+    def show_sessions(self) -> None:
+        from .screens.sessions import SessionsScreen
+
+        async def then(session: int | None) -> None:
+            talk = self.chat.talk
+            if session is not None and talk is not None and session != talk.session:
+                await self.open_session(session)
+            elif talk is not None and not talk.exists:
+                await self.open_session(None)
+            elif talk is not None:
+                talk.refresh()
+                self.chat.show_title()
+
+        talk = self.chat.talk
+        self.push_screen(SessionsScreen(self.sessions, talk.session if talk else None), then)
+
+    def show_models(self) -> None:
+        from .screens.models import ModelsScreen
+
+        def then(choice: Choice | None) -> None:
+            if choice is not None:
+                self.chat.leave()
+                self.open_model(choice)
+
+        client, server = self.client, self.model.server
+        self.push_screen(ModelsScreen(lambda: self.backend.choices(client, server)), then)
+
+    def show_help(self) -> None:
+        from .screens.help import HelpScreen
+
+        self.push_screen(HelpScreen())
+
+    def show_link(self, href: str) -> None:
+        from .screens.link import LinkScreen
+
+        def then(what: str | None) -> None:
+            if what == "open":
+                self.open_url(href)
+            elif what == "copy":
+                self.copy_to_clipboard(href)
+
+        self.push_screen(LinkScreen(href), then)
+
+    # small things
+
+    def tell(self, sentence: str, *, warning: bool = False) -> None:
+        from .text import visible
+
+        seconds = TOLD_SECONDS * (2 if warning else 1)
+        self.notify(visible(sentence), severity="warning" if warning else "information", markup=False, timeout=seconds)
+
+    @contextmanager
+    def told_if_unsaved(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            self.tell(f"This could not be saved: {error}.", warning=True)
+
+    def action_toggle_light(self) -> None:
+        self.theme = LIGHT.name if self.current_theme.dark else DARK.name
+        self.sessions.remember("theme", self.theme)
+
+    async def action_quit(self) -> None:
+        self.chat.leave()
+        self.exit()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        chat = self.chat
+        commands: tuple[tuple[str, str, Callable[[], object]], ...] = (
+            ("New session", "Begin anew (ctrl+n)", chat.action_new),
+            ("Sessions", "Search, open, rename, delete (ctrl+o)", chat.action_sessions),
+            ("Models", "Change to another model (ctrl+l)", chat.action_models),
+            ("Edit the last message", "Change it and send it again (up in an empty prompt)", chat.action_edit),
+            ("Answer again", "Another answer to the last message (ctrl+r)", chat.action_retry),
+            ("Stop", "End the answer; the text so far stays (esc)", chat.action_stop),
+            ("Reasoning", "Fold or unfold the last reasoning (ctrl+t)", chat.action_reasoning),
+            ("Copy the last answer", "As it was written, in Markdown", chat.action_copy),
+            ("Light or dark", "Change the colours, for the next time too", self.action_toggle_light),
+            ("Keys", "All keys (f1)", chat.action_help),
+            ("Quit", "All is saved (ctrl+q)", self.action_quit),
+        )
+        for title, what, action in commands:
+            yield SystemCommand(title, what, action)
+
+
+def run() -> int:
+    """Until the person quits."""
+    app = Chat()
+    app.run()
+    sessions = getattr(app, "sessions", None)  # none, if it ended before the first picture
+    if sessions is not None:
+        if sessions.alone:
+            sessions.purge()
+        sessions.close()
+    if not app.loading.acquire(blocking=False):
+        os._exit(app.return_code or 0)  # a model is being loaded: the interpreter would wait for it, or tear it apart
+    if app.client is not None:
+        app.client.close()
+    return app.return_code or 0

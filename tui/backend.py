@@ -1,0 +1,83 @@
+"""Where models come from: a running server is joined, else a model is loaded into this process.
+
+Every function may block for as long as loading takes: call them on a thread. Nothing of the client is
+imported before it is used, so that the screen is painted first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from mlxrun.client import Client
+
+STARTER = "smollm2"
+BROKEN = (ValueError, RuntimeError, OSError)  # what a client raises says itself in one sentence
+
+
+class Phase(StrEnum):
+    OPENING = "opening"
+    READY = "ready"
+    FAILED = "failed"  # there is no model
+    LOST = "lost"  # the server went away while it answered
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """What the screen shows about the model."""
+
+    name: str = ""
+    phase: Phase = Phase.OPENING
+    server: str | None = None  # its address; None: in this process
+    reason: str = ""  # of a failure
+    since: float = 0.0  # time.monotonic, when the phase began
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A model that can be picked."""
+
+    name: str
+    bytes: int | None = None  # None: not known, or not on this machine yet
+    place: str | None = None
+    server: str | None = None
+    open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    client: Client
+    server: str | None = None
+
+
+class Backend(Protocol):
+    def open(self, name: str, server: str | None = None, *, join: bool) -> Opened:
+        """The model of that name; `join`: or whatever a running server has, where there is one."""
+
+    def choices(self, client: Client | None, server: str | None) -> list[Choice]: ...
+
+
+class ThisMachine:
+    def open(self, name: str, server: str | None = None, *, join: bool) -> Opened:
+        from mlxrun import client
+
+        if server is not None:
+            return Opened(client.connect(server, model=name), server)
+        found = client.find_server() if join else None
+        if found is not None:
+            return Opened(client.connect(found), found)
+        return Opened(client.load(name))
+
+    def choices(self, client: Client | None, server: str | None) -> list[Choice]:
+        from mlxrun.client import on_this_machine
+
+        loaded = client.model if client is not None and server is None else None
+        here = [
+            Choice(model.name, model.bytes, model.place, open=model.loaded) for model in on_this_machine(loaded=loaded)
+        ]
+        if client is None or server is None:
+            return here
+        there = [Choice(m.name, m.bytes, None, server, open=m.name == client.model) for m in client.models()]
+        return there + here

@@ -1,0 +1,1 @@
+"""Full screens and dialogs. They decide; widgets show and report."""

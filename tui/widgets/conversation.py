@@ -1,0 +1,91 @@
+"""The messages of a session, one below the other, held at the bottom until a person scrolls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widget import Widget
+from textual.widgets import Static
+
+from ..backend import ModelState, Phase
+from ..sessions import Turn
+from ..text import visible
+
+LATEST = 40  # messages that a long session shows at once; older ones come when asked for
+KEYS = (("ctrl+o", "earlier sessions"), ("ctrl+l", "other models"), ("f1", "all keys"))
+
+
+class Welcome(Static):
+    model: reactive[ModelState] = reactive(ModelState())
+
+    def render(self) -> Content:
+        name = visible(self.model.name) or "The model"
+        said = {
+            Phase.OPENING: f"{name} is loading. You can write already.",
+            Phase.READY: f"{name} is ready.",
+            Phase.FAILED: visible(self.model.reason),
+            Phase.LOST: "The server left. Your next message looks for it again, or loads a model here.",
+        }[self.model.phase]
+        colour = "$error" if self.model.phase is Phase.FAILED else "$foreground"
+        keys = [part for key, what in KEYS for part in (("\n", ""), (f"{key:<8}", "$primary"), (what, "$faint"))]
+        return Content.assemble((said, colour), "\n", *keys)
+
+
+class Conversation(VerticalScroll, can_focus=False):
+    model: reactive[ModelState] = reactive(ModelState())
+
+    def on_mount(self) -> None:
+        self.anchor()
+
+    def watch_model(self, model: ModelState) -> None:
+        for welcome in self.query(Welcome):
+            welcome.model = model
+
+    async def show(self, turns: Sequence[Turn], *, all_of_them: bool = False) -> None:
+        """These messages and nothing else."""
+        from .message import message  # brings Markdown, which an empty screen can do without
+
+        with self.app.batch_update():
+            await self.remove_children()
+            earlier = 0 if all_of_them else max(0, len(turns) - LATEST)
+            if earlier:
+                link = Content.from_markup(f"[@click='screen.earlier']{earlier} earlier messages[/]")
+                await self.mount(Static(link, classes="earlier"))
+            await self.mount_all([message(turn) for turn in turns[earlier:]])
+            if not turns:
+                await self.mount(welcome := Welcome())
+                welcome.model = self.model
+        self.anchor()
+
+    async def add(self, widget: Widget) -> None:
+        await self.query(".notice, Welcome").remove()
+        await self.mount(widget)
+        self.anchor()
+
+    async def cut(self, turn: Turn) -> None:
+        """Remove that message and all after it."""
+        from .message import Answer, UserMessage
+
+        gone = [w for w in self.children if isinstance(w, UserMessage | Answer) and not 0 < w.turn.id < turn.id]
+        await self.remove_children(gone)
+
+    async def drop_answer(self) -> None:
+        from .message import Answer
+
+        answers = list(self.query(Answer))
+        if answers:
+            await answers[-1].remove()
+
+    async def notice(self, sentence: str, *, retry: bool = False) -> None:
+        from .message import Notice
+
+        await self.add(Notice(sentence, retry=retry))
+
+    def mark_edited(self, turn: Turn | None) -> None:
+        from .message import UserMessage
+
+        for widget in self.query(UserMessage):
+            widget.editing = turn is not None and widget.turn.id == turn.id

@@ -1,0 +1,78 @@
+"""The line below the prompt: memory as a bar and in numbers, tokens a second, and the key to all others.
+
+What does not fit the width is left out, the least important first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from ..text import size, tokens_per_second
+
+if TYPE_CHECKING:
+    from mlxrun.core import Memory
+
+BAR, NARROW_BAR = 16, 8  # cells
+KEYS, SHORT_KEYS = "ctrl+p commands", "ctrl+p"
+Part = tuple[str, str]  # text, style
+
+
+class Meter(Widget):
+    memory: reactive[Memory | None] = reactive(None)
+    rate: reactive[float | None] = reactive(None)
+
+    def render(self) -> Content:
+        width = self.size.width
+        for left, right in self._layouts():
+            gap = width - Content.assemble(*left).cell_length - Content.assemble(*right).cell_length
+            if gap >= 2:
+                return Content.assemble(*left, " " * gap, *right)
+        return Content("")
+
+    def _layouts(self) -> Iterator[tuple[list[Part], list[Part]]]:
+        """From the richest to the poorest."""
+        speed: list[Part] = [] if self.rate is None else [(tokens_per_second(self.rate), "$foreground")]
+        apart: list[Part] = [("   ", "")] if speed else []
+        rights = [[*speed, *apart, (KEYS, "$faint")], [*speed, *apart, (SHORT_KEYS, "$faint")], speed]
+        for left in self._lefts():
+            for right in rights:
+                yield left, right
+
+    def _lefts(self) -> Iterator[list[Part]]:
+        if self.memory is not None:
+            yield [*bar(self.memory, BAR), ("  ", ""), *numbers(self.memory)]
+            yield [*bar(self.memory, NARROW_BAR), ("  ", ""), *numbers(self.memory)]
+            yield [*bar(self.memory, NARROW_BAR), (f"  {size(self.memory.free, brief=True)} free", "$faint")]
+        yield []
+
+
+def numbers(memory: Memory) -> list[Part]:
+    return [
+        (size(memory.weights, brief=True), "$primary"),
+        (" weights  ", "$faint"),
+        (size(memory.cache, brief=True), "$secondary"),
+        (" KV  ", "$faint"),
+        (size(memory.free, brief=True), "$foreground"),
+        (" free", "$faint"),
+    ]
+
+
+def bar(memory: Memory, cells: int) -> list[Part]:
+    """Weights, what sequences remember, what everything else holds, and what is free."""
+    total = max(1, memory.total)
+    weights = share(memory.weights, total, cells)
+    cache = share(memory.cache, total, cells)
+    free = min(cells - weights - cache, round(cells * memory.free / total))
+    other = max(0, cells - weights - cache - free)
+    parts = [("━" * weights, "$primary"), ("━" * cache, "$secondary"), ("━" * other, "$faint"), ("━" * free, "$track")]
+    return [(text, style) for text, style in parts if text]
+
+
+def share(part: int, total: int, cells: int) -> int:
+    """Something that is there gets a cell, however small."""
+    return min(cells, max(1, round(cells * part / total))) if part > 0 else 0
