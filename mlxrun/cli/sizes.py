@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..memory.weights import EXPERTS, part_of
 from ..ops.quantized import QuantizedWeight, Weight
-from ..spec import Attention, Decoder, DenseAndExperts, LatentAttention, MoE
-
-EXPERTS = "experts"
+from ..spec import Decoder, DenseAndExperts, MoE
 
 
 @dataclass
@@ -43,22 +42,6 @@ def format_of(weight: Weight) -> str:
         mode = "" if weight.mode == "affine" else f"{weight.mode}, "
         return f"{mode}{weight.bits} bits in groups of {weight.group}"
     return str(weight.dtype).removeprefix("mlx.core.")
-
-
-def part_of(decoder: Decoder, name: str) -> str:
-    """By canonical name; docs/architecture.md lists them."""
-    words = name.split(".")
-    if words[0] != "layers":
-        return {"head": "head", "per_layer": "per-layer embedding"}.get(
-            words[0], "norms" if "norm" in words[0] else "embedding"
-        )
-    part = words[2]
-    if part == "mixer":
-        mixer = decoder.layers[int(words[1])].mixer
-        return "attention" if isinstance(mixer, Attention | LatentAttention) else "recurrent"
-    if part == "ffn":
-        return EXPERTS if EXPERTS in words else "shared experts" if "shared" in words else "feed-forward"
-    return "per-layer embedding" if part == "per_layer" else "norms"
 
 
 def active_parameters(decoder: Decoder, parts: Mapping[str, Size]) -> int:

@@ -1,9 +1,38 @@
-"""What this machine has right now."""
+"""What this machine has right now, and what this process takes of it.
+
+A `Machine` is what a plan is made for: `here.this_machine()`, or one out of `profiles`. Linux was run; what a Mac
+answers is read by `darwin` and was not. Knows nothing of models.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
+from dataclasses import dataclass
 from pathlib import Path
+
+from . import darwin
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """All in bytes, and bytes a second."""
+
+    name: str
+    total: int
+    usable: int  # for a model: the GPU's recommended working set; without a GPU what is free now
+    gpu: bool
+    cores: int | None = None
+    bandwidth: float | None = None  # of the memory, as its maker says; None: unknown
+    max_buffer: int | None = None  # the largest single array
+    here: bool = False
+
+    @property
+    def reserved(self) -> int:
+        """Not for a model: the system's share, and here what others use."""
+        return max(0, self.total - self.usable)
 
 
 def available_bytes() -> int:
@@ -14,25 +43,42 @@ def available_bytes() -> int:
 
 
 def total_bytes() -> int:
-    """Of the whole machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Of the whole machine, or of the cgroup where that is less."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _cgroup_number("memory.max")
+    return whole if limit is None else min(whole, limit)
+
+
+def process_bytes() -> int | None:
+    """What this process takes: phys_footprint on a Mac; on Linux PSS, shared pages counted by their share."""
+    if sys.platform == "darwin":
+        return darwin.footprint_bytes()
+    return _kilobytes(Path("/proc/self/smaps_rollup"), "Pss:") or _kilobytes(Path("/proc/self/status"), "VmRSS:")
 
 
 def _meminfo() -> int | None:
+    return _kilobytes(Path("/proc/meminfo"), "MemAvailable:")
+
+
+def _kilobytes(file: Path, label: str) -> int | None:
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = file.read_text().splitlines()
     except OSError:
         return None
     for line in lines:
-        if line.startswith("MemAvailable:"):
+        if line.startswith(label):
             return int(line.split()[1]) * 1024
     return None
 
 
 def _cgroup_room() -> int | None:
+    limit, used = _cgroup_number("memory.max"), _cgroup_number("memory.current")
+    return None if limit is None or used is None else max(0, limit - used)
+
+
+def _cgroup_number(file: str) -> int | None:
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text().strip()
+        text = (CGROUP / file).read_text().strip()
     except OSError:
         return None
-    return None if limit == "max" else max(0, int(limit) - int(used))
+    return int(text) if text.isdigit() else None

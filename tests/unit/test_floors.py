@@ -36,7 +36,7 @@ RULES = {
     "ops": Room({"spec", "metal_kernels", "cpu_kernels"}, {"mlx"}),
     "cache": Room({"spec", "ops"}, {"mlx"}),
     "nn": Room({"spec", "ops"}, {"mlx"}),
-    "memory": Room({"spec"}, {"mlx"}),
+    "memory": Room({"spec", "cache"}, {"mlx"}),
     "weights": Room({"spec", "families", "ops"}, {"mlx", "numpy"}),
     "engine": Room({"core", "spec", "families", "nn", "cache", "weights", "memory", "ops"}, {"mlx", "mlx_lm", "numpy"}),
     "store": Room(BELOW, {"huggingface_hub"}),
