@@ -26,9 +26,11 @@ class Runnable(Protocol):
     @property
     def notes(self) -> tuple[str, ...]: ...
 
-    def new_sequence(self, context: int | None = None) -> Any: ...
+    def new_sequence(self, context: int | None = None) -> Any:
+        """A memory: length, reusable, rewind, arrays; snapshot and restore where a part can be reused."""
 
-    def __call__(self, ids: mx.array, sequences: Sequence[tuple[Any, int]]) -> mx.array: ...
+    def __call__(self, ids: mx.array, sequences: Sequence[tuple[Any, int]]) -> mx.array:
+        """(T,) -> (T, hidden). `sequences`: each memory and how many of the rows are its own."""
 
     def logits(self, hidden: mx.array) -> mx.array: ...
 

@@ -1,40 +1,74 @@
-"""Logits of one row -> the next token. Temperature first, then top-k, top-p and min-p, each on what is left.
+"""Logits of many rows -> the next token of each. Temperature first, then top-k, top-p and min-p, each on what is left.
 
-All is lazy: a `Sample` is built before it is computed. Log-probabilities are the model's own, before
-temperature and cuts. Knows nothing of stop ids and limits.
+All is lazy: `Samples` are built before they are computed, and reading them starts nothing new. Which token is
+drawn follows from the logits, the seed and the token's number alone, never from the rows beside it.
+Log-probabilities are the model's own, before temperature and cuts. Knows nothing of stop ids and limits.
 """
 
 from __future__ import annotations
 
 import math
-import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import mlx.core as mx
 
 from ..core import Sampling, TokenLogprob
 
+MASK = 2**64 - 1
+
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    token: mx.array  # (1,) int32; -1 where the logits hold something that is not a number
-    logprobs: mx.array | None = None  # (V,) float32
-    top: mx.array | None = None  # (n,) the likeliest ids, best first
+class Draw:
+    """How to choose one row's token: token number `index` of the request that `seed` belongs to."""
+
+    sampling: Sampling
+    seed: int
+    index: int
+
+    @property
+    def key(self) -> mx.array:
+        return mx.random.key(mixed(mixed(self.seed) + self.index))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Log-probabilities of one row's token, and of the likeliest ones in its place."""
+
+    own: mx.array  # (1,)
+    ids: mx.array | None  # (n,) best first
+    values: mx.array | None  # (n,)
 
     @property
     def arrays(self) -> list[mx.array]:
-        return [array for array in (self.token, self.logprobs, self.top) if array is not None]
+        return [array for array in (self.own, self.ids, self.values) if array is not None]
 
-    def read(self) -> int:
-        return int(numbers(self.token)[0])
+    def read(self) -> TokenLogprob:
+        ids = [] if self.ids is None else numbers(self.ids)
+        values = [] if self.values is None else numbers(self.values)
+        return TokenLogprob(numbers(self.own)[0], tuple(zip(ids, values, strict=True)))
 
-    def read_logprob(self) -> TokenLogprob | None:
-        if self.logprobs is None:
-            return None
-        ids = [] if self.top is None else numbers(self.top)
-        own, *others = numbers(self.logprobs[mx.array([self.read(), *ids])])
-        return TokenLogprob(own, tuple(zip(ids, others, strict=True)))
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    tokens: mx.array  # (R,) int32; -1 where the logits hold something that is not a number
+    reports: tuple[Report | None, ...]
+    _read: list[int] = field(default_factory=list)
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        return [self.tokens, *(array for report in self.reports if report is not None for array in report.arrays)]
+
+    def token(self, row: int) -> int:
+        """The first call waits until all rows are computed."""
+        if not self._read:
+            self._read.extend(numbers(self.tokens))
+        return self._read[row]
+
+    def logprob(self, row: int) -> TokenLogprob | None:
+        report = self.reports[row]
+        return None if report is None else report.read()
 
 
 def numbers(row: mx.array) -> list[Any]:
@@ -42,31 +76,43 @@ def numbers(row: mx.array) -> list[Any]:
     return cast(list[Any], row.tolist())
 
 
-class Sampler:
-    """One request's way of choosing; it carries the request's own random key from step to step."""
+def mixed(number: int) -> int:
+    """A 64-bit number whose every bit depends on all bits of the other: the finish of SplitMix64."""
+    x = (number + 0x9E3779B97F4A7C15) & MASK
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & MASK
+    return x ^ (x >> 31)
 
-    def __init__(self, sampling: Sampling) -> None:
-        self._sampling = sampling
-        self._key = mx.random.key(secrets.randbits(64) if sampling.seed is None else sampling.seed)
 
-    def __call__(self, logits: mx.array) -> Sample:  # (1, V)
-        row = logits[0].astype(mx.float32)
-        if self._sampling.temperature == 0:
-            token = mx.argmax(row)
-        else:
-            self._key, key = mx.random.split(self._key)
-            scores, ids = candidates(row, self._sampling)
-            token = mx.random.categorical(scores, key=key)
-            token = token if ids is None else ids[token]
-        token = mx.where(mx.isnan(mx.sum(row)), -1, token.astype(mx.int32))
-        return self._reported(row, token[None])
+def sample(logits: mx.array, draws: Sequence[Draw]) -> Samples:
+    """(R, V) -> a token for each row; greedy rows are chosen together."""
+    rows = logits.astype(mx.float32)
+    greedy = [draw.sampling.temperature == 0 for draw in draws]
+    tokens = mx.argmax(rows, axis=-1).astype(mx.int32) if any(greedy) else None  # (R,)
+    if tokens is None or not all(greedy):
+        drawn = [
+            tokens[i : i + 1] if tokens is not None and greedy[i] else drawn_token(rows[i], draw)
+            for i, draw in enumerate(draws)
+        ]
+        tokens = mx.concatenate(drawn)
+    reports = tuple(
+        None if draw.sampling.logprobs is None else report(rows[i], tokens[i], draw.sampling.logprobs)
+        for i, draw in enumerate(draws)
+    )
+    return Samples(mx.where(mx.isnan(mx.sum(rows, axis=-1)), -1, tokens), reports)
 
-    def _reported(self, row: mx.array, token: mx.array) -> Sample:
-        wanted = self._sampling.logprobs
-        if wanted is None:
-            return Sample(token)
-        logprobs = row - mx.logsumexp(row)
-        return Sample(token, logprobs, largest(row, min(wanted, row.size)) if wanted else None)
+
+def drawn_token(row: mx.array, draw: Draw) -> mx.array:
+    """(V,) -> (1,) int32"""
+    scores, ids = candidates(row, draw.sampling)
+    token = mx.random.categorical(scores, key=draw.key)
+    return (token if ids is None else ids[token]).astype(mx.int32)[None]
+
+
+def report(row: mx.array, token: mx.array, alternatives: int) -> Report:
+    logprobs = row - mx.logsumexp(row)
+    ids = largest(row, min(alternatives, row.size)) if alternatives else None
+    return Report(logprobs[token][None], ids, None if ids is None else logprobs[ids])
 
 
 def candidates(row: mx.array, sampling: Sampling) -> tuple[mx.array, mx.array | None]:

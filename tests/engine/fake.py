@@ -20,6 +20,12 @@ class FakeMemory:
         self.ids, self.length = self.ids[:length], length
         return True
 
+    def snapshot(self) -> tuple[mx.array, int]:
+        return self.ids, self.length
+
+    def restore(self, state: tuple[mx.array, int]) -> None:
+        self.ids, self.length = state
+
     def arrays(self) -> list[mx.array]:
         return [self.ids]
 
@@ -29,16 +35,22 @@ class FakeModel:
 
     def __init__(self) -> None:
         self.passes: list[int] = []  # rows of every pass
+        self.shapes: list[list[int]] = []  # rows of each sequence in every pass
 
     def new_sequence(self, context: int | None = None) -> FakeMemory:
         return FakeMemory(context or self.context)
 
     def __call__(self, ids: mx.array, sequences: list[tuple[FakeMemory, int]]) -> mx.array:
-        ((memory, count),) = sequences
-        self.passes.append(count)
-        memory.ids = mx.concatenate([memory.ids, ids])
-        memory.length += count
-        return mx.cumsum(memory.ids)[-count:, None]
+        self.passes.append(ids.size)
+        self.shapes.append([count for _, count in sequences])
+        sums, start = [], 0
+        for memory, count in sequences:
+            memory.ids = mx.concatenate([memory.ids, ids[start : start + count]])
+            memory.length += count
+            sums.append(mx.cumsum(memory.ids)[-count:, None])
+            start += count
+        assert start == ids.size
+        return mx.concatenate(sums)
 
     def logits(self, hidden: mx.array) -> mx.array:
         return 30.0 * (mx.arange(self.vocab) == hidden % self.vocab)

@@ -9,8 +9,10 @@ import mlx.core as mx
 import pytest
 
 from mlxrun.core import Event, Finish, Request, RequestError, Sampling
-from mlxrun.engine.engine import CHUNK, Engine, shared_prefix
+from mlxrun.engine.engine import Engine
 from mlxrun.engine.handle import Handle
+from mlxrun.engine.kept import shared_prefix
+from mlxrun.engine.scheduler import CHUNK
 
 from .fake import FakeMemory, FakeModel, continuation
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
+
 import mlx.core as mx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxrun.core import Sampling
-from mlxrun.engine.sampler import Sampler, candidates
+from mlxrun.core import Sampling, TokenLogprob
+from mlxrun.engine.sampler import Draw, candidates, numbers, sample
 
 
 def expected(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
@@ -52,9 +54,21 @@ def test_the_distribution(seed: int, size: int, temperature: float, top_k: int, 
 
 
 def draw(logits: np.ndarray, sampling: Sampling, count: int) -> list[int]:
-    sampler = Sampler(sampling)
-    row = mx.array(logits, mx.float32)[None]
-    return [sampler(row).read() for _ in range(count)]
+    """`count` tokens, one after the other as one request draws them, a hundred rows at a time."""
+    seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
+    draws = [Draw(sampling, seed, index) for index in range(count)]
+    rows = mx.broadcast_to(mx.array(logits, mx.float32), (100, len(logits)))
+    tokens: list[int] = []
+    for start in range(0, count, 100):
+        some = draws[start : start + 100]
+        samples = sample(rows[: len(some)], some)
+        tokens += [samples.token(row) for row in range(len(some))]
+    return tokens
+
+
+def one(logits: mx.array, sampling: Sampling) -> tuple[int, TokenLogprob | None]:
+    samples = sample(logits, [Draw(sampling, sampling.seed or 0, 0)])
+    return samples.token(0), samples.logprob(0)
 
 
 def test_frequencies_follow_the_distribution() -> None:
@@ -82,7 +96,7 @@ def test_greedy_takes_the_first_of_the_largest() -> None:
 @pytest.mark.parametrize("temperature", [0.0, 1e-6, 1.0])
 def test_narrow_and_extreme_logits(dtype: mx.Dtype, temperature: float) -> None:
     logits = mx.array([-60000.0, 60000.0, 50000.0, -mx.inf], dtype)[None]
-    assert Sampler(Sampling(temperature, seed=0))(logits).read() == 1
+    assert one(logits, Sampling(temperature, seed=0))[0] == 1
 
 
 @pytest.mark.parametrize("sampling", [Sampling(0), Sampling(1.0), Sampling(1.0, top_p=0.5, top_k=2, min_p=0.1)])
@@ -97,15 +111,42 @@ def test_what_is_not_a_number_is_told(sampling: Sampling, place: int) -> None:
 def test_logprobs_are_the_models_own(wanted: int) -> None:
     logits = np.random.default_rng(3).normal(0, 2, 12)
     exact = logits - np.log(np.exp(logits).sum())
-    sample = Sampler(Sampling(0.1, top_k=1, logprobs=wanted))(mx.array(logits, mx.float32)[None])
-    found = sample.read_logprob()
+    token, found = one(mx.array(logits, mx.float32)[None], Sampling(0.1, top_k=1, logprobs=wanted))
     assert found is not None
-    assert found.logprob == pytest.approx(exact[sample.read()], abs=1e-5)
+    assert found.logprob == pytest.approx(exact[token], abs=1e-5)
     assert [i for i, _ in found.top] == list(np.argsort(-logits)[: min(wanted, 12)])
     assert [p for _, p in found.top] == pytest.approx(sorted(exact, reverse=True)[: min(wanted, 12)], abs=1e-5)
 
 
 def test_nobody_asked_for_logprobs() -> None:
-    sample = Sampler(Sampling(1.0))(mx.zeros((1, 5)))
-    assert sample.read_logprob() is None
-    assert len(sample.arrays) == 1
+    samples = sample(mx.zeros((1, 5)), [Draw(Sampling(1.0), 0, 0)])
+    assert samples.logprob(0) is None
+    assert len(samples.arrays) == 1
+
+
+def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
+    rows = mx.array(np.random.default_rng(1).normal(0, 2, (5, 40)), mx.float32)
+    kinds = [
+        Sampling(0),
+        Sampling(1.0, seed=3),
+        Sampling(0.7, top_p=0.9, seed=3, logprobs=3),
+        Sampling(0),
+        Sampling(2.0, top_k=7, min_p=0.02, seed=9),
+    ]
+    draws = [Draw(sampling, sampling.seed or 0, 11) for sampling in kinds]
+    together = sample(rows, draws)
+    for row, draw_of_it in enumerate(draws):
+        alone = sample(rows[row : row + 1], [draw_of_it])
+        assert together.token(row) == alone.token(0)
+        assert together.logprob(row) == alone.logprob(0)
+
+
+def test_only_the_row_that_is_no_number_is_told() -> None:
+    rows = mx.array([[0.0, 1.0], [mx.nan, 1.0], [2.0, 1.0]])
+    samples = sample(rows, [Draw(Sampling(0), 0, 0)] * 3)
+    assert [samples.token(row) for row in range(3)] == [1, -1, 0]
+
+
+def test_draws_of_neighbouring_seeds_and_places_differ() -> None:
+    keys = {tuple(numbers(Draw(Sampling(), seed, index).key)) for seed in range(40) for index in range(40)}
+    assert len(keys) == 1600

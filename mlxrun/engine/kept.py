@@ -1,0 +1,76 @@
+"""What ended requests left in memory, for prompts that begin alike; the most recent first, in bounded bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .model import Runnable
+
+MOST = 8  # memories
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    tokens: Sequence[int]
+    memory: Any
+
+    @property
+    def bytes(self) -> int:
+        return bytes_of(self.memory)
+
+    def shared(self, tokens: Sequence[int]) -> int:
+        """How many of the tokens this memory could stand for; at least the last one must run."""
+        return int(self.memory.reusable(shared_prefix(self.tokens[: self.memory.length], tokens[:-1])))
+
+
+class Kept:
+    def __init__(self, model: Runnable, context: int, limit: int) -> None:
+        self._model, self._context, self._limit = model, context, limit
+        self._entries: list[Entry] = []
+
+    @property
+    def bytes(self) -> int:
+        return sum(entry.bytes for entry in self._entries)
+
+    def clear(self) -> None:
+        self._entries.clear()
+
+    def keep(self, tokens: Sequence[int], memory: Any) -> None:
+        self._entries.insert(0, Entry(tokens, memory))
+        del self._entries[MOST:]
+        while self.bytes > self._limit:
+            self._entries.pop()
+
+    def memory_for(self, tokens: Sequence[int]) -> tuple[Any, int]:
+        """A memory to go on with, and how many of the tokens it holds already."""
+        lengths = [entry.shared(tokens) for entry in self._entries]
+        best = max(lengths, default=0)
+        if best:
+            at = lengths.index(best)
+            memory = self._branch(self._entries[at], best)
+            if memory is None:
+                memory = self._entries.pop(at).memory
+            if memory.rewind(best):
+                return memory, best
+        return self._model.new_sequence(self._context), 0
+
+    def _branch(self, entry: Entry, length: int) -> Any | None:
+        """A copy, where taking the memory itself would lose more than it saves; None: take it."""
+        if 2 * length >= entry.memory.length:
+            return None
+        memory = self._model.new_sequence(self._context)
+        memory.restore(entry.memory.snapshot())
+        return memory
+
+
+def bytes_of(memory: Any) -> int:
+    return sum(array.nbytes for array in memory.arrays())
+
+
+def shared_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    for index, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return index
+    return min(len(one), len(other))

@@ -1,0 +1,64 @@
+"""A plan -> one pass through the model, started and not waited for. Knows no request's limits or stop ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, groupby
+
+import mlx.core as mx
+
+from .model import Runnable
+from .sampler import sample
+from .scheduler import Ahead, Part, Plan, Running
+
+
+class Runner:
+    def __init__(self, model: Runnable) -> None:
+        self._model = model
+
+    def __call__(self, plan: Plan) -> Sequence[tuple[Running, Ahead]]:
+        """Build and start the pass; return what can be read meanwhile."""
+        if plan.parts:
+            self._start(plan)
+        for running, old in plan.ready:
+            if running.ahead is old:  # it had no part: what it has is its last token
+                running.ahead = None
+        return plan.ready
+
+    def _start(self, plan: Plan) -> None:
+        parts = plan.parts
+        hidden = self._model(ids_of(parts), [(part.running.memory, part.count) for part in parts])
+        arrays = [array for part in parts for array in part.running.memory.arrays()]
+        chosen = [part.running for part in parts if part.samples]
+        if chosen:
+            ends = [end - 1 for end, part in zip(row_ends(parts), parts, strict=True) if part.samples]
+            rows = hidden if len(ends) == hidden.shape[0] else hidden[mx.array(ends)]
+            samples = sample(self._model.logits(rows), [running.draw for running in chosen])
+            for row, running in enumerate(chosen):
+                running.ahead = Ahead(samples, row)
+            arrays += samples.arrays
+        if chosen and not plan.alone:
+            mx.async_eval(arrays)
+        else:
+            mx.eval(arrays)  # nothing to read: this bounds how far we run ahead. Alone: what breaks must break here
+        for part in parts:
+            if plan.alone and part.running.memory.length >= part.running.goal:
+                part.running.goal = 0
+
+
+def ids_of(parts: Sequence[Part]) -> mx.array:
+    """(T,) int32. Tokens that are ahead come from what the last pass sampled, nearly always from all of its rows."""
+    ahead = [part.running.ahead for part in parts if part.ids is None and part.running.ahead is not None]
+    pieces = []
+    for _, group in groupby(ahead, key=lambda one: id(one.samples)):
+        of_one_pass = list(group)
+        tokens, rows = of_one_pass[0].samples.tokens, [one.row for one in of_one_pass]
+        pieces.append(tokens if rows == list(range(tokens.size)) else tokens[mx.array(rows)])
+    prompts = [token for part in parts for token in part.ids or ()]
+    if prompts:
+        pieces.append(mx.array(prompts, mx.int32))
+    return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces)
+
+
+def row_ends(parts: Sequence[Part]) -> list[int]:
+    return list(accumulate(part.count for part in parts))

@@ -1,0 +1,245 @@
+"""Who goes through the model next, and what becomes of what came out. Computes nothing itself.
+
+Requests start first come first served, up to RUNNING at once. A pass holds one row of everybody who
+decodes and, beside them, a bounded number of prompt tokens of those who are not that far: a long
+prompt stalls neither those who speak nor short prompts behind it. Knows no text.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..core import Event, Finish, Request, RequestError, Usage
+from ..spec import ModelError
+from .handle import Handle
+from .kept import Kept, bytes_of
+from .model import Runnable
+from .sampler import Draw, Samples
+
+CHUNK = 512  # prompt tokens in one pass; a cancel waits for one of these at most
+SHARED_CHUNK = 128  # the same while others decode: they wait for it
+RUNNING = 8
+WAITING = 256  # requests beyond that are refused
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A token that is built and not read: one row of what a pass sampled."""
+
+    samples: Samples
+    row: int
+
+
+@dataclass(slots=True)
+class Running:
+    """One request on its way. `memory.length` tells how many of `tokens` (and of `ahead`) the model has seen."""
+
+    handle: Handle
+    tokens: list[int]  # the prompt, then what was read
+    limit: int  # tokens at which it ends
+    seed: int
+    memory: Any
+    cached: int
+    began: float
+    first: float | None = None  # when the first token was read
+    ahead: Ahead | None = None
+    goal: int = 0  # it runs alone until its memory is this long: a batch that it was in broke
+
+    @property
+    def prompt(self) -> int:
+        return len(self.handle.request.tokens)
+
+    @property
+    def draw(self) -> Draw:
+        """Of the token that comes next, after `ahead`."""
+        unread = 0 if self.ahead is None else 1
+        return Draw(self.handle.request.sampling, self.seed, len(self.tokens) + unread - self.prompt)
+
+    @property
+    def usage(self) -> Usage:
+        now = time.perf_counter()
+        first = self.first or now
+        return Usage(self.prompt, self.cached, len(self.tokens) - self.prompt, first - self.began, now - first)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of one request goes through the model: `ids`, or where there are none the token that is ahead."""
+
+    running: Running
+    ids: Sequence[int] | None
+    samples: bool  # whether its last row is where the next token is chosen
+    end: int  # how long its memory is afterwards
+
+    @property
+    def count(self) -> int:
+        return 1 if self.ids is None else len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    members: tuple[Running, ...]
+    parts: tuple[Part, ...]  # those that decode first
+    ready: tuple[tuple[Running, Ahead], ...]  # what can be read while the parts are computed
+    alone: bool  # a request of a batch that broke, by itself
+
+
+class Scheduler:
+    def __init__(self, model: Runnable, context: int, kept_bytes: int) -> None:
+        self._model, self._context = model, context
+        self._kept = Kept(model, context, kept_bytes)
+        self._waiting: deque[Handle] = deque()
+        self._running: list[Running] = []
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting or self._running)
+
+    @property
+    def cache_bytes(self) -> int:
+        return self._kept.bytes + sum(bytes_of(running.memory) for running in self._running)
+
+    def add(self, handle: Handle) -> None:
+        if len(self._waiting) < WAITING:
+            self._waiting.append(handle)
+        else:
+            refuse(handle, f"The queue is full: {WAITING} requests are waiting already; try again later.")
+
+    def plan(self) -> Plan | None:
+        """The next pass; None: nobody wants one."""
+        for running in [r for r in self._running if r.handle.cancelled]:
+            self._finish(running, Finish.CANCELLED)
+        for handle in [h for h in self._waiting if h.cancelled]:
+            self._waiting.remove(handle)
+            handle.post(Event(finish=Finish.CANCELLED))
+        while self._waiting and len(self._running) < RUNNING:
+            self._admit(self._waiting.popleft())
+        alone = [running for running in self._running if running.goal][:1]
+        return plan_for(alone or self._running, bool(alone)) if self._running else None
+
+    def commit(self, ready: Iterable[tuple[Running, Ahead]]) -> None:
+        """Read the tokens and say so; end the requests that end there."""
+        for running, ahead in ready:
+            self._say(running, ahead.samples.token(ahead.row), ahead)
+
+    def broke(self, plan: Plan, error: Exception) -> None:
+        """The request that broke ends. Of several any one may be it, so each begins anew by itself."""
+        self._kept.clear()
+        if plan.alone or len(self._running) == 1:
+            known = isinstance(error, ModelError | RequestError)
+            reason = str(error) if known else f"{type(error).__name__}: {error}"
+            for running in plan.members:
+                self._finish(running, Finish.FAILED, reason=reason)
+            return
+        ends = {id(part.running): part.end for part in plan.parts}
+        for running in self._running:
+            running.goal = ends.get(id(running), running.memory.length)
+            running.memory, running.ahead, running.cached = self._model.new_sequence(self._context), None, 0
+
+    def close(self, reason: str) -> None:
+        for running in self._running[:]:
+            self._finish(running, Finish.CANCELLED)
+        for handle in self._waiting:
+            handle.post(Event(finish=Finish.CANCELLED, reason=reason))
+        self._waiting.clear()
+
+    def _admit(self, handle: Handle) -> None:
+        request = handle.request
+        try:
+            check(request, self._model.vocab, self._context)
+        except RequestError as error:
+            refuse(handle, str(error))
+            return
+        limit, seed = self._context, request.sampling.seed
+        if request.max_tokens is not None:
+            limit = min(limit, len(request.tokens) + request.max_tokens)
+        try:
+            memory, cached = self._kept.memory_for(request.tokens)
+        except Exception as error:  # noqa: BLE001 one request ends, the thread lives on
+            handle.post(Event(finish=Finish.FAILED, reason=f"{type(error).__name__}: {error}"))
+            return
+        seed = secrets.randbits(64) if seed is None else seed
+        self._running.append(
+            Running(handle, list(request.tokens), limit, seed, memory, cached, began=time.perf_counter())
+        )
+
+    def _say(self, running: Running, token: int, ahead: Ahead) -> None:
+        if token < 0:
+            reason = "The model computed something that is not a number."
+            self._finish(running, Finish.FAILED, reason=reason, keep=False)
+            return
+        running.first = running.first or time.perf_counter()
+        running.tokens.append(token)
+        if token in running.handle.request.stop_ids:
+            self._finish(running, Finish.STOP)
+            return
+        logprob = ahead.samples.logprob(ahead.row)
+        news = Event((token,), () if logprob is None else (logprob,))
+        if len(running.tokens) >= running.limit:
+            self._finish(running, Finish.LENGTH, news)
+        else:
+            running.handle.post(news)
+
+    def _finish(
+        self,
+        running: Running,
+        finish: Finish,
+        last: Event | None = None,
+        *,
+        reason: str | None = None,
+        keep: bool = True,
+    ) -> None:
+        self._running.remove(running)
+        if keep and finish is not Finish.FAILED:
+            self._kept.keep(running.tokens, running.memory)
+        last = last or Event()
+        running.handle.post(Event(last.tokens, last.logprobs, finish, reason, running.usage))
+
+
+def plan_for(members: Sequence[Running], alone: bool = False) -> Plan:
+    speaking = [running for running in members if running.ahead is not None]
+    reading = [running for running in members if running.ahead is None]
+    parts = [
+        Part(running, None, True, running.memory.length + 1)
+        for running in speaking
+        if len(running.tokens) + 1 < running.limit
+    ]
+    left = [len(running.tokens) - running.memory.length for running in reading]
+    for running, count in zip(reading, shares(left, SHARED_CHUNK if parts else CHUNK), strict=True):
+        if count:
+            start, end = running.memory.length, running.memory.length + count
+            parts.append(Part(running, running.tokens[start:end], end == len(running.tokens), end))
+    ready = tuple((running, running.ahead) for running in speaking if running.ahead is not None)
+    return Plan(tuple(members), tuple(parts), ready, alone)
+
+
+def shares(wanted: Sequence[int], budget: int) -> list[int]:
+    """What each gets of the budget: the oldest half of it, so that it gets on; else whoever needs least comes first."""
+    given = [0] * len(wanted)
+    for index, most in ((0, budget // 2), *((i, budget) for i in sorted(range(len(wanted)), key=wanted.__getitem__))):
+        if wanted:
+            more = min(wanted[index] - given[index], most, budget)
+            given[index] += more
+            budget -= more
+    return given
+
+
+def refuse(handle: Handle, reason: str) -> None:
+    handle.post(Event(finish=Finish.REFUSED, reason=reason))
+
+
+def check(request: Request, vocab: int, context: int) -> None:
+    tokens = request.tokens
+    if not tokens:
+        raise RequestError("The prompt is empty.")
+    if len(tokens) >= context:
+        raise RequestError(f"The prompt has {len(tokens)} tokens, which leaves no room in a context of {context}.")
+    if not all(0 <= token < vocab for token in tokens):
+        raise RequestError(f"The prompt holds a token id outside 0 to {vocab - 1}.")
+    if request.max_tokens is not None and request.max_tokens < 1:
+        raise RequestError(f"max_tokens must be a whole number from 1 on, not {request.max_tokens!r}.")
