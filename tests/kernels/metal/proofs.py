@@ -85,9 +85,10 @@ IDS = mx.array([[1, 4], [4, 0], [2, 4], [4, 3], [4, 1]], mx.uint32)
 
 def prove_experts_in() -> None:
     dtype = mx.float32
+    sizes = mx.array([3.0, 1.0, 0.3, 0.03, 0.003])[:, None]  # activations bend in other places
     for form, act, k in ((AFFINE4, "silu", 576), (MXFP4, "clamped_swiglu", 160), (AFFINE4_32, "gelu", 32)):
         gate, up = weight((5, 7, k), form, dtype), weight((5, 7, k), form, dtype, 2)
-        x, added = random((5, k), dtype, 3, 0.02), (random((5, 7), dtype, 4), random((5, 7), dtype, 5))
+        x, added = random((5, k), dtype, 3, 0.1) * sizes, (random((5, 7), dtype, 4), random((5, 7), dtype, 5))
         rows, experts = np.repeat(np.arange(5), 2), np.array(IDS).ravel()
         sums = [
             np.einsum("pk,pnk->pn", wide(x)[rows], w.exact()[experts]) + wide(a)[experts]
@@ -99,7 +100,7 @@ def prove_experts_in() -> None:
             _near(y, _gated(act, *sums))
         assert launches[0].buffers["gate_w"].fetched <= 1.02 * gate.packed.nbytes
         assert launches[0].buffers["gate_w"].asked < 2.01 * gate.packed.nbytes  # 5 rows for one expert: twice
-    for act in ("gelu_tanh", "relu"):
+    for act in ("gelu", "gelu_tanh", "relu"):
         with settings(seconds=SECONDS):
             _near(
                 experts_in(x, IDS, gate, up, act),

@@ -23,7 +23,7 @@ from .wrapper import ATTRIBUTES, Generated
 HERE = Path(__file__).parent / "cxx"
 CACHE = Path(os.environ.get("MSLSIM_CACHE", Path(__file__).parents[3] / "build" / "mslsim"))
 CXX = os.environ.get("MSLSIM_CXX", "g++")
-FLAGS = ("-std=c++20", "-fPIC", "-w", "-fno-strict-aliasing")
+FLAGS = ("-std=c++20", "-fPIC", "-fno-strict-aliasing", "-Werror=vla")  # Metal has no arrays of variable size
 RUNTIME = ("scheduler.cpp", "memory.cpp")
 
 # threadgroup float tile[4][8];
