@@ -97,7 +97,6 @@ class Sessions:
                 aside = move_aside(place)
                 trouble = f"The saved sessions were damaged and are now in {aside}; a new file was begun."
                 connection = connect(place)
-            place.chmod(0o600)
             return cls(connection, trouble=trouble, lock=lock)
         except (OSError, sqlite3.Error) as error:
             told = str(error).rstrip(".")
@@ -193,8 +192,14 @@ class Sessions:
         )
 
     def cut(self, session: int, turn: int) -> None:
-        """Forget that turn and all after it."""
-        self._do("DELETE FROM turn WHERE session = ? AND id >= ?", session, turn)
+        """Forget that turn and all after it; with the first message goes the title that it gave."""
+        with self._db:
+            self._db.execute("DELETE FROM turn WHERE session = ? AND id >= ?", (session, turn))
+            self._db.execute(
+                "UPDATE session SET title = '' WHERE id = ? AND NOT named"
+                " AND NOT EXISTS (SELECT 1 FROM turn WHERE session = ?)",
+                (session, session),
+            )
 
     # small things to remember
 
@@ -216,6 +221,8 @@ class Sessions:
 
 def connect(place: Path) -> sqlite3.Connection:
     """The file's sessions, made if need be. A damaged file is a sqlite3.DatabaseError."""
+    place.touch(mode=0o600)  # SQLite gives its log the same rights
+    place.chmod(0o600)
     db = prepared(sqlite3.connect(place, timeout=2.0))
     try:
         db.execute("PRAGMA journal_mode = WAL")

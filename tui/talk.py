@@ -54,6 +54,7 @@ class Talk:
         """Forget it and all that came after it."""
         self._sessions.cut(self._kept(), turn.id)
         self.turns = [old for old in self.turns if old.id < turn.id]
+        self.refresh()
 
     def messages(self) -> list[Message]:
         """As a model is asked. Two messages in a row of one side, as an interruption leaves them, become one."""

@@ -15,8 +15,8 @@ from .. import __version__
 from ..core import RequestError
 from ..settings import SettingsError
 from ..spec import ModelError
+from . import fit, pull, run, serve, show
 from . import list as list_command
-from . import pull, run, serve, show
 from .terminal import say
 
 DESCRIPTION = "Run open-weight language models, natively on MLX. Without a command: a chat that fills the terminal."
@@ -24,7 +24,7 @@ WRONG = 2  # exit code
 INTERRUPTED = 128 + signal.SIGINT
 PIPE_CLOSED = 128 + signal.SIGPIPE
 
-COMMANDS = {"run": run, "serve": serve, "show": show, "list": list_command, "pull": pull}
+COMMANDS = {"run": run, "serve": serve, "show": show, "fit": fit, "list": list_command, "pull": pull}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def terminal_can_be_filled() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    streams = (sys.stdin, sys.stdout, sys.stderr)  # it is drawn on stderr
+    return all(stream.isatty() for stream in streams) and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -58,6 +58,7 @@ class ChatScreen(Screen[None]):
         self.waiting: Answer | None = None  # shown for a message that waits for a model
         self.edited: Turn | None = None
         self._aside = ""  # the draft that editing pushed aside
+        self._early = ""  # sent before the sessions were open
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="edge"):
@@ -87,6 +88,10 @@ class ChatScreen(Screen[None]):
         self.show_title()
         if talk.unanswered:
             await self._conversation.notice("This message has no answer yet.", retry=True)
+        if self._early:
+            early, self._early, draft = self._early, "", self._prompt.text
+            await self.send(Submitted(early))
+            self._prompt.load(draft)
         self._prompt.focus()
 
     def leave(self) -> None:
@@ -124,6 +129,8 @@ class ChatScreen(Screen[None]):
     @on(Submitted)
     async def send(self, event: Submitted) -> None:
         if self.talk is None:
+            self._early = f"{self._early}\n\n{event.text}" if self._early else event.text
+            self._prompt.load("")
             return
         if self.busy:
             self.app.tell("One answer at a time: Esc stops this one.")
@@ -306,6 +313,7 @@ class ChatScreen(Screen[None]):
         self.talk.cut(said)
         self._prompt.load("\n\n".join(filter(None, (said.content, self._prompt.text))))
         self.talk.draft(self._prompt.text)
+        self.show_title()
         if sentence is not None:
             await self._conversation.notice(sentence)
         elif not self.talk.turns:

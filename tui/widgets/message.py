@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_core import StateCore
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -25,7 +26,17 @@ ENDS = {"cancelled": "stopped", "length": "cut at the limit"}  # by core.Finish;
 @cache
 def parser() -> MarkdownIt:
     """HTML is shown as it was written, and nothing becomes a link that was not written as one."""
-    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    made = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    made.core.ruler.push("keep_lines", keep_lines)
+    return made
+
+
+def keep_lines(state: StateCore) -> None:
+    """Models end a line where they mean to, in verse and addresses: no line is joined to the one before."""
+    for token in state.tokens:
+        for child in token.children or ():
+            if child.type == "softbreak":
+                child.type = "hardbreak"
 
 
 class UserMessage(Static):

@@ -66,7 +66,7 @@ def bar(memory: Memory, cells: int) -> list[Part]:
     """Weights, what sequences remember, what everything else holds, and what is free."""
     total = max(1, memory.total)
     weights = share(memory.weights, total, cells)
-    cache = share(memory.cache, total, cells)
+    cache = min(cells - weights, share(memory.cache, total, cells))
     free = min(cells - weights - cache, round(cells * memory.free / total))
     other = max(0, cells - weights - cache - free)
     parts = [("━" * weights, "$primary"), ("━" * cache, "$secondary"), ("━" * other, "$faint"), ("━" * free, "$track")]

@@ -66,5 +66,6 @@ class Prompt(TextArea):
         self.post_message(DraftChanged(self.text))
 
     async def _on_paste(self, event: events.Paste) -> None:
+        event.stop()
         event.prevent_default()
         await super()._on_paste(events.Paste(typed(event.text)))
