@@ -16,12 +16,18 @@ available = _library is not None
 
 if TYPE_CHECKING:
     from . import _native as native
+    from ._native import Packed
+elif available:
+    native, Packed = _library, _library.Packed
 else:
-    native = _library
+    native = None
+
+    class Packed:
+        """Stands for the library's weights where there is no library: nothing is one."""
 
 
 def status() -> Status:
     return status_of(_library, _reason)
 
 
-__all__ = ["Status", "available", "native", "status"]
+__all__ = ["Packed", "Status", "available", "native", "status"]

@@ -81,7 +81,8 @@ class RmsNorm : public CpuPrimitive {
   const char* name() const override { return "mlxrun::RmsNorm"; }
 
   void eval_cpu(const std::vector<mx::array>& in, std::vector<mx::array>& outs) override {
-    dispatch([x = RowsOf(in[0]), w = Vector(in, weight_ ? 1 : -1), out = allocate(outs[0]), eps = eps_] {
+    dispatch([x = RowsOf(in[0]), w = Vector(in, weight_ ? 1 : -1), out = allocate(outs[0]), type = type_of(outs[0].dtype(), "x"),
+              eps = eps_] {
       if (x.count == 0) return;
       Scratch scratch;
       const float* weight = w.floats(scratch);
@@ -93,7 +94,7 @@ class RmsNorm : public CpuPrimitive {
         for (int r = piece * step; r < std::min<int>(x.count, (piece + 1) * step); r++) {
           best().widen(x.type, source.data + r * source.stride * size_of(x.type), row, x.cols);
           best().rms_norm(row, weight, eps, x.cols, row);
-          best().narrow(x.type, row, out + (size_t)r * x.cols * size_of(x.type), x.cols);
+          best().narrow(type, row, out + (size_t)r * x.cols * size_of(type), x.cols);
         }
       });
     });
@@ -220,7 +221,8 @@ mx::array rms_norm(const mx::array& x, const std::optional<mx::array>& weight, f
     check_vector(*weight, x.shape(-1), "weight");
     inputs.push_back(*weight);
   }
-  return mx::array(x.shape(), x.dtype(), std::make_shared<RmsNorm>(eps, weight.has_value()), std::move(inputs));
+  const mx::Dtype out = weight ? mx::promote_types(x.dtype(), weight->dtype()) : x.dtype();
+  return mx::array(x.shape(), out, std::make_shared<RmsNorm>(eps, weight.has_value()), std::move(inputs));
 }
 
 std::vector<mx::array> heads_of(const mx::array& x, const std::vector<const Packed*>& weights,

@@ -21,11 +21,11 @@ constexpr int kMostRows = 128;  // of activations that one piece of work takes a
 // was made first on this thread is gone.
 class Scratch {
  public:
-  Scratch() : top_(arena().used) {}
+  Scratch() : top_(arena().used) { arena().depth++; }
   ~Scratch() {
     Arena& a = arena();
     a.used = top_;
-    if (top_ == 0) a.settle();
+    if (--a.depth == 0) a.settle();
   }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
@@ -39,6 +39,7 @@ class Scratch {
   struct Arena {
     char* base = nullptr;
     size_t size = 0, used = 0;
+    int depth = 0;
     std::vector<void*> extra;
     size_t extra_bytes = 0;
 

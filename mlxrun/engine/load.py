@@ -12,6 +12,8 @@ from ..families.config import Dialect
 from ..families.gguf import resolve_gguf
 from ..memory.machine import available_bytes
 from ..nn.decoder import DecoderModel
+from ..nn.params import Forms
+from ..ops.native import NATIVE, pack
 from ..ops.quantized import QuantizedWeight, Weight
 from ..weights import Checkpoint, open_checkpoint, read_weights
 from .fallback import FallbackModel, load_fallback
@@ -37,19 +39,27 @@ def load_model(
             raise
         return load_fallback(Path(path), checkpoint.config, unknown, dtype)
     weights = read_weights(checkpoint, recipe)
+    forms = Forms()
     notes = [f"{recipe.left_out} of this checkpoint is left out."] if recipe.left_out else []
     if dtype is not None:
         weights = {name: _cast(weight, dtype) for name, weight in weights.items()}
+    elif NATIVE:
+        forms = Forms(matrix=pack, other=widened)
     elif mx.default_device().type == mx.DeviceType.cpu:
         weights, note = widen(weights)
         notes += [note] if note else []
-    return Model(DecoderModel(recipe.decoder, weights, fold_offsets=not recipe.folded), tuple(notes))
+    return Model(DecoderModel(recipe.decoder, weights, fold_offsets=not recipe.folded, forms=forms), tuple(notes))
 
 
 def recipe_of(checkpoint: Checkpoint, waive: frozenset[str] = frozenset()) -> Recipe:
     if checkpoint.dialect == "gguf":
         return resolve_gguf(checkpoint.metadata, checkpoint.shapes, checkpoint.rope_factors, waive)
     return resolve(checkpoint.config, checkpoint.dialect, waive)
+
+
+def widened(weight: Weight) -> Weight:
+    """In float32, beside native kernels that take the large ones as they are."""
+    return weight.dequantize(mx.float32) if isinstance(weight, QuantizedWeight) else _cast(weight, mx.float32)
 
 
 def widen(weights: Mapping[str, Weight], free: int | None = None) -> tuple[dict[str, Weight], str | None]:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import MutableMapping, Sequence
 
 import mlx.core as mx
 
@@ -15,14 +15,21 @@ from ..spec import Decoder, ModelError
 from .batch import Pass, SequenceMemory
 from .layer import LayerBlock
 from .linear import Linear
-from .params import Params
+from .params import AS_STORED, Forms, Params
 from .per_layer import PerLayerEmbedding
 
 
 class DecoderModel:
-    def __init__(self, spec: Decoder, weights: Mapping[str, Weight], *, fold_offsets: bool = True) -> None:
+    def __init__(
+        self,
+        spec: Decoder,
+        weights: MutableMapping[str, Weight],
+        *,
+        fold_offsets: bool = True,
+        forms: Forms = AS_STORED,
+    ) -> None:
         self.spec = spec
-        params = Params(weights, fold_offsets=fold_offsets)
+        params = Params(weights, fold_offsets=fold_offsets, forms=forms)
         width = spec.embed_dim or spec.dim
         self.embed = params.embedding("embed", spec.vocab, width)
         self.embed_norm = params.norm("embed_norm", spec.embed_norm, width) if spec.embed_norm else None

@@ -6,13 +6,13 @@ import mlx.core as mx
 
 from ..ops.embedding import embed
 from ..ops.matmul import matmul
-from ..ops.quantized import Weight
+from ..ops.quantized import Matrix
 
 
 class Linear:
     __slots__ = ("bias", "weight")
 
-    def __init__(self, weight: Weight, bias: mx.array | None = None) -> None:
+    def __init__(self, weight: Matrix, bias: mx.array | None = None) -> None:
         self.weight, self.bias = weight, bias
 
     def __call__(self, x: mx.array) -> mx.array:  # (..., in) -> (..., out)
@@ -22,7 +22,7 @@ class Linear:
 class Embedding:
     __slots__ = ("weight",)
 
-    def __init__(self, weight: Weight) -> None:
+    def __init__(self, weight: Matrix) -> None:
         self.weight = weight
 
     def __call__(self, ids: mx.array) -> mx.array:  # (T,) -> (T, dim)

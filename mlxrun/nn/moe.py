@@ -20,7 +20,7 @@ from .params import Params
 class RouterBlock:
     def __init__(self, spec: Router, experts: int, dim: int, params: Params) -> None:
         self.spec = spec
-        weight = params.weight("router.weight", experts, dim)
+        weight = params.matrix("router.weight", experts, dim)
         bias = params.array("router.bias", experts) if spec.bias else None
         self.linear = Linear(weight.astype(mx.float32) if isinstance(weight, mx.array) else weight, bias)
         self.select_bias = params.array("select_bias", experts) if spec.select_bias else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from ..ops.norm import rms_norm
 from ..spec import Norm
 
 
@@ -18,7 +19,7 @@ class NormBlock:
         return self.fn(x)
 
     def _rms(self, x: mx.array) -> mx.array:
-        return mx.fast.rms_norm(x, self.weight, self.eps)
+        return rms_norm(x, self.weight, self.eps)
 
     def _layer(self, x: mx.array) -> mx.array:
         return mx.fast.layer_norm(x, self.weight, self.bias, self.eps)

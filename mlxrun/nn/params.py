@@ -6,23 +6,51 @@ is an error, and so is what is missing: half a load is impossible.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from typing import TypeVar
 
 import mlx.core as mx
 
-from ..ops.quantized import QuantizedWeight, Weight
+from ..ops.quantized import Matrix, Weight
 from ..spec import ModelError, Norm
 from .linear import Embedding, Linear
 from .norm import NormBlock
 
+Formed = TypeVar("Formed")
+
+
+def as_stored(weight: Weight) -> Weight:
+    return weight
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """What becomes of a weight as it is taken: the loader's choice for this device."""
+
+    matrix: Callable[[Weight], Matrix] = as_stored  # what is multiplied by, or looked up
+    other: Callable[[Weight], Weight] = as_stored
+
+
+AS_STORED = Forms()
+
 
 class Params:
-    def __init__(self, weights: Mapping[str, Weight], *, fold_offsets: bool = True, scope: str = "") -> None:
-        self._weights, self._scope, self._fold = weights, scope, fold_offsets
+    """A weight that changes its form as it is taken leaves the mapping, so that the stored one may be freed."""
+
+    def __init__(
+        self,
+        weights: MutableMapping[str, Weight],
+        *,
+        fold_offsets: bool = True,
+        scope: str = "",
+        forms: Forms = AS_STORED,
+    ) -> None:
+        self._weights, self._scope, self._fold, self._forms = weights, scope, fold_offsets, forms
         self._taken: set[str] = set()
 
     def scope(self, name: str) -> Params:
-        inner = Params(self._weights, fold_offsets=self._fold, scope=f"{self._scope}{name}.")
+        inner = Params(self._weights, fold_offsets=self._fold, scope=f"{self._scope}{name}.", forms=self._forms)
         inner._taken = self._taken
         return inner
 
@@ -30,6 +58,13 @@ class Params:
         return self._scope + name in self._weights
 
     def weight(self, name: str, *shape: int) -> Weight:
+        return self._take(name, shape, self._forms.other)
+
+    def matrix(self, name: str, out: int, inp: int) -> Matrix:
+        """A weight that is multiplied by, or a table that is looked up."""
+        return self._take(name, (out, inp), self._forms.matrix)
+
+    def _take(self, name: str, shape: tuple[int, ...], form: Callable[[Weight], Formed]) -> Formed:
         full = self._scope + name
         if full not in self._weights:
             raise ModelError(f"The weight {full} {shape} is missing from the checkpoint.")
@@ -37,19 +72,22 @@ class Params:
         if tuple(found.shape) != shape:
             raise ModelError(f"The weight {full} has shape {tuple(found.shape)}; this model needs {shape}.")
         self._taken.add(full)
-        return found
+        formed = form(found)
+        if formed is not found:
+            del self._weights[full]
+        return formed
 
     def array(self, name: str, *shape: int) -> mx.array:
         found = self.weight(name, *shape)
-        if isinstance(found, QuantizedWeight):
+        if not isinstance(found, mx.array):
             raise ModelError(f"The weight {self._scope + name} is quantized; this model needs it in full precision.")
         return found
 
     def linear(self, name: str, out: int, inp: int, *, bias: bool = False) -> Linear:
-        return Linear(self.weight(f"{name}.weight", out, inp), self.array(f"{name}.bias", out) if bias else None)
+        return Linear(self.matrix(f"{name}.weight", out, inp), self.array(f"{name}.bias", out) if bias else None)
 
     def embedding(self, name: str, rows: int, dim: int) -> Embedding:
-        return Embedding(self.weight(f"{name}.weight", rows, dim))
+        return Embedding(self.matrix(f"{name}.weight", rows, dim))
 
     def norm(self, name: str, spec: Norm, dim: int) -> NormBlock:
         """The norm of that name. The offset of a zero-centred weight is added here, once."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from ..cpu_kernels import native
 from .masks import Sight, boolean, mask
+from .native import NATIVE
 
 
 def attention(
@@ -21,6 +23,9 @@ def attention(
     sinks: mx.array | None = None,
 ) -> mx.array:
     """q (1, H, L, D), k (1, G, S, D), v (1, G, S, Dv) -> (1, H, L, Dv). `seen` from `masks.mask`."""
+    if NATIVE:
+        mask = None if isinstance(seen, str) else seen
+        return native.attention(q, k, v, scale, mask, seen == "causal" if mask is None else False, 0, sinks)
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=seen, sinks=sinks)
 
 
@@ -28,6 +33,8 @@ def capped_attention(
     q: mx.array, k: mx.array, v: mx.array, *, scale: float, seen: mx.array, softcap: float
 ) -> mx.array:
     """As above with scores squashed to +-softcap; `seen` is boolean (L, S)."""
+    if NATIVE:
+        return native.attention(q, k, v, scale, seen, softcap=softcap)
     heads, groups = q.shape[1], k.shape[1]
     q = q.reshape(1, groups, heads // groups, *q.shape[2:])  # (1, G, H/G, L, D)
     scores = (q.astype(mx.float32) * scale) @ k[:, :, None].astype(mx.float32).swapaxes(-1, -2)

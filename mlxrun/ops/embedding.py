@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from .quantized import QuantizedWeight, Weight
+from ..cpu_kernels import native
+from .quantized import Matrix, Packed, QuantizedWeight
 
 
-def embed(ids: mx.array, table: Weight) -> mx.array:
+def embed(ids: mx.array, table: Matrix) -> mx.array:
     """(T,) ids -> (T, dim)."""
+    if isinstance(table, Packed):
+        return native.table_rows(ids.astype(mx.int32), table, mx.float32)
     if isinstance(table, QuantizedWeight):
         return table.rows(lambda part: part[ids]).dequantize()
     return table[ids]

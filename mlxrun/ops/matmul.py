@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from .quantized import QuantizedWeight, Weight
+from ..cpu_kernels import native
+from .quantized import Matrix, Packed, QuantizedWeight, Weight
 
 
-def matmul(x: mx.array, w: Weight, bias: mx.array | None = None) -> mx.array:
+def matmul(x: mx.array, w: Matrix, bias: mx.array | None = None) -> mx.array:
     """(..., in) x (out, in) -> (..., out)."""
+    if isinstance(w, Packed):
+        return native.matmul(x, w, bias)
     if isinstance(w, QuantizedWeight):
         y = quantized_matmul(x, w)
         return y if bias is None else y + bias

@@ -9,9 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import mlx.core as mx
+
+if TYPE_CHECKING:
+
+    class Packed:
+        """A weight in the form of the native CPU kernels; see `mlxrun.ops.native`."""
+
+        @property
+        def shape(self) -> tuple[int, ...]: ...
+
+        @property
+        def nbytes(self) -> int: ...
+
+else:  # mypy knows that package under its short name only
+    from ..cpu_kernels import Packed
 
 Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
 
@@ -66,7 +80,8 @@ class QuantizedWeight:
         )
 
 
-Weight = mx.array | QuantizedWeight
+Weight = mx.array | QuantizedWeight  # as stored
+Matrix = Weight | Packed  # as multiplied by
 
 
 def same_layout(weights: Sequence[Weight]) -> bool:
