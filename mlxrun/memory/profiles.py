@@ -67,7 +67,7 @@ def profile(text: str) -> Machine:
         for chip in CHIPS:
             if chip.name == name and int(asked.group(3)) in chip.memory:
                 return machine(chip, int(asked.group(3)))
-    raise ModelError(f"There is no machine {text!r} in the table; close to it: {', '.join(_close(text, asked))}.")
+    raise ModelError(f"There is no machine {text[:40]!r} in the table; close to it: {', '.join(_close(text, asked))}.")
 
 
 def machine(chip: Chip, memory: int) -> Machine:
@@ -105,6 +105,6 @@ def _close(text: str, asked: re.Match[str] | None) -> list[str]:
         same = [name for name in names if name.rpartition(" ")[0] == chip]
         if same:
             return same
-    wanted = re.sub(r"\s*(\d+)\s*gi?b?$", r" \1GB", text.strip(), flags=re.IGNORECASE)
+    wanted = re.sub(r"\s*(\d+)\s*gi?b?$", r" \1GB", text.strip()[:40], flags=re.IGNORECASE)
     alike = difflib.get_close_matches(wanted.upper(), [name.upper() for name in names], n=4, cutoff=0.4)
     return [name for name in names if name.upper() in alike] or ["M1 16GB", "M4 Pro 24GB", "M5 Max 128GB"]

@@ -1,0 +1,114 @@
+"""mlxrun fit MODEL: whether a model fits a machine, told from its headers before anything is loaded.
+
+Exit code 0: it fits; 1: it does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from . import options
+from .terminal import forgive_encodings
+
+if TYPE_CHECKING:
+    from ..engine.outlook import Outlook
+    from ..memory.machine import Machine
+    from ..memory.plan import Advice, Plan
+
+HELP = "tell whether a model fits, here or on another Mac"
+CONTEXT = 8192  # tokens, where none are asked for
+DOES_NOT = 1  # exit code
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    options.add_model(parser)
+    parser.add_argument("--context", type=int, metavar="N", help=f"tokens of a sequence; {CONTEXT} if not said")
+    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="sequences of that length at once")
+    parser.add_argument("--on", metavar="MACHINE", help='plan for another Mac, such as "M4 Pro 24GB"')
+    parser.add_argument("--json", action="store_true", help="the whole plan, for programs; bytes")
+    options.add_reading(parser)
+
+
+def main(flags: argparse.Namespace) -> int:
+    from ..engine.load import recipe_of
+    from ..engine.outlook import look
+    from ..memory.here import this_machine
+    from ..memory.plan import Need, advise, plan
+    from ..memory.profiles import profile
+    from ..settings import from_environment
+    from ..store.resolve import resolve
+    from ..weights import open_checkpoint
+    from . import fit_picture
+
+    forgive_encodings()
+    settings = from_environment().but(context=flags.context)
+    machine = this_machine() if flags.on is None else profile(flags.on)
+    checkpoint = open_checkpoint(resolve(flags.model, settings), dialect=flags.dialect)
+    recipe = recipe_of(checkpoint, frozenset(flags.waive))
+    context, parallel = asked(recipe.decoder.context, settings.context, flags.parallel)
+    seen = look(checkpoint, recipe, here=machine.here)
+    need = Need(recipe.decoder, seen.weights, seen.width, context, parallel)
+    made, advice = plan(need, machine), advise(need, machine)
+    if flags.json:
+        print(json.dumps({"model": flags.model, **numbers(made, advice, seen)}, indent=2))
+    else:
+        fit_picture.show(flags.model, made, advice, seen)
+    return 0 if made.fits else DOES_NOT
+
+
+def asked(longest: int, context: int | None, parallel: int) -> tuple[int, int]:
+    from ..core import RequestError
+
+    if context is not None and not 2 <= context <= longest:
+        raise RequestError(f"A context of {context} tokens was asked for; this model takes from 2 to {longest}.")
+    if parallel < 1:
+        raise RequestError(f"--parallel must be a whole number from 1 on, not {parallel}.")
+    return context or min(CONTEXT, longest), parallel
+
+
+def numbers(made: Plan, advice: Advice, seen: Outlook) -> dict[str, Any]:
+    from ..memory.sequence import token_bytes
+
+    need = made.need
+    return {
+        "fits": made.fits,
+        "context": need.context,
+        "parallel": need.parallel,
+        "prefill_chunk": need.chunk,
+        "machine": machine_numbers(made.machine),
+        "weights": {
+            "bytes": made.weights,
+            "kinds": dict(need.weights.kinds),
+            "bits_a_parameter": round(need.weights.bits, 3),
+            "read_a_token": need.weights.read,
+            "form": seen.form or "as stored",
+        },
+        "cache": {
+            "bytes": made.cache,
+            "a_token": token_bytes(need.decoder, need.width),
+            "bits": 8 * need.width,
+        },
+        "activations": made.activations,
+        "runtime": made.runtime,
+        "total": made.total,
+        "free": made.free,
+        "advice": {
+            "context": advice.context,
+            "parallel": advice.parallel,
+            "prefill_chunk": advice.chunk,
+            "kv_bits": advice.kv_bits,
+            "weight_bits": advice.bits,
+            "weight_bytes": advice.bits_weights,
+            "weight_bits_context": advice.bits_context,
+            "machine": None if advice.machine is None else advice.machine.name,
+            "wired_limit_mb": advice.wired_limit,
+        },
+        "decode_forecast_tokens_a_second": None if advice.speed is None else asdict(advice.speed),
+    }
+
+
+def machine_numbers(machine: Machine) -> dict[str, Any]:
+    return {**asdict(machine), "reserved": machine.reserved}

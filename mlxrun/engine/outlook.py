@@ -1,0 +1,91 @@
+"""What a checkpoint will take once it is loaded, told from headers: nothing is read, nothing is computed.
+
+It goes the way of `load_model` with arrays that are never evaluated, so a checkpoint that could not be loaded is
+refused here in the same words. `here` False: as a Mac's GPU would hold it, every weight as it is stored.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import cast
+
+import mlx.core as mx
+
+from ..families import Recipe
+from ..memory.weights import Weights, weigh
+from ..nn.batch import SequenceMemory
+from ..nn.decoder import DecoderModel
+from ..nn.params import Forms
+from ..ops.native import NATIVE
+from ..ops.quantized import QuantizedWeight, Weight
+from ..weights import Checkpoint, read_weights
+from ..weights.outline import outline
+from .load import widen
+from .model import Model
+
+FLOAT = 4
+PANEL, LINE = 16, 64  # rows and bytes that packed weights are rounded up to
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """A weight in a form that is not made."""
+
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    weights: Weights
+    width: int  # bytes of a value of the keys
+    form: str | None = None  # what loading makes of the weights, where it changes them
+
+
+def look(checkpoint: Checkpoint, recipe: Recipe, *, here: bool) -> Outlook:
+    packed = here and NATIVE
+    found = read_weights(replace(checkpoint, tensors=partial(outline, checkpoint, centred=packed)), recipe)
+    if packed:
+        return _packed(found, recipe)
+    form = None
+    if here and mx.default_device().type == mx.DeviceType.cpu:
+        stored = sum(weight.nbytes for weight in found.values())
+        found, _ = widen(found)
+        form = "widened to float32" if sum(weight.nbytes for weight in found.values()) > stored else None
+    return Outlook(weigh(recipe.decoder, found), _width(found, recipe), form)
+
+
+def _packed(found: dict[str, Weight], recipe: Recipe) -> Outlook:
+    """For the native kernels: matrices packed as they are, all else in float32, which keys then are too."""
+    names = {id(weight): name for name, weight in found.items()}
+    sizes = {name: Sized(tuple(w.shape), FLOAT * math.prod(w.shape)) for name, w in found.items()}
+
+    def matrix(weight: Weight) -> Weight:
+        sizes[names[id(weight)]] = Sized(tuple(weight.shape), packed_bytes(weight))
+        return weight
+
+    DecoderModel(recipe.decoder, found, fold_offsets=not recipe.folded, forms=Forms(matrix=matrix))
+    return Outlook(weigh(recipe.decoder, sizes), 4, "packed for this processor")
+
+
+def packed_bytes(weight: Weight) -> int:
+    """Panels of whole rows, one after the other; a little less where affine biases turn out to follow from scales."""
+    arrays = [weight.packed, weight.scales] if isinstance(weight, QuantizedWeight) else [weight]
+    doubled = isinstance(weight, QuantizedWeight) and weight.biases is not None
+    *stacks, rows, _ = weight.shape
+    panel = 0
+    for index, array in enumerate(arrays):
+        row = array.shape[-1] * array.dtype.size * (2 if doubled and index else 1)  # scales and biases together
+        panel += -(-PANEL * row // LINE) * LINE
+    return math.prod(stacks) * -(-rows // PANEL) * panel
+
+
+def _width(found: dict[str, Weight], recipe: Recipe) -> int:
+    """Of the first thing that a layer remembers of a token; arrays know their type before they have values."""
+    model = Model(DecoderModel(recipe.decoder, dict(found), fold_offsets=not recipe.folded))
+    sequence = model.new_sequence()
+    hidden = model(mx.zeros((1,), mx.int32), [(cast(SequenceMemory, sequence), 1)])
+    kept = [memory.arrays()[0] for memory in sequence.layers if memory is not None]
+    return max((array.dtype.size for array in kept), default=hidden.dtype.size)
