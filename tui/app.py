@@ -36,7 +36,7 @@ TOLD_SECONDS = 6.0
 
 class Chat(App[None]):
     TITLE = "mlxrun"
-    CSS_PATH = "app.tcss"
+    CSS_PATH = Path(__file__).with_name("app.tcss")
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (28, "-narrow"), (60, "-normal"), (104, "-wide")]  # noqa: RUF012 Textual's own way
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (8, "-short"), (18, "-tall")]  # noqa: RUF012 Textual's own way
     COMMAND_PALETTE_DISPLAY = "ctrl+p"
