@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile("mlxrun", deadline=None)  # a busy machine is not a failure
+settings.register_profile("thorough", deadline=None, max_examples=1000)  # by hand: --hypothesis-profile=thorough
 settings.load_profile("mlxrun")
 
 

@@ -32,7 +32,7 @@ def document(dialects: Sequence[Dialect], defaults: Sampling) -> Json:
     metrics = _get("metrics", "Counters and times, in Prometheus' text form", TEXT, "text/plain")
     paths["/metrics"] = {"get": metrics}
     return {
-        "openapi": "3.1.0",
+        "openapi": "3.2.0",  # the first that can say what the events of a stream are
         "info": {"title": "mlxrun", "version": __version__, "description": ABOUT},
         "paths": paths,
         "components": {"schemas": SCHEMAS, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
@@ -73,7 +73,7 @@ def _or_null(schema: Json) -> Json:
 
 
 def _post(name: str, schema: Json) -> Json:
-    answer = {"application/json": {"schema": _ref(name)}, "text/event-stream": {"schema": TEXT}}
+    answer = {"application/json": {"schema": _ref(name)}, "text/event-stream": {"itemSchema": _event(f"{name}Chunk")}}
     return {
         "operationId": name[0].lower() + name[1:],
         "summary": {"ChatCompletion": "Answer a conversation", "Completion": "Go on with a text"}[name],
@@ -83,6 +83,13 @@ def _post(name: str, schema: Json) -> Json:
             **ERRORS,
         },
     }
+
+
+def _event(name: str) -> Json:
+    """One event of a stream: a chunk, an error where it breaks off, or the sign that it is over."""
+    told = {"anyOf": [_ref(name), _ref("Error")]}
+    chunk = {"type": "string", "contentMediaType": "application/json", "contentSchema": told}
+    return {"anyOf": [_object(data={"const": "[DONE]"}), _object(data=chunk)]}
 
 
 def _get(name: str, summary: str, schema: Json, media: str = "application/json") -> Json:
@@ -132,8 +139,21 @@ def _answer(kind: str, choice: Json) -> Json:
     return _object(**head, choices=_list(choice), usage=USAGE)
 
 
+def _chunk(kind: str, choice: Json) -> Json:
+    """As an answer; the usage comes in the last one, where it was asked for."""
+    whole = _answer(kind, choice)
+    properties = {**whole["properties"], "usage": _maybe(USAGE)}
+    return {**whole, "properties": properties, "required": [name for name in properties if name != "usage"]}
+
+
 CHOICE = {"index": COUNT, "finish_reason": FINISH}
+DELTA = {"type": "object", "properties": MESSAGE["properties"], "additionalProperties": False}
+CHUNK_CHOICE = {"index": COUNT, "finish_reason": _maybe(FINISH)}
+CHAT_CHUNK = _object(**CHUNK_CHOICE, delta=DELTA, logprobs=_maybe(CHAT_LOGPROBS))
+TEXT_CHUNK = _object(**CHUNK_CHOICE, text=TEXT, logprobs=_maybe(TEXT_LOGPROBS))
 SCHEMAS: Json = {
+    "ChatCompletionChunk": _chunk("chat.completion.chunk", CHAT_CHUNK),
+    "CompletionChunk": _chunk("text_completion", TEXT_CHUNK),
     "ChatCompletion": _answer("chat.completion", _object(**CHOICE, message=MESSAGE, logprobs=_maybe(CHAT_LOGPROBS))),
     "Completion": _answer("text_completion", _object(**CHOICE, text=TEXT, logprobs=_maybe(TEXT_LOGPROBS))),
     "Model": MODEL,

@@ -51,6 +51,17 @@ def test_usage_at_the_end_of_a_stream() -> None:
     assert "only allowed with stream" in error_of(chat(own, stream_options={}))["message"]
 
 
+def test_neutral_values_that_are_lists_and_objects() -> None:
+    own, engine = server()
+    raw = (
+        b'{"modalities": ["text"], "response_format": {"type": "text"}, "logit_bias": {}, "tools": [],'
+        b' "top_p": 2.220446049250313e-16, "messages": [{"audio": null, "content": "\\u008a", "role": "user",'
+        b' "name": "\\ud8a8\\udf47M\\udace"}]}'
+    )
+    assert ask(own, "/v1/chat/completions", raw).status_code == 200
+    assert bytes(engine.handles[0].request.tokens).decode() == "user(\U0003a347M\ufffd):\x8a\n"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_reasoning_is_told_apart(stream: bool) -> None:
     own, _ = server(ScriptedEngine("<think>Hm.</think>Yes"))

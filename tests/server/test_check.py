@@ -43,6 +43,18 @@ MESSAGES = st.fixed_dictionaries(
 )
 
 
+def listed(schema: Any) -> list[Any]:
+    """Every value that an enum of the schema names, lists and objects among them."""
+    if isinstance(schema, list):
+        return [value for item in schema for value in listed(item)]
+    if not isinstance(schema, dict):
+        return []
+    return [*schema.get("enum", ()), *(value for inner in schema.values() for value in listed(inner))]
+
+
+LISTED = {path: st.sampled_from(listed(schema)) for path, schema in OURS.items()}
+
+
 def accepts(schema: Any, body: Any) -> bool:
     try:
         check(body, schema)
@@ -56,13 +68,20 @@ def accepts(schema: Any, body: Any) -> bool:
 @given(data=st.data())
 def test_the_same_bodies_are_accepted(path: str, data: st.DataObject) -> None:
     names = st.sampled_from([*OURS[path]["properties"], "unknown"])
-    changes = data.draw(st.dictionaries(names, VALUES, max_size=3))
+    changes = data.draw(st.dictionaries(names, VALUES | LISTED[path], max_size=3))
     if path == "/v1/chat/completions" and data.draw(st.booleans()):
         changes["messages"] = data.draw(st.lists(MESSAGES, max_size=2))
     body = {**GOOD[path], **changes}
     if data.draw(st.integers(0, 9)) == 0:
         body.pop(next(iter(body)))
     assert accepts(OURS[path], body) == jsonschema_rs.is_valid(PUBLISHED[path], body), json.dumps(body)[:300]
+
+
+@pytest.mark.parametrize("path", OURS)
+def test_every_neutral_value_is_accepted(path: str) -> None:
+    for name, schema in OURS[path]["properties"].items():
+        for value in schema.get("enum", ()):
+            check({**GOOD[path], name: value}, OURS[path])
 
 
 @pytest.mark.parametrize(

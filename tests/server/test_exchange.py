@@ -236,7 +236,7 @@ def test_the_documents() -> None:
     assert "max_completion_tokens" in page.text
     assert "http://" not in page.text
     assert "https://" not in page.text
-    assert ask(own, "/openapi.json").json()["openapi"] == "3.1.0"
+    assert ask(own, "/openapi.json").json()["openapi"] == "3.2.0"
     assert ask(own, "/v1/models").json()["data"][0]["id"] == "scripted"
     assert ask(own, "/v1/models/scripted").json()["context_length"] == 1000
     assert ask(own, "/health").json() == {"status": "ok", "model": "scripted"}

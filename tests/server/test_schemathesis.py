@@ -21,6 +21,7 @@ NAMES = (
     "response_schema_conformance",
     "negative_data_rejection",
 )
+EXAMPLES = settings.default.max_examples * 3 // 10  # of a POST; --hypothesis-profile=thorough makes ten times as many
 CHECKS = [checks.CHECKS.get_one(name) for name in NAMES]
 
 
@@ -51,7 +52,7 @@ OPERATIONS = [
 
 @pytest.mark.parametrize(("method", "path", "mode"), OPERATIONS)
 def test_no_request_is_our_fault(method: str, path: str, mode: Any, described: Any) -> None:
-    @settings(max_examples=30 if method == "POST" else 5, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES if method == "POST" else 5, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=described[path][method].as_strategy(generation_mode=mode))
     def run(case: Any) -> None:
         case.call_and_validate(checks=CHECKS)
