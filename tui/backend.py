@@ -6,6 +6,8 @@ imported before it is used, so that the screen is painted first.
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from mlxrun.client import Client
 
 STARTER = "smollm2"
+KEY = "MLXRUN_KEY"  # in the environment: what a server asks for that was started with it
 BROKEN = (ValueError, RuntimeError, OSError)  # what a client raises says itself in one sentence
 
 
@@ -63,11 +66,13 @@ class ThisMachine:
     def open(self, name: str, server: str | None = None, *, join: bool) -> Opened:
         from mlxrun import client
 
+        key = os.environ.get(KEY)
         if server is not None:
-            return Opened(client.connect(server, model=name), server)
+            return Opened(client.connect(server, key, model=name), server)
         found = client.find_server() if join else None
         if found is not None:
-            return Opened(client.connect(found), found)
+            with suppress(client.ClientError):  # it wants another key, or has just left
+                return Opened(client.connect(found, key), found)
         return Opened(client.load(name))
 
     def choices(self, client: Client | None, server: str | None) -> list[Choice]:

@@ -155,10 +155,9 @@ class HttpTransport:
 
     def memory(self) -> Memory | None:
         try:
-            _, health = self.address.get("/health")
+            _, told = self.address.get("/memory")
         except BROKEN:
             return None
-        told = health.get("memory") if isinstance(health, Mapping) else None
         names = Memory.__slots__
         if not isinstance(told, Mapping) or not all(isinstance(told.get(name), int) for name in names):
             return None

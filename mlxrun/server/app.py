@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -52,7 +52,7 @@ class Server:
 
     def __init__(self, assistant: Assistant, config: ServerConfig) -> None:
         self.metrics, self.traffic = Metrics(config.name), Traffic(config.max_concurrent)
-        self._context, self._name, self._created = assistant.engine.context, config.name, int(time.time())
+        self._engine, self._name, self._created = assistant.engine, config.name, int(time.time())
         pool = ThreadPoolExecutor(THREADS, "mlxrun-server")
         voice = Voice(assistant, config.name, config.sampling)
         self._house = House(voice, self.traffic, self.metrics, pool, config.body_limit)
@@ -66,6 +66,7 @@ class Server:
             Route("/v1/models", self._models),
             Route("/v1/models/{id:path}", self._model),
             Route("/health", self._health),
+            Route("/memory", self._memory),
             Route("/metrics", self._metrics),
             Route("/openapi.json", self._openapi),
             Route("/docs", self._docs),
@@ -94,11 +95,15 @@ class Server:
 
     def _described(self) -> Json:
         own = {"id": self._name, "object": "model", "created": self._created, "owned_by": "mlxrun"}
-        return {**own, "context_length": self._context}
+        return {**own, "context_length": self._engine.context}
 
     async def _health(self, _: Request) -> Response:
         stopping = self.traffic.stopping
-        return JsonResponse({"status": "stopping" if stopping else "ok", "model": self._name}, 503 if stopping else 200)
+        told = {"status": "stopping" if stopping else "ok", "server": "mlxrun", "model": self._name}
+        return JsonResponse(told, 503 if stopping else 200)
+
+    async def _memory(self, _: Request) -> Response:
+        return JsonResponse(asdict(self._engine.memory()))
 
     async def _metrics(self, _: Request) -> Response:
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from .. import __version__
-from ..core import Sampling
+from ..core import Memory, Sampling
 from .ask import Dialect, Json
 
 ABOUT = (
@@ -28,7 +28,10 @@ def document(dialects: Sequence[Dialect], defaults: Sampling) -> Json:
     paths["/v1/models/{id}"] = {
         "get": _get("model", "That model, if it is served", _ref("Model")) | {"parameters": [model]}
     }
-    paths["/health"] = {"get": _get("health", "Whether requests are answered", _object(status=TEXT, model=TEXT))}
+    health = _object(status=TEXT, server={"const": "mlxrun"}, model=TEXT)
+    paths["/health"] = {"get": _get("health", "Whether requests are answered", health)}
+    memory = _object(**{field.name: COUNT for field in fields(Memory)})
+    paths["/memory"] = {"get": _get("memory", "Bytes that weights and sequences take, and what is free", memory)}
     metrics = _get("metrics", "Counters and times, in Prometheus' text form", TEXT, "text/plain")
     paths["/metrics"] = {"get": metrics}
     return {

@@ -12,7 +12,7 @@ from typing import Any, cast
 import httpx
 
 from mlxrun.assistant import Assistant
-from mlxrun.core import Event, Finish, Request, RequestError, Sampling, TokenLogprob, Usage
+from mlxrun.core import Event, Finish, Memory, Request, RequestError, Sampling, TokenLogprob, Usage
 from mlxrun.engine.engine import Engine, check
 from mlxrun.engine.handle import Handle
 from mlxrun.server.app import Server, ServerConfig
@@ -70,6 +70,9 @@ class ScriptedEngine:
             for event in self.events(request):
                 handle.post(event)
         return handle
+
+    def memory(self) -> Memory:
+        return Memory(weights=3, cache=2, active=6, peak=7, free=10, total=20)
 
     def events(self, request: Request) -> Iterator[Event]:
         said = list(self.text.encode())[: request.max_tokens]

@@ -45,7 +45,7 @@ def test_a_preflight_is_answered_only_to_pages_that_may() -> None:
 def test_the_key() -> None:
     own, engine = server(key="secret")
     for sent in (b"", b"Bearer wrong", b"secret", b"Bearer \xff"):
-        for path in ("/v1/models", "/metrics", "/v1/completions"):
+        for path in ("/v1/models", "/metrics", "/memory", "/v1/completions"):
             refused = ask(
                 own, path, {"prompt": "a"} if path.endswith("completions") else None, headers={"authorization": sent}
             )

@@ -46,6 +46,7 @@ OPERATIONS = [
     ("GET", "/v1/models/{id}", GOOD),
     ("GET", "/v1/models", GOOD),
     ("GET", "/health", GOOD),
+    ("GET", "/memory", GOOD),
     ("GET", "/metrics", GOOD),
 ]
 
