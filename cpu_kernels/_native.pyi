@@ -55,6 +55,45 @@ def feed_forward(
     precision: int = -1,
 ) -> mx.array: ...
 def table_rows(ids: mx.array, table: Packed, dtype: mx.Dtype) -> mx.array: ...
+def attention(
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    scale: float,
+    mask: mx.array | None = None,
+    causal: bool = False,
+    window: int = 0,
+    sinks: mx.array | None = None,
+    softcap: float = 0.0,
+) -> mx.array: ...
+def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array: ...
+
+class Rotation:
+    def __init__(
+        self, freqs: mx.array | None, positions: mx.array | None, interleaved: bool = False, scale: float = 1.0
+    ) -> None: ...
+
+class HeadNorms:
+    def __init__(
+        self,
+        input: mx.array | None = None,
+        eps: float = 0.0,
+        q: mx.array | None = None,
+        k: mx.array | None = None,
+        head_eps: float = 0.0,
+    ) -> None: ...
+
+def heads_of(
+    x: mx.array,
+    weights: Sequence[Packed],
+    biases: Sequence[mx.array | None],
+    dim: int,
+    norms: HeadNorms,
+    rotation: Rotation,
+    one_sequence: bool,
+    kept: mx.Dtype,
+    precision: int = -1,
+) -> list[mx.array]: ...
 def isa() -> str: ...
 def isas() -> list[str]: ...
 def choose_isa(name: str) -> bool: ...
@@ -63,3 +102,19 @@ def threads() -> int: ...
 def set_threads(count: int) -> None: ...
 def precision() -> str: ...
 def set_precision(name: Precision) -> None: ...
+
+def packed_layout(weight: Packed) -> list[int]: ...  # all of it but data, mode and bits
+
+class MappedFile:
+    """A file's pages as arrays, shared with whoever maps the same file. ValueError names the argument at fault."""
+
+    def __init__(self, path: str, size: int) -> None: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def unchanged(self) -> bool: ...  # the file is still as long and as old as when it was mapped
+    @property
+    def resident(self) -> int: ...  # bytes of it that are in memory
+    def array(self, start: int, shape: Sequence[int], dtype: mx.Dtype) -> mx.array: ...
+    def packed(self, start: int, mode: str, bits: int, layout: Sequence[int]) -> Packed: ...
+    def will_need(self, start: int, bytes: int) -> None: ...

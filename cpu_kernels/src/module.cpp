@@ -6,6 +6,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "mapped.h"
 #include "mlx/version.h"
 #include "nodes.h"
 #include "packed.h"
@@ -30,6 +31,21 @@ NB_MODULE(_native, m) {
       .def_prop_ro("symmetric", [](const Packed& w) { return !w.layout.has_bias; })
       .def_prop_ro("nbytes", [](const Packed& w) { return w.data.nbytes(); })
       .def_ro("data", &Packed::data);
+
+  m.def("packed_layout", &layout_of, "weight"_a);
+
+  nb::class_<MappedFile>(m, "MappedFile")
+      .def(nb::init<const std::string&, size_t>(), "path"_a, "size"_a)
+      .def_prop_ro("size", &MappedFile::size)
+      .def_prop_ro("unchanged", &MappedFile::unchanged)
+      .def_prop_ro("resident", &MappedFile::resident)
+      .def("array",
+           [](const MappedFile& f, size_t start, const std::vector<int>& shape, mx::Dtype dtype) {
+             return f.array(start, mx::Shape(shape.begin(), shape.end()), dtype);
+           },
+           "start"_a, "shape"_a, "dtype"_a)
+      .def("packed", &MappedFile::packed, "start"_a, "mode"_a, "bits"_a, "layout"_a)
+      .def("will_need", &MappedFile::will_need, "start"_a, "bytes"_a);
 
   m.def("pack_quantized", &pack_quantized, "codes"_a, "scales"_a, "biases"_a.none(), "mode"_a, "bits"_a, "group"_a);
   m.def("pack_plain", &pack_plain, "weight"_a);
