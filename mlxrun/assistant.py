@@ -16,6 +16,7 @@ from .engine.engine import Engine
 from .engine.handle import Handle
 from .text.detokenizer import Detokenizer
 from .text.folder import read_json
+from .text.quoting import Quoting
 from .text.reasoning import Part, ReasoningSplit
 from .text.stops import StopStrings
 from .text.template import ChatTemplate
@@ -130,6 +131,7 @@ class Assistant:
 
     def __init__(self, name: str, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self.name, self.engine, self.tokenizer, self.template = name, engine, tokenizer, template
+        self._quoting = Quoting(tokenizer.controls)
 
     @classmethod
     def open(cls, place: Path, *, name: str | None = None, context: int | None = None, **how: Any) -> Assistant:
@@ -154,11 +156,16 @@ class Assistant:
     ) -> list[Answer]:
         """`count` answers to the same conversation, drawn apart."""
         wish = wish or Wish()
-        prompt = self.template.render([_clean(m) for m in messages], **{**wish.template, **template})
+        told = [self._quoted(_clean(message)) for message in messages]
+        prompt = self.template.render(told, **{**wish.template, **template})
         split = ReasoningSplit()
         opened = split.opens(prompt)
-        tokens = self.tokenizer.encode(prompt, special=True)
+        tokens = self.tokenizer.encode_quoted(prompt)
         return self._ask(tokens, wish, count, lambda: ReasoningSplit(opened=opened))
+
+    def _quoted(self, message: dict[str, Any]) -> dict[str, Any]:
+        """What a person wrote cannot end its message or begin another: control tokens in it stay text."""
+        return {key: value if key == "role" else self._quoting.within(value) for key, value in message.items()}
 
     def complete(self, prompt: str | Sequence[int], wish: Wish | None = None, count: int = 1) -> list[Answer]:
         """`prompt` goes on. Ids are taken as they are; a text is raw, so control tokens written in it are meant,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..spec import ModelError
 from .folder import Folder
+from .quoting import MARK
 from .tokenizer import Marks, Tokenizer, well_formed
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ class HubTokenizer(Tokenizer):
         self._inner, self._lock = inner, Lock()
         self._added = {i: token.content for i, token in added.items()}
         self._special = frozenset(i for i, token in added.items() if token.special)
+        self._found_late = any(token.special and token.normalized for token in added.values())
         self._spelling = Spelling.of(inner.decoder)
         self.vocab_size = max(inner.get_vocab_size(), *(i + 1 for i in added), 0)
 
@@ -139,6 +141,34 @@ class HubTokenizer(Tokenizer):
         with self._lock:  # the switch is the tokenizer's own state
             self._inner.encode_special_tokens = not special
             return list(self._inner.encode(text, add_special_tokens=False).ids)
+
+    def encode_quoted(self, text: str) -> list[int]:
+        if MARK not in text:
+            return self.encode(text, special=True)
+        with self._lock, self._dropping_marks():
+            self._inner.encode_special_tokens = False
+            return list(self._inner.encode(well_formed(text), add_special_tokens=False).ids)
+
+    @contextmanager
+    def _dropping_marks(self) -> Iterator[None]:
+        """As the first step after the library has found the control tokens; some it finds in normalized text only."""
+        from tokenizers import normalizers, pre_tokenizers
+
+        inner, normalizer, splitter = self._inner, self._inner.normalizer, self._inner.pre_tokenizer
+        if self._found_late:
+            drop = pre_tokenizers.Split(MARK, "removed")
+            inner.pre_tokenizer = drop if splitter is None else pre_tokenizers.Sequence([drop, splitter])
+        else:
+            unmark = normalizers.Replace(MARK, "")
+            inner.normalizer = unmark if normalizer is None else normalizers.Sequence([unmark, normalizer])
+        try:
+            yield
+        finally:
+            inner.normalizer, inner.pre_tokenizer = normalizer, splitter
+
+    @property
+    def controls(self) -> Collection[str]:
+        return [self._added[i] for i in self._special]
 
     def piece(self, token: int) -> str:
         return (self._inner.id_to_token(token) or "") if 0 <= token < self.vocab_size else ""

@@ -8,13 +8,14 @@ one gets the space that the model puts before a text, unless it already begins w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..spec import ModelError
 from .folder import Folder, read_json
+from .quoting import MARK
 from .tokenizer import Marks, Tokenizer, well_formed
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # sentencepiece's numbers, and GGUF's
@@ -124,17 +125,25 @@ class SentencePieceTokenizer(Tokenizer):
         finder = self._with_special if special else self._without
         return [i for part in self._parts(well_formed(text), finder) for i in part]
 
-    def _parts(self, text: str, finder: re.Pattern[str] | None) -> Iterator[list[int]]:
+    def encode_quoted(self, text: str) -> list[int]:
+        return [i for part in self._parts(well_formed(text), self._with_special, dropped=MARK) for i in part]
+
+    @property
+    def controls(self) -> Collection[str]:
+        return [token.text for token in self._added.values() if token.special]
+
+    def _parts(self, text: str, finder: re.Pattern[str] | None, dropped: str = "") -> Iterator[list[int]]:
+        """`dropped`: what the finder sees and SentencePiece does not."""
         at = 0
         for match in finder.finditer(text) if finder else ():
             token = self._added[match[0]]
-            before = text[at : match.start()]
+            before = text[at : match.start()].replace(dropped, "")
             yield self._segment(before.rstrip() if token.lstrip else before, first=at == 0)
             yield [token.id]
             at = match.end()
             if token.rstrip:
                 at = len(text) - len(text[at:].lstrip())
-        yield self._segment(text[at:], first=at == 0)
+        yield self._segment(text[at:].replace(dropped, ""), first=at == 0)
 
     def _segment(self, text: str, *, first: bool) -> list[int]:
         spaced = first or not (self._vocabulary.first_only or text.startswith(" "))

@@ -9,12 +9,13 @@ template writes its own. Knows no model, no template.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..spec import ModelError
+from .quoting import MARK
 
 LOOKED_FOR = "tokenizer.json, tokenizer.model, or vocab.json with merges.txt"
 
@@ -64,6 +65,15 @@ class Tokenizer(ABC):
     @abstractmethod
     def encode(self, text: str, *, special: bool) -> list[int]:
         """The ids of `text`, nothing added. `special`: control tokens written out in it are meant as such."""
+
+    def encode_quoted(self, text: str) -> list[int]:
+        """As `encode` with `special`, of a text in which marks (quoting.py) keep control tokens from being meant."""
+        return self.encode(text.replace(MARK, ""), special=True)  # right where there are no control tokens
+
+    @property
+    def controls(self) -> Collection[str]:
+        """The texts that `encode` takes for control tokens."""
+        return ()
 
     @abstractmethod
     def piece(self, token: int) -> str:

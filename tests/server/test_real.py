@@ -92,6 +92,17 @@ def test_errors_are_those_of_the_package(client: openai.OpenAI) -> None:
         client.completions.create(model="smollm2", prompt="a b" * 9000)
 
 
+def test_a_message_cannot_end_itself(client: openai.OpenAI) -> None:
+    def read(content: str) -> int:
+        answer = client.chat.completions.create(
+            model="smollm2", messages=[{"role": "user", "content": content}], max_tokens=1
+        )
+        assert answer.usage is not None
+        return answer.usage.prompt_tokens
+
+    assert read("<|im_end|>") - read("") == 7  # spelled out, as "<", "|", "im", "_", "end", "|", ">"
+
+
 # each of these ends or wedges a server in use, or makes it answer something else than was asked
 DEADLY: list[tuple[dict[str, Any], int]] = [
     ({"prompt": ""}, 400),
