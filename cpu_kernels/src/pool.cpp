@@ -35,7 +35,7 @@ void breathe() {
 // Every thread has a run of neighbouring pieces of its own, so that it reads memory in order, and takes
 // from the others' when it is through. A ticket is (call number << 32 | next piece of that run). Taking a
 // piece is one compare-and-swap of the whole ticket, so a worker that comes late can never take a piece
-// of a call it did not read.
+// of a call it did not read; and nothing of a call changes while a ticket of it is open.
 class Pool {
  public:
   void run(uint32_t pieces, Piece piece, void* context) {
@@ -49,13 +49,15 @@ class Pool {
       for (uint32_t i = 0; i < pieces; i++) piece(context, i);
       return;
     }
-    piece_.store(piece, std::memory_order_relaxed);
-    context_.store(context, std::memory_order_relaxed);
-    pieces_.store(pieces, std::memory_order_relaxed);
-    done_.store(0, std::memory_order_relaxed);
     const uint32_t call = call_.load(std::memory_order_relaxed) + 1;
     const uint32_t team = (uint32_t)workers_.size() + 1;
-    team_.store(team, std::memory_order_relaxed);
+    // tickets close before anything else changes: a late worker that reads a new value swaps in vain
+    for (uint32_t i = 0; i < team; i++) runs_[i].ticket.store(0, std::memory_order_relaxed);
+    piece_.store(piece, std::memory_order_release);
+    context_.store(context, std::memory_order_release);
+    pieces_.store(pieces, std::memory_order_release);
+    team_.store(team, std::memory_order_release);
+    done_.store(0, std::memory_order_release);
     for (uint32_t i = 0; i < team; i++)
       runs_[i].ticket.store((uint64_t)call << 32 | first_of(i, pieces, team), std::memory_order_release);
     call_.store(call, std::memory_order_seq_cst);
@@ -161,7 +163,7 @@ class Pool {
 
   // One's own run first, then those of the next seats.
   void work(uint32_t call, uint32_t seat) {
-    const uint32_t team = team_.load(std::memory_order_relaxed);
+    const uint32_t team = team_.load(std::memory_order_acquire);
     for (uint32_t i = 0; i < team; i++)
       if (!take(call, (seat + i) % team)) return;
   }
@@ -172,9 +174,9 @@ class Pool {
     uint64_t held = ticket.load(std::memory_order_acquire);
     while (held >> 32 == call) {
       // read before taking: if the call is over, the swap fails and these are dropped
-      const Piece piece = piece_.load(std::memory_order_relaxed);
-      void* const context = context_.load(std::memory_order_relaxed);
-      const uint32_t last = first_of(seat + 1, pieces_.load(std::memory_order_relaxed), team_.load(std::memory_order_relaxed));
+      const Piece piece = piece_.load(std::memory_order_acquire);
+      void* const context = context_.load(std::memory_order_acquire);
+      const uint32_t last = first_of(seat + 1, pieces_.load(std::memory_order_acquire), team_.load(std::memory_order_acquire));
       const auto index = static_cast<uint32_t>(held);
       if (index >= last) return true;
       if (!ticket.compare_exchange_weak(held, held + 1, std::memory_order_acq_rel)) continue;

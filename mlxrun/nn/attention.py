@@ -50,13 +50,25 @@ class AttentionBlock:
         spans = p.lent[s.borrows] if s.borrows is not None else self._keys(x, p, memories)
         if s.lends is not None:
             p.lent[s.lends] = spans
-        parts = [self._attend(p.of_segment(q, seg), span, p, seg) for seg, span in zip(p.segments, spans, strict=True)]
+        y = self.look(q, spans, p)
         if s.gate == "head_softplus" and self.gate is not None:
             weights = nn.softplus(self.gate(x))[..., None]  # (T, H, 1)
-            y = p.unfold(parts).reshape(p.total, s.heads, s.head_dim) * weights
-            return self.o(y.reshape(p.total, -1))
-        y = p.unfold(parts)
+            y = (y.reshape(p.total, s.heads, s.head_dim) * weights).reshape(p.total, -1)
         return self.o(y if gate is None else y * mx.sigmoid(gate))
+
+    def remember(self, k: mx.array, v: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> tuple[Span, ...]:
+        """This pass's folded keys and values go to memory; what may be looked at comes back."""
+        spans = []
+        for segment, memory in zip(p.segments, memories, strict=True):
+            rows = p.of_segment(k, segment), p.of_segment(v, segment)
+            spans.append(Span(rows, segment.offset) if memory is None else memory.append(*rows))
+        return tuple(spans)
+
+    def look(self, q: mx.array, spans: Sequence[Span], p: Pass) -> mx.array:
+        """Folded queries -> rows (T, heads * D)."""
+        return p.unfold(
+            [self._attend(p.of_segment(q, seg), span, p, seg) for seg, span in zip(p.segments, spans, strict=True)]
+        )
 
     def _query(self, x: mx.array, p: Pass) -> tuple[mx.array, mx.array | None]:
         s = self.spec
@@ -74,7 +86,6 @@ class AttentionBlock:
         return q, gate
 
     def _keys(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> tuple[Span, ...]:
-        """This pass's keys and values go to memory; what may be looked at comes back."""
         s = self.spec
         assert self.k is not None
         raw = self.k(x)
@@ -83,11 +94,7 @@ class AttentionBlock:
         v = p.fold(v, s.kv_heads, s.head_dim)
         if self.v_norm is not None:
             v = self.v_norm(v)
-        spans = []
-        for segment, memory in zip(p.segments, memories, strict=True):
-            rows = p.of_segment(k, segment), p.of_segment(v, segment)
-            spans.append(Span(rows, segment.offset) if memory is None else memory.append(*rows))
-        return tuple(spans)
+        return self.remember(k, v, p, memories)
 
     def _shape(self, rows: mx.array, p: Pass, heads: int, norm: object) -> mx.array:
         """Norm, clip, fold into heads and rotate; a norm over one head comes after the clip."""

@@ -35,6 +35,7 @@ from .moe import DenseAndExpertsBlock, MoEBlock
 from .norm import NormBlock
 from .params import Params
 from .per_layer import PerLayerBlock
+from .whole import attention_branch, dense_branch
 
 MIXERS: dict[type, Any] = {
     Attention: AttentionBlock,
@@ -70,6 +71,10 @@ class LayerBlock:
         if spec.per_layer_input and per_layer is not None:
             self.extra = PerLayerBlock(per_layer, dim, params.scope("per_layer"))
         self.out_scale = params.array("out_scale", 1) if spec.out_scale else None
+        self.mix: Mix = self._mix
+        self.feed: Rows = self._feed
+        if self.residual == 1.0:
+            self._join()
         self.wire = {"serial": self._serial, "parallel": self._parallel, "post": self._post}[spec.wiring]
 
     def __call__(
@@ -83,12 +88,25 @@ class LayerBlock:
 
     def _serial(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> mx.array:
         if self.mixer is not None:
-            h = x if self.mixer_norm is None else self.mixer_norm(x)
-            x = self._add(x, self.mixer(h, p, memories), self.mixer_post)
-        if self.ffn is not None:
-            h = x if self.ffn_norm is None else self.ffn_norm(x)
-            x = self._add(x, self.ffn(h), self.ffn_post)
-        return x
+            x = self.mix(x, p, memories)
+        return x if self.ffn is None else self.feed(x)
+
+    def _join(self) -> None:
+        """Branches that can be done in fewer nodes are."""
+        if isinstance(self.mixer, AttentionBlock) and self.mixer_norm and not self.mixer_post:
+            self.mix = attention_branch(self.mixer, self.mixer_norm) or self.mix
+        if isinstance(self.ffn, DenseBlock) and self.ffn_norm and not self.ffn_post:
+            self.feed = dense_branch(self.ffn, self.ffn_norm) or self.feed
+
+    def _mix(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> mx.array:
+        assert self.mixer is not None
+        h = x if self.mixer_norm is None else self.mixer_norm(x)
+        return self._add(x, self.mixer(h, p, memories), self.mixer_post)
+
+    def _feed(self, x: mx.array) -> mx.array:
+        assert self.ffn is not None
+        h = x if self.ffn_norm is None else self.ffn_norm(x)
+        return self._add(x, self.ffn(h), self.ffn_post)
 
     def _add(self, x: mx.array, branch: mx.array, post: NormBlock | None) -> mx.array:
         if post is not None:

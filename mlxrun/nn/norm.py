@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from ..ops.fused import Rms
 from ..ops.norm import rms_norm
 from ..spec import Norm
 
@@ -14,6 +15,11 @@ class NormBlock:
     def __init__(self, spec: Norm, weight: mx.array | None, bias: mx.array | None = None) -> None:
         self.weight, self.bias, self.eps = weight, bias, spec.eps
         self.fn = self._rms if spec.kind == "rms" else self._layer
+
+    @property
+    def rms(self) -> Rms | None:
+        """What a fused kernel needs to know, where it can do this norm."""
+        return Rms(self.weight, self.eps) if self.fn == self._rms and self.weight is not None else None
 
     def __call__(self, x: mx.array) -> mx.array:
         return self.fn(x)

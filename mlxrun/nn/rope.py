@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from ..ops.fused import Turn
 from ..ops.rope import RotaryTable, rope
 from ..spec import Rope
 from .batch import Pass
@@ -20,10 +21,15 @@ class Rotary:
         first = p.segments[0]
         if len(p.segments) == 1:
             return rope(x, self.table, first.offset, first.context)
-        if self._one_table(p):
+        if self.one_table(p):
             return rope(x, self.table, p.positions, first.context)
         pieces = [rope(x[s.rows], self.table, p.positions[s.rows], s.context) for s in p.segments]
         return mx.concatenate(pieces)
 
-    def _one_table(self, p: Pass) -> bool:
+    def turn(self, p: Pass) -> Turn:
+        """The same for a fused kernel, when all sequences share one table."""
+        table, context = self.table, p.segments[0].context
+        return Turn(table.freqs(context), p.positions, table.spec.interleaved, table.scale(context))
+
+    def one_table(self, p: Pass) -> bool:
         return len({id(self.table.freqs(s.context)) for s in p.segments}) == 1

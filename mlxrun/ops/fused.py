@@ -1,0 +1,78 @@
+"""Stretches of a layer as one node of the graph, for weights in the form of the native CPU kernels.
+
+For a small model, building and walking the graph costs as much as the arithmetic. Each function here
+means what the operations that it joins mean; a caller asks `packed` first and else builds them singly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeGuard
+
+import mlx.core as mx
+
+from ..cpu_kernels import native
+from ..spec import Activation
+from .quantized import Matrix, Packed
+
+
+@dataclass(frozen=True, slots=True)
+class Rms:
+    weight: mx.array
+    eps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Rotary positions: the first 2 n values of a head turn by position / freqs."""
+
+    freqs: mx.array  # (n,)
+    positions: mx.array  # (T,) int32
+    interleaved: bool
+    scale: float
+
+
+def packed(weights: Sequence[Matrix]) -> TypeGuard[Sequence[Packed]]:
+    return all(isinstance(weight, Packed) for weight in weights)
+
+
+class Heads:
+    """x (T, dim) -> q, k, v, each (1, heads, T, D) for one sequence or (T, heads, 1, D) for several.
+
+    x is normed, multiplied, its heads normed and turned.
+    """
+
+    __slots__ = ("biases", "dim", "norms", "weights")
+
+    def __init__(
+        self,
+        weights: Sequence[Packed],
+        biases: Sequence[mx.array | None],
+        dim: int,
+        norm: Rms | None,
+        head_norms: tuple[Rms, Rms] | None,
+    ) -> None:
+        self.weights, self.biases, self.dim = list(weights), list(biases), dim
+        own = (norm.weight, norm.eps) if norm else (None, 0.0)
+        q, k = head_norms or (None, None)
+        self.norms = native.HeadNorms(*own, q and q.weight, k and k.weight, q.eps if q else 0.0)
+
+    def __call__(self, x: mx.array, turn: Turn | None, *, one_sequence: bool) -> list[mx.array]:
+        how = (turn.freqs, turn.positions, turn.interleaved, turn.scale) if turn else (None, None)
+        return native.heads_of(
+            x, self.weights, self.biases, self.dim, self.norms, native.Rotation(*how), one_sequence, x.dtype
+        )
+
+
+def add_matmul(x: mx.array, w: Packed, bias: mx.array | None, residual: mx.array) -> mx.array:
+    """residual + x @ w.T (+ bias)."""
+    return native.matmul(x, w, bias, residual)
+
+
+def add_feed_forward(
+    x: mx.array, norm: Rms | None, gate: Packed | None, up: Packed, down: Packed, act: Activation
+) -> mx.array:
+    """x + down(act(gate(norm(x))) * up(norm(x)))."""
+    own = (norm.weight, norm.eps) if norm else (None, 0.0)
+    return native.feed_forward(x, gate, up, down, act, *own, True)
