@@ -7,6 +7,7 @@ from typing import Protocol
 import mlx.core as mx
 
 FLOATS = (mx.float16, mx.bfloat16, mx.float32)
+SMALL = 8  # smaller inputs live in constant memory, where the kernels do not look
 FORMATS = {"affine": 0, "mxfp4": 1, "nvfp4": 2}  # as in weights.h
 SERVED = {
     ("affine", 4, 32),
@@ -52,6 +53,7 @@ def weight(w: Quantized, dtype: mx.Dtype, ndim: int = 2) -> tuple[int, int]:
     need(kind in SERVED, f"No kernel for mode {w.mode} with {w.bits} bits and groups of {w.group}.")
     need(w.packed.ndim == ndim, f"w has {w.packed.ndim} axes; the kernel takes {ndim}.")
     need(w.packed.dtype == mx.uint32, f"w is {w.packed.dtype}; packed weights are uint32.")
+    need(w.packed.size >= SMALL, f"w has {w.packed.size} words; the kernel takes {SMALL} or more.")
     rows, columns = w.packed.shape[-2], w.packed.shape[-1] * 32 // w.bits
     need(columns % w.group == 0, f"K = {columns} is not a multiple of the group of {w.group}.")
     expected = (*w.packed.shape[:-1], columns // w.group)
@@ -63,6 +65,12 @@ def weight(w: Quantized, dtype: mx.Dtype, ndim: int = 2) -> tuple[int, int]:
     else:
         need(w.scales.dtype == mx.uint8, f"scales are {w.scales.dtype}; those of {w.mode} are uint8.")
     return rows, columns
+
+
+def check_residual(residual: mx.array | None, shape: tuple[int, int], dtype: mx.Dtype) -> None:
+    if residual is not None:
+        need(tuple(residual.shape) == shape, f"residual has shape {tuple(residual.shape)}; it must be {shape}.")
+        need(residual.dtype == dtype, f"residual is {residual.dtype}; it must be {dtype}, as x is.")
 
 
 def biases_or_scales(w: Quantized) -> mx.array:

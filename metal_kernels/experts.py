@@ -12,21 +12,25 @@ from functools import lru_cache
 
 import mlx.core as mx
 
-from .check import FORMATS, Quantized, biases_or_scales, floating, need, weight
-from .launch import Body, launch
+from .check import FORMATS, Quantized, biases_or_scales, check_residual, floating, need, weight
+from .launch import Body, launch, number
+from .norms import Normed, unpacked
 
 ROUTER = Body("router", ("logits", "bias", "scale"), ("ids", "weights"), ("router.h",))
 EXPERTS_IN = Body(
     "experts_in",
     (
         *("x", "ids", "gate_w", "gate_scales", "gate_biases", "up_w", "up_scales", "up_biases"),
-        *("gate_added", "up_added"),
+        *("gate_added", "up_added", "norm", "eps"),
     ),
     ("hidden",),
     ("weights.h", "activations.h"),
 )
 EXPERTS_OUT = Body(
-    "experts_out", ("hidden", "ids", "weights", "w", "scales", "biases", "added"), ("y",), ("weights.h",)
+    "experts_out",
+    ("hidden", "ids", "weights", "w", "scales", "biases", "added", "residual"),
+    ("y",),
+    ("weights.h",),
 )
 
 SCORES = {"softmax": 0, "softmax_topk": 1, "sigmoid": 2}  # as in router.h
@@ -76,7 +80,7 @@ def route(logits: mx.array, rule: Rule, select_bias: mx.array | None = None) -> 
         "TOP_GROUPS": rule.top_groups,
     }
     shape = (rows, rule.top_k)
-    inputs = (logits, logits if select_bias is None else select_bias, _number(rule.scale))
+    inputs = (logits, logits if select_bias is None else select_bias, number(rule.scale))
     ids, weights = launch(
         ROUTER, inputs, [(shape, mx.uint32), (shape, mx.float32)], template, groups=(rows, 1, 1), threads=32
     )
@@ -84,7 +88,7 @@ def route(logits: mx.array, rule: Rule, select_bias: mx.array | None = None) -> 
 
 
 def experts_in(
-    x: mx.array,
+    x: mx.array | Normed,
     ids: mx.array,
     gate: Quantized,
     up: Quantized,
@@ -93,6 +97,7 @@ def experts_in(
     tile: ExpertTile = ExpertTile(),
 ) -> mx.array:
     """x (T, K), ids (T, k), gate and up (E, I, K), `added` biases (E, I) of both -> hidden (T * k, I)."""
+    x, norm, eps, normed = unpacked(x)
     floating("x", x)
     need(act in ACTIVATIONS, f"No kernel for the activation {act}.")
     outputs, inner = weight(gate, x.dtype, ndim=3)
@@ -102,11 +107,11 @@ def experts_in(
     _check_ids(ids, x.shape[0])
     _check_added(added, 2, (gate.packed.shape[0], outputs))
     per_group = tile.rows * tile.simdgroups
-    template = _template(gate, x.dtype, ids, tile) | {"ACT": ACTIVATIONS[act], "ADDED": bool(added)}
+    template = _template(gate, x.dtype, ids, tile) | {"ACT": ACTIVATIONS[act], "ADDED": bool(added), "NORMED": normed}
     parts = [a for w in (gate, up) for a in (w.packed, w.scales, biases_or_scales(w))]
     return launch(
         EXPERTS_IN,
-        (x, ids.reshape(-1), *parts, *(added or (gate.scales, gate.scales))),
+        (x, ids.reshape(-1), *parts, *(added or (gate.scales, gate.scales)), norm, number(eps)),
         [((ids.size, outputs), x.dtype)],
         template,
         groups=(-(-outputs // per_group), ids.size, 1),
@@ -120,9 +125,10 @@ def experts_out(
     weights: mx.array,
     down: Quantized,
     added: mx.array | None = None,
+    residual: mx.array | None = None,
     tile: ExpertTile = ExpertTile(),
 ) -> mx.array:
-    """hidden (T * k, I), ids and weights (T, k), down (E, N, I), bias `added` (E, N) -> y (T, N)."""
+    """hidden (T * k, I), ids and weights (T, k), down (E, N, I), bias `added` (E, N) -> y (T, N), plus residual."""
     floating("hidden", hidden)
     outputs, inner = weight(down, hidden.dtype, ndim=3)
     _check_ids(ids, ids.shape[0])
@@ -131,10 +137,13 @@ def experts_out(
     _check_added(() if added is None else (added,), 1, (down.packed.shape[0], outputs))
     per_group = tile.rows * tile.simdgroups
     template = _template(down, hidden.dtype, ids, tile) | {"PAIRS": ids.size, "ADDED": added is not None}
+    check_residual(residual, (ids.shape[0], outputs), hidden.dtype)
+    template["RESIDUAL"] = residual is not None
     parts = (down.packed, down.scales, biases_or_scales(down), down.scales if added is None else added)
+    given = hidden if residual is None else residual
     return launch(
         EXPERTS_OUT,
-        (hidden, ids.reshape(-1), weights.reshape(-1), *parts),
+        (hidden, ids.reshape(-1), weights.reshape(-1), *parts, given),
         [((ids.shape[0], outputs), hidden.dtype)],
         template,
         groups=(-(-outputs // per_group), 1, 1),
@@ -142,10 +151,18 @@ def experts_out(
     )[0]
 
 
-def gate_up(x: mx.array, gate: Quantized, up: Quantized, act: str, tile: ExpertTile = ExpertTile()) -> mx.array:
+def gate_up(
+    x: mx.array | Normed,
+    gate: Quantized,
+    up: Quantized,
+    act: str,
+    added: Sequence[mx.array] = (),
+    tile: ExpertTile = ExpertTile(),
+) -> mx.array:
     """act(x gate) * (x up) of a dense layer, T = 1..4 rows, in one launch: a mixture of one expert."""
-    need(x.shape[0] <= MOST_TOGETHER, f"x has {x.shape[0]} rows; the kernel takes 1 to {MOST_TOGETHER}.")
-    return experts_in(x, _zeros(x.shape[0]), _only(gate), _only(up), act, tile=tile)
+    rows = (x.x if isinstance(x, Normed) else x).shape[0]
+    need(rows <= MOST_TOGETHER, f"x has {rows} rows; the kernel takes 1 to {MOST_TOGETHER}.")
+    return experts_in(x, _zeros(rows), _only(gate), _only(up), act, [a[None] for a in added], tile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +204,6 @@ def _check_added(added: Sequence[mx.array], count: int, shape: tuple[int, int]) 
     need(len(added) in (0, count), f"{len(added)} biases; {count} or none are needed.")
     for a in added:
         need(tuple(a.shape) == shape, f"A bias has shape {tuple(a.shape)}; it must be {shape}.")
-
-
-@lru_cache(maxsize=64)
-def _number(value: float) -> mx.array:
-    return mx.array([value], mx.float32)
 
 
 @lru_cache(maxsize=8)

@@ -2,6 +2,7 @@
 //
 // A threadgroup stands for a pair and a block of outputs. The first pair of an expert works for all pairs
 // of that expert, M at a time, and the threadgroups of the others leave: an expert's weights are read once.
+// With NORMED, x stands for RMSNorm(x): the norm's weights multiply x where it is loaded, its factor the products.
 constexpr int COUNT = 64 / BITS;
 constexpr int BLOCK = COUNT * 32;
 const int lane = thread_index_in_simdgroup;
@@ -30,11 +31,17 @@ while (next < pairs) {
 
   float gates[ROWS][M] = {};
   float ups[ROWS][M] = {};
+  float squares[M] = {};
   float xs[M][COUNT];
   float x_sums[M];
   for (int k = lane * COUNT; k < K; k += BLOCK) {
     for (int m = 0; m < M; m++) {
-      x_sums[m] = load_activations<T, FORMAT, BITS, COUNT>(x + ulong(members[m] / CHOICES) * K + k, xs[m]);
+      const device T* from = x + ulong(members[m] / CHOICES) * K + k;
+      if (NORMED) {
+        x_sums[m] = load_normed<T, FORMAT, BITS, COUNT>(from, norm + k, xs[m], squares[m]);
+      } else {
+        x_sums[m] = load_activations<T, FORMAT, BITS, COUNT>(from, xs[m]);
+      }
     }
     for (int r = 0; r < ROWS; r++) {
       const ulong row = ulong(expert) * N + min(first + r, N - 1);
@@ -51,10 +58,11 @@ while (next < pairs) {
       for (int m = 0; m < M; m++) ups[r][m] += up_scale * dot_codes<BITS>(codes, xs[m]) + x_sums[m] * up_shift;
     }
   }
-  for (int r = 0; r < ROWS; r++) {
-    for (int m = 0; m < M; m++) {
-      float gate = simd_sum(gates[r][m]);
-      float up = simd_sum(ups[r][m]);
+  for (int m = 0; m < M; m++) {
+    const float factor = NORMED ? metal::precise::rsqrt(simd_sum(squares[m]) / K + eps[0]) : 1.0f;
+    for (int r = 0; r < ROWS; r++) {
+      float gate = simd_sum(gates[r][m]) * factor;
+      float up = simd_sum(ups[r][m]) * factor;
       if (lane == 0 && m < count && first + r < N) {
         if (ADDED) {
           gate += float(gate_added[ulong(expert) * N + first + r]);

@@ -2,7 +2,7 @@
 //
 // A threadgroup makes a block of outputs for all rows. It goes through the experts, each with all its
 // pairs, M at a time, so that weights are read once; then sums every row in the order of its choices,
-// so that a row's bits do not depend on the others.
+// so that a row's bits do not depend on the others. With RESIDUAL, y is that, rounded, plus residual (T, N).
 constexpr int COUNT = 64 / BITS;
 constexpr int BLOCK = COUNT * 32;
 const int lane = thread_index_in_simdgroup;
@@ -65,6 +65,7 @@ for (int i = lane; i < PAIRS / CHOICES * ROWS; i += 32) {
     for (int c = 0; c < CHOICES; c++) {
       sum += weights[row * CHOICES + c] * products[simdgroup][row * CHOICES + c][r];
     }
-    y[ulong(row) * N + first + r] = static_cast<T>(sum);
+    const ulong at = ulong(row) * N + first + r;
+    y[at] = RESIDUAL ? static_cast<T>(float(residual[at]) + float(static_cast<T>(sum))) : static_cast<T>(sum);
   }
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,12 @@ def launch(
         grid=(x * threads, y, z),
         threadgroup=(threads, 1, 1),
     )
+
+
+@lru_cache(maxsize=256)
+def number(*values: float) -> mx.array:
+    """Constants of a call as an array, made once."""
+    return mx.array(values, mx.float32)
 
 
 @contextmanager

@@ -8,14 +8,15 @@ best one differs by chip. Knows nothing of which is faster where: that is measur
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 
-from .check import FORMATS, Quantized, biases_or_scales, floating, need, weight
+from .check import FORMATS, Quantized, biases_or_scales, check_residual, floating, need, weight
 from .launch import Body, Three, launch
 
 INPUTS = ("x", "w", "scales", "biases")
-QMV = Body("qmv", INPUTS, ("y",), ("weights.h",))
+QMV = Body("qmv", (*INPUTS, "residual"), ("y",), ("weights.h", "products.h"))
 QMV_FEW = Body("qmv_few", INPUTS, ("y",), ("weights.h", "fragments.h"))
 QMM = Body("qmm", INPUTS, ("y",), ("weights.h", "fragments.h"))
 MOST_VECTORS = 4  # more rows of x do not fit into registers
@@ -27,6 +28,9 @@ class VectorTile:
     rows: int = 4  # outputs of a simdgroup
     simdgroups: int = 2  # of a threadgroup
     bitcast: bool = False  # integers to floats by their bits, where conversion is slow
+
+
+STANDARD = VectorTile()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +47,19 @@ class MatrixTile:
     bitcast: bool = False
 
 
-def qmv(x: mx.array, w: Quantized, tile: VectorTile = VectorTile()) -> mx.array:
-    """x (M, K) with M = 1..4, w (N, K) -> (M, N)."""
+def qmv(x: mx.array, w: Quantized, tile: VectorTile = STANDARD, residual: mx.array | None = None) -> mx.array:
+    """x (M, K) with M = 1..4, w (N, K) -> (M, N), plus residual (M, N)."""
     outputs, _ = _shapes(x, w)
     need(x.shape[0] <= MOST_VECTORS, f"x has {x.shape[0]} rows; the kernel takes 1 to {MOST_VECTORS}.")
-    own = {"M": x.shape[0], "ROWS": tile.rows, "SIMDGROUPS": tile.simdgroups, "BITCAST": tile.bitcast}
-    return _product(QMV, x, w, own, (-(-outputs // (tile.rows * tile.simdgroups)), 1, 1), 32 * tile.simdgroups)
+    check_residual(residual, (x.shape[0], outputs), x.dtype)
+    return launch(
+        QMV,
+        (x, w.packed, w.scales, biases_or_scales(w), x if residual is None else residual),
+        [((x.shape[0], outputs), x.dtype)],
+        vector_template(w, x, tile) | {"RESIDUAL": residual is not None},
+        groups=(-(-outputs // (tile.rows * tile.simdgroups)), 1, 1),
+        threads=32 * tile.simdgroups,
+    )[0]
 
 
 def qmv_few(x: mx.array, w: Quantized, tile: FewTile = FewTile()) -> mx.array:
@@ -66,6 +77,12 @@ def qmm(x: mx.array, w: Quantized, tile: MatrixTile = MatrixTile()) -> mx.array:
     need(inner % 32 == 0, f"K = {inner} is not a multiple of 32.")
     groups = (-(-outputs // tile.outputs), -(-x.shape[0] // tile.rows), 1)
     return _product(QMM, x, w, {"BM": tile.rows, "BN": tile.outputs, "BITCAST": tile.bitcast}, groups, 128)
+
+
+def vector_template(w: Quantized, x: mx.array, tile: VectorTile) -> dict[str, Any]:
+    """The template arguments that every kernel has whose work is products.h."""
+    own = {"M": x.shape[0], "ROWS": tile.rows, "SIMDGROUPS": tile.simdgroups, "BITCAST": tile.bitcast}
+    return {"T": x.dtype, "FORMAT": FORMATS[w.mode], "BITS": w.bits, "GROUP": w.group, **own}
 
 
 def _shapes(x: mx.array, w: Quantized) -> tuple[int, int]:

@@ -26,26 +26,37 @@ template <int FORMAT, typename S> inline float scale_to_float(S s) {
   return FORMAT == NVFP4 ? e4m3_to_float(uint(s)) : FORMAT == MXFP4 ? e8m0_to_float(uint(s)) : float(s);
 }
 
-// COUNT activations into registers, ready for `dot_codes`; returns their sum, which multiplies the bias.
-template <typename T, int FORMAT, int BITS, int COUNT>
-inline float load_activations(const device T* from, thread float* to) {
+// COUNT activations made ready for `dot_codes`; returns their sum, which multiplies the bias.
+template <int FORMAT, int BITS, int COUNT> inline float prepare(thread float* x) {
   float sum = 0;
   if (FORMAT == AFFINE && BITS == 4) {
     for (int i = 0; i < COUNT; i += 4) {
-      const float a = float(from[i]), b = float(from[i + 1]), c = float(from[i + 2]), d = float(from[i + 3]);
-      sum += a + b + c + d;
-      to[i] = a;
-      to[i + 1] = b / 16.0f;
-      to[i + 2] = c / 256.0f;
-      to[i + 3] = d / 4096.0f;
+      sum += x[i] + x[i + 1] + x[i + 2] + x[i + 3];
+      x[i + 1] = x[i + 1] / 16.0f;
+      x[i + 2] = x[i + 2] / 256.0f;
+      x[i + 3] = x[i + 3] / 4096.0f;
     }
   } else {
-    for (int i = 0; i < COUNT; i++) {
-      to[i] = float(from[i]);
-      sum += to[i];
-    }
+    for (int i = 0; i < COUNT; i++) sum += x[i];
   }
   return sum;
+}
+
+template <typename T, int FORMAT, int BITS, int COUNT>
+inline float load_activations(const device T* from, thread float* to) {
+  for (int i = 0; i < COUNT; i++) to[i] = float(from[i]);
+  return prepare<FORMAT, BITS, COUNT>(to);
+}
+
+// The same times the weights of a norm. The norm's factor is a number for a row: it multiplies the products.
+template <typename T, int FORMAT, int BITS, int COUNT, typename N>
+inline float load_normed(const device T* from, const device N* norm, thread float* to, thread float& squares) {
+  for (int i = 0; i < COUNT; i++) {
+    const float value = float(from[i]);
+    squares += value * value;
+    to[i] = value * float(norm[i]);
+  }
+  return prepare<FORMAT, BITS, COUNT>(to);
 }
 
 // Eight bytes of codes to COUNT = 64 / BITS floats, so scaled as `load_activations` expects them

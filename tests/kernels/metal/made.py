@@ -70,3 +70,22 @@ def close(got: mx.array, exact: np.ndarray, terms: np.ndarray | float, slack: fl
     assert np.isfinite(error).all()
     worst = np.unravel_index((error / allowed).argmax(), error.shape)
     assert (error <= allowed).all(), f"{worst}: {wide(got)[worst]} for {exact[worst]}, allowed {allowed[worst]}"
+
+
+def normed(x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
+    """RMSNorm over the last axis, in float64."""
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * weight
+
+
+def turned(x: np.ndarray, positions: np.ndarray, freqs: np.ndarray, scale: float, interleaved: bool) -> np.ndarray:
+    """x (T, heads, D) with its first 2 * len(freqs) values turned pair by pair, in float64."""
+    y, pairs = x.copy(), len(freqs)
+    i, j = (
+        (np.arange(pairs) * 2, np.arange(pairs) * 2 + 1)
+        if interleaved
+        else (np.arange(pairs), np.arange(pairs) + pairs)
+    )
+    angle = (positions[:, None] / freqs)[:, None]
+    y[..., i] = scale * (x[..., i] * np.cos(angle) - x[..., j] * np.sin(angle))
+    y[..., j] = scale * (x[..., i] * np.sin(angle) + x[..., j] * np.cos(angle))
+    return y

@@ -182,6 +182,7 @@ PROOFS: dict[str, tuple[Callable[[], None], ...]] = {
     "router.metal": (prove_router,),
     "add_norm.metal": (prove_add_norm,),
     "weights.h": (prove_qmv,),
+    "products.h": (prove_qmv,),
     "fragments.h": (prove_qmv_few, prove_qmm),
     "activations.h": (prove_experts_in,),
 }
