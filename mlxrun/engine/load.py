@@ -1,26 +1,57 @@
-"""A checkpoint on disk -> a model that runs: headers, recipe, weights, blocks. All of it or nothing."""
+"""A checkpoint on disk -> a model that runs: headers, recipe, plan, weights, blocks. All of it or nothing.
+
+What does not fit is refused before a weight is read. For the native kernels the packed weights are kept on disk where
+a folder for them is given, and mapped from then on; else, and where that cannot be, they are made in memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 
 from ..families import Recipe, UnknownFamily, resolve
 from ..families.config import Dialect
 from ..families.gguf import resolve_gguf
-from ..memory.machine import available_bytes
+from ..memory.machine import private_bytes
 from ..nn.decoder import DecoderModel
 from ..nn.params import Forms
 from ..ops.native import NATIVE, pack
-from ..ops.quantized import QuantizedWeight, Weight
+from ..ops.quantized import Weight
 from ..weights import Checkpoint, open_checkpoint, read_weights
+from . import ready
 from .fallback import FallbackModel, load_fallback
+from .fits import Settled, settle
+from .forms import cast, widen, widened
 from .model import Model
+from .outlook import Outlook, look
+from .ready import Progress
 
-# of what is free, how much the weights may take when widened to float32
-WIDEN_SHARE = 0.7
+
+def unheard(done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms a model is loaded."""
+
+    context: int | None = None  # tokens that a person asked for; None: as many as fit
+    anyway: bool = False  # although it does not fit
+    memory: int | None = None  # bytes that a person grants
+    ready: Path | None = None  # where packed weights are kept; None: nowhere
+    progress: Progress = unheard  # what it raises ends the load
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    weights: dict[str, Any]
+    forms: Forms = Forms()  # noqa: RUF009  frozen
+    note: str | None = None
+    mapped: tuple[Any, ...] = ()  # files that the weights are views of
 
 
 def load_model(
@@ -29,8 +60,10 @@ def load_model(
     dtype: mx.Dtype | None = None,
     dialect: Dialect | None = None,
     waive: frozenset[str] = frozenset(),
+    terms: Terms | None = None,
 ) -> Model | FallbackModel:
     """`dtype` None: as stored where the device computes it well, float32 on a CPU."""
+    terms, before = terms or Terms(), private_bytes() or 0
     checkpoint = open_checkpoint(Path(path), dialect=dialect)
     try:
         recipe = recipe_of(checkpoint, waive)
@@ -38,17 +71,19 @@ def load_model(
         if checkpoint.dialect == "gguf":
             raise
         return load_fallback(Path(path), checkpoint.config, unknown, dtype)
-    weights = read_weights(checkpoint, recipe)
-    forms = Forms()
+    seen = look(checkpoint, recipe, here=True, dtype=dtype)
+    settled = settle(recipe, seen, terms.context, anyway=terms.anyway, memory=terms.memory)
+    loaded = load_weights(checkpoint, recipe, seen, dtype, terms)
+    decoder = DecoderModel(recipe.decoder, loaded.weights, fold_offsets=not recipe.folded, forms=loaded.forms)
     notes = [f"{recipe.left_out} of this checkpoint is left out."] if recipe.left_out else []
-    if dtype is not None:
-        weights = {name: _cast(weight, dtype) for name, weight in weights.items()}
-    elif NATIVE:
-        forms = Forms(matrix=pack, other=widened)
-    elif mx.default_device().type == mx.DeviceType.cpu:
-        weights, note = widen(weights)
-        notes += [note] if note else []
-    return Model(DecoderModel(recipe.decoder, weights, fold_offsets=not recipe.folded, forms=forms), tuple(notes))
+    notes += [note for note in (loaded.note, settled.note) if note]
+    return Model(decoder, tuple(notes), *promise(settled, loaded, before))
+
+
+def promise(settled: Settled, loaded: Loaded, before: int) -> tuple[Any, ...]:
+    """What the model carries of its plan: the context, what it may take, what that is beside, the files it looks at."""
+    mapped = settled.made.weights if loaded.mapped else 0
+    return settled.context, replace(settled.budget, mapped=mapped), before, loaded.mapped
 
 
 def recipe_of(checkpoint: Checkpoint, waive: frozenset[str] = frozenset()) -> Recipe:
@@ -57,39 +92,63 @@ def recipe_of(checkpoint: Checkpoint, waive: frozenset[str] = frozenset()) -> Re
     return resolve(checkpoint.config, checkpoint.dialect, waive)
 
 
-def widened(weight: Weight) -> Weight:
-    """In float32, beside native kernels that take the large ones as they are."""
-    return weight.dequantize(mx.float32) if isinstance(weight, QuantizedWeight) else _cast(weight, mx.float32)
+def load_weights(checkpoint: Checkpoint, recipe: Recipe, seen: Outlook, dtype: mx.Dtype | None, terms: Terms) -> Loaded:
+    if dtype is None and NATIVE:
+        return packed_weights(checkpoint, recipe, seen, terms)
+    weights = read_weights(checkpoint, recipe)
+    if dtype is not None:
+        return Loaded({name: cast(weight, dtype) for name, weight in weights.items()})
+    if mx.default_device().type == mx.DeviceType.cpu:
+        wide, note = widen(weights)
+        return Loaded(wide, note=note)
+    return Loaded(weights)
 
 
-def widen(weights: Mapping[str, Weight], free: int | None = None) -> tuple[dict[str, Weight], str | None]:
-    """Every weight in float32 if that fits: MLX's CPU backend is slow on, or lacks, anything narrower."""
-    floats = 4 * sum(_elements(weight) for weight in weights.values())
-    if floats > WIDEN_SHARE * (available_bytes() if free is None else free):
-        plain = {name: w if isinstance(w, QuantizedWeight) else _cast(w, mx.float32) for name, w in weights.items()}
-        return (
-            plain,
-            f"{floats / 2**30:.1f} GiB for float32 weights is not free, so the quantized ones run as they are, slowly.",
-        )
-    return {
-        name: w.dequantize(mx.float32) if isinstance(w, QuantizedWeight) else _cast(w, mx.float32)
-        for name, w in weights.items()
-    }, None
+def packed_weights(checkpoint: Checkpoint, recipe: Recipe, seen: Outlook, terms: Terms) -> Loaded:
+    note = None
+    if terms.ready is not None and seen.weights.total >= ready.LEAST:
+        files = (*checkpoint.files, *((checkpoint.path / "config.json",) if checkpoint.path.is_dir() else ()))
+        source = ready.Source(checkpoint.path, files, checkpoint.dialect)
+        file = terms.ready / ready.name_of(source)
+        found = ready.opened(file)
+        if found is None:
+            note = kept_aside(file, source, checkpoint, recipe, seen, terms)
+            found = ready.opened(file) if note is None else None
+        if found is not None:
+            return Loaded(found.weights, mapped=(found.mapped,))
+    return Loaded(read_weights(checkpoint, recipe), watched(seen, terms), note)
 
 
-def _elements(weight: Weight) -> int:
-    count = 1
-    for extent in weight.shape:
-        count *= extent
-    return count
+def kept_aside(
+    file: Path, source: ready.Source, checkpoint: Checkpoint, recipe: Recipe, seen: Outlook, terms: Terms
+) -> str | None:
+    """Pack one weight after the other into the file; None, or why that could not be."""
+
+    def formed() -> Iterator[tuple[str, ready.Formed]]:
+        weights = read_weights(checkpoint, recipe)
+        for name, matrix in seen.order.items():
+            weight = weights.pop(name)
+            yield name, pack(weight) if matrix else widened(weight)  # type: ignore[misc]  # plain after widening
+
+    try:
+        with ready.alone(file.parent):
+            if file.exists():  # somebody else made it while we waited
+                return None
+            reason = ready.make(file, source, formed(), len(seen.order), seen.weights.total, terms.progress)
+    except OSError as error:
+        reason = f"{file.parent} could not be written: {error.strerror or error}"
+    return None if reason is None else f"Packed weights were not kept: {reason}."
 
 
-def _cast(weight: Weight, dtype: mx.Dtype) -> Weight:
-    if isinstance(weight, QuantizedWeight):
-        # fp modes keep their 8-bit scales
-        if weight.mode != "affine":
-            return weight
-        scales = weight.scales.astype(dtype)
-        biases = None if weight.biases is None else weight.biases.astype(dtype)
-        return QuantizedWeight(weight.packed, scales, biases, weight.mode, weight.bits, weight.group)
-    return weight.astype(dtype) if mx.issubdtype(weight.dtype, mx.floating) else weight
+def watched(seen: Outlook, terms: Terms) -> Forms:
+    """The forms of the native kernels, telling how far they are."""
+    done, total = 0, seen.weights.total
+
+    def matrix(weight: Weight) -> Any:
+        nonlocal done
+        packed = pack(weight)
+        done += packed.nbytes
+        terms.progress(min(done, total), total)
+        return packed
+
+    return Forms(matrix=matrix, other=widened)

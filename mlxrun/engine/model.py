@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import mlx.core as mx
 
 from ..cache.sequence import SequenceCache
+from ..memory.guard import Budget
 from ..nn.batch import SequenceMemory
 from ..nn.decoder import DecoderModel
 from ..spec import Decoder
@@ -39,6 +40,10 @@ class Runnable(Protocol):
 class Model:
     decoder: DecoderModel
     notes: tuple[str, ...] = field(default=())  # what a person should know about this load
+    fitting: int | None = None  # the context that memory is enough for, where a plan was made
+    budget: Budget | None = None
+    before: int = 0  # bytes that the process took before it loaded this
+    mapped: tuple[Any, ...] = field(default=(), repr=False)  # files that the weights are views of
 
     @property
     def spec(self) -> Decoder:
@@ -50,10 +55,10 @@ class Model:
 
     @property
     def context(self) -> int:
-        return self.spec.context
+        return self.spec.context if self.fitting is None else min(self.spec.context, self.fitting)
 
     def new_sequence(self, context: int | None = None) -> SequenceCache:
-        return SequenceCache(self.spec, context)
+        return SequenceCache(self.spec, context or self.context)
 
     def __call__(self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]]) -> mx.array:
         return self.decoder(ids, sequences)

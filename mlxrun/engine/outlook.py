@@ -7,7 +7,8 @@ refused here in the same words. `here` False: as a Mac's GPU would hold it, ever
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import cast
 
@@ -22,7 +23,8 @@ from ..ops.native import NATIVE
 from ..ops.quantized import QuantizedWeight, Weight
 from ..weights import Checkpoint, read_weights
 from ..weights.outline import outline
-from .load import widen
+from .forms import cast as cast_weight
+from .forms import widen
 from .model import Model
 
 FLOAT = 4
@@ -42,15 +44,19 @@ class Outlook:
     weights: Weights
     width: int  # bytes of a value of the keys
     form: str | None = None  # what loading makes of the weights, where it changes them
+    order: Mapping[str, bool] = field(default_factory=dict)  # of packed weights: in the order of use, whether a matrix
 
 
-def look(checkpoint: Checkpoint, recipe: Recipe, *, here: bool) -> Outlook:
-    packed = here and NATIVE
+def look(checkpoint: Checkpoint, recipe: Recipe, *, here: bool, dtype: mx.Dtype | None = None) -> Outlook:
+    """`dtype`: in which all of it shall be held, where a person says so."""
+    packed = here and NATIVE and dtype is None
     found = read_weights(replace(checkpoint, tensors=partial(outline, checkpoint, centred=packed)), recipe)
     if packed:
         return _packed(found, recipe)
     form = None
-    if here and mx.default_device().type == mx.DeviceType.cpu:
+    if dtype is not None:
+        found = {name: cast_weight(weight, dtype) for name, weight in found.items()}
+    elif here and mx.default_device().type == mx.DeviceType.cpu:
         stored = sum(weight.nbytes for weight in found.values())
         found, _ = widen(found)
         form = "widened to float32" if sum(weight.nbytes for weight in found.values()) > stored else None
@@ -61,13 +67,21 @@ def _packed(found: dict[str, Weight], recipe: Recipe) -> Outlook:
     """For the native kernels: matrices packed as they are, all else in float32, which keys then are too."""
     names = {id(weight): name for name, weight in found.items()}
     sizes = {name: Sized(tuple(w.shape), FLOAT * math.prod(w.shape)) for name, w in found.items()}
+    order: dict[str, bool] = {}
 
     def matrix(weight: Weight) -> Weight:
-        sizes[names[id(weight)]] = Sized(tuple(weight.shape), packed_bytes(weight))
+        name = names[id(weight)]
+        sizes[name] = Sized(tuple(weight.shape), packed_bytes(weight))
+        order[name] = True
         return weight
 
-    DecoderModel(recipe.decoder, found, fold_offsets=not recipe.folded, forms=Forms(matrix=matrix))
-    return Outlook(weigh(recipe.decoder, sizes), 4, "packed for this processor")
+    def other(weight: Weight) -> Weight:
+        order[names[id(weight)]] = False
+        return weight
+
+    forms = Forms(matrix=matrix, other=other)
+    DecoderModel(recipe.decoder, found, fold_offsets=not recipe.folded, forms=forms)
+    return Outlook(weigh(recipe.decoder, sizes), 4, "packed for this processor", order)
 
 
 def packed_bytes(weight: Weight) -> int:

@@ -56,6 +56,13 @@ def process_bytes() -> int | None:
     return _kilobytes(Path("/proc/self/smaps_rollup"), "Pss:") or _kilobytes(Path("/proc/self/status"), "VmRSS:")
 
 
+def private_bytes() -> int | None:
+    """This process's own: phys_footprint on a Mac, anonymous memory on Linux; mapped files do not count."""
+    if sys.platform == "darwin":
+        return darwin.footprint_bytes()
+    return _kilobytes(Path("/proc/self/status"), "RssAnon:")
+
+
 def _meminfo() -> int | None:
     return _kilobytes(Path("/proc/meminfo"), "MemAvailable:")
 

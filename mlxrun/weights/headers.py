@@ -7,7 +7,8 @@ gaps. Nothing is read beyond the header, and nothing is unpickled.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ class Stored:
 class Header:
     format: str | None  # who wrote it: "pt", "mlx"
     tensors: dict[str, Stored]
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_header(path: Path) -> Header:
@@ -60,7 +62,7 @@ def read_header(path: Path) -> Header:
     start = 8 + length
     tensors = {name: _tensor(entry, f"{where}: the tensor {shown(name)}", start) for name, entry in entries.items()}
     _check_layout(tensors, start, size, where)
-    return Header(metadata.get("format"), tensors)
+    return Header(metadata.get("format"), tensors, metadata)
 
 
 def _header_length(first: bytes, size: int, where: str) -> int:

@@ -1,0 +1,99 @@
+"""Before a byte of a weight is read: whether the model fits here, and with how long a context.
+
+Nobody asked for a context: the longest that fits, up to what its authors promise. Somebody did: that one or a refusal.
+A refusal is one sentence that says what is missing and what to change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..families import Recipe
+from ..memory.guard import Budget
+from ..memory.here import this_machine
+from ..memory.machine import Machine
+from ..memory.plan import Advice, Need, Plan, advise, plan
+from ..spec import ModelError
+from .outlook import Outlook
+
+SHORTEST = 512  # tokens; a model that cannot have so many is of no use
+GIB = 2**30
+ANYWAY = "or --anyway, to try all the same"
+
+
+class DoesNotFit(ModelError):
+    """There is not enough memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    context: int  # that may be promised
+    note: str | None
+    budget: Budget
+    made: Plan
+
+
+def settle(
+    recipe: Recipe, seen: Outlook, context: int | None = None, *, anyway: bool = False, memory: int | None = None
+) -> Settled:
+    """`memory`: bytes that a person grants, where less than there is."""
+    machine = this_machine()
+    if memory is not None:
+        machine = replace(machine, usable=min(machine.usable, memory))
+    return settled_on(machine, recipe, seen, context, anyway=anyway)
+
+
+def settled_on(machine: Machine, recipe: Recipe, seen: Outlook, context: int | None, *, anyway: bool) -> Settled:
+    promised = recipe.decoder.context
+    need = Need(recipe.decoder, seen.weights, seen.width, min(context or promised, promised))
+    made = plan(need, machine)
+    if made.fits or anyway:
+        return Settled(need.context, None if made.fits else _warning(made), budget_of(made), made)
+    advice = advise(need, machine)
+    if context is not None or advice.context < min(SHORTEST, promised):
+        raise DoesNotFit(refusal(made, advice, asked=context is not None))
+    longest = advice.context
+    shorter = plan(replace(need, context=longest), machine)
+    note = f"Memory is enough for a context of {longest} tokens; {promised} would take {made.total / GIB:.1f} GiB."
+    return Settled(longest, note, budget_of(shorter), shorter)
+
+
+def budget_of(made: Plan) -> Budget:
+    return Budget(
+        usable=made.machine.usable, weights=made.weights, activations=made.activations, wired=made.machine.gpu
+    )
+
+
+def refusal(made: Plan, advice: Advice, *, asked: bool) -> str:
+    machine, context = made.machine, made.need.context
+    if made.array_too_large:
+        return (
+            f"One array of this model has {made.need.weights.largest / GIB:.1f} GiB, more than the GPU takes at once "
+            f"({(machine.max_buffer or 0) / GIB:.1f} GiB): choose a quantization with fewer bits, {ANYWAY}."
+        )
+    what = f"a context of {context} tokens" if asked else f"even {min(SHORTEST, context)} tokens"
+    least = made if asked else plan(replace(made.need, context=min(SHORTEST, context)), machine)
+    told = (
+        f"This model does not fit: with {what} it takes {least.total / GIB:.1f} GiB "
+        f"({made.weights / GIB:.1f} of them weights), and {machine.usable / GIB:.1f} GiB can be used here"
+    )
+    return f"{told}: {' or '.join(ways_out(made, advice))}, {ANYWAY}."
+
+
+def ways_out(made: Plan, advice: Advice) -> list[str]:
+    found = []
+    if advice.context >= SHORTEST:
+        found.append(f"ask for a shorter context (--context {advice.context})")
+    if advice.bits is not None and advice.bits_weights is not None:
+        shorter = f" at a context of {advice.bits_context}" if advice.bits_context != made.need.context else ""
+        found.append(f"take it with {advice.bits} bits a weight ({advice.bits_weights / GIB:.1f} GiB{shorter})")
+    if advice.wired_limit is not None:
+        found.append(f"raise the GPU's limit (sudo sysctl iogpu.wired_limit_mb={advice.wired_limit})")
+    return found or ["take a smaller model"]
+
+
+def _warning(made: Plan) -> str:
+    return (
+        f"This takes {made.total / GIB:.1f} GiB and {made.machine.usable / GIB:.1f} GiB can be used; "
+        "the system may become slow, or end the program."
+    )

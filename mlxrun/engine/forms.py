@@ -1,0 +1,42 @@
+"""What becomes of weights on a CPU: float32 beside the native kernels, or all over where there are none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import mlx.core as mx
+
+from ..memory.machine import available_bytes
+from ..ops.quantized import QuantizedWeight, Weight
+
+# of what is free, how much the weights may take when widened to float32
+WIDEN_SHARE = 0.7
+
+
+def widened(weight: Weight) -> Weight:
+    """In float32, beside native kernels that take the large ones as they are."""
+    return weight.dequantize(mx.float32) if isinstance(weight, QuantizedWeight) else cast(weight, mx.float32)
+
+
+def widen(weights: Mapping[str, Weight], free: int | None = None) -> tuple[dict[str, Weight], str | None]:
+    """Every weight in float32 if that fits: MLX's CPU backend is slow on, or lacks, anything narrower."""
+    floats = 4 * sum(math.prod(weight.shape) for weight in weights.values())
+    if floats > WIDEN_SHARE * (available_bytes() if free is None else free):
+        plain = {name: w if isinstance(w, QuantizedWeight) else cast(w, mx.float32) for name, w in weights.items()}
+        return (
+            plain,
+            f"{floats / 2**30:.1f} GiB for float32 weights is not free, so the quantized ones run as they are, slowly.",
+        )
+    return {name: widened(w) for name, w in weights.items()}, None
+
+
+def cast(weight: Weight, dtype: mx.Dtype) -> Weight:
+    if isinstance(weight, QuantizedWeight):
+        # fp modes keep their 8-bit scales
+        if weight.mode != "affine":
+            return weight
+        scales = weight.scales.astype(dtype)
+        biases = None if weight.biases is None else weight.biases.astype(dtype)
+        return QuantizedWeight(weight.packed, scales, biases, weight.mode, weight.bits, weight.group)
+    return weight.astype(dtype) if mx.issubdtype(weight.dtype, mx.floating) else weight

@@ -1,0 +1,114 @@
+"""Keeps this process within its plan while it runs: measures what it takes, and says how much must go.
+
+What is to be done, mildest first: drop buffers that nobody uses, forget what ended requests left, refuse new work, end
+the youngest request. The engine does these things; here is when. Weights that are mapped do not count: the system may
+drop their pages and read them again. Knows no request and no model.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+
+import mlx.core as mx
+
+from .machine import available_bytes, private_bytes
+
+MIB = 2**20
+FLOOR = 128 * MIB  # of the machine's memory, left to everybody else
+LEAST_CACHE = 64 * MIB  # of freed buffers that MLX may keep for their next use
+
+
+class Pressure(IntEnum):
+    NONE = 0
+    CACHES = 1
+    KEPT = 2
+    REFUSE = 3
+    END = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a plan grants, in bytes."""
+
+    usable: int  # by this process, beside what it had before it loaded
+    weights: int
+    activations: int  # of one pass, at most
+    mapped: int = 0  # of the weights; not this process's own
+    wired: bool = False  # there is a GPU whose memory can be wired
+
+    @property
+    def cache_limit(self) -> int:
+        """For MLX's freed buffers: a pass's worth, which the next pass takes again."""
+        return max(LEAST_CACHE, min(self.activations, self.usable // 8))
+
+
+class Guard:
+    def __init__(
+        self,
+        budget: Budget,
+        before: int = 0,
+        measure: Callable[[], int] | None = None,
+        free: Callable[[], int] = available_bytes,
+    ) -> None:
+        """`before`: what the process took before it loaded."""
+        self.budget = budget
+        self.limit = before + budget.usable - budget.mapped
+        self._measure = measure or footprint
+        self._free = free
+
+    def over(self) -> int:
+        """Bytes that must go; 0 or less: so many more may come."""
+        return max(self._measure() - self.limit, FLOOR - self._free())
+
+    @property
+    def room(self) -> int:
+        return max(0, -self.over())
+
+    def relieve(self, forget: Callable[[int], None]) -> Pressure:
+        """Do what harms nobody, and say what is left to do. `forget` drops kept sequences of at least so many bytes."""
+        if self.over() <= 0:
+            return Pressure.NONE
+        give_back()
+        if (over := self.over()) <= 0:
+            return Pressure.CACHES
+        forget(over)
+        give_back()
+        if (over := self.over()) <= 0:
+            return Pressure.KEPT
+        # within a pass's worth of the limit nobody need be ended yet
+        return Pressure.REFUSE if over <= self.budget.activations // 2 else Pressure.END
+
+    def reason(self) -> str:
+        held, limit = self._measure(), self.limit
+        if held > limit:
+            return f"Memory is used up: {held / MIB:.0f} MiB of {limit / MIB:.0f} MiB are taken"
+        return f"Memory is used up: other programs have left {self._free() / MIB:.0f} MiB of it"
+
+
+def footprint() -> int:
+    """This process's own memory; where the system does not say, what MLX holds."""
+    private = private_bytes()
+    return mx.get_active_memory() + mx.get_cache_memory() if private is None else private
+
+
+def give_back() -> None:
+    """Freed memory goes back to the system: MLX's buffers, then the C library's."""
+    mx.clear_cache()
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    """Of the GNU C library, which keeps freed blocks up to 32 MiB for itself."""
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    return library.malloc_trim if hasattr(library, "malloc_trim") else None

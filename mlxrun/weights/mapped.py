@@ -1,0 +1,81 @@
+"""The tensors of a safetensors file as views into its pages: nothing is read before it is used, nothing is copied.
+
+On Linux by our extension. On Metal MLX wraps a page-aligned buffer itself; that way is written from its documentation
+and was never run. Where neither is possible, and for a tensor that lies askew, there is no view: the caller reads.
+What remains of the danger: who cuts a mapped file short in place ends the process that then looks at what is missing.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+
+from ..ops.native import native
+from ..spec import ModelError
+from .files import shown
+from .headers import Stored
+
+DTYPES = {
+    "BOOL": mx.bool_,
+    "U8": mx.uint8,
+    "I8": mx.int8,
+    "F8_E4M3": mx.uint8,
+    "F8_E8M0": mx.uint8,
+    "U16": mx.uint16,
+    "I16": mx.int16,
+    "F16": mx.float16,
+    "BF16": mx.bfloat16,
+    "U32": mx.uint32,
+    "I32": mx.int32,
+    "F32": mx.float32,
+    "U64": mx.uint64,
+    "I64": mx.int64,
+}
+
+
+def views(file: Path, tensors: Mapping[str, Stored]) -> dict[str, mx.array]:
+    """Of those that can be viewed; the file must be as long as its header said."""
+    if native is not None:
+        return _by_extension(file, tensors)
+    return _by_metal(file, tensors) if mx.metal.is_available() else {}
+
+
+def end_of(tensors: Mapping[str, Stored]) -> int:
+    return max((place.start + place.nbytes for place in tensors.values()), default=0)
+
+
+def _by_extension(file: Path, tensors: Mapping[str, Stored]) -> dict[str, mx.array]:
+    try:
+        mapped = native.MappedFile(str(file), end_of(tensors))
+    except ValueError as error:
+        raise ModelError(f"{shown(file.name)[1:-1]} has changed since its header was read; try again.") from error
+    except RuntimeError:  # a file system that cannot map
+        return {}
+    found = {}
+    for name, place in tensors.items():
+        dtype = DTYPES[place.dtype]
+        if place.start % dtype.size == 0:
+            found[name] = mapped.array(place.start, place.shape, dtype)
+    return found
+
+
+def _by_metal(file: Path, tensors: Mapping[str, Stored]) -> dict[str, mx.array]:
+    """One adopted mapping a tensor, from the page it begins in: an axis of bytes could not span a large file."""
+    found = {}
+    try:
+        with file.open("rb") as opened:
+            for name, place in tensors.items():
+                first = place.start // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+                skip, length = place.start - first, place.start + place.nbytes - first
+                if length >= 2**31 or not place.nbytes:
+                    continue
+                pages = mmap.mmap(opened.fileno(), length, access=mmap.ACCESS_READ, offset=first)
+                whole = mx.asarray(np.frombuffer(pages, np.uint8), copy=False)
+                found[name] = whole[skip:].view(DTYPES[place.dtype]).reshape(place.shape)
+    except (OSError, ValueError):  # MLX says so where it would have to copy
+        return {}
+    return found
