@@ -6,6 +6,7 @@ detokenizing run on the caller's thread; only token ids cross to the engine. Kno
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -136,11 +137,14 @@ class Assistant:
     @classmethod
     def open(cls, place: Path, *, name: str | None = None, context: int | None = None, **how: Any) -> Assistant:
         """The model in that folder or .gguf file; `how` goes to `engine.load.load_model`."""
-        from .engine.load import load_model
+        from .engine.load import Terms, load_model
 
         tokenizer, template = voice_of(place)
         sampling = recommended(place)
-        engine = Engine.start(lambda: load_model(place, **how), context)
+        given = how.pop("terms", None) or Terms()
+        stop = Stop(given.progress)
+        terms = replace(given, context=context if context is not None else given.context, progress=stop)
+        engine = Engine.start(lambda: load_model(place, terms=terms, **how), terms.context, stop.now)
         assistant = cls(name or place.stem, engine, tokenizer, template)
         assistant.sampling = sampling
         return assistant
@@ -186,6 +190,21 @@ class Assistant:
             request = Request(tuple(tokens), wish.max_tokens, sampling, self.tokenizer.eos_ids)
             answers.append(Answer(self.engine.submit(request), self.tokenizer, wish.stop, split()))
         return answers
+
+
+class Stop:
+    """Progress of a load that ends it once somebody has said so."""
+
+    def __init__(self, inner: Callable[[int, int], None]) -> None:
+        self._inner, self._asked = inner, threading.Event()
+
+    def now(self) -> None:
+        self._asked.set()
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._asked.is_set():
+            raise KeyboardInterrupt
+        self._inner(done, total)
 
 
 def voice_of(place: Path) -> tuple[Tokenizer, ChatTemplate]:

@@ -6,10 +6,16 @@ It reads the environment it is given and nothing else; it knows no file, no mode
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*([KMGT]?i?B|)", re.ASCII | re.IGNORECASE)
+UNITS = {"": 1, "B": 1} | {
+    f"{letter}{i}B": (1024 if i else 1000) ** power for power, letter in enumerate("KMGT", 1) for i in ("", "I")
+}
 
 
 class SettingsError(ValueError):
@@ -21,10 +27,16 @@ class Settings:
     home: Path  # where mlxrun keeps what it fetched
     threads: int | None = None  # None: as many as the machine has cores
     context: int | None = None  # tokens that a session may hold; None: what the model's authors promise
+    memory: int | None = None  # bytes that a model may take; None: what the machine has to give
 
     @property
     def models(self) -> Path:
         return self.home / "models"
+
+    @property
+    def ready(self) -> Path:
+        """Models in the form that this machine computes with; made again where they are missing."""
+        return self.home / "ready"
 
     def but(self, *, context: int | None = None) -> Settings:
         """The same with flags laid over it; None means that the flag was not given."""
@@ -37,7 +49,18 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         home=Path(home).expanduser().absolute() if home else _cache_folder(environ) / "mlxrun",
         threads=_count(environ, "MLXRUN_THREADS"),
         context=_count(environ, "MLXRUN_CONTEXT"),
+        memory=_size(environ, "MLXRUN_MEMORY"),
     )
+
+
+def _size(environ: Mapping[str, str], name: str) -> int | None:
+    text = environ.get(name, "").strip()
+    if not text:
+        return None
+    found = SIZE.fullmatch(text)
+    if found is None or not (size := int(float(found[1]) * UNITS[found[2].upper()])):
+        raise SettingsError(f"The environment variable {name} must be a size such as 8GB or 512MB, not {text!r}.")
+    return size
 
 
 def _cache_folder(environ: Mapping[str, str]) -> Path:

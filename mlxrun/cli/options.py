@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..core import Sampling
+
+if TYPE_CHECKING:
+    from ..engine.load import Terms
+    from ..settings import Settings
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -33,3 +38,17 @@ def sampling(flags: argparse.Namespace, recommended: Sampling) -> Sampling:
     """Flags over what the model's authors recommend."""
     given = {name: getattr(flags, name) for name in ("temperature", "top_p", "top_k", "min_p", "seed")}
     return replace(recommended, **{name: value for name, value in given.items() if value is not None})
+
+
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--anyway", action="store_true", help="load although it does not fit into memory")
+    parser.add_argument("--no-map", action="store_true", help="keep nothing ready on disk for the next start")
+
+
+def terms(flags: argparse.Namespace, settings: Settings) -> Terms:
+    """What loading needs to know, with progress on a terminal."""
+    from ..engine.load import Terms
+    from .progress import Bar
+
+    ready = None if flags.no_map else settings.ready
+    return Terms(settings.context, flags.anyway, settings.memory, ready, Bar("Preparing the weights"))

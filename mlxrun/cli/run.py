@@ -27,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw", action="store_true", help="complete the text as it is, without the chat template")
     parser.add_argument("--context", type=int, metavar="N", help="tokens that prompt and answers may take together")
     options.add_reading(parser)
+    options.add_memory(parser)
 
 
 def main(flags: argparse.Namespace) -> int:
@@ -43,7 +44,7 @@ def main(flags: argparse.Namespace) -> int:
     if not interactive and not prompt.strip():
         raise RequestError("The prompt is empty.")
     began = time.perf_counter()
-    how = {"dialect": flags.dialect, "waive": frozenset(flags.waive)}
+    how = {"dialect": flags.dialect, "waive": frozenset(flags.waive), "terms": options.terms(flags, settings)}
     assistant = Assistant.open(path, context=settings.context, **how)
     try:
         introduce(assistant, flags.model, time.perf_counter() - began)

@@ -26,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", type=int, metavar="N", help="tokens that prompt and answer may take together")
     options.add_sampling(parser)
     options.add_reading(parser)
+    options.add_memory(parser)
 
 
 def main(flags: argparse.Namespace) -> int:
@@ -57,7 +58,7 @@ def main(flags: argparse.Namespace) -> int:
         origins=tuple(flags.allow_origin),
         max_concurrent=most,
     )
-    how = {"dialect": flags.dialect, "waive": frozenset(flags.waive)}
+    how = {"dialect": flags.dialect, "waive": frozenset(flags.waive), "terms": options.terms(flags, settings)}
     assistant = Assistant.open(place, name=name, context=settings.context, **how)
     try:
         for note in assistant.engine.model.notes:

@@ -26,6 +26,7 @@ __all__ = ["Engine", "allowed_context", "check"]
 
 CLOSED = "The engine is closed."
 KEPT_SHARE = 0.125  # of the free memory, what ended requests may leave behind
+ABANDON_SECONDS = 10.0  # for a load to notice that nobody wants it any more
 MEASURE_SECONDS = 0.5  # between two looks at what the sequences hold
 
 
@@ -41,8 +42,16 @@ class Engine:
         self._cache_bytes, self._measured = 0, 0.0
 
     @classmethod
-    def start(cls, load: Callable[[], Runnable], context: int | None = None) -> Engine:
-        """Load the model on a new thread and serve it from there; what loading raises is raised here."""
+    def start(
+        cls,
+        load: Callable[[], Runnable],
+        context: int | None = None,
+        abandon: Callable[[], None] = lambda: None,
+    ) -> Engine:
+        """Load the model on a new thread and serve it from there; what loading raises is raised here.
+
+        Interrupted meanwhile, we call `abandon`, which should make `load` raise, and wait a moment for that.
+        """
         born: queue.SimpleQueue[Engine | BaseException] = queue.SimpleQueue()
 
         def live() -> None:
@@ -58,8 +67,14 @@ class Engine:
             mx.synchronize()
             mx.clear_streams()
 
-        threading.Thread(target=live, name="mlxrun-engine", daemon=True).start()
-        found = born.get()
+        thread = threading.Thread(target=live, name="mlxrun-engine", daemon=True)
+        thread.start()
+        try:
+            found = born.get()
+        except KeyboardInterrupt:
+            abandon()
+            thread.join(ABANDON_SECONDS)
+            raise
         if isinstance(found, BaseException):
             raise found
         atexit.register(found.close)

@@ -71,10 +71,10 @@ def refusal(made: Plan, advice: Advice, *, asked: bool) -> str:
             f"One array of this model has {made.need.weights.largest / GIB:.1f} GiB, more than the GPU takes at once "
             f"({(machine.max_buffer or 0) / GIB:.1f} GiB): choose a quantization with fewer bits, {ANYWAY}."
         )
-    what = f"a context of {context} tokens" if asked else f"even {min(SHORTEST, context)} tokens"
+    what = f"with a context of {context} tokens" if asked else f"even with {min(SHORTEST, context)} tokens"
     least = made if asked else plan(replace(made.need, context=min(SHORTEST, context)), machine)
     told = (
-        f"This model does not fit: with {what} it takes {least.total / GIB:.1f} GiB "
+        f"This model does not fit: {what} it takes {least.total / GIB:.1f} GiB "
         f"({made.weights / GIB:.1f} of them weights), and {machine.usable / GIB:.1f} GiB can be used here"
     )
     return f"{told}: {' or '.join(ways_out(made, advice))}, {ANYWAY}."
