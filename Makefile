@@ -8,7 +8,7 @@ HOST    = 127.0.0.1
 PORT    = 8080
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test lint bench golden models-doc picture kernels kernels-mutate kernels-report clean
+.PHONY: run serve test lint bench golden models-doc picture notebooks kernels kernels-mutate kernels-report clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
@@ -40,6 +40,10 @@ models-doc: $(VENV)/.installed-dev
 
 picture: $(VENV)/.installed-dev
 	$(BIN)/python docs/picture.py
+
+# run them and store their outputs
+notebooks: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.notebooks.execute $(wildcard notebooks/*.ipynb)
 
 # every Metal kernel in the simulator: the wide sweep, mutants of their texts, the tables of docs/kernels.md
 kernels: $(VENV)/.installed-dev

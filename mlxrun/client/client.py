@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from ..core import Finish, Memory, RequestError
 from .asynchronous import AsyncStream
-from .types import Ask, ClientError, Message, ModelInfo, Options, Piece, Reply, conversation
+from .types import Ask, ClientError, Held, Message, ModelInfo, Options, Piece, Reply, conversation
 
 COMPLETION_TOKENS = 256  # a text that goes on has no end by itself
 
@@ -121,7 +122,8 @@ class Client:
 
     def memory(self) -> Memory | None:
         """Bytes of weights, of what sequences remember, free and in all; None where a server does not tell."""
-        return self._transport.memory()
+        memory = self._transport.memory()
+        return None if memory is None else Held(**asdict(memory))
 
     def close(self) -> None:
         self._transport.close()

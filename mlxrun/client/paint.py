@@ -1,4 +1,4 @@
-"""Token probabilities painted over a text as HTML, for notebooks. Everything the model wrote is escaped.
+"""Token probabilities painted over a text, and memory as a bar: HTML for notebooks. What a model wrote is escaped.
 
 Likely tokens keep a clear background, unlikely ones turn red; pointing at one shows its probability and
 what else could have stood there. Colours have an opacity, so light and dark pages both work.
@@ -11,6 +11,8 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Protocol
+
+from ..core import Memory
 
 BOX = "white-space:pre-wrap;font-family:ui-monospace,monospace;line-height:1.7"
 STRONGEST = 0.65  # opacity of the background behind the unlikeliest token
@@ -60,3 +62,31 @@ def span(part: tuple[str, list[Painted]]) -> str:
     style = f"background:rgba(220,60,40,{strength:.2f});border-radius:2px"
     title = escape("\n".join(told), quote=True).replace("\n", "&#10;")
     return f'<span style="{style}" title="{title}">{escape(text)}</span>'
+
+
+def bars(memory: Memory) -> str:
+    """Weights, what sequences remember, what everything else on the machine holds; the rest of the bar is free."""
+    other = max(0, memory.total - memory.free - memory.weights - memory.cache)
+    parts = (
+        ("weights", memory.weights, "rgba(200,120,40,.9)"),
+        ("remembered", memory.cache, "rgba(60,140,120,.9)"),
+        ("everything else", other, "rgba(128,128,128,.45)"),
+        ("free", memory.free, "rgba(128,128,128,.15)"),
+    )
+    total = max(1, memory.total, sum(size for _, size, _ in parts))
+    bar = "".join(
+        f'<div style="width:{100 * size / total:.2f}%;background:{colour}"></div>' for _, size, colour in parts
+    )
+    told = "".join(
+        f'<span style="display:inline-block;width:.7em;height:.7em;margin:0 .4em 0 1em;background:{colour}"></span>'
+        f"{name} {gigabytes(size)}"
+        for name, size, colour in parts
+    )
+    return (
+        f'<div style="max-width:50em;font-family:system-ui,sans-serif"><div style="display:flex;height:1em">{bar}</div>'
+        f'<div style="margin:.4em 0 0 -1em">{told}</div></div>'
+    )
+
+
+def gigabytes(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from ..core import Finish, RequestError, Sampling, Usage
-from .paint import painted
+from ..core import Finish, Memory, RequestError, Sampling, Usage
+from .paint import bars, painted
 
 Message = Mapping[str, Any]
 
@@ -46,7 +46,7 @@ class Piece:
     usage: Usage | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Reply:
     text: str
     reasoning: str = ""
@@ -70,8 +70,21 @@ class Reply:
     def __str__(self) -> str:
         return self.text
 
+    def __repr__(self) -> str:
+        tokens = "" if self.usage is None else f", {self.usage.output_tokens} tokens"
+        return f"Reply({self.text!r}, {self.finish}{tokens})"
+
     def _repr_html_(self) -> str:
         return painted(self.text, self.reasoning, self.tokens)
+
+
+class Held(Memory):
+    """Memory as a notebook shows it."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return bars(self)
 
 
 @dataclass(frozen=True, slots=True)
