@@ -1,4 +1,4 @@
-"""mlxrun show MODEL: what a checkpoint turns out to be, layer by layer. Nothing is computed."""
+"""mlxrun show MODEL: what a checkpoint turns out to be, layer by layer. All it computes is what reading loses."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from .terminal import forgive_encodings, visible
 if TYPE_CHECKING:
     from ..families import Recipe
     from ..ops.quantized import Weight
+    from ..weights import Checkpoint
 
 HELP = "show a model's architecture, layer by layer"
 INDENT = "  "
@@ -41,12 +42,14 @@ def main(flags: argparse.Namespace) -> int:
     recipe = recipe_of(checkpoint, frozenset(flags.waive))
     weights = read_weights(checkpoint, recipe)
     if flags.json:
-        print(json.dumps({"path": str(path), "spec": plain(recipe.decoder), **numbers(recipe, weights)}, indent=2))
+        found = {"path": str(path), "spec": plain(recipe.decoder), **numbers(recipe, weights)}
+        print(json.dumps({**found, "losses": losses(checkpoint)}, indent=2))
     else:
         lines = [
             at_home(path),
             *text(recipe, shutil.get_terminal_size((100, 24)).columns),
             *sizes_text(recipe, weights),
+            *losses_text(checkpoint),
         ]
         print(visible("\n".join(lines)))
     return 0
@@ -98,6 +101,20 @@ def sizes_text(recipe: Recipe, weights: Mapping[str, Weight]) -> list[str]:
         lines += [f"{INDENT}{name:{width}}  {count(s.parameters):>7}  {size(s.bytes):>9}" for name, s in table.items()]
         lines.append("")
     return lines[:-1]
+
+
+def losses(checkpoint: Checkpoint) -> dict[str, float]:
+    """Stored type -> root mean square of the relative errors of its tensors."""
+    found: dict[str, list[float]] = {}
+    for _, kind, error in checkpoint.losses():
+        found.setdefault(kind, []).append(error)
+    return {kind: math.sqrt(sum(e * e for e in errors) / len(errors)) for kind, errors in found.items()}
+
+
+def losses_text(checkpoint: Checkpoint) -> list[str]:
+    found = losses(checkpoint)
+    lines = [f"{INDENT}{kind}: weights are off by {error:.2%} (root mean square)" for kind, error in found.items()]
+    return ["", "read with loss, measured on samples", *lines] if lines else []
 
 
 def numbers(recipe: Recipe, weights: Mapping[str, Weight]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ shards that lie in the folder, and tensors of a shard that the index places else
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from ..ops.quantized import Weight
 from ..spec import ModelError
 from .files import inside, read_json, shown, unreadable
 from .gguf import read_gguf
-from .gguf_tensors import load_tensors, read_floats
+from .gguf_tensors import load_tensors, losses, read_floats
 from .headers import Header, Stored, read_header
 
 MAX_CONFIG = 16 << 20  # quantized per module, a config names every module
@@ -43,6 +43,8 @@ class Checkpoint:
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)  # config.json; empty for GGUF
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)  # of a GGUF file, untouched
     rope_factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False)  # of a GGUF file
+    # (name, stored type, relative error) of each tensor that `tensors` cannot give as it is stored; reads samples
+    losses: Callable[[], Iterable[tuple[str, str, float]]] = field(default=tuple, repr=False)
 
 
 def open_checkpoint(path: str | Path, dialect: Dialect | None = None) -> Checkpoint:
@@ -153,4 +155,5 @@ def _open_gguf(path: Path) -> Checkpoint:
         rope_factors={
             name: read_floats(path, name, found.tensors[name]) for name in ROPE_FACTORS if name in found.tensors
         },
+        losses=partial(losses, path, found.tensors),
     )

@@ -1,12 +1,8 @@
-"""The tensors of a GGUF file as weights, without loss.
+"""The tensors of a GGUF file as weights: what each stored type becomes, and what that loses.
 
-F32, F16 and BF16 are arrays as they are. A block of Q4_0, Q4_1 or Q8_0 holds 32 values of one row: half
-floats, then the codes. All three are affine with groups of 32: value = scale * code + bias.
-  Q4_0  d, 16 bytes     d * (code - 8)      bias = -8 d
-  Q4_1  d, m, 16 bytes  d * code + m
-  Q8_0  d, 32 int8      d * int8            code = int8 + 128, bias = -128 d
-A byte of 4-bit codes holds value j low and value j + 16 high; MLX wants neighbours.
-A power of two times a half float is exact until it overflows; a tensor where one would has float32 scales.
+F32, F16 and BF16 are arrays as they are. Quantized types become affine weights or one of MLX's four-bit float
+formats; most without loss, the others as near as the layout allows (`Form.values` is what they stood for).
+Where scales are half floats and a power of two times them fits a half float too, they stay half floats.
 
 MLX has no lazy array over a place in such a file, so the bytes are copied once when the tensors are asked
 for; taking the blocks apart is lazy.
@@ -15,24 +11,81 @@ for; taking the blocks apart is lazy.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 
-from ..ops.quantized import QuantizedWeight, Weight
+from ..ops.quantized import Mode, QuantizedWeight, Weight
 from ..spec import ModelError
+from . import gguf_blocks as blocks_of
+from . import gguf_codebooks as codebooks
 from .files import shown, unreadable
 from .gguf import BLOCKS, Place
+from .repack import refit, relative_error
 
-GROUP = 32
 MAX_FLOATS = 4096  # of a tensor that is read at once
-BLOCK_BYTES = {label: nbytes for label, values, nbytes in BLOCKS.values() if values == GROUP}
+SAMPLE = 1 << 18  # values of a tensor that its loss is measured on
 PLAIN = {"F32": ("<f4", mx.float32), "F16": ("<f2", mx.float16), "BF16": ("<u2", mx.bfloat16)}
-OFFSET = {"Q4_0": 8, "Q8_0": 128}  # bias = -OFFSET * scale
+SIZES = {label: (values, nbytes) for label, values, nbytes in BLOCKS.values()}
 HALF_INFINITY = 0x7C00
 HALF_EXPONENT = 0x0400  # one step of the exponent: a factor of two
+
+Make = Callable[[mx.array], QuantizedWeight]
+Values = Callable[[mx.array], mx.array]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What the blocks of a type become."""
+
+    make: Make
+    bits: int
+    group: int = 32
+    mode: Mode = "affine"
+    halves: tuple[int, ...] = (0,)  # where a block has half floats, which must be finite
+    middle: int | None = None  # bias = -middle * scale
+    narrow: bool = False  # scales are the half floats themselves
+    values: Values | None = None  # what the blocks stand for, where `make` cannot keep it
+
+
+def _refitted(values: Values, bits: int, *halves: int) -> Form:
+    return Form(lambda b: refit(_row_values(values, b), bits), bits, halves=halves, values=values)
+
+
+def _row_values(values: Values, blocks: mx.array) -> mx.array:
+    return blocks_of.rows(values(blocks))
+
+
+FORMS: dict[str, Form] = {
+    "Q4_0": Form(blocks_of.q4_0, 4, middle=8, narrow=True),
+    "Q4_1": Form(blocks_of.q4_1, 4, halves=(0, 2), narrow=True),
+    "Q5_0": Form(blocks_of.q5_0, 5, middle=16, narrow=True),
+    "Q5_1": Form(blocks_of.q5_1, 5, halves=(0, 2), narrow=True),
+    "Q8_0": Form(blocks_of.q8_0, 8, middle=128, narrow=True),
+    "Q2_K": _refitted(blocks_of.q2_k_values, 8, 80, 82),
+    "Q3_K": Form(blocks_of.q3_k, 8, 128, halves=(108,), middle=128, narrow=True),
+    "Q4_K": Form(blocks_of.q4_k, 4, halves=(0, 2)),
+    "Q5_K": Form(blocks_of.q5_k, 5, halves=(0, 2)),
+    "Q6_K": Form(blocks_of.q6_k, 8, halves=(208,), middle=128, values=blocks_of.q6_k_values),
+    "Q8_K": Form(blocks_of.q8_k, 8, 128, halves=(2,), middle=128),  # the high half of a float32
+    "IQ4_NL": Form(codebooks.iq4_nl, 8, middle=128, narrow=True),
+    "IQ4_XS": Form(codebooks.iq4_xs, 8, middle=128),
+    "IQ3_XXS": Form(codebooks.iq3_xxs, 4, values=codebooks.iq3_xxs_values),
+    "IQ3_S": Form(codebooks.iq3_s, 4),
+    "IQ2_XXS": Form(codebooks.iq2_xxs, 3, values=codebooks.iq2_xxs_values),
+    "IQ2_XS": _refitted(codebooks.iq2_xs_values, 6, 0),
+    "IQ2_S": _refitted(codebooks.iq2_s_values, 6, 0),
+    "IQ1_S": Form(codebooks.iq1_s, 2),
+    "IQ1_M": _refitted(codebooks.iq1_m_values, 6),
+    "TQ1_0": Form(blocks_of.tq1_0, 2, 128, halves=(52,), middle=1, narrow=True),
+    "TQ2_0": Form(blocks_of.tq2_0, 2, 128, halves=(64,), middle=1, narrow=True),
+    "MXFP4": Form(blocks_of.mxfp4, 4, mode="mxfp4", halves=()),
+    "NVFP4": Form(blocks_of.nvfp4, 4, 16, mode="nvfp4", halves=()),
+}
 
 
 def load_tensors(path: Path, places: Mapping[str, Place]) -> dict[str, Weight]:
@@ -49,10 +102,30 @@ def _load(view: mmap.mmap, name: str, place: Place, where: str) -> Weight:
         stored, dtype = PLAIN[place.kind]
         values = np.frombuffer(view, stored, place.nbytes // np.dtype(stored).itemsize, place.start)
         return mx.array(values.reshape(place.shape)).view(dtype)
-    blocks = np.frombuffer(view, np.uint8, place.nbytes, place.start)
-    shape = (*place.shape[:-1], place.shape[-1] // GROUP, BLOCK_BYTES[place.kind])
-    wide = place.kind in OFFSET and _overflows(blocks, name, place.kind, where)
-    return _WEIGHTS[place.kind](mx.array(blocks.reshape(shape)), wide)
+    blocks, form = _blocks(view, place), FORMS[place.kind]
+    largest = max((_largest_half(blocks[..., at + 1]) for at in form.halves), default=0)
+    if largest >= HALF_INFINITY:
+        raise ModelError(f"{where}: the tensor {shown(name)} has a scale that is not a finite number.")
+    made = form.make(mx.array(blocks))
+    room = HALF_INFINITY - HALF_EXPONENT * ((form.middle or 1).bit_length() - 1)
+    return _halved(made) if form.narrow and largest < room else made
+
+
+def _blocks(view: mmap.mmap, place: Place) -> np.ndarray:
+    values, nbytes = SIZES[place.kind]
+    raw = np.frombuffer(view, np.uint8, place.nbytes, place.start)
+    return raw.reshape(*place.shape[:-1], place.shape[-1] // values, nbytes)
+
+
+def _largest_half(high_bytes: np.ndarray) -> int:
+    """At least the largest, as bits without sign. The high byte is enough: the limits are powers of two."""
+    return int((high_bytes & 0x7F).max()) << 8
+
+
+def _halved(made: QuantizedWeight) -> QuantizedWeight:
+    assert made.biases is not None
+    scales, biases = made.scales.astype(mx.float16), made.biases.astype(mx.float16)
+    return QuantizedWeight(made.packed, scales, biases, made.mode, made.bits, made.group)
 
 
 def read_floats(path: Path, name: str, place: Place) -> tuple[float, ...]:
@@ -68,50 +141,19 @@ def read_floats(path: Path, name: str, place: Place) -> tuple[float, ...]:
     return tuple(np.frombuffer(raw, "<f4").tolist())
 
 
-def _overflows(blocks: np.ndarray, name: str, kind: str, where: str) -> bool:
-    """Whether some bias would not fit a half float. The high byte is enough: the limits are powers of two."""
-    largest = int((blocks[1 :: BLOCK_BYTES[kind]] & 0x7F).max()) << 8
-    if largest >= HALF_INFINITY:
-        raise ModelError(f"{where}: the tensor {shown(name)} has a scale that is not a finite number.")
-    return largest >= HALF_INFINITY - HALF_EXPONENT * (OFFSET[kind].bit_length() - 1)
+# ---- what is lost -------------------------------------------------------------------------------
 
 
-# ---- blocks (..., blocks a row, bytes) -> weights -----------------------------------------------
-
-
-def _half(blocks: mx.array, first: int, wide: bool) -> mx.array:
-    found = mx.contiguous(blocks[..., first : first + 2]).view(mx.float16).squeeze(-1)
-    return found.astype(mx.float32) if wide else found
-
-
-def _nibbles(blocks: mx.array, first: int) -> mx.array:
-    """(..., n, bytes) -> (..., 4 n) uint32, neighbours beside each other."""
-    both = blocks[..., first : first + 16]
-    codes = mx.concatenate([both & 0x0F, both >> 4], axis=-1)
-    return _packed(codes[..., 0::2] | (codes[..., 1::2] << 4))
-
-
-def _packed(codes: mx.array) -> mx.array:
-    words = mx.contiguous(codes).view(mx.uint32)
-    return words.reshape(*words.shape[:-2], words.shape[-2] * words.shape[-1])
-
-
-def _affine(packed: mx.array, scales: mx.array, biases: mx.array, bits: int) -> QuantizedWeight:
-    return QuantizedWeight(packed, scales, biases, "affine", bits, GROUP)
-
-
-def _q4_0(blocks: mx.array, wide: bool) -> QuantizedWeight:
-    scales = _half(blocks, 0, wide)
-    return _affine(_nibbles(blocks, 2), scales, scales * -OFFSET["Q4_0"], 4)
-
-
-def _q4_1(blocks: mx.array, wide: bool) -> QuantizedWeight:
-    return _affine(_nibbles(blocks, 4), _half(blocks, 0, wide), _half(blocks, 2, wide), 4)
-
-
-def _q8_0(blocks: mx.array, wide: bool) -> QuantizedWeight:
-    scales = _half(blocks, 0, wide)
-    return _affine(_packed(blocks[..., 2:] ^ 0x80), scales, scales * -OFFSET["Q8_0"], 8)
-
-
-_WEIGHTS = {"Q4_0": _q4_0, "Q4_1": _q4_1, "Q8_0": _q8_0}
+def losses(path: Path, places: Mapping[str, Place]) -> Iterator[tuple[str, str, float]]:
+    """(name, stored type, relative error) of every tensor that cannot be kept as it is, from evenly spaced rows."""
+    with path.open("rb") as file:
+        view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    for name, place in places.items():
+        form = FORMS.get(place.kind)
+        if form is None or form.values is None:
+            continue
+        blocks = _blocks(view, place).reshape(-1, place.shape[-1] // SIZES[place.kind][0], SIZES[place.kind][1])
+        step = max(1, blocks.shape[0] * place.shape[-1] // SAMPLE)
+        sample = mx.array(blocks[::step])
+        made = form.make(sample).dequantize(mx.float32)
+        yield name, place.kind, relative_error(made, partial(_row_values, form.values)(sample))

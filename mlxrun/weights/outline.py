@@ -1,7 +1,7 @@
 """A checkpoint's tensors as shapes and types without their bytes: enough to plan with, free to make.
 
-Of a GGUF file the scales are taken as half floats; a tensor with scales near the limit of those gets float32 ones
-when it is read, which only its values tell.
+Of a GGUF type whose scales are half floats they are taken as such; a tensor with scales near the limit of those
+gets float32 ones when it is read, which only its values tell.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import mlx.core as mx
 from ..ops.quantized import QuantizedWeight, Weight
 from .checkpoint import Checkpoint
 from .gguf import read_gguf
-from .gguf_tensors import GROUP, OFFSET, PLAIN
-
-BITS = {"Q4_0": 4, "Q4_1": 4, "Q8_0": 8}
+from .gguf_tensors import FORMS, PLAIN
 
 
 def outline(checkpoint: Checkpoint, *, centred: bool = False) -> dict[str, Weight]:
@@ -28,8 +26,13 @@ def outline(checkpoint: Checkpoint, *, centred: bool = False) -> dict[str, Weigh
 def _outlined(kind: str, shape: tuple[int, ...], centred: bool) -> Weight:
     if kind in PLAIN:
         return mx.zeros(shape, PLAIN[kind][1])
+    form = FORMS[kind]
     *rows, width = shape
-    packed = mx.zeros((*rows, width * BITS[kind] // 32), mx.uint32)
-    scales = mx.zeros((*rows, width // GROUP), mx.float16)
-    biases = None if centred and kind in OFFSET else scales
-    return QuantizedWeight(packed, scales, biases, "affine", BITS[kind], GROUP)
+    packed = mx.zeros((*rows, width * form.bits // 32), mx.uint32)
+    if form.mode != "affine":
+        return QuantizedWeight(
+            packed, mx.zeros((*rows, width // form.group), mx.uint8), None, form.mode, form.bits, form.group
+        )
+    scales = mx.zeros((*rows, width // form.group), mx.float16 if form.narrow else mx.float32)
+    biases = None if centred and form.middle is not None else scales
+    return QuantizedWeight(packed, scales, biases, "affine", form.bits, form.group)
