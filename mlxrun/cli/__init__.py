@@ -15,6 +15,7 @@ from .. import __version__
 from ..core import RequestError
 from ..settings import SettingsError
 from ..spec import ModelError
+from . import eval as eval_command
 from . import fit, pull, run, serve, show
 from . import list as list_command
 from .terminal import say
@@ -24,7 +25,15 @@ WRONG = 2  # exit code
 INTERRUPTED = 128 + signal.SIGINT
 PIPE_CLOSED = 128 + signal.SIGPIPE
 
-COMMANDS = {"run": run, "serve": serve, "show": show, "fit": fit, "list": list_command, "pull": pull}
+COMMANDS = {
+    "run": run,
+    "serve": serve,
+    "show": show,
+    "fit": fit,
+    "eval": eval_command,
+    "list": list_command,
+    "pull": pull,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

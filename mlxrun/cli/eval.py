@@ -1,0 +1,89 @@
+"""mlxrun eval MODEL [--against OTHER]: how well a model predicts a text, and how far it is from another model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import options
+from .steps import bar
+from .terminal import forgive_encodings
+
+if TYPE_CHECKING:
+    from ..convert.compare import Agreement
+    from ..text.tokenizer import Tokenizer
+
+HELP = "measure a model on a text: perplexity, and KL divergence and agreement with another model"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    options.add_model(parser)
+    parser.add_argument("--against", metavar="OTHER", help="the reference, usually the same model less quantized")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="a text of your own instead of the one carried here")
+    parser.add_argument("--tokens", type=int, metavar="N", help="only the first N tokens of it")
+    parser.add_argument("--window", type=int, default=512, metavar="N", help="tokens read together; 512 if not said")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    options.add_reading(parser)
+
+
+def main(flags: argparse.Namespace) -> int:
+    from ..convert.compare import compare, perplexity
+    from ..convert.text import calibration, read_text
+    from ..engine.load import load_model
+    from ..ops.native import exactly
+    from ..store.resolve import resolve
+
+    forgive_encodings()
+    text = calibration() if flags.text is None else read_text(flags.text)
+    path, how = resolve(flags.model), {"dialect": flags.dialect, "waive": frozenset(flags.waive)}
+    ids = first(tokenizer_of(path).encode(text, special=False), flags.tokens)
+    if flags.against is None:
+        with bar("predicting") as progress, exactly():
+            model = load_model(path, **how)
+            found = perplexity(model, ids, window=flags.window, progress=progress)
+        report = {"model": flags.model, "tokens": len(ids), "perplexity": found}
+        lines = [f"perplexity {found:.4g} on {len(ids):,} tokens"]
+    else:
+        other = resolve(flags.against)
+        same_ids(tokenizer_of(other).encode(text, special=False), ids, flags)
+        with bar("predicting with both") as progress, exactly():
+            models = load_model(path, **how), load_model(other, waive=frozenset(flags.waive))
+            agreement = compare(*models, ids, window=flags.window, progress=progress)
+        report = {"model": flags.model, "against": flags.against, **asdict(agreement)}
+        lines = words(agreement)
+    print(json.dumps(report, indent=2) if flags.json else "\n".join(lines))
+    return 0
+
+
+def tokenizer_of(path: Path) -> Tokenizer:
+    from ..text.tokenizer import Tokenizer
+    from ..weights import open_checkpoint
+
+    return Tokenizer.from_folder(path) if path.is_dir() else Tokenizer.from_gguf(open_checkpoint(path).metadata)
+
+
+def first(ids: Sequence[int], count: int | None) -> list[int]:
+    from ..core import RequestError
+
+    if count is not None and count < 2:
+        raise RequestError(f"--tokens must be at least 2, not {count}.")
+    return list(ids[:count])
+
+
+def same_ids(theirs: Sequence[int], ours: Sequence[int], flags: Any) -> None:
+    from ..core import RequestError
+
+    if list(theirs[: len(ours)]) != list(ours):
+        raise RequestError(f"{flags.model} and {flags.against} cut the text into different tokens: not comparable.")
+
+
+def words(found: Agreement) -> list[str]:
+    return [
+        f"perplexity {found.perplexity:.4g}, of the reference {found.reference_perplexity:.4g}",
+        f"KL divergence {found.kl:.3g} nats a token (99 of 100 tokens have less than {found.kl_99:.3g})",
+        f"the same favourite for {found.top1:.2%} of {found.tokens:,} tokens",
+    ]
