@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import mlx.core as mx
 
 from ..cpu_kernels import available, native
+from ..cpu_kernels import status as status  # for whoever tells what is in use
 from .quantized import Packed, QuantizedWeight, Weight
 
 # the GPU does better where there is one
@@ -25,6 +26,11 @@ def pack(weight: Weight) -> Packed:
             weight.packed, weight.scales, weight.biases, weight.mode, weight.bits, weight.group
         )
     return native.pack_plain(weight)
+
+
+def kept(dtype: mx.Dtype) -> mx.Dtype:
+    """How keys and values are remembered: half as wide as float32, except where products are exact."""
+    return mx.float16 if NATIVE and dtype == mx.float32 and native.precision() == "fast" else dtype
 
 
 @contextmanager
