@@ -15,8 +15,8 @@ from .. import __version__
 from ..core import RequestError
 from ..settings import SettingsError
 from ..spec import ModelError
+from . import doctor, fit, pull, run, serve, show
 from . import eval as eval_command
-from . import fit, pull, run, serve, show
 from . import list as list_command
 from .terminal import say
 
@@ -33,6 +33,7 @@ COMMANDS = {
     "eval": eval_command,
     "list": list_command,
     "pull": pull,
+    "doctor": doctor,
 }
 
 
