@@ -65,7 +65,9 @@ def attention(
     window: int = 0,
     sinks: mx.array | None = None,
     softcap: float = 0.0,
+    keys: int = -1,
 ) -> mx.array: ...
+def remember(buffer: mx.array, rows: mx.array, at: int) -> mx.array: ...
 def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array: ...
 
 class Rotation:

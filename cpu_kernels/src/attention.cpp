@@ -103,6 +103,36 @@ class Attend : public CpuPrimitive {
   int mask_, sinks_;
 };
 
+// A buffer (1, heads, capacity, size) with new rows (1, heads, n, size) from position `at` on: in place where
+// nothing else holds the buffer. One output a node: MLX never gives away the inputs of a node with several.
+class Remember : public CpuPrimitive {
+ public:
+  explicit Remember(int at) : at_(at) {}
+  const char* name() const override { return "mlxrun::Remember"; }
+
+  void eval_cpu(const std::vector<mx::array>& in, std::vector<mx::array>& outs) override {
+    const View before(in[0]);
+    const bool copied = !(in[0].is_donatable() && in[0].flags().row_contiguous);
+    if (copied) allocate(outs[0]);
+    else outs[0].copy_shared_buffer(in[0]);
+    dispatch([before, copied, to = outs[0].data<uint8_t>(), rows = View(in[1]), at = at_] {
+      Scratch scratch;
+      if (copied) std::memcpy(to, before.ordered(scratch), before.size() * before.item);
+      const int64_t heads = rows.shape[1], count = rows.shape[2], bytes = rows.shape[3] * rows.item;
+      const bool lined = readable(rows);
+      const uint8_t* from = lined ? rows.data : rows.ordered(scratch);
+      const int64_t head_step = lined ? rows.strides[1] * rows.item : count * bytes;
+      const int64_t row_step = lined ? rows.strides[2] * rows.item : bytes;
+      for (int64_t h = 0; h < heads; h++)
+        for (int64_t r = 0; r < count; r++)
+          std::memcpy(to + (h * before.shape[2] + at + r) * bytes, from + h * head_step + r * row_step, bytes);
+    });
+  }
+
+ private:
+  int at_;
+};
+
 void check_shapes(const mx::array& q, const mx::array& k, const mx::array& v) {
   for (auto [a, name] : {std::pair{&q, "q"}, std::pair{&k, "k"}, std::pair{&v, "v"}})
     if (a->ndim() != 4) wrong(std::string(name) + " must have 4 axes (batch, heads, positions, size)");
@@ -115,15 +145,25 @@ void check_shapes(const mx::array& q, const mx::array& k, const mx::array& v) {
 
 }  // namespace
 
+mx::array remember(const mx::array& buffer, const mx::array& rows, int at) {
+  if (buffer.ndim() != 4 || buffer.shape(0) != 1) wrong("buffer must be (1, heads, positions, size)");
+  if (rows.ndim() != 4 || rows.shape(0) != 1 || rows.shape(1) != buffer.shape(1) || rows.shape(3) != buffer.shape(3))
+    wrong("rows must be (1, heads, positions, size) with the heads and the size of the buffer");
+  if (rows.dtype() != buffer.dtype()) wrong("rows must have the type of the buffer");
+  if (at < 0 || at > buffer.shape(2) - rows.shape(2)) wrong("at must leave room for all rows in the buffer");
+  return mx::array(buffer.shape(), buffer.dtype(), std::make_shared<Remember>(at), {buffer, rows});
+}
+
 mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, float scale,
                     const std::optional<mx::array>& mask, bool causal, int window, const std::optional<mx::array>& sinks,
-                    float softcap) {
+                    float softcap, int keys) {
   check_shapes(q, k, v);
+  if (keys < -1 || keys > k.shape(2)) wrong("keys must be at most the positions of k, or -1 for all");
   Attention a{};
   a.q_type = a.out_type = type_of(q.dtype(), "q");
   a.kv_type = type_of(k.dtype(), "k");
   a.batch = q.shape(0), a.heads = q.shape(1), a.queries = q.shape(2), a.dim = q.shape(3);
-  a.kv_heads = k.shape(1), a.keys = k.shape(2), a.v_dim = v.shape(3);
+  a.kv_heads = k.shape(1), a.keys = keys < 0 ? k.shape(2) : keys, a.v_dim = v.shape(3);
   a.scale = scale, a.softcap = softcap;
   if (softcap < 0) wrong("softcap must be 0 (none) or more");
   if (window < 0) wrong("window must be 0 (none) or more");

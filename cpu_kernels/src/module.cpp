@@ -65,7 +65,8 @@ NB_MODULE(_native, m) {
   m.def("table_rows", &table_rows, "ids"_a, "table"_a, "dtype"_a);
 
   m.def("attention", &attention, "q"_a, "k"_a, "v"_a, "scale"_a, "mask"_a = nb::none(), "causal"_a = false,
-        "window"_a = 0, "sinks"_a = nb::none(), "softcap"_a = 0.0f);
+        "window"_a = 0, "sinks"_a = nb::none(), "softcap"_a = 0.0f, "keys"_a = -1);
+  m.def("remember", &remember, "buffer"_a, "rows"_a, "at"_a);
   m.def("rms_norm", &rms_norm, "x"_a, "weight"_a.none(), "eps"_a);
 
   nb::class_<Rotation>(m, "Rotation")

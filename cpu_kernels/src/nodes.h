@@ -8,10 +8,14 @@
 #include "packed.h"
 
 // q (B, H, L, D), k (B, G, S, D), v (B, G, S, Dv) -> (B, H, L, Dv). `causal`: the last query sees the
-// last key; `window` keys at most. `mask`: boolean (True is seen) or added to the scores.
+// last key; `window` keys at most. `mask`: boolean (True is seen) or added to the scores. `keys`: how many of
+// the positions of k and v count, -1 for all.
 mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, float scale,
                     const std::optional<mx::array>& mask, bool causal, int window, const std::optional<mx::array>& sinks,
-                    float softcap);
+                    float softcap, int keys);
+
+// The buffer (1, heads, capacity, size) with rows (1, heads, n, size) written from position `at` on.
+mx::array remember(const mx::array& buffer, const mx::array& rows, int at);
 
 mx::array rms_norm(const mx::array& x, const std::optional<mx::array>& weight, float eps);
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..ops.span import Span
+from ..ops.span import Span, write
 
 STEP = 256  # tokens by which a buffer grows
 SLACK = 128  # tokens kept beyond the window
@@ -44,10 +44,9 @@ class Keys:
         used = self._length - self._first
         self._reserve(rows, used, added)
         used = self._length - self._first
-        for buffer, new in zip(self._buffers, rows, strict=True):
-            buffer[:, :, used : used + added] = new
+        self._buffers = write(self._buffers, rows, used)
         self._length += added
-        return Span(self._view(), self._first)
+        return Span(self._buffers, self._first, used + added)
 
     def reusable(self, length: int) -> int:
         return length if self._reachable(length) else 0

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..ops.attention import alibi, attention, capped_attention
+from ..ops.attention import alibi, attention_over, capped_attention
 from ..ops.masks import Sight
+from ..ops.native import kept
 from ..ops.span import Span
 from ..spec import Attention
 from .batch import LayerMemory, Pass, Segment
@@ -58,10 +59,11 @@ class AttentionBlock:
 
     def remember(self, k: mx.array, v: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> tuple[Span, ...]:
         """This pass's folded keys and values go to memory; what may be looked at comes back."""
-        spans = []
+        spans, dtype = [], kept(k.dtype)
+        k, v = k.astype(dtype), v.astype(dtype)
         for segment, memory in zip(p.segments, memories, strict=True):
             rows = p.of_segment(k, segment), p.of_segment(v, segment)
-            spans.append(Span(rows, segment.offset) if memory is None else memory.append(*rows))
+            spans.append(Span.of(rows, segment.offset) if memory is None else memory.append(*rows))
         return tuple(spans)
 
     def look(self, q: mx.array, spans: Sequence[Span], p: Pass) -> mx.array:
@@ -115,12 +117,11 @@ class AttentionBlock:
 
     def _attend(self, q: mx.array, span: Span, p: Pass, segment: Segment) -> mx.array:
         s = self.spec
-        k, v = span.arrays
         if s.softcap is not None:
             visible = p.boolean(self.sight, segment, span.positions)
-            return capped_attention(q, k, v, scale=s.scale, seen=visible, softcap=s.softcap)
+            return capped_attention(q, *span.arrays, scale=s.scale, seen=visible, softcap=s.softcap)
         if self.slopes is not None:
             bias = alibi(self.slopes, self.sight, segment.positions, span.positions).astype(q.dtype)
-            return attention(q, k, v, scale=s.scale, seen=bias)
+            return attention_over(q, span, scale=s.scale, seen=bias)
         seen = p.mask(self.sight, segment, span.positions)
-        return attention(q, k, v, scale=s.scale, seen=seen, sinks=self.sinks)
+        return attention_over(q, span, scale=s.scale, seen=seen, sinks=self.sinks)

@@ -87,7 +87,7 @@ class LatentAttentionBlock:
         spans = []
         for segment, memory in zip(p.segments, memories, strict=True):
             rows = [p.of_segment(part, segment) for part in new]
-            spans.append(Span(tuple(rows), segment.offset) if memory is None else memory.append(*rows))
+            spans.append(Span.of(tuple(rows), segment.offset) if memory is None else memory.append(*rows))
         return spans
 
     def _choose(self, x: mx.array, low: mx.array, p: Pass, spans: Sequence[Span]) -> tuple[mx.array | None, ...]:

@@ -24,6 +24,7 @@ from ..spec import (
     Norm,
     PerLayerInput,
 )
+from . import whole, whole_metal
 from .attention import AttentionBlock
 from .batch import LayerMemory, Pass
 from .delta import GatedDeltaBlock
@@ -35,7 +36,6 @@ from .moe import DenseAndExpertsBlock, MoEBlock
 from .norm import NormBlock
 from .params import Params
 from .per_layer import PerLayerBlock
-from .whole import attention_branch, dense_branch
 
 MIXERS: dict[type, Any] = {
     Attention: AttentionBlock,
@@ -94,9 +94,13 @@ class LayerBlock:
     def _join(self) -> None:
         """Branches that can be done in fewer nodes are."""
         if isinstance(self.mixer, AttentionBlock) and self.mixer_norm and not self.mixer_post:
-            self.mix = attention_branch(self.mixer, self.mixer_norm) or self.mix
+            joined = whole.attention_branch(self.mixer, self.mixer_norm)
+            self.mix = joined or whole_metal.attention_branch(self.mixer, self.mixer_norm) or self.mix
         if isinstance(self.ffn, DenseBlock) and self.ffn_norm and not self.ffn_post:
-            self.feed = dense_branch(self.ffn, self.ffn_norm) or self.feed
+            feed = whole.dense_branch(self.ffn, self.ffn_norm)
+            self.feed = feed or whole_metal.dense_branch(self.ffn, self.ffn_norm) or self.feed
+        if isinstance(self.ffn, MoEBlock) and self.ffn_norm and not self.ffn_post:
+            self.feed = whole_metal.experts_branch(self.ffn, self.ffn_norm) or self.feed
 
     def _mix(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> mx.array:
         assert self.mixer is not None

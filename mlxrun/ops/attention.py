@@ -11,6 +11,7 @@ import mlx.core as mx
 from ..cpu_kernels import native
 from .masks import Sight, boolean, mask
 from .native import NATIVE
+from .span import Span
 
 
 def attention(
@@ -24,9 +25,31 @@ def attention(
 ) -> mx.array:
     """q (1, H, L, D), k (1, G, S, D), v (1, G, S, Dv) -> (1, H, L, Dv). `seen` from `masks.mask`."""
     if NATIVE:
-        mask = None if isinstance(seen, str) else seen
-        return native.attention(q, k, v, scale, mask, seen == "causal" if mask is None else False, 0, sinks)
+        return _native(q, k, v, k.shape[2], scale, seen, sinks)
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=seen, sinks=sinks)
+
+
+def attention_over(
+    q: mx.array, span: Span, *, scale: float, seen: mx.array | str | None, sinks: mx.array | None = None
+) -> mx.array:
+    """The same for remembered keys and values, read where they lie if that can be."""
+    if NATIVE:
+        k, v = span.buffers
+        return _native(q, k, v, span.count, scale, seen, sinks)
+    return attention(q, *span.arrays, scale=scale, seen=seen, sinks=sinks)
+
+
+def _native(
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    count: int,
+    scale: float,
+    seen: mx.array | str | None,
+    sinks: mx.array | None,
+) -> mx.array:
+    causal, mask = (seen == "causal", None) if isinstance(seen, str) else (False, seen)
+    return native.attention(q, k, v, scale, mask, causal, 0, sinks, 0.0, count)
 
 
 def capped_attention(

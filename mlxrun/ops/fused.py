@@ -14,6 +14,7 @@ import mlx.core as mx
 
 from ..cpu_kernels import native
 from ..spec import Activation
+from .native import kept
 from .quantized import Matrix, Packed
 
 
@@ -61,7 +62,7 @@ class Heads:
     def __call__(self, x: mx.array, turn: Turn | None, *, one_sequence: bool) -> list[mx.array]:
         how = (turn.freqs, turn.positions, turn.interleaved, turn.scale) if turn else (None, None)
         return native.heads_of(
-            x, self.weights, self.biases, self.dim, self.norms, native.Rotation(*how), one_sequence, x.dtype
+            x, self.weights, self.biases, self.dim, self.norms, native.Rotation(*how), one_sequence, kept(x.dtype)
         )
 
 

@@ -1,17 +1,39 @@
-"""Keys (and whatever goes with them) of one sequence, as attention reads them."""
+"""Keys (and whatever goes with them) of one sequence, as attention reads them, and how rows are added."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
 
+from ..cpu_kernels import native
+from .native import NATIVE
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    arrays: tuple[mx.array, ...]  # each (1, G, S, D)
+    buffers: tuple[mx.array, ...]  # each (1, G, capacity, D); what lies behind `count` is not of this span
     first: int  # the position of the first key
+    count: int
+
+    @classmethod
+    def of(cls, rows: tuple[mx.array, ...], first: int) -> Span:
+        return cls(rows, first, rows[0].shape[2])
+
+    @property
+    def arrays(self) -> tuple[mx.array, ...]:  # each (1, G, S, D)
+        return tuple(b if b.shape[2] == self.count else b[:, :, : self.count] for b in self.buffers)
 
     @property
     def positions(self) -> range:
-        return range(self.first, self.first + self.arrays[0].shape[2])
+        return range(self.first, self.first + self.count)
+
+
+def write(buffers: tuple[mx.array, ...], rows: Sequence[mx.array], at: int) -> tuple[mx.array, ...]:
+    """The buffers (1, G, capacity, D) with rows (1, G, L, D) from `at` on; in place where nothing else holds them."""
+    if NATIVE:
+        return tuple(native.remember(buffer, new, at) for buffer, new in zip(buffers, rows, strict=True))
+    for buffer, new in zip(buffers, rows, strict=True):
+        buffer[:, :, at : at + new.shape[2]] = new
+    return buffers

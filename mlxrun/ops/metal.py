@@ -1,0 +1,141 @@
+"""Our Metal kernels as the operations that blocks know: each serves a call, or says that it does not.
+
+`None` means: not served, or MLX's own form is the one to use here; the caller then does what it does anywhere.
+One to four rows of x for all but `matmul`, which takes any number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ..metal_kernels import experts, glue
+from ..metal_kernels.attention import Pages, Sight, paged_attention
+from ..metal_kernels.check import FLOATS, SMALL, serves
+from ..metal_kernels.norms import Normed
+from ..metal_kernels.products import FEW, MOST_VECTORS, qmm, qmv, qmv_few
+from ..spec import Router
+from .choose import chooser, key
+from .fused import Rms, Turn
+from .quantized import QuantizedWeight
+
+PAGES_HEADS = (64, 256)  # sizes of a head that attention over pages is meant for
+
+
+def matmul(x: mx.array, w: QuantizedWeight) -> mx.array | None:
+    """(..., in) x (out, in) -> (..., out)."""
+    rows = x.size // x.shape[-1]
+    if not _chosen("matmul", rows, x.dtype, w) or x.size == 0:
+        return None
+    flat = x.reshape(rows, x.shape[-1])
+    if rows <= MOST_VECTORS:
+        y = qmv(flat, w)
+    elif w.shape[-1] % 32:
+        return None
+    else:
+        y = qmv_few(flat, w) if rows <= FEW else qmm(flat, w)
+    return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
+def add_matmul(x: mx.array, w: QuantizedWeight, residual: mx.array) -> mx.array | None:
+    """residual + x @ w.T for rows (T, in)."""
+    if x.shape[0] > MOST_VECTORS or residual.dtype != x.dtype or not _chosen("add", x.shape[0], x.dtype, w):
+        return None
+    return qmv(x, w, residual=residual)
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Queries, keys and values of rows (T, dim): normed, multiplied, their heads normed and turned."""
+
+    norm: Rms
+    weights: tuple[QuantizedWeight, QuantizedWeight, QuantizedWeight]
+    biases: mx.array | None  # of all three, end to end
+    size: int  # of a head
+    head_norms: tuple[Rms, Rms] | None
+
+    def __call__(self, x: mx.array, turn: Turn | None, positions: mx.array) -> tuple[mx.array, ...] | None:
+        """q (T, H, D), k and v (T, G, D)."""
+        if x.shape[0] > MOST_VECTORS or not _chosen("heads", x.shape[0], x.dtype, *self.weights):
+            return None
+        own = Normed(x, self.norm.weight, self.norm.eps)
+        rows = glue.project(own, self.weights, self.biases)
+        queries, keys = (w.shape[0] // self.size for w in self.weights[:2])
+        turned = None if turn is None else glue.Turn(turn.freqs, turn.scale, turn.interleaved)
+        norm = None
+        if self.head_norms is not None:
+            q_norm, k_norm = self.head_norms
+            norm = glue.HeadNorm(q_norm.weight, k_norm.weight, q_norm.eps)
+        q, k = glue.heads(rows, (queries, keys, self.size), positions, turned, norm)
+        return q, k, rows[:, (queries + keys) * self.size :].reshape(x.shape[0], keys, self.size)
+
+
+def add_feed_forward(
+    x: mx.array, norm: Rms, gate: QuantizedWeight, up: QuantizedWeight, down: QuantizedWeight, act: str
+) -> mx.array | None:
+    """x + down(act(gate(norm(x))) * up(norm(x)))."""
+    if x.shape[0] > MOST_VECTORS or act not in experts.ACTIVATIONS:
+        return None
+    if not _chosen("feed", x.shape[0], x.dtype, gate, up, down):
+        return None
+    return qmv(experts.gate_up(Normed(x, norm.weight, norm.eps), gate, up, act), down, residual=x)
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """x + the weighted sum of each row's experts, all of it after a norm."""
+
+    norm: Rms
+    router: QuantizedWeight
+    gate: QuantizedWeight  # (E, I, dim), as up; down (E, dim, I)
+    up: QuantizedWeight
+    down: QuantizedWeight
+    spec: Router
+    select_bias: mx.array | None  # float32
+    act: str
+
+    def __call__(self, x: mx.array) -> mx.array | None:
+        if x.shape[0] > MOST_VECTORS or not _chosen("experts", x.shape[0], x.dtype, self.gate, self.up, self.down):
+            return None
+        if not serves(self.router, x.dtype):
+            return None
+        own, s = Normed(x, self.norm.weight, self.norm.eps), self.spec
+        logits = glue.project(own, [self.router], dtype=mx.float32)
+        rule = experts.Rule(s.top_k, s.score, s.renorm, s.scale, s.groups, s.top_groups)
+        ids, weights = experts.route(logits, rule, self.select_bias)
+        hidden = experts.experts_in(own, ids, self.gate, self.up, self.act)
+        return experts.experts_out(hidden, ids, weights, self.down, residual=x)
+
+
+def best_token(x: mx.array, norm: Rms | None, head: QuantizedWeight) -> mx.array | None:
+    """x (T, dim) -> (T,) the token whose logit is largest after the norm; no logits are written."""
+    if x.shape[0] > MOST_VECTORS or not _chosen("best", x.shape[0], x.dtype, head):
+        return None
+    return glue.greedy(x if norm is None else Normed(x, norm.weight, norm.eps), head)
+
+
+def attention(
+    q: mx.array, k: mx.array, v: mx.array, *, scale: float, softcap: float = 0.0, sinks: mx.array | None = None
+) -> mx.array | None:
+    """One query of a sequence over all its keys: q (1, H, 1, D), k (1, G, S, D), v (1, G, S, Dv) -> (1, H, 1, Dv)."""
+    low, high = PAGES_HEADS
+    if q.shape[0] != 1 or q.shape[2] != 1 or q.dtype not in FLOATS or not (q.dtype == k.dtype == v.dtype):
+        return None
+    if not (low <= q.shape[3] <= high and low <= v.shape[3] <= high) or min(k.size, v.size) < SMALL:
+        return None
+    shape = "x".join(map(str, (q.shape[1], k.shape[1], q.shape[3], v.shape[3])))
+    stretch = 1 << max(8, (k.shape[2] - 1).bit_length())  # keys are told apart by powers of two
+    if not chooser.possible() or not chooser.ours(f"attention {stretch} {shape} {str(q.dtype).split('.')[-1]}"):
+        return None
+    tables, lengths = mx.zeros((1, 1), mx.uint32), mx.array([k.shape[2]], mx.int32)
+    sight = Sight(scale, softcap=softcap, sinks=sinks)
+    y = paged_attention(q.reshape(1, q.shape[1], q.shape[3]), Pages(k), Pages(v), tables, lengths, sight)
+    return y.reshape(1, q.shape[1], 1, v.shape[3])
+
+
+def _chosen(op: str, rows: int, dtype: mx.Dtype, *weights: QuantizedWeight) -> bool:
+    """Served, and the form to use."""
+    if not chooser.possible() or not chooser.ours(key(op, rows, *weights, dtype=dtype)):
+        return False
+    return dtype in FLOATS and all(serves(w, dtype) for w in weights)
