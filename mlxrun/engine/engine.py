@@ -18,7 +18,8 @@ import mlx.core as mx
 from ..core import Event, Finish, Memory, Request, RequestError
 from ..memory.machine import available_bytes, total_bytes
 from .handle import Handle
-from .model import Runnable
+from .keeper import Keeper, give_back_all
+from .model import Runnable, Unloaded
 from .runner import Runner
 from .scheduler import Scheduler, check
 
@@ -34,7 +35,8 @@ class Engine:
     def __init__(self, model: Runnable, context: int) -> None:
         """Use `start`: whoever makes an Engine must be on the thread that runs it."""
         self.model, self.context = model, context
-        self._scheduler = Scheduler(model, context, int(KEPT_SHARE * available_bytes()))
+        self._keeper = Keeper(model)
+        self._scheduler = Scheduler(model, context, int(KEPT_SHARE * available_bytes()), self._keeper.room_for)
         self._runner = Runner(model)
         self._inbox: queue.SimpleQueue[Handle | None] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -63,6 +65,9 @@ class Engine:
                 return
             born.put(engine)
             engine._serve()
+            engine._forget()
+            del model
+            give_back_all()
             # MLX ends this thread's stream by itself only as the process dies, and that race can abort it
             mx.synchronize()
             mx.clear_streams()
@@ -99,8 +104,17 @@ class Engine:
         self._thread.join()
         atexit.unregister(self.close)
 
+    def _forget(self) -> None:
+        """Drop the weights and what sequences remember: whoever still holds this engine must not hold them."""
+        self.model = Unloaded(self.model.vocab, self.model.context, self.model.notes)
+        self._scheduler, self._runner = Scheduler(self.model, self.context, 0), Runner(self.model)
+        self._keeper.wiring.release()
+        self._keeper = Keeper(self.model)
+        self._cache_bytes = 0
+
     def _serve(self) -> None:
         while self._listen():
+            self._keeper.look(self._scheduler)
             plan = self._scheduler.plan()
             if plan is not None:
                 try:

@@ -60,7 +60,10 @@ def settled_on(machine: Machine, recipe: Recipe, seen: Outlook, context: int | N
 
 def budget_of(made: Plan) -> Budget:
     return Budget(
-        usable=made.machine.usable, weights=made.weights, activations=made.activations, wired=made.machine.gpu
+        usable=made.machine.usable - made.runtime,
+        weights=made.weights,
+        activations=made.activations,
+        wired=made.machine.gpu,
     )
 
 

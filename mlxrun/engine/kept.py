@@ -37,6 +37,12 @@ class Kept:
     def clear(self) -> None:
         self._entries.clear()
 
+    def shrink(self, wanted: int) -> None:
+        """The longest unused first, until so many bytes are gone or nothing is left."""
+        least = self.bytes - wanted
+        while self._entries and self.bytes > least:
+            self._entries.pop()
+
     def keep(self, tokens: Sequence[int], memory: Any) -> None:
         self._entries.insert(0, Entry(tokens, memory))
         del self._entries[MOST:]

@@ -24,7 +24,7 @@ from ..ops.quantized import Weight
 from ..weights import Checkpoint, open_checkpoint, read_weights
 from . import ready
 from .fallback import FallbackModel, load_fallback
-from .fits import Settled, settle
+from .fits import settle
 from .forms import cast, widen, widened
 from .model import Model
 from .outlook import Outlook, look
@@ -77,13 +77,15 @@ def load_model(
     decoder = DecoderModel(recipe.decoder, loaded.weights, fold_offsets=not recipe.folded, forms=loaded.forms)
     notes = [f"{recipe.left_out} of this checkpoint is left out."] if recipe.left_out else []
     notes += [note for note in (loaded.note, settled.note) if note]
-    return Model(decoder, tuple(notes), *promise(settled, loaded, before))
-
-
-def promise(settled: Settled, loaded: Loaded, before: int) -> tuple[Any, ...]:
-    """What the model carries of its plan: the context, what it may take, what that is beside, the files it looks at."""
-    mapped = settled.made.weights if loaded.mapped else 0
-    return settled.context, replace(settled.budget, mapped=mapped), before, loaded.mapped
+    return Model(
+        decoder,
+        tuple(notes),
+        settled.context,
+        replace(settled.budget, mapped=settled.made.weights if loaded.mapped else 0),
+        before,
+        seen.width,
+        loaded.mapped,
+    )
 
 
 def recipe_of(checkpoint: Checkpoint, waive: frozenset[str] = frozenset()) -> Recipe:

@@ -9,7 +9,10 @@ from typing import Any, Protocol
 import mlx.core as mx
 
 from ..cache.sequence import SequenceCache
+from ..core import RequestError
+from ..memory.activations import prefill_bytes
 from ..memory.guard import Budget
+from ..memory.sequence import sequence_bytes
 from ..nn.batch import SequenceMemory
 from ..nn.decoder import DecoderModel
 from ..spec import Decoder
@@ -43,6 +46,7 @@ class Model:
     fitting: int | None = None  # the context that memory is enough for, where a plan was made
     budget: Budget | None = None
     before: int = 0  # bytes that the process took before it loaded this
+    width: int = 4  # bytes of a value of the keys
     mapped: tuple[Any, ...] = field(default=(), repr=False)  # files that the weights are views of
 
     @property
@@ -65,3 +69,30 @@ class Model:
 
     def logits(self, hidden: mx.array) -> mx.array:
         return self.decoder.logits(hidden)
+
+    def remembers(self, tokens: int, rows: int) -> int:
+        """Bytes of a sequence of that length which was read `rows` at a time."""
+        return sequence_bytes(self.spec, tokens, self.width, rows)
+
+    def runs(self, tokens: int, rows: int) -> int:
+        """Bytes of a pass that reads `rows` at the end of so many tokens."""
+        gpu = mx.default_device().type == mx.DeviceType.gpu
+        return prefill_bytes(self.spec, min(rows, tokens), tokens, self.width, gpu)
+
+
+@dataclass(frozen=True)
+class Unloaded:
+    """What is left of a model when its engine is closed: enough to be looked at."""
+
+    vocab: int
+    context: int
+    notes: tuple[str, ...]
+
+    def new_sequence(self, context: int | None = None) -> Any:
+        raise RequestError("The model is unloaded.")
+
+    def __call__(self, ids: mx.array, sequences: Sequence[tuple[Any, int]]) -> mx.array:
+        raise RequestError("The model is unloaded.")
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        raise RequestError("The model is unloaded.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ CHUNK = 512  # prompt tokens in one pass; a cancel waits for one of these at mos
 SHARED_CHUNK = 128  # the same while others decode: they wait for it
 RUNNING = 8
 WAITING = 256  # requests beyond that are refused
+
+Claims = Sequence[tuple[int, int]]  # of those that run: tokens that they will remember, bytes that they hold already
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,16 @@ class Plan:
 
 
 class Scheduler:
-    def __init__(self, model: Runnable, context: int, kept_bytes: int) -> None:
-        self._model, self._context = model, context
+    def __init__(
+        self,
+        model: Runnable,
+        context: int,
+        kept_bytes: int,
+        room_for: Callable[[int, int, Claims], str | None] = lambda tokens, rows, claims: None,
+    ) -> None:
+        """`room_for` (tokens, rows a pass, what others will hold): None, or why a prompt cannot begin now."""
+        self._model, self._context, self._room_for = model, context, room_for
+        self.full: str | None = None  # why nothing new may begin
         self._kept = Kept(model, context, kept_bytes)
         self._waiting: deque[Handle] = deque()
         self._running: list[Running] = []
@@ -117,8 +127,8 @@ class Scheduler:
         for handle in [h for h in self._waiting if h.cancelled]:
             self._waiting.remove(handle)
             handle.post(Event(finish=Finish.CANCELLED))
-        while self._waiting and len(self._running) < RUNNING:
-            self._admit(self._waiting.popleft())
+        while self._waiting and len(self._running) < RUNNING and self._admit(self._waiting[0]):
+            self._waiting.popleft()
         alone = [running for running in self._running if running.goal][:1]
         return plan_for(alone or self._running, bool(alone)) if self._running else None
 
@@ -148,13 +158,49 @@ class Scheduler:
             handle.post(Event(finish=Finish.CANCELLED, reason=reason))
         self._waiting.clear()
 
-    def _admit(self, handle: Handle) -> None:
+    def forget(self, wanted: int) -> None:
+        """Of what ended requests left, at least so many bytes, or all of it."""
+        self._kept.shrink(wanted)
+
+    def end_youngest(self, reason: str) -> None:
+        if self._running:
+            self._finish(self._running[-1], Finish.FAILED, reason=reason)
+
+    def refuse_all(self, reason: str) -> None:
+        """What the weights are views of is gone: nothing that was computed may be believed."""
+        for running in self._running[:]:
+            self._finish(running, Finish.FAILED, reason=reason)
+        while self._waiting:
+            refuse(self._waiting.popleft(), reason)
+        self._kept.clear()
+
+    def _has_room(self, handle: Handle) -> bool | None:
+        """None: not now, but when another request has ended. False: it was refused."""
+        if self.full is not None:
+            refuse(handle, self.full)
+            return False
+        tokens = len(handle.request.tokens)
+        claims = [(len(running.tokens), bytes_of(running.memory)) for running in self._running]
+        if self._room_for(tokens, CHUNK, claims) is None:
+            return True
+        self._kept.clear()  # what may come is worth less than what is here
+        reason = self._room_for(tokens, CHUNK, claims)
+        if reason is not None and not self._running:
+            refuse(handle, reason)
+            return False
+        return True if reason is None else None
+
+    def _admit(self, handle: Handle) -> bool:
+        """False: it must wait."""
         request = handle.request
         try:
             check(request, self._model.vocab, self._context)
         except RequestError as error:
             refuse(handle, str(error))
-            return
+            return True
+        room = self._has_room(handle)
+        if not room:
+            return room is False
         limit, seed = self._context, request.sampling.seed
         if request.max_tokens is not None:
             limit = min(limit, len(request.tokens) + request.max_tokens)
@@ -162,11 +208,12 @@ class Scheduler:
             memory, cached = self._kept.memory_for(request.tokens)
         except Exception as error:  # noqa: BLE001 one request ends, the thread lives on
             handle.post(Event(finish=Finish.FAILED, reason=f"{type(error).__name__}: {error}"))
-            return
+            return True
         seed = secrets.randbits(64) if seed is None else seed
         self._running.append(
             Running(handle, list(request.tokens), limit, seed, memory, cached, began=time.perf_counter())
         )
+        return True
 
     def _say(self, running: Running, token: int, ahead: Ahead) -> None:
         if token < 0:

@@ -1,0 +1,107 @@
+"""More work than memory: every request is answered or refused with a reason, and the process stays within its plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlxrun.core import Event, Finish, Request, Sampling
+from mlxrun.engine import keeper
+from mlxrun.engine.engine import Engine
+from mlxrun.engine.load import Terms, load_model
+from mlxrun.memory.guard import Guard, footprint
+from mlxrun.memory.machine import private_bytes
+from tests.unit.memory.outlines import LLAMA_32_3B, write
+
+MIB = 2**20
+SHAPE = {
+    **LLAMA_32_3B,
+    "hidden_size": 128,
+    "intermediate_size": 128,
+    "head_dim": 128,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "num_hidden_layers": 8,  # 32 KiB a token
+    "vocab_size": 512,
+    "max_position_embeddings": 8192,
+}
+GREEDY = Sampling(temperature=0.0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("wide"), SHAPE, None)
+
+
+def prompt(length: int, first: int) -> tuple[int, ...]:
+    return (first, *(n % 500 for n in range(1, length)))
+
+
+def ended(engine: Engine, requests: list[Request]) -> list[Event]:
+    return [list(handle)[-1] for handle in [engine.submit(request) for request in requests]]
+
+
+def test_a_soak_ends_with_every_request_answered_or_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def watched() -> int:
+        seen.append(footprint())
+        return seen[-1]
+
+    monkeypatch.setattr(keeper, "Guard", lambda budget, before: Guard(budget, before, measure=watched))
+    engine = Engine.start(lambda: load_model(folder, terms=Terms(memory=420 * MIB)))
+    limit = engine._keeper.guard.limit
+    lengths = (3000, 400, 2500, 3500, 100, 2800, 1500, 3900, 20, 2000, 3000, 3000)
+    requests = [Request(prompt(n, i), 24, GREEDY) for i, n in enumerate(lengths)]
+    try:
+        for last in ended(engine, requests) + ended(engine, requests[::-1]):
+            assert last.finish in (Finish.LENGTH, Finish.STOP, Finish.REFUSED, Finish.FAILED)
+            if last.finish in (Finish.REFUSED, Finish.FAILED):
+                assert "memory" in (last.reason or "").lower()
+        again = ended(engine, [Request(prompt(50, 7), 4, GREEDY)])[0]
+    finally:
+        engine.close()
+    assert again.finish is Finish.LENGTH
+    assert max(seen) < limit + 64 * MIB, f"{max(seen) / MIB:.0f} of {limit / MIB:.0f} MiB"
+
+
+def test_what_cannot_ever_fit_is_refused_with_numbers(folder: Path) -> None:
+    engine = Engine.start(lambda: load_model(folder, terms=Terms(memory=280 * MIB, anyway=True)))
+    try:
+        last = ended(engine, [Request(prompt(8000, 0), 4, GREEDY)])[0]
+        short = ended(engine, [Request(prompt(60, 0), 4, GREEDY)])[0]
+    finally:
+        engine.close()
+    assert last.finish is Finish.REFUSED
+    assert last.reason is not None
+    assert "A prompt of 8000 tokens needs about" in last.reason
+    assert short.finish is Finish.LENGTH
+
+
+def test_a_file_that_changes_ends_what_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Changed:
+        unchanged = False
+
+    engine = Engine.start(lambda: load_model(folder))
+    try:
+        engine._keeper._files = (Changed(),)
+        last = ended(engine, [Request(prompt(60, 0), 4, GREEDY)])[0]
+    finally:
+        engine.close()
+    assert last.reason is not None
+    assert "has changed on disk" in last.reason
+
+
+def test_unloading_gives_the_memory_back(folder: Path) -> None:
+    def round_trip() -> Engine:
+        engine = Engine.start(lambda: load_model(folder))
+        ended(engine, [Request(prompt(2000, 0), 2, GREEDY)])
+        engine.close()
+        return engine
+
+    round_trip()  # threads and pools that stay
+    before = private_bytes() or 0
+    closed = [round_trip() for _ in range(3)]
+    assert (private_bytes() or 0) - before < 20 * MIB
+    assert closed[0].memory().cache == 0  # it may still be asked

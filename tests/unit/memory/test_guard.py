@@ -1,0 +1,127 @@
+"""When the guard does what: with measurements that are told, not taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from mlxrun.memory import guard as guards
+from mlxrun.memory.guard import FLOOR, Budget, Guard, Pressure
+from mlxrun.memory.wiring import POLICIES, Wiring
+
+MIB = 2**20
+BUDGET = Budget(usable=1000 * MIB, weights=600 * MIB, activations=40 * MIB)
+
+
+class Process:
+    """Takes so much, of which caches and kept sequences can go."""
+
+    def __init__(self, taken: int, caches: int = 0, kept: int = 0, free: int = 10**12) -> None:
+        self.taken, self.caches, self.kept, self.free = taken * MIB, caches * MIB, kept * MIB, free
+        self.forgot: list[int] = []
+
+    def clear(self) -> None:
+        self.taken -= self.caches
+        self.caches = 0
+
+    def forget(self, wanted: int) -> None:
+        self.forgot.append(wanted)
+        gone = min(wanted, self.kept)
+        self.taken, self.kept = self.taken - gone, self.kept - gone
+
+
+@pytest.fixture
+def pressed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Process], Pressure]:
+    def press(process: Process, budget: Budget = BUDGET, before: int = 0) -> Pressure:
+        monkeypatch.setattr(guards, "give_back", process.clear)
+        return Guard(budget, before, lambda: process.taken, lambda: process.free).relieve(process.forget)
+
+    return press
+
+
+@pytest.mark.parametrize(
+    ("process", "pressure"),
+    [
+        (Process(900), Pressure.NONE),
+        (Process(1000), Pressure.NONE),
+        (Process(1100, caches=100), Pressure.CACHES),
+        (Process(1100, caches=60, kept=50), Pressure.KEPT),
+        (Process(1100, kept=85), Pressure.REFUSE),  # less than half a pass too much
+        (Process(1100, caches=10, kept=10), Pressure.END),
+        (Process(900, free=FLOOR // 2), Pressure.END),  # others took it
+    ],
+)
+def test_the_mildest_that_is_enough(process: Process, pressure: Pressure, pressed: Callable[..., Pressure]) -> None:
+    assert pressed(process) is pressure
+
+
+def test_kept_sequences_go_only_as_far_as_they_must(pressed: Callable[..., Pressure]) -> None:
+    process = Process(1030, kept=500)
+    pressed(process)
+    assert process.forgot == [30 * MIB]
+
+
+def test_nothing_is_dropped_while_there_is_room(pressed: Callable[..., Pressure]) -> None:
+    process = Process(900, caches=100, kept=100)
+    pressed(process)
+    assert (process.caches, process.forgot) == (100 * MIB, [])
+
+
+def test_mapped_weights_are_not_this_processes_own() -> None:
+    mapped = Budget(usable=1000 * MIB, weights=600 * MIB, activations=0, mapped=600 * MIB)
+    assert Guard(mapped, before=50 * MIB).limit == 450 * MIB
+
+
+def test_the_reason_says_whose_fault_it_is() -> None:
+    ours = Guard(BUDGET, 0, lambda: 2000 * MIB, lambda: 10**12).reason()
+    theirs = Guard(BUDGET, 0, lambda: 10 * MIB, lambda: 5 * MIB).reason()
+    assert "2000 MiB of 1000 MiB" in ours
+    assert "other programs have left 5 MiB" in theirs
+
+
+class FakeMetal:
+    def __init__(self, present: bool = True) -> None:
+        self.calls: list[int] = []
+        self.metal = self
+        self._present, self._limit = present, 7
+
+    def is_available(self) -> bool:
+        return self._present
+
+    def device_info(self) -> dict[str, int]:
+        return {"max_recommended_working_set_size": 1000}
+
+    def set_wired_limit(self, limit: int) -> int:
+        self.calls.append(limit)
+        before, self._limit = self._limit, limit
+        return before
+
+    def synchronize(self) -> None:
+        self.calls.append(-1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "weights", "wired"),
+    [("weights", 600, 600), ("weights", 990, 900), ("max", 600, 1000), ("off", 600, None)],
+)
+def test_what_is_wired(policy: str, weights: int, wired: int | None) -> None:
+    metal = FakeMetal()
+    wiring = Wiring(policy, metal)
+    assert wiring.wire(weights) == wired
+    wiring.release()
+    assert metal.calls == ([] if wired is None else [wired, -1, 7])  # back, and only after what ran
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_without_metal_nothing_is_ever_called(policy: str) -> None:
+    absent = FakeMetal(present=False)
+    wiring = Wiring(policy, absent)
+    wiring.wire(600)
+    wiring.release()
+    assert absent.calls == []
+
+
+def test_an_unknown_policy_is_named() -> None:
+    with pytest.raises(ValueError, match="not 'all'"):
+        Wiring("all")
