@@ -74,17 +74,17 @@ def paged_attention(
     _check(q, k, v, tables, lengths, sight)
     rows, count, size = q.shape
     width = v if isinstance(v, int) else v.width
-    groups, page = k.rows.shape[1], k.rows.shape[2]
+    groups = k.rows.shape[1]
     tile = _fitted(tile, count // groups, width)
     values = k if isinstance(v, int) else v
-    template = {
+    made = q.dtype if tile.blocks == 1 else mx.float32
+    template: dict[str, object] = {
         "T": q.dtype,
-        "O": q.dtype if tile.blocks == 1 else mx.float32,
+        "O": made,
         "H": count,
         "G": groups,
         "D": size,
         "DV": width,
-        "PAGE": page,
         "BITS": 16 if k.scales is None else k.bits,
         "GROUP": k.group,
         "HEADS": tile.heads,
@@ -107,7 +107,7 @@ def paged_attention(
             q if sight.sinks is None else sight.sinks,
             number(sight.scale, sight.softcap),
         ),
-        [((rows, count, tile.blocks, width), template["O"]), ((rows, count, tile.blocks, 2), mx.float32)],
+        [((rows, count, tile.blocks, width), made), ((rows, count, tile.blocks, 2), mx.float32)],
         template,
         groups=(groups * slices, rows, tile.blocks),
         threads=32 * tile.simdgroups,

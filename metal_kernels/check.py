@@ -67,6 +67,15 @@ def weight(w: Quantized, dtype: mx.Dtype, ndim: int = 2) -> tuple[int, int]:
     return rows, columns
 
 
+def serves(w: Quantized, dtype: mx.Dtype) -> bool:
+    """Whether `weight` would accept it."""
+    try:
+        weight(w, dtype, w.packed.ndim)
+    except ValueError:
+        return False
+    return w.scales.size >= SMALL
+
+
 def check_residual(residual: mx.array | None, shape: tuple[int, int], dtype: mx.Dtype) -> None:
     if residual is not None:
         need(tuple(residual.shape) == shape, f"residual has shape {tuple(residual.shape)}; it must be {shape}.")

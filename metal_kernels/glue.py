@@ -96,8 +96,8 @@ def heads(
     need(2 * pairs <= size, f"{pairs} pairs are turned; a head has {size} values.")
     need(size >= SMALL, f"A head has {size} values; the kernel takes {SMALL} or more.")
     for name, a in (("q", norm.q), ("k", norm.k)) if norm else ():
-        need(a.dtype == norm.q.dtype, f"the norm of {name} is {a.dtype}, that of q is {norm.q.dtype}.")
         need(tuple(a.shape) == (size,), f"the norm of {name} has shape {tuple(a.shape)}; it must be ({size},).")
+    need(norm is None or norm.q.dtype == norm.k.dtype, "the norms of q and k must have one type.")
     template = {
         "T": x.dtype,
         "H": queries,

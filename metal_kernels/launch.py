@@ -62,6 +62,11 @@ class Library:
 library = Library()
 
 
+def runnable() -> bool:
+    """Whether kernels run here: on a Mac, or where somebody else makes them."""
+    return library.make is not mx.fast.metal_kernel or mx.metal.is_available()
+
+
 def launch(
     body: Body,
     inputs: Sequence[mx.array],

@@ -1,9 +1,9 @@
 // y (T, H, BLOCKS, DV): attention of each row over the keys that its table names, by blocks of them; marks
 // (T, H, BLOCKS, 2): the largest score and the sum of exponentials of each, to put blocks together by.
 //
-// k (pages, G, PAGE, D) and v (pages, G, PAGE, DV) plain, or as codes with scales and biases for GROUP values;
+// k (pages, G, page, D) and v (pages, G, page, DV) plain, or as codes with scales and biases for GROUP values;
 // with SHARED the values are the first DV of the keys (latent attention). Row t sees its keys
-// [lengths[t] - WINDOW, lengths[t]), all of them where WINDOW is 0; key j lies in page tables[t][j / PAGE].
+// [lengths[t] - WINDOW, lengths[t]), all of them where WINDOW is 0; key j lies in page tables[t][j / page].
 // A threadgroup serves HEADS query heads of one group: what they share is read once. Its simdgroups take keys
 // in turn, a lane holds neighbouring values of a head.
 constexpr int PER_K = (D + 31) / 32;
@@ -18,6 +18,7 @@ const int row = threadgroup_position_in_grid.y;
 const int block = threadgroup_position_in_grid.z;
 const int first_head = group * OF_GROUP + slice * HEADS;
 const int last_head = group * OF_GROUP + OF_GROUP - 1;
+const int per_page = k_shape[2];
 const float scale = numbers[0];
 const float softcap = numbers[1];
 
@@ -42,8 +43,8 @@ for (int h = 0; h < HEADS; h++) {
 }
 
 for (int key = begin + simdgroup; key < end; key += SIMDGROUPS) {
-  const ulong page = tables[ulong(row) * tables_shape[1] + key / PAGE];
-  const ulong place = (page * G + group) * PAGE + key % PAGE;
+  const ulong page = tables[ulong(row) * tables_shape[1] + key / per_page];
+  const ulong place = (page * G + group) * per_page + key % per_page;
   float values[PER_K];
   load_row<BITS, GROUP, D>(k, k_scales, k_biases, place, lane, values);
   float others[PER_V];

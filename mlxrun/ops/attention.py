@@ -9,6 +9,8 @@ from __future__ import annotations
 import mlx.core as mx
 
 from ..cpu_kernels import native
+from . import metal
+from .choose import chooser
 from .masks import Sight, boolean, mask
 from .native import NATIVE
 from .span import Span
@@ -33,8 +35,12 @@ def attention_over(
     q: mx.array, span: Span, *, scale: float, seen: mx.array | str | None, sinks: mx.array | None = None
 ) -> mx.array:
     """The same for remembered keys and values, read where they lie if that can be."""
+    k, v = span.buffers
+    if seen is None and chooser.possible():
+        y = metal.attention(q, k, v, span.count, scale=scale, sinks=sinks)
+        if y is not None:
+            return y
     if NATIVE:
-        k, v = span.buffers
         return _native(q, k, v, span.count, scale, seen, sinks)
     return attention(q, *span.arrays, scale=scale, seen=seen, sinks=sinks)
 

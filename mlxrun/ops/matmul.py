@@ -9,6 +9,7 @@ from __future__ import annotations
 import mlx.core as mx
 
 from ..cpu_kernels import native
+from . import metal
 from .choose import chooser
 from .quantized import Matrix, Packed, QuantizedWeight, Weight
 
@@ -34,8 +35,6 @@ def reference(x: mx.array, w: Weight, bias: mx.array | None = None) -> mx.array:
 
 def quantized_matmul(x: mx.array, w: QuantizedWeight) -> mx.array:
     if chooser.possible():
-        from . import metal  # late: `metal` is built on what this module's neighbours are
-
         y = metal.matmul(x, w)
         if y is not None:
             return y

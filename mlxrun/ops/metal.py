@@ -116,20 +116,23 @@ def best_token(x: mx.array, norm: Rms | None, head: QuantizedWeight) -> mx.array
 
 
 def attention(
-    q: mx.array, k: mx.array, v: mx.array, *, scale: float, softcap: float = 0.0, sinks: mx.array | None = None
+    q: mx.array, k: mx.array, v: mx.array, count: int, *, scale: float, sinks: mx.array | None = None
 ) -> mx.array | None:
-    """One query of a sequence over all its keys: q (1, H, 1, D), k (1, G, S, D), v (1, G, S, Dv) -> (1, H, 1, Dv)."""
+    """One query over the first `count` keys: q (1, H, 1, D), k (1, G, S, D), v (1, G, S, Dv) -> (1, H, 1, Dv).
+
+    The buffers are one page, read where they lie.
+    """
     low, high = PAGES_HEADS
     if q.shape[0] != 1 or q.shape[2] != 1 or q.dtype not in FLOATS or not (q.dtype == k.dtype == v.dtype):
         return None
     if not (low <= q.shape[3] <= high and low <= v.shape[3] <= high) or min(k.size, v.size) < SMALL:
         return None
     shape = "x".join(map(str, (q.shape[1], k.shape[1], q.shape[3], v.shape[3])))
-    stretch = 1 << max(8, (k.shape[2] - 1).bit_length())  # keys are told apart by powers of two
+    stretch = 1 << max(8, (count - 1).bit_length())  # keys are told apart by powers of two
     if not chooser.possible() or not chooser.ours(f"attention {stretch} {shape} {str(q.dtype).split('.')[-1]}"):
         return None
-    tables, lengths = mx.zeros((1, 1), mx.uint32), mx.array([k.shape[2]], mx.int32)
-    sight = Sight(scale, softcap=softcap, sinks=sinks)
+    tables, lengths = mx.zeros((1, 1), mx.uint32), mx.array([count], mx.int32)
+    sight = Sight(scale, sinks=sinks)
     y = paged_attention(q.reshape(1, q.shape[1], q.shape[3]), Pages(k), Pages(v), tables, lengths, sight)
     return y.reshape(1, q.shape[1], 1, v.shape[3])
 
