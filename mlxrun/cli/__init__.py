@@ -15,7 +15,7 @@ from .. import __version__
 from ..core import RequestError
 from ..settings import SettingsError
 from ..spec import ModelError
-from . import doctor, fit, pull, run, serve, show
+from . import convert, doctor, fit, pull, run, serve, show
 from . import eval as eval_command
 from . import list as list_command
 from .terminal import say
@@ -30,6 +30,7 @@ COMMANDS = {
     "serve": serve,
     "show": show,
     "fit": fit,
+    "convert": convert,
     "eval": eval_command,
     "list": list_command,
     "pull": pull,

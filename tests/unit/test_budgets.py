@@ -25,6 +25,8 @@ CATCHES_ALL: dict[str, str] = {
     "mlxrun/engine/engine.py:live": "what loading raises is raised again, to who waits for the thread",
     "mlxrun/engine/engine.py:_serve": "one request ends, the thread lives on",
     "mlxrun/engine/scheduler.py:_admit": "one request ends, the thread lives on",
+    "mlxrun/convert/aside.py:made_aside": "what interrupts the making is raised again; the half made goes away",
+    "mlxrun/convert/names.py:named": "other people's classes raise anything, SystemExit included",
     "mlxrun/engine/fallback.py:load_fallback": "other people's loaders raise anything, SystemExit included",
 }
 
