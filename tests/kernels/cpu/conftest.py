@@ -1,0 +1,48 @@
+"""Whether these tests can run here; the library's settings are put back after each.
+
+With MLXRUN_TEST_NATIVE naming a folder, the library that was built there is tested: the sanitized ones.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+NAME = "mlxrun.cpu_kernels._native"
+
+if folder := os.environ.get("MLXRUN_TEST_NATIVE"):
+    path = Path(folder) / ("_native" + sysconfig.get_config_var("EXT_SUFFIX"))
+    spec = importlib.util.spec_from_file_location(NAME, path)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[NAME] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[NAME])
+
+from mlxrun.cpu_kernels import native, status  # noqa: E402 after the library that it shall find
+
+
+@pytest.fixture(autouse=True)
+def settings_are_put_back(request: pytest.FixtureRequest) -> Iterator[None]:
+    if native is None:
+        if getattr(request.module, "WITHOUT_LIBRARY", False):
+            yield
+            return
+        pytest.skip(f"The native CPU kernels are not in use: {status().reason}.")
+    before = native.precision(), native.threads(), native.isa()
+    yield
+    native.set_precision(before[0])
+    native.set_threads(before[1])
+    native.choose_isa(before[2])
+
+
+@pytest.fixture(params=native.isas() if native else ["none"])
+def isa(request: pytest.FixtureRequest) -> str:
+    """Every instruction set that this CPU can run, one after the other."""
+    assert native.choose_isa(request.param)
+    return request.param
