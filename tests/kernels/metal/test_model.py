@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlxrun.metal_kernels.products import qmm, qmv, qmv_few
 
 from mlxrun.cache.sequence import SequenceCache
 from mlxrun.engine.load import recipe_of
 from mlxrun.nn.decoder import DecoderModel
-from mlxrun.ops import matmul
+from mlxrun.ops import choose, metal
+from mlxrun.ops.native import exactly
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.weights import open_checkpoint, read_weights
 
 from ..mslsim import Mode, settings
 
 PROMPT = (1, 504, 3575, 282, 4649)  # what they say does not matter; five rows take the kernel for a few
-
-
-def through_kernels(x: mx.array, w: QuantizedWeight) -> mx.array:
-    rows = x.reshape(-1, x.shape[-1])
-    make = qmv if rows.shape[0] <= 4 else qmv_few if rows.shape[0] <= 16 else qmm
-    return make(rows, w).reshape(*x.shape[:-1], -1)
 
 
 def test_smollm2_decodes_the_same_tokens(smollm2_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,21 +33,29 @@ def test_smollm2_decodes_the_same_tokens(smollm2_gguf: Path, monkeypatch: pytest
         else:
             weight = weight.astype(mx.float32)
         weights[name] = weight
-    model = DecoderModel(recipe.decoder, weights, fold_offsets=not recipe.folded)
 
-    def logits() -> list[mx.array]:
+    def step() -> list[mx.array]:
+        model = DecoderModel(recipe.decoder, dict(weights), fold_offsets=not recipe.folded)
         memory, found = SequenceCache(recipe.decoder, 64), []
         for ids in (PROMPT, (28,)):
-            found.append(model.logits(model(mx.array(ids), [(memory, len(ids))])[-1:]))
+            hidden = model(mx.array(ids), [(memory, len(ids))])[-1:]
+            found.append(model.logits(hidden))
             mx.eval(found)
-        return found
+        best = metal.best_token(hidden, None, model.head.weight)
+        return [*found, mx.argmax(found[-1], axis=-1) if best is None else best]
 
-    expected = logits()
-    monkeypatch.setattr(matmul, "quantized_matmul", through_kernels)
-    with settings(Mode.PLAIN) as launches:
-        got = logits()
-    linear = sum(1 for name in weights if name.startswith("layers.") and isinstance(weights[name], QuantizedWeight))
-    assert len(launches) >= 2 * linear  # every one of them went through a kernel
+    with exactly():  # keys are kept as they come
+        *expected, token = step()
+        monkeypatch.setattr(choose.chooser, "policy", "ours")
+        with settings(Mode.PLAIN) as launches:
+            *got, ours_token = step()
+    layers = len(recipe.decoder.layers)
+    names = Counter(one.name.removeprefix("mlxrun_") for one in launches)
+    decode = {"project": 1, "heads": 1, "paged_attention": 1, "experts_in": 1}
+    assert {name: names[name] for name in decode} == {name: n * layers for name, n in decode.items()}
+    assert names["qmv"] == 2 * layers + 2  # out and down of the step; the head, which the prompt has too
+    assert names["greedy"] == names["best"] == 1
+    assert ours_token.tolist() == token.tolist()
     for ours, theirs in zip(got, expected, strict=True):
         assert np.argmax(np.array(ours)) == np.argmax(np.array(theirs))
         assert np.abs(np.array(ours - theirs)).max() < 1e-3 * np.abs(np.array(theirs)).max()
