@@ -50,7 +50,7 @@ def main(flags: argparse.Namespace) -> int:
     recipe = recipe_of(checkpoint, frozenset(flags.waive))
     context, parallel = asked(recipe.decoder.context, settings.context, flags.parallel)
     seen = look(checkpoint, recipe, here=machine.here)
-    need = Need(recipe.decoder, seen.weights, seen.width, context, parallel)
+    need = Need(recipe.decoder, seen.weights, seen.width, context, parallel, keys=seen.keys)
     made, advice = plan(need, machine), advise(need, machine)
     if flags.json:
         print(json.dumps({"model": flags.model, **numbers(made, advice, seen)}, indent=2))
@@ -88,8 +88,8 @@ def numbers(made: Plan, advice: Advice, seen: Outlook) -> dict[str, Any]:
         },
         "cache": {
             "bytes": made.cache,
-            "a_token": token_bytes(need.decoder, need.width),
-            "bits": 8 * need.width,
+            "a_token": token_bytes(need.decoder, need.width, need.keys),
+            "bits": 8 * (need.keys or need.width),
         },
         "activations": made.activations,
         "runtime": made.runtime,

@@ -63,7 +63,7 @@ def parts_of(made: Plan, seen: Outlook) -> list[Part]:
     if rest:
         named.append(f"rest {size(rest)}")
     form = f", {seen.form}" if seen.form else ""
-    each = token_bytes(need.decoder, need.width)
+    each = token_bytes(need.decoder, need.width, need.keys)
     fixed = sum(state_bytes(layer, need.width) for layer in need.decoder.layers)
     state = f", {size(fixed)} of states" if fixed else ""
     many = f"{need.parallel} × " if need.parallel > 1 else ""
@@ -80,7 +80,7 @@ def parts_of(made: Plan, seen: Outlook) -> list[Part]:
         Part(
             "KV cache",
             made.cache,
-            f"{many}{need.context:,} tokens, {size(each)} a token, {8 * need.width} bits a value{state}",
+            f"{many}{need.context:,} tokens, {size(each)} a token, {8 * (need.keys or need.width)} bits a value{state}",
             "green3",
             "▓",
         ),

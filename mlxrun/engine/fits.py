@@ -45,7 +45,7 @@ def settle(
 
 def settled_on(machine: Machine, recipe: Recipe, seen: Outlook, context: int | None, *, anyway: bool) -> Settled:
     promised = recipe.decoder.context
-    need = Need(recipe.decoder, seen.weights, seen.width, min(context or promised, promised))
+    need = Need(recipe.decoder, seen.weights, seen.width, min(context or promised, promised), keys=seen.keys)
     made = plan(need, machine)
     if made.fits or anyway:
         return Settled(need.context, None if made.fits else _warning(made), budget_of(made), made)

@@ -83,7 +83,7 @@ def load_model(
         settled.context,
         replace(settled.budget, mapped=settled.made.weights if loaded.mapped else 0),
         before,
-        seen.width,
+        (seen.width, seen.keys),
         loaded.mapped,
     )
 

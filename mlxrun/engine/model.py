@@ -46,7 +46,7 @@ class Model:
     fitting: int | None = None  # the context that memory is enough for, where a plan was made
     budget: Budget | None = None
     before: int = 0  # bytes that the process took before it loaded this
-    width: int = 4  # bytes of a value of the keys
+    widths: tuple[int, int | None] = (4, None)  # bytes of a value that is computed, and of a key where narrower
     mapped: tuple[Any, ...] = field(default=(), repr=False)  # files that the weights are views of
 
     @property
@@ -72,12 +72,12 @@ class Model:
 
     def remembers(self, tokens: int, rows: int) -> int:
         """Bytes of a sequence of that length which was read `rows` at a time."""
-        return sequence_bytes(self.spec, tokens, self.width, rows)
+        return sequence_bytes(self.spec, tokens, self.widths[0], rows, self.widths[1])
 
     def runs(self, tokens: int, rows: int) -> int:
         """Bytes of a pass that reads `rows` at the end of so many tokens."""
         gpu = mx.default_device().type == mx.DeviceType.gpu
-        return prefill_bytes(self.spec, min(rows, tokens), tokens, self.width, gpu)
+        return prefill_bytes(self.spec, min(rows, tokens), tokens, self.widths[0], gpu)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ..memory.weights import Weights, weigh
 from ..nn.batch import SequenceMemory
 from ..nn.decoder import DecoderModel
 from ..nn.params import Forms
-from ..ops.native import NATIVE
+from ..ops.native import NATIVE, kept
 from ..ops.quantized import QuantizedWeight, Weight
 from ..weights import Checkpoint, read_weights
 from ..weights.outline import outline
@@ -42,9 +42,10 @@ class Sized:
 @dataclass(frozen=True, slots=True)
 class Outlook:
     weights: Weights
-    width: int  # bytes of a value of the keys
+    width: int  # bytes of a value that is computed
     form: str | None = None  # what loading makes of the weights, where it changes them
     order: Mapping[str, bool] = field(default_factory=dict)  # of packed weights: in the order of use, whether a matrix
+    keys: int | None = None  # bytes of a value of an attention's keys, where those are narrower
 
 
 def look(checkpoint: Checkpoint, recipe: Recipe, *, here: bool, dtype: mx.Dtype | None = None) -> Outlook:
@@ -81,7 +82,7 @@ def _packed(found: dict[str, Weight], recipe: Recipe) -> Outlook:
 
     forms = Forms(matrix=matrix, other=other)
     DecoderModel(recipe.decoder, found, fold_offsets=not recipe.folded, forms=forms)
-    return Outlook(weigh(recipe.decoder, sizes), 4, "packed for this processor", order)
+    return Outlook(weigh(recipe.decoder, sizes), 4, "packed for this processor", order, kept(mx.float32).size)
 
 
 def packed_bytes(weight: Weight) -> int:
@@ -101,5 +102,5 @@ def _width(found: dict[str, Weight], recipe: Recipe) -> int:
     model = Model(DecoderModel(recipe.decoder, dict(found), fold_offsets=not recipe.folded))
     sequence = model.new_sequence()
     hidden = model(mx.zeros((1,), mx.int32), [(cast(SequenceMemory, sequence), 1)])
-    kept = [memory.arrays()[0] for memory in sequence.layers if memory is not None]
-    return max((array.dtype.size for array in kept), default=hidden.dtype.size)
+    held = [memory.arrays()[0] for memory in sequence.layers if memory is not None]
+    return max((array.dtype.size for array in held), default=hidden.dtype.size)

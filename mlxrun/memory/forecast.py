@@ -31,11 +31,13 @@ class Forecast:
     context: int  # at this length
 
 
-def decode_speed(machine: Machine, decoder: Decoder, weights: Weights, context: int, width: int) -> Forecast | None:
+def decode_speed(
+    machine: Machine, decoder: Decoder, weights: Weights, context: int, width: int, keys: int | None = None
+) -> Forecast | None:
     """None: the machine's bandwidth is not known, or there is nothing to write."""
     if machine.bandwidth is None or not machine.gpu or decoder.kind != "decoder":
         return None
-    read = weights.read + read_bytes(decoder, context, width)
+    read = weights.read + read_bytes(decoder, context, width, keys)
     mixtures = sum(isinstance(layer.ffn, MoE | DenseAndExperts) for layer in decoder.layers)
     seconds = read / (machine.bandwidth * REACHED) + len(decoder.layers) * LAYER + mixtures * EXPERTS
     return Forecast((1 - BAND) / seconds, 1 / seconds, (1 + BAND) / seconds, context)

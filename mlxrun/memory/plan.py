@@ -35,10 +35,11 @@ class Need:
 
     decoder: Decoder
     weights: Weights
-    width: int  # bytes of a value of the keys
+    width: int  # bytes of a value that is computed
     context: int
     parallel: int = 1
     chunk: int = CHUNK
+    keys: int | None = None  # bytes of a value of an attention's keys, where those are narrower
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Advice:
 
 def plan(need: Need, machine: Machine) -> Plan:
     decoder, rows = need.decoder, min(need.chunk, need.context)
-    one = sequence.sequence_bytes(decoder, need.context, need.width, rows)
+    one = sequence.sequence_bytes(decoder, need.context, need.width, rows, need.keys)
     return Plan(
         machine=machine,
         need=need,
@@ -115,7 +116,7 @@ def advise(need: Need, machine: Machine) -> Advice:
         bits_weights=None if bits is None else weights_at(need.weights, bits),
         machine=None if made.fits else next((m for m in machines() if plan(need, m).fits), None),
         wired_limit=_wired_limit(made),
-        speed=decode_speed(machine, need.decoder, need.weights, need.context, need.width),
+        speed=decode_speed(machine, need.decoder, need.weights, need.context, need.width, need.keys),
     )
 
 
@@ -137,7 +138,7 @@ def _bits_that_fit(need: Need, machine: Machine) -> tuple[int, int] | tuple[None
 
 def _fits_with_kv(made: Plan, bits: int) -> bool:
     """Keys and values quantized by groups of 64, scales and biases included."""
-    smaller = round(made.cache * (bits + SCALES) / (8 * made.need.width))
+    smaller = round(made.cache * (bits + SCALES) / (8 * (made.need.keys or made.need.width)))
     return not made.array_too_large and made.free + made.cache - smaller >= 0
 
 

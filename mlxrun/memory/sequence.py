@@ -14,32 +14,33 @@ from ..spec import Attention, Decoder, GatedDelta, LatentAttention, Layer, Mamba
 FLOAT = 4  # bytes of a recurrent state's value
 
 
-def sequence_bytes(decoder: Decoder, tokens: int, width: int, chunk: int) -> int:
-    """The most that it held while `tokens` went through in chunks; `width` bytes a value of a key."""
-    return sum(layer_bytes(layer, tokens, width, chunk) for layer in decoder.layers)
+def sequence_bytes(decoder: Decoder, tokens: int, width: int, chunk: int, keys: int | None = None) -> int:
+    """The most that it held while `tokens` went through in chunks; `width` bytes a value, `keys` one of an attention's
+    keys where those are narrower."""
+    return sum(layer_bytes(layer, tokens, width, chunk, keys) for layer in decoder.layers)
 
 
-def layer_bytes(layer: Layer, tokens: int, width: int, chunk: int) -> int:
+def layer_bytes(layer: Layer, tokens: int, width: int, chunk: int, keys: int | None = None) -> int:
     keep = kept(layer)
     rows = capacity(tokens, keep, chunk)
-    return rows * row_values(layer) * width + (state_bytes(layer, width) if tokens else 0)
+    return rows * row_bytes(layer, width, keys) + (state_bytes(layer, width) if tokens else 0)
 
 
-def token_bytes(decoder: Decoder, width: int) -> int:
+def token_bytes(decoder: Decoder, width: int, keys: int | None = None) -> int:
     """What every further token costs, for ever: layers with a window do not count."""
-    return sum(row_values(layer) * width for layer in decoder.layers if kept(layer) is None)
+    return sum(row_bytes(layer, width, keys) for layer in decoder.layers if kept(layer) is None)
 
 
-def read_bytes(decoder: Decoder, tokens: int, width: int) -> int:
+def read_bytes(decoder: Decoder, tokens: int, width: int, keys: int | None = None) -> int:
     """What one step reads of a sequence of that length: keys in sight, and recurrent states."""
     found = 0
     for layer in decoder.layers:
         keep, mixer = kept(layer), layer.mixer
         seen = tokens if keep is None else min(tokens, keep)
-        found += seen * row_values(layer) * width + state_bytes(layer, width)
+        found += seen * row_bytes(layer, width, keys) + state_bytes(layer, width)
         if isinstance(mixer, Attention) and mixer.borrows is not None:  # reads what another layer holds
             reach = min(tokens, mixer.window or tokens)
-            found += reach * 2 * mixer.kv_heads * mixer.head_dim * width
+            found += reach * 2 * mixer.kv_heads * mixer.head_dim * (keys or width)
     return found
 
 
@@ -60,6 +61,10 @@ def row_values(layer: Layer) -> int:
             return s.kv_rank + s.rope_dim + (s.indexer.dim if s.indexer is not None else 0)
         case _:
             return 0
+
+
+def row_bytes(layer: Layer, width: int, keys: int | None = None) -> int:
+    return row_values(layer) * (keys if keys is not None and isinstance(layer.mixer, Attention) else width)
 
 
 def state_bytes(layer: Layer, width: int) -> int:

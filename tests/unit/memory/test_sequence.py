@@ -78,7 +78,7 @@ def test_planned_weights_as_stored_are_the_files(folder: Path) -> None:
 def test_planned_memory_is_what_the_caches_hold(folder: Path) -> None:
     checkpoint = open_checkpoint(folder)
     recipe = recipe_of(checkpoint)
-    width = look(checkpoint, recipe, here=True).width
+    seen = look(checkpoint, recipe, here=True)
     model = load_model(folder)
     vocab = recipe.decoder.vocab
     for context in CONTEXTS:
@@ -90,7 +90,7 @@ def test_planned_memory_is_what_the_caches_hold(folder: Path) -> None:
                 break
             model(mx.arange(rows, dtype=mx.int32) % vocab, [(sequence, rows)])
             most = max(most, sequence.bytes)
-        assert sequence_bytes(recipe.decoder, context, width, CHUNK) == most
+        assert sequence_bytes(recipe.decoder, context, seen.width, CHUNK, seen.keys) == most
 
 
 def test_smollm2(smollm2_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,9 +106,9 @@ def test_smollm2(smollm2_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for rows in (200, 313, 511):
         model(mx.zeros((rows,), mx.int32), [(sequence, rows)])
         length = sequence.length
-        assert sequence_bytes(recipe.decoder, length, here.width, 512) == sequence.bytes
+        assert sequence_bytes(recipe.decoder, length, here.width, 512, here.keys) == sequence.bytes
     # 30 layers, 3 heads of 64, keys and values
-    assert token_bytes(recipe.decoder, here.width) == 30 * 2 * 3 * 64 * here.width
+    assert token_bytes(recipe.decoder, here.width, here.keys) == 30 * 2 * 3 * 64 * (here.keys or here.width)
 
 
 def test_an_outline_is_what_is_read(smollm2_gguf: Path) -> None:
