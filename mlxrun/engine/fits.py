@@ -49,10 +49,12 @@ def settled_on(machine: Machine, recipe: Recipe, seen: Outlook, context: int | N
     made = plan(need, machine)
     if made.fits or anyway:
         return Settled(need.context, None if made.fits else _warning(made), budget_of(made), made)
-    advice = advise(need, machine)
-    if context is not None or advice.context < min(SHORTEST, promised):
-        raise DoesNotFit(refusal(made, advice, asked=context is not None))
-    longest = advice.context
+    if context is not None:
+        raise DoesNotFit(refusal(made, advise(need, machine)))
+    shortest = replace(need, context=min(SHORTEST, promised))
+    if not plan(shortest, machine).fits:
+        raise DoesNotFit(refusal(plan(shortest, machine), advise(shortest, machine)))
+    longest = advise(need, machine).context
     shorter = plan(replace(need, context=longest), machine)
     note = f"Memory is enough for a context of {longest} tokens; {promised} would take {made.total / GIB:.1f} GiB."
     return Settled(longest, note, budget_of(shorter), shorter)
@@ -67,17 +69,15 @@ def budget_of(made: Plan) -> Budget:
     )
 
 
-def refusal(made: Plan, advice: Advice, *, asked: bool) -> str:
-    machine, context = made.machine, made.need.context
+def refusal(made: Plan, advice: Advice) -> str:
+    machine = made.machine
     if made.array_too_large:
         return (
             f"One array of this model has {made.need.weights.largest / GIB:.1f} GiB, more than the GPU takes at once "
             f"({(machine.max_buffer or 0) / GIB:.1f} GiB): choose a quantization with fewer bits, {ANYWAY}."
         )
-    what = f"with a context of {context} tokens" if asked else f"even with {min(SHORTEST, context)} tokens"
-    least = made if asked else plan(replace(made.need, context=min(SHORTEST, context)), machine)
     told = (
-        f"This model does not fit: {what} it takes {least.total / GIB:.1f} GiB "
+        f"This model does not fit: with a context of {made.need.context} tokens it takes {made.total / GIB:.1f} GiB "
         f"({made.weights / GIB:.1f} of them weights), and {machine.usable / GIB:.1f} GiB can be used here"
     )
     return f"{told}: {' or '.join(ways_out(made, advice))}, {ANYWAY}."
@@ -85,7 +85,7 @@ def refusal(made: Plan, advice: Advice, *, asked: bool) -> str:
 
 def ways_out(made: Plan, advice: Advice) -> list[str]:
     found = []
-    if advice.context >= SHORTEST:
+    if SHORTEST <= advice.context < made.need.context:
         found.append(f"ask for a shorter context (--context {advice.context})")
     if advice.bits is not None and advice.bits_weights is not None:
         shorter = f" at a context of {advice.bits_context}" if advice.bits_context != made.need.context else ""

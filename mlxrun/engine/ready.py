@@ -18,7 +18,7 @@ import shutil
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -111,7 +111,8 @@ def opened(file: Path) -> Opened | None:
     except FileNotFoundError:
         return None
     except (ModelError, OSError, RuntimeError, KeyError, ValueError, TypeError):
-        file.unlink(missing_ok=True)
+        with suppress(OSError):
+            file.unlink()
         return None
     return Opened(found, mapped)
 
