@@ -36,25 +36,41 @@ void turn_keys(Type type, const uint8_t* k, int64_t stride, int keys, int dim, f
   }
 }
 
-// y (M, 16) (+)= a (M, n) . b (n, 16), the rows of b `ldb` floats apart
-template <int M, bool more>
+// y (M, 16) (+)= a (M, n) . b (n, 16), the rows of b `ldb` floats apart. Few rows are summed in several chains,
+// or each product would wait for the one before it.
+template <int M, int chains, bool more>
 inline void outer(const float* a, size_t lda, const float* b, size_t ldb, int n, float* y, size_t ldy) {
-  F acc[M];
-  for (int m = 0; m < M; m++) acc[m] = more ? load(y + m * ldy) : zero();
-  for (int k = 0; k < n; k++) {
-    const F v = load(b + k * ldb);
-    for (int m = 0; m < M; m++) acc[m] = fma(set1(a[m * lda + k]), v, acc[m]);
+  F acc[chains][M];
+  for (int m = 0; m < M; m++) {
+    acc[0][m] = more ? load(y + m * ldy) : zero();
+    for (int c = 1; c < chains; c++) acc[c][m] = zero();
   }
-  for (int m = 0; m < M; m++) store(y + m * ldy, acc[m]);
+  int k = 0;
+  for (; k + chains <= n; k += chains)
+    for (int c = 0; c < chains; c++) {
+      const F v = load(b + (k + c) * ldb);
+      for (int m = 0; m < M; m++) acc[c][m] = fma(set1(a[m * lda + k + c]), v, acc[c][m]);
+    }
+  for (; k < n; k++) {
+    const F v = load(b + k * ldb);
+    for (int m = 0; m < M; m++) acc[0][m] = fma(set1(a[m * lda + k]), v, acc[0][m]);
+  }
+  for (int m = 0; m < M; m++) {
+    for (int c = 1; c < chains; c++) acc[0][m] = add(acc[0][m], acc[c][m]);
+    store(y + m * ldy, acc[0][m]);
+  }
 }
 
 template <bool more>
 void outer_rows(int rows, const float* a, size_t lda, const float* b, size_t ldb, int n, float* y, size_t ldy) {
   int m = 0;
   if constexpr (kTile == 8)
-    for (; m + 8 <= rows; m += 8) outer<8, more>(a + m * lda, lda, b, ldb, n, y + m * ldy, ldy);
-  for (; m + 4 <= rows; m += 4) outer<4, more>(a + m * lda, lda, b, ldb, n, y + m * ldy, ldy);
-  for (; m < rows; m++) outer<1, more>(a + m * lda, lda, b, ldb, n, y + m * ldy, ldy);
+    for (; m + 8 <= rows; m += 8) outer<8, 1, more>(a + m * lda, lda, b, ldb, n, y + m * ldy, ldy);
+  for (; m + 4 <= rows; m += 4) outer<4, 2, more>(a + m * lda, lda, b, ldb, n, y + m * ldy, ldy);
+  a += m * lda, y += m * ldy;
+  if (rows - m == 3) outer<3, 2, more>(a, lda, b, ldb, n, y, ldy);
+  if (rows - m == 2) outer<2, 4, more>(a, lda, b, ldb, n, y, ldy);
+  if (rows - m == 1) outer<1, 4, more>(a, lda, b, ldb, n, y, ldy);
 }
 
 struct RowAt {
