@@ -11,11 +11,15 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*([KMGT]?i?B|)", re.ASCII | re.IGNORECASE)
 UNITS = {"": 1, "B": 1} | {
     f"{letter}{i}B": (1024 if i else 1000) ** power for power, letter in enumerate("KMGT", 1) for i in ("", "I")
 }
+
+
+Kernels = Literal["auto", "mlx", "ours"]
 
 
 class SettingsError(ValueError):
@@ -28,10 +32,15 @@ class Settings:
     threads: int | None = None  # None: as many as the machine has cores
     context: int | None = None  # tokens that a session may hold; None: what the model's authors promise
     memory: int | None = None  # bytes that a model may take; None: what the machine has to give
+    kernels: Kernels = "auto"  # on a GPU: as measured, MLX's only, or ours wherever they can
 
     @property
     def models(self) -> Path:
         return self.home / "models"
+
+    @property
+    def kernel_picks(self) -> Path:
+        return self.home / "kernels.json"
 
     @property
     def ready(self) -> Path:
@@ -50,7 +59,20 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         threads=_count(environ, "MLXRUN_THREADS"),
         context=_count(environ, "MLXRUN_CONTEXT"),
         memory=_size(environ, "MLXRUN_MEMORY"),
+        kernels=_kernels(environ),
     )
+
+
+def _kernels(environ: Mapping[str, str]) -> Kernels:
+    match environ.get("MLXRUN_KERNELS", "").strip():
+        case "" | "auto":
+            return "auto"
+        case "mlx":
+            return "mlx"
+        case "ours":
+            return "ours"
+        case text:
+            raise SettingsError(f"The environment variable MLXRUN_KERNELS must be auto, mlx or ours, not {text!r}.")
 
 
 def _size(environ: Mapping[str, str], name: str) -> int | None:

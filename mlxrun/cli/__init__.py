@@ -15,7 +15,7 @@ from .. import __version__
 from ..core import RequestError
 from ..settings import SettingsError
 from ..spec import ModelError
-from . import convert, doctor, fit, pull, run, serve, show
+from . import convert, doctor, fit, pull, rm, run, serve, show, tune, verify
 from . import eval as eval_command
 from . import list as list_command
 from .terminal import say
@@ -34,7 +34,10 @@ COMMANDS = {
     "eval": eval_command,
     "list": list_command,
     "pull": pull,
+    "rm": rm,
+    "verify": verify,
     "doctor": doctor,
+    "tune": tune,
 }
 
 

@@ -48,7 +48,9 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
 def terms(flags: argparse.Namespace, settings: Settings) -> Terms:
     """What loading needs to know, with progress on a terminal."""
     from ..engine.load import Terms
+    from ..tune import begin
     from .progress import Bar
 
+    begin(settings)
     ready = None if flags.no_map else settings.ready
     return Terms(settings.context, flags.anyway, settings.memory, ready, Bar("Preparing the weights"))

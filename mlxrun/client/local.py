@@ -46,8 +46,10 @@ class LocalTransport:
     @classmethod
     def open(cls, name: str, context: int | None, how: dict[str, Any]) -> LocalTransport:
         from ..engine.load import Terms
+        from ..tune import begin
 
         settings = from_environment().but(context=context)
+        begin(settings)
         how.setdefault("terms", Terms(memory=settings.memory, ready=settings.ready))
         return cls(Assistant.open(resolve(name, settings), name=name, context=settings.context, **how))
 

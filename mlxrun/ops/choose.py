@@ -25,12 +25,15 @@ class Chooser:
 
     policy: Policy = "auto"
     quicker: Mapping[str, bool] = field(default_factory=dict)  # by key: whether ours was
+    asked: dict[str, None] | None = None  # keys asked for, in order, where somebody wants to know
 
     def possible(self) -> bool:
         """Whether any kernel of ours may run at all."""
         return self.policy != "mlx" and runnable()
 
     def ours(self, key: str) -> bool:
+        if self.asked is not None:
+            self.asked[key] = None
         return self.policy == "ours" or (self.policy == "auto" and self.quicker.get(key, False))
 
 

@@ -24,7 +24,7 @@ class Room:
     packages: set[str] = field(default_factory=set)  # of other people; the standard library is open to all
 
 
-BELOW = {"spec", "core", "settings", "families", "text", "ops", "cache", "nn", "memory", "weights", "engine"}
+BELOW = {"spec", "core", "settings", "families", "text", "ops", "cache", "nn", "memory", "weights", "engine", "tune"}
 RULES = {
     "spec": Room(),
     "core": Room(),
@@ -40,6 +40,7 @@ RULES = {
     "weights": Room({"spec", "families", "ops"}, {"mlx", "numpy"}),
     "engine": Room({"core", "spec", "families", "nn", "cache", "weights", "memory", "ops"}, {"mlx", "mlx_lm", "numpy"}),
     "convert": Room(BELOW - {"text"}, {"mlx", "mlx_lm", "numpy"}),
+    "tune": Room({"ops", "settings"}, {"mlx"}),
     "store": Room(BELOW, {"huggingface_hub"}),
     "assistant": Room({"core", "text", "engine", "weights"}),
     "client": Room(BELOW | {"assistant", "store"}),

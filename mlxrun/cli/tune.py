@@ -1,0 +1,67 @@
+"""mlxrun tune MODEL: time our Metal kernels against MLX's on this machine, and use the quicker from then on."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from . import options
+from .terminal import forgive_encodings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..engine.model import Runnable
+    from ..tune.measure import Timing
+
+HELP = "time our Metal kernels against MLX's for a model, and use the quicker ones from then on"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    options.add_model(parser)
+    options.add_reading(parser)
+    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="stop after so long; 5 if not said")
+
+
+def main(flags: argparse.Namespace) -> int:
+    from ..engine.load import load_model
+    from ..engine.model import Model
+    from ..ops.choose import chooser, use
+    from ..settings import from_environment
+    from ..store.resolve import resolve
+    from ..tune import measure, picks
+
+    forgive_encodings()
+    settings, machine = from_environment(), picks.this_machine()
+    if machine is None:
+        print("There is no Apple GPU here, so there are no Metal kernels to choose from.")
+        return 0
+    use("auto", {} if settings.kernels == "mlx" else picks.load(settings.kernel_picks, machine))
+    model = load_model(resolve(flags.model), dialect=flags.dialect, waive=frozenset(flags.waive))
+    if not isinstance(model, Model):
+        print("mlx-lm runs this model; our kernels have no part in it.")
+        return 0
+    timings = measure.tune(steps_of(model), chooser, seconds=flags.seconds)
+    picks.save(settings.kernel_picks, machine, {t.key: t.quicker for t in timings})
+    print("\n".join(line(t) for t in timings) or "Every shape of this model was measured before.")
+    return 0
+
+
+def steps_of(model: Runnable) -> Callable[[int], None]:
+    """So many new rows of one sequence through the model, and waited for."""
+    import mlx.core as mx
+
+    memory = model.new_sequence(1024)
+
+    def step(rows: int) -> None:
+        memory.rewind(0)
+        hidden = model(mx.zeros((rows,), mx.int32), [(memory, rows)])
+        mx.eval(model.logits(hidden), memory.arrays())
+
+    return step
+
+
+def line(t: Timing) -> str:
+    if t.failed:
+        return f"MLX   {t.key}: ours failed: {t.failed.splitlines()[0]}"
+    return f"{'ours' if t.quicker else 'MLX':5} {t.key}: a step takes {1e3 * t.ours:.3f} ms, {1e3 * t.theirs:.3f} ms"
