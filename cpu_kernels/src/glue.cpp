@@ -247,8 +247,9 @@ std::vector<mx::array> heads_of(const mx::array& x, const std::vector<const Pack
     return (int)inputs.size() - 1;
   };
   for (const Packed* w : weights) {
+    if (!w) wrong("weights has None in it");
     if (w->experts || w->layout.cols != x.shape(1)) wrong("weights must be matrices with as many inputs as x has values");
-    if (w->layout.rows % dim) wrong("weights must have a whole number of heads of dim rows");
+    if (w->layout.rows % dim || w->layout.rows == 0) wrong("weights must have a whole number of heads of dim rows");
     inputs.push_back(w->data);
     plan.w.push_back(w->layout);
     const int heads = w->layout.rows / dim, rows = x.shape(0);

@@ -189,8 +189,8 @@ Codes codes_of(const std::string& mode, int bits) {
 
 Packed packed(const mx::array& like, Weight w, const std::string& mode, int bits) {
   const int experts = like.ndim() == 3 ? like.shape(0) : 0;
-  const size_t panels = (w.rows + kRows - 1) / kRows, stacks = like.ndim() == 3 ? experts : 1;
-  return Packed{aligned_bytes(stacks * panels * w.panel_bytes), w, experts, mode, bits};
+  const size_t panels = (w.rows + kRows - 1) / kRows;
+  return Packed{aligned_bytes(std::max(experts, 1) * panels * w.panel_bytes), w, experts, mode, bits};
 }
 
 }  // namespace
@@ -207,6 +207,8 @@ Packed pack_quantized(const mx::array& codes, const mx::array& scales, const std
   check_mode(mode, bits, group, biases.has_value());
   if (codes.ndim() != 2 && codes.ndim() != 3) wrong("codes must have 2 or 3 axes, not " + std::to_string(codes.ndim()));
   if (codes.dtype() != mx::uint32) wrong("codes must be uint32");
+  if (codes.shape(-1) == 0) wrong("codes hold no inputs");
+  if (codes.shape(0) == 0 && codes.ndim() == 3) wrong("codes are a stack of no experts");
   const int64_t cols = (int64_t)codes.shape(-1) * 32 / bits;
   if ((int64_t)codes.shape(-1) * 32 % bits || cols % group || cols > (1 << 30))
     wrong("codes hold " + std::to_string(cols) + " inputs in a row, not a whole number of groups of " + std::to_string(group));
@@ -224,6 +226,10 @@ Packed pack_quantized(const mx::array& codes, const mx::array& scales, const std
   const mx::array c = ready(codes), s = ready(scales), b = biases ? ready(*biases) : s;
   Source source{c.data<uint8_t>(), s.data<uint8_t>(), biases ? b.data<uint8_t>() : nullptr,
                 (size_t)codes.shape(-1) * 4, (size_t)(cols / group), bits};
+  // the four-bit kernels add a bias of -6 scales, which must be a float32 too
+  if (w.codes == FP4 && w.scale_type == E8M0)
+    for (size_t i = 0; i < s.size(); i++)
+      if (source.scales[i] == 253 || source.scales[i] == 254) wrong("scales hold 2^126 or 2^127, too large for mxfp4 in float32");
   const int zero = biases ? zero_code(source, w.scale_type, s.size(), bits) : w.codes == FP4 ? 12 : 0;
   w.has_bias = biases && zero < 0;
   w.zero = zero < 0 ? 0 : zero;
@@ -232,7 +238,7 @@ Packed pack_quantized(const mx::array& codes, const mx::array& scales, const std
   w.scale_bytes = (groups * kRows * size_of(w.scale_type) * (w.has_bias ? 2 : 1) + 63) / 64 * 64;
   w.panel_bytes = w.scale_bytes + (size_t)((w.cols + kBlock - 1) / kBlock) * 64 * bits;
   Packed out = packed(codes, w, mode, bits);
-  const size_t per_expert = out.panels(), all = (size_t)std::max(out.experts, codes.ndim() == 3 ? 0 : 1) * per_expert;
+  const size_t per_expert = out.panels(), all = (size_t)std::max(out.experts, 1) * per_expert;
   uint8_t* to = out.data.data<uint8_t>();
   pool::run((uint32_t)all, [&](uint32_t i) { pack_panel(source, w, per_expert, i, to + i * w.panel_bytes); });
   return out;
@@ -240,6 +246,8 @@ Packed pack_quantized(const mx::array& codes, const mx::array& scales, const std
 
 Packed pack_plain(const mx::array& weight) {
   if (weight.ndim() != 2 && weight.ndim() != 3) wrong("weight must have 2 or 3 axes, not " + std::to_string(weight.ndim()));
+  if (weight.shape(-1) == 0) wrong("weight has no inputs");
+  if (weight.shape(0) == 0 && weight.ndim() == 3) wrong("weight is a stack of no experts");
   const Type type = type_of(weight.dtype(), "weight");
   const size_t size = size_of(type);
   Weight w{};
@@ -250,7 +258,7 @@ Packed pack_plain(const mx::array& weight) {
   const mx::array from = ready(weight);
   const uint8_t* rows = from.data<uint8_t>();
   Packed out = packed(weight, w, "plain", (int)size * 8);
-  const size_t per_expert = out.panels(), all = (weight.ndim() == 3 ? (size_t)out.experts : 1) * per_expert;
+  const size_t per_expert = out.panels(), all = (size_t)std::max(out.experts, 1) * per_expert;
   uint8_t* to = out.data.data<uint8_t>();
   pool::run((uint32_t)all, [&](uint32_t i) {
     const size_t row0 = i % per_expert * kRows, first = i / per_expert * w.rows + row0;

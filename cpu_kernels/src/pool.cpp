@@ -9,6 +9,7 @@
 #include <cstring>
 #include <mutex>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -49,7 +50,8 @@ class Pool {
       for (uint32_t i = 0; i < pieces; i++) piece(context, i);
       return;
     }
-    const uint32_t call = call_.load(std::memory_order_relaxed) + 1;
+    uint32_t call = call_.load(std::memory_order_relaxed) + 1;
+    if (call == 0) call = 1;  // a closed ticket reads as one of call 0
     const uint32_t team = (uint32_t)workers_.size() + 1;
     // tickets close before anything else changes: a late worker that reads a new value swaps in vain
     for (uint32_t i = 0; i < team; i++) runs_[i].ticket.store(0, std::memory_order_relaxed);
@@ -81,30 +83,28 @@ class Pool {
     dismiss();
   }
 
+  // A fork waits for the call that runs, so that the child inherits a pool at rest.
+  void before_fork() { caller_.lock(); }
+  void after_fork() { caller_.unlock(); }
+
   // A forked child has no threads: forget them without joining.
   void forget() {
-    new (&caller_) std::mutex;
     new (&sleep_) std::mutex;
     new (&wakeup_) std::condition_variable;
-    for (auto& worker : workers_) worker.release();
     workers_.clear();
     sleepers_.store(0);
+    caller_.unlock();
   }
 
   ~Pool() { dismiss(); }
 
  private:
-  struct Thread {
-    std::thread* thread;
-    void release() { thread = nullptr; }
-  };
-
   void hire() {
     const int wanted = target() - 1;
     while (static_cast<int>(workers_.size()) < wanted) {
       try {
         const auto seat = (uint32_t)workers_.size() + 1;
-        workers_.push_back({new std::thread([this, seat] { serve(seat); })});
+        workers_.push_back(new std::thread([this, seat] { serve(seat); }));
       } catch (const std::exception&) {
         target_.store(static_cast<int>(workers_.size()) + 1, std::memory_order_relaxed);
         return;
@@ -119,9 +119,9 @@ class Pool {
       std::lock_guard<std::mutex> lock(sleep_);
       wakeup_.notify_all();
     }
-    for (auto& worker : workers_) {
-      worker.thread->join();
-      delete worker.thread;
+    for (std::thread* worker : workers_) {
+      worker->join();
+      delete worker;
     }
     workers_.clear();
     stop_.store(false, std::memory_order_relaxed);
@@ -203,7 +203,7 @@ class Pool {
   std::mutex caller_;
   std::mutex sleep_;
   std::condition_variable wakeup_;
-  std::vector<Thread> workers_;
+  std::vector<std::thread*> workers_;  // a forked child drops them: they may not be joined there
 };
 
 Pool& instance() {
@@ -211,7 +211,7 @@ Pool& instance() {
   static Pool* pool = [] {
     auto* made = new Pool;
 #if defined(__linux__)
-    pthread_atfork(nullptr, nullptr, [] { instance().forget(); });
+    pthread_atfork([] { instance().before_fork(); }, [] { instance().after_fork(); }, [] { instance().forget(); });
 #endif
     return made;
   }();
@@ -254,7 +254,10 @@ void run_raw(uint32_t pieces, Piece piece, void* context) { instance().run(piece
 
 int threads() { return instance().target(); }
 
-void set_threads(int count) { instance().set_target(count); }
+void set_threads(int count) {
+  if (count < 0) throw std::invalid_argument("count must be above 0, or 0 for as many as there are cores");
+  instance().set_target(count);
+}
 
 int default_threads() {
   if (const char* text = std::getenv("MLXRUN_THREADS")) {

@@ -261,6 +261,7 @@ std::vector<mx::array> project(const mx::array& x, const std::vector<const Packe
   std::vector<Project::Part> parts;
   std::vector<mx::Shape> shapes;
   for (const Packed* w : weights) {
+    if (!w) wrong("weights has None in it");
     check_inputs(x, *w, "the weight");
     inputs.push_back(w->data);
     parts.push_back({w->layout, -1});
