@@ -15,6 +15,7 @@ from typing import Any
 from .core import Event, Finish, Request, RequestError, Sampling, TokenLogprob, Usage
 from .engine.engine import Engine
 from .engine.handle import Handle
+from .text import advice
 from .text.detokenizer import Detokenizer
 from .text.folder import read_json
 from .text.quoting import Quoting
@@ -24,7 +25,6 @@ from .text.template import ChatTemplate
 from .text.tokenizer import Tokenizer, well_formed
 
 Message = Mapping[str, Any]
-TEMPERATURE = 0.7  # where neither a person nor the model's authors say
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class Answer:
 class Assistant:
     """A loaded model that speaks. `open` starts its engine; `close` ends it."""
 
-    sampling = Sampling(temperature=TEMPERATURE)  # how it is best drawn from where nobody says
+    sampling = Sampling(temperature=advice.TEMPERATURE)  # how it is best drawn from where nobody says
 
     def __init__(self, name: str, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self.name, self.engine, self.tokenizer, self.template = name, engine, tokenizer, template
@@ -218,11 +218,12 @@ def voice_of(place: Path) -> tuple[Tokenizer, ChatTemplate]:
 
 
 def recommended(place: Path) -> Sampling:
-    """As the model's authors recommend in generation_config.json, as far as they do."""
-    told = read_json(place / "generation_config.json") if place.is_dir() else {}
-    names = ("temperature", "top_p", "top_k", "min_p")
-    numbers = {name: told[name] for name in names if type(told.get(name)) in (int, float)}
-    return Sampling(**{"temperature": TEMPERATURE, **numbers})
+    """As the model's authors recommend, as far as they do."""
+    if not place.is_file():
+        return advice.from_generation_config(read_json(place / "generation_config.json"))
+    from .weights import open_checkpoint
+
+    return advice.from_gguf(open_checkpoint(place).metadata)
 
 
 def _clean(message: Message) -> dict[str, Any]:
