@@ -110,7 +110,7 @@ def test_only_what_we_read_is_fetched(tmp_path: Path, monkeypatch: pytest.Monkey
     ("error", "said"),
     [
         (huggingface_hub.errors.LocalEntryNotFoundError("no net\nat all"), "could not be reached"),
-        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError(28, "No space left on device"), "The disk is full"),
         (huggingface_hub.errors.HFValidationError("two\nlines"), "two"),
     ],
 )

@@ -1,0 +1,53 @@
+"""mlxrun verify MODEL: whether its files are what was fetched; a damaged one is fetched anew.
+
+Exit code 0: all is well, or well again; 1: it is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from . import options
+from .terminal import say
+
+HELP = "check a model's files, and fetch damaged ones anew"
+DAMAGED = 1  # exit code
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    options.add_model(parser)
+    parser.add_argument("--check", action="store_true", help="only tell; fetch nothing")
+
+
+def main(flags: argparse.Namespace) -> int:
+    from ..settings import from_environment
+    from ..spec import ModelError
+    from ..store import hub, starter
+    from ..store.remove import where
+    from ..store.resolve import resolve
+    from ..store.verify import forget, verify
+    from .progress import Bar
+
+    settings = from_environment()
+    place = where(flags.model, settings)
+    if place is None:
+        raise ModelError(f"There is no model {flags.model!r} on this machine.")
+    found = list(verify(place, Bar("Reading")))
+    damaged = [one for one in found if one.fault is not None]
+    for one in damaged:
+        say(f"{one.file}: {one.fault}.")
+    if not damaged:
+        known = all(one.digest for one in found)
+        told = "every digest is right" if known else "headers and sizes agree; not all digests are known"
+        print(f"{flags.model}: {len(found)} file{'s' * (len(found) != 1)}, {told}.")
+        return 0
+    fetchable = place.name == starter.FILE or hub.repository_of(place) is not None
+    if flags.check or not fetchable:
+        return DAMAGED
+    forget(place, [one.file for one in damaged])
+    again = [one for one in verify(resolve(flags.model, settings)) if one.fault is not None]
+    for one in again:
+        say(f"{one.file}: {one.fault}, although it was fetched anew.")
+    if not again:
+        print(f"{flags.model}: {', '.join(one.file for one in damaged)} fetched anew; every digest is right.")
+    return DAMAGED if again else 0

@@ -1,0 +1,114 @@
+"""A hub on this machine: just enough of its interface for the hub's own library to fetch a model from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+LARGE = ".safetensors"  # kept under its SHA-256, as the hub keeps large files
+
+
+def git_digest(raw: bytes) -> str:
+    return hashlib.sha1(f"blob {len(raw)}\0".encode() + raw, usedforsecurity=False).hexdigest()
+
+
+@dataclass
+class FakeHub:
+    files: dict[str, bytes]
+    status: int = 200  # what every question is answered with
+    code: str | None = None  # the hub's own word for it
+    stops_after: int | None = None  # bytes of a large file, then the line goes dead
+    asked: list[str] = field(default_factory=list)
+    ranges: list[str] = field(default_factory=list)
+
+    def digest(self, name: str) -> str:
+        raw = self.files[name]
+        return hashlib.sha256(raw).hexdigest() if name.endswith(LARGE) else git_digest(raw)
+
+    def tree(self) -> list[dict[str, Any]]:
+        found = []
+        for name, raw in self.files.items():
+            entry: dict[str, Any] = {"type": "file", "path": name, "size": len(raw), "oid": git_digest(raw)}
+            if name.endswith(LARGE):
+                entry["lfs"] = {"oid": self.digest(name), "size": len(raw), "pointerSize": 134}
+            found.append(entry)
+        return found
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: FakeHub
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quietly."""
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, *, body: bool) -> None:
+        hub, path = self.hub, self.path.partition("?")[0]
+        hub.asked.append(f"{self.command} {path}")
+        if hub.status != 200:
+            code = {"X-Error-Code": hub.code} if hub.code else {}
+            self._send(hub.status, b'{"error": "no"}', code, body=body)
+        elif path.startswith("/api/models/") and "/tree/" in path:
+            self._send(200, json.dumps(hub.tree()).encode(), {}, body=body)
+        elif path.startswith("/api/models/"):
+            told = {"id": "org/name", "sha": COMMIT, "siblings": [{"rfilename": name} for name in hub.files]}
+            self._send(200, json.dumps(told).encode(), {}, body=body)
+        elif (name := path.rpartition("/")[2]) in hub.files:
+            self._file(name, body=body)
+        else:
+            self._send(404, b"{}", {"X-Error-Code": "EntryNotFound"}, body=body)
+
+    def _file(self, name: str, *, body: bool) -> None:
+        hub, raw = self.hub, self.hub.files[name]
+        headers = {"ETag": f'"{hub.digest(name)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        start, status = 0, 200
+        if asked := self.headers.get("Range"):
+            hub.ranges.append(f"{name} {asked}")
+            first, _, last = asked.removeprefix("bytes=").partition("-")
+            start, end = int(first), int(last) + 1 if last else len(raw)
+            headers["Content-Range"] = f"bytes {start}-{min(end, len(raw)) - 1}/{len(raw)}"
+            raw, status = raw[start:end], 206
+        if body and hub.stops_after is not None and name.endswith(LARGE):
+            self._send(status, raw, headers, body=False)
+            self.wfile.write(raw[: hub.stops_after])
+            self.close_connection = True
+            self.wfile.flush()
+            self.connection.close()
+        else:
+            self._send(status, raw, headers, body=body)
+
+    def _send(self, status: int, raw: bytes, headers: dict[str, str], *, body: bool) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(raw)), "Content-Type": "application/json", **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(raw)
+
+
+@contextmanager
+def serving(hub: FakeHub) -> Iterator[str]:
+    """Its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": hub}))
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
