@@ -11,13 +11,16 @@ from contextlib import contextmanager
 import mlx.core as mx
 import numpy as np
 from mlxrun.metal_kernels import launch
+from mlxrun.metal_kernels.attention import AttentionTile, Sight, paged_attention
 from mlxrun.metal_kernels.experts import ExpertTile, Rule, experts_in, experts_out, route
-from mlxrun.metal_kernels.norms import add_norm
+from mlxrun.metal_kernels.glue import HeadNorm, Turn, greedy, heads, project
+from mlxrun.metal_kernels.norms import Normed, add_norm
 from mlxrun.metal_kernels.products import FewTile, MatrixTile, VectorTile, qmm, qmv, qmv_few
 
 from .. import mslsim
 from ..mslsim import settings
-from .made import close, random, weight, wide
+from . import test_paged_attention as paged
+from .made import close, normed, random, turned, weight, wide
 
 AFFINE4, AFFINE4_32, AFFINE8 = ("affine", 4, 64), ("affine", 4, 32), ("affine", 8, 64)
 MXFP4, NVFP4 = ("mxfp4", 4, 32), ("nvfp4", 4, 16)
@@ -67,6 +70,9 @@ def prove_qmv() -> None:
         same = type(w)(w.packed, mx.full(w.scales.shape, value, mx.uint8), None, *MXFP4)
         close(qmv(x, same), wide(x) @ same.exact().T, np.abs(wide(x)) @ np.abs(same.exact().T))
 
+    residual = random((1, 4), mx.float32, 5)
+    assert mx.array_equal(qmv(x, w, residual=residual), qmv(x, w) + residual)
+
 
 def prove_qmv_few() -> None:
     for form, k in ((AFFINE4, 320), (NVFP4, 96), (AFFINE8, 128)):
@@ -100,6 +106,11 @@ def prove_experts_in() -> None:
             _near(y, _gated(act, *sums))
         assert launches[0].buffers["gate_w"].fetched <= 1.02 * gate.packed.nbytes
         assert launches[0].buffers["gate_w"].asked < 2.01 * gate.packed.nbytes  # 5 rows for one expert: twice
+    norm = random((k,), dtype, 8)
+    rows = normed(wide(x), wide(norm), EPS)[np.repeat(np.arange(5), 2)]
+    normed_sums = [np.einsum("pk,pnk->pn", rows, w.exact()[experts]) for w in (gate, up)]
+    with settings(seconds=SECONDS):
+        _near(experts_in(Normed(x, norm, EPS), IDS, gate, up, "relu"), _gated("relu", *normed_sums))
     for act in ("gelu", "gelu_tanh", "relu"):
         with settings(seconds=SECONDS):
             _near(
@@ -133,6 +144,8 @@ def prove_experts_out() -> None:
                 with settings(order=order, seconds=SECONDS) as launches:
                     _near(experts_out(hidden, IDS, weights, down, a), exact)
         assert launches[0].buffers["w"].fetched <= 1.02 * down.packed.nbytes
+    residual, plain = random((5, 7), mx.float32, 9), experts_out(hidden, IDS, weights, down)
+    assert mx.array_equal(experts_out(hidden, IDS, weights, down, residual=residual), plain + residual)
 
 
 def prove_router() -> None:
@@ -173,6 +186,81 @@ def prove_add_norm() -> None:
             assert np.abs(wide(normed) - exact).max() <= 1e-6 * np.abs(exact).max()
 
 
+EPS = 1e-3
+
+
+def prove_project() -> None:
+    for form, widths, k in ((AFFINE4, (9, 5, 3), 704), (NVFP4, (9, 2), 544), (AFFINE8, (7,), 320)):
+        matrices = [weight((n, k), form, mx.float32, n) for n in widths]
+        x, norm = random((3, k), mx.float32, 2, 0.1), random((k,), mx.float32, 3)
+        rows, added = normed(wide(x), wide(norm), EPS), random((sum(widths),), mx.float32, 4)
+        exact = np.concatenate([rows @ w.exact().T for w in matrices], axis=1)
+        for order, a in ((0, added), (2, None)):
+            with settings(order=order, seconds=SECONDS) as launches:
+                y = project(Normed(x, norm, EPS), matrices, a)
+            _near(y, exact + (0 if a is None else wide(a)))
+        assert all(launches[0].buffers[f"w{i}"].fetched <= 1.02 * w.packed.nbytes for i, w in enumerate(matrices))
+
+
+def prove_heads() -> None:
+    for size, pairs, interleaved, has_norm in ((80, 36, False, True), (64, 32, True, False), (40, 0, False, True)):
+        x, positions = random((2, 6 * size), mx.float32, 1, 0.1), mx.array([3, 130], mx.int32)
+        freqs = mx.array(100.0 ** (np.arange(pairs) / max(1, pairs)), mx.float32)
+        norm = HeadNorm(*(random((size,), mx.float32, s) for s in (2, 3)), EPS) if has_norm else None
+        for order in (0, 2):
+            with settings(order=order, seconds=SECONDS):
+                made = heads(x, (3, 2, size), positions, Turn(freqs, 1.5, interleaved) if pairs else None, norm)
+        folded = wide(x).reshape(2, 6, size)
+        for got, part, w in zip(made, (folded[:, :3], folded[:, 3:5]), (norm and norm.q, norm and norm.k), strict=True):
+            exact = part if w is None else normed(part, wide(w), EPS)
+            if pairs:
+                exact = turned(exact, np.array(positions), np.array(freqs, np.float64), 1.5, interleaved)
+            assert np.abs(wide(got) - exact).max() <= 3e-5 * np.abs(exact).max()
+
+
+def prove_greedy() -> None:
+    for rows, outputs, seed in ((3, 300, 1), (1, 67, 2), (2, 3, 4)):
+        w, x = weight((outputs, 320), AFFINE4, mx.float32, seed), random((rows, 320), mx.float32, 2, 0.1)
+        norm = random((320,), mx.float32, 3)
+        exact = wide(x) @ w.exact().T, normed(wide(x), wide(norm), EPS) @ w.exact().T
+        for order in (0, 2):
+            with settings(order=order, seconds=SECONDS):
+                assert greedy(x, w).tolist() == exact[0].argmax(1).tolist()
+                assert greedy(Normed(x, norm, EPS), w).tolist() == exact[1].argmax(1).tolist()
+    # every output's turn to win, alone and beside an equal that comes later
+    for best, also in ((0, 200), (5, 6), (70, 71), (63, 64), (129, 299), (299, 299)):
+        codes = mx.zeros((300, 4), mx.uint32)
+        codes[best], codes[also] = 0x11111111, 0x11111111
+        w = type(w)(codes, mx.ones((300, 1)), mx.zeros((300, 1)), "affine", 4, 32)
+        for sign in (1.0, -1.0):
+            x = mx.full((2, 32), sign)
+            with settings(order=2, seconds=SECONDS):
+                found = greedy(x, w).tolist()
+            assert found == [best if sign > 0 else 1 if best == 0 else 0] * 2
+
+
+def prove_attention() -> None:
+    sinks = mx.array([3.0, -1.0, 0.5, 4.0, 1.0, 2.0])
+    for counts, bits, sight, tile in (
+        ((6, 2, 80), 16, Sight(0.11, softcap=3.0, sinks=sinks), AttentionTile(2, 4)),
+        ((6, 2, 96), 16, Sight(0.11, window=13), AttentionTile(2, 2, 3)),
+        ((3, 1, 64), 4, Sight(0.125), AttentionTile(4, 3)),
+        ((3, 1, 64), 8, Sight(0.125, sinks=sinks[:3]), AttentionTile(2, 4, 33)),
+    ):
+        c = paged.case(counts, mx.float32, bits)
+        _attended(c, sight, tile)
+    _attended(paged.case((3, 1, 96), mx.float32, latent=72, lengths=(1, 19)), Sight(0.1), AttentionTile(2, 4))
+
+
+def _attended(c: paged.Case, sight: Sight, tile: AttentionTile) -> None:
+    exact = paged.exact(c, sight)
+    for order in (0, 2):
+        with settings(order=order, seconds=SECONDS):
+            y = paged_attention(c.q, c.k, c.v, c.tables, c.lengths, sight, tile)
+        assert np.isfinite(wide(y)).all()
+        assert np.abs(wide(y) - exact).max() <= 3e-6 * np.abs(exact).max()
+
+
 PROOFS: dict[str, tuple[Callable[[], None], ...]] = {
     "qmv.metal": (prove_qmv,),
     "qmv_few.metal": (prove_qmv_few,),
@@ -182,7 +270,14 @@ PROOFS: dict[str, tuple[Callable[[], None], ...]] = {
     "router.metal": (prove_router,),
     "add_norm.metal": (prove_add_norm,),
     "weights.h": (prove_qmv,),
-    "products.h": (prove_qmv,),
+    "products.h": (prove_qmv, prove_project),
     "fragments.h": (prove_qmv_few, prove_qmm),
     "activations.h": (prove_experts_in,),
+    "project.metal": (prove_project,),
+    "heads.metal": (prove_heads,),
+    "greedy.metal": (prove_greedy,),
+    "best.metal": (prove_greedy,),
+    "paged_attention.metal": (prove_attention,),
+    "join_blocks.metal": (prove_attention,),
+    "pages.h": (prove_attention,),
 }

@@ -90,6 +90,40 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     "weights of another row": ("experts_out.metal", "weights[row * CHOICES + c]", "weights[c]", WRONG),
     "the mean over the wrong width": ("add_norm.metal", "sum / D", "sum / (SIMDGROUPS * 32)", WRONG),
     "weights read twice": ("qmv_few.metal", "start += SPLIT * STEP", "start += SPLIT * STEP / 2", WRONG),
+    # --- glue and attention
+    "no barrier before heads' parts are summed": (
+        *("paged_attention.metal", BARRIER + "\n  const int head", "const int head"),
+        "race on part|is read before|race on",
+    ),
+    "no barrier before the next head's parts": ("paged_attention.metal", BARRIER + "  // the head", "//", "race on"),
+    "a simdgroup's barrier between heads": (
+        *("paged_attention.metal", BARRIER + "\n  const int head", "simdgroup_barrier(mem_flags::mem_threadgroup);\n  const int head"),
+        "race on|is read before",
+    ),
+    "no barrier before the best of the simdgroups": ("greedy.metal", BARRIER, "", "race on|is read before"),
+    "no barrier before the best of all": ("best.metal", BARRIER, "", "race on|is read before"),
+    "a page past the table": ("paged_attention.metal", "key < end;", "key < end + 8;", "read outside of"),
+    "the wrong row's table": ("paged_attention.metal", "tables[ulong(row) *", "tables[ulong(row + 1) *", "read outside of"),
+    "keys of another page": ("paged_attention.metal", "key % per_page", "key % (per_page + 1)", WRONG),
+    "a window one too wide": ("paged_attention.metal", "length - WINDOW", "length - WINDOW - 1", WRONG),
+    "the sink counted by every block": ("paged_attention.metal", "SINKS && block == 0", "SINKS", WRONG),
+    "the sums not scaled down": ("paged_attention.metal", "sums[h][i] * old", "sums[h][i]", WRONG),
+    "heads of another group": ("paged_attention.metal", "group * OF_GROUP + slice * HEADS;", "group + slice * HEADS;", "race on|never written|wrong"),
+    "a head past the last stored": ("paged_attention.metal", "if (head <= last_head) {", "{", "race on|outside of"),
+    "a sum with the lanes that are left": (
+        *("paged_attention.metal", "score = simd_sum(score);", "if (lane < 20) score = simd_sum(score);"),
+        "reached by 20 of the 32 lanes",
+    ),
+    "nibbles of keys swapped": ("pages.h", "at % 2 * 4", "(at + 1) % 2 * 4", WRONG),
+    "a value past the row": ("pages.h", "at >= USED", "at > USED", WRONG),
+    "blocks joined without their weights": ("join_blocks.metal", "value += share *", "value += ", WRONG),
+    "the factor of another row": ("project.metal", "simd_sum(squares[m])", "simd_sum(squares[0])", WRONG),
+    "a matrix that starts too late": ("project.metal", "part == 1 ? N0 :", "part == 1 ? N0 + 1 :", "race on y|never written|outside"),
+    "the queries' norm for keys": ("heads.metal", "is_query ? q_norm : k_norm", "q_norm", WRONG),
+    "a head turned the other way": ("heads.metal", "a * cosine - b * sine", "a * cosine + b * sine", WRONG),
+    "values past the turned ones left out": ("heads.metal", "int i = 2 * PAIRS + lane", "int i = 2 * PAIRS + 1 + lane", "never written"),
+    "of equals the last": ("greedy.metal", "value > most[m]", "value >= most[m]", WRONG),
+    "a residual before rounding left out": ("qmv.metal", "float(residual[at]) + float(sum)", "float(residual[at])", WRONG),
     "a loop that never ends": ("qmm.metal", "k < K; k += BK", "k < K; k += 0", "runs for too long"),
 }  # fmt: skip
 
@@ -108,8 +142,8 @@ def test_faults_are_caught(fault: str) -> None:
         else:
             seen = "nothing"
     assert texts
-    assert all(texts), f"{old!r} no longer stands in {file}"
+    assert any(texts), f"{old!r} no longer stands in {file}"
     if message == WRONG:
-        assert seen == WRONG
+        assert seen == WRONG, f"told: {seen}"
     else:
         assert re.search(message, seen), f"told: {seen}"
