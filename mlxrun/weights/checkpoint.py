@@ -24,6 +24,7 @@ from .files import inside, read_json, shown, unreadable
 from .gguf import read_gguf
 from .gguf_tensors import load_tensors, losses, read_floats
 from .headers import Header, Stored, read_header
+from .quantized import measured_losses
 
 MAX_CONFIG = 16 << 20  # quantized per module, a config names every module
 MAX_INDEX = 64 << 20
@@ -82,6 +83,7 @@ def _open_folder(folder: Path, dialect: Dialect | None) -> Checkpoint:
         bytes=sum(tensor.nbytes for _, tensor in stored.values()),
         tensors=partial(_load_folder, stored, tuple(wanted)),
         config=config,
+        losses=lambda: measured_losses(_load_folder(stored, tuple(wanted)), config),
     )
 
 

@@ -1,6 +1,6 @@
 """The parts of a quantized tensor, as files store them -> one `QuantizedWeight`, named as its packed part is.
 
-Two layouts are read, told apart by config.json alone:
+Two layouts are read here, told apart by config.json alone, and those of `FOREIGN` by readers of their own:
 - MLX's: X.weight (uint32), X.scales and, if affine, X.biases; `quantization` gives bits, group and mode,
   and may give others, or false, for single modules by their path in the file;
 - GPT-OSS's: X_blocks (..., out, G, 16) and X_scales (..., out, G), bytes. Both hold E2M1 codes, low nibble
@@ -10,7 +10,7 @@ Every part is checked against the others here. Knows no family and no canonical 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +19,29 @@ import mlx.core as mx
 from ..families.wrappers import TEXT_KEYS
 from ..ops.quantized import Mode, QuantizedWeight, Weight
 from ..spec import ModelError
+from .compressed import read_bitnet, read_compressed
 from .files import shown
+from .float8 import read_fp8, read_modelopt
+from .foreign import Found
+from .gptq import read_awq, read_gptq
+from .quantized_types import FLOATS
+from .repack import relative_error
 
 BITS = (2, 3, 4, 5, 6, 8)
 GROUPS = (32, 64, 128)
-FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 # (bits, group) where the writer left them out; the fp modes have no others
 USUAL: dict[str, tuple[int, int]] = {"affine": (4, 64), "mxfp4": (4, 32), "mxfp8": (8, 32), "nvfp4": (4, 16)}
 BLOCK_BYTES = 16  # of GPT-OSS: 32 codes
 PARTS = ("weight", "scales", "biases")
+MEASURED = 16  # weights of a checkpoint that its loss is measured on
+FOREIGN: dict[str, Callable[[Mapping[str, Weight], Mapping[str, Any], str], Found]] = {
+    "gptq": read_gptq,
+    "awq": read_awq,
+    "compressed-tensors": read_compressed,
+    "fp8": read_fp8,
+    "modelopt": read_modelopt,
+    "bitnet": read_bitnet,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +66,31 @@ def gather_parts(
     tensors: Mapping[str, Weight], config: Mapping[str, Any], file: str = "config.json"
 ) -> dict[str, Weight]:
     """Every tensor of the file, the quantized ones put together."""
+    foreign = _read_foreign(tensors, config, file)
+    if foreign is not None:
+        return foreign.weights
     scheme, blocks = _scheme(config, file)
     found = _join_blocks(tensors) if blocks else tensors
     return _join_modules(found, scheme, file)
+
+
+def measured_losses(tensors: Mapping[str, Weight], config: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
+    """(name, method, relative error) of some of the weights that a foreign layout gives with loss."""
+    found = _read_foreign(tensors, config, "config.json")
+    names = sorted(found.lossy) if found is not None else []
+    for name in names[:: max(1, len(names) // MEASURED)]:
+        assert found is not None
+        weight, values = found.weights[name], found.lossy[name]
+        assert isinstance(weight, QuantizedWeight)
+        method = str(_written(config, "config.json")[1]["quant_method"])
+        yield name, method, relative_error(weight.dequantize(mx.float32), values)
+
+
+def _read_foreign(tensors: Mapping[str, Weight], config: Mapping[str, Any], file: str) -> Found | None:
+    ours, theirs = _written(config, file)
+    method = theirs.get("quant_method") if not ours else None
+    reader = FOREIGN.get(method) if isinstance(method, str) else None
+    return None if reader is None else reader(tensors, theirs, file)
 
 
 # ---- what config.json says ----------------------------------------------------------------------
@@ -62,27 +98,33 @@ def gather_parts(
 
 def _scheme(config: Mapping[str, Any], file: str) -> tuple[Scheme | None, bool]:
     """(MLX's scheme or None, whether GPT-OSS blocks are there)."""
-    halves = [config, *(config[key] for key in TEXT_KEYS if isinstance(config.get(key), Mapping))]
-    ours, theirs = (
-        next((half[key] for half in halves if half.get(key)), None) for key in ("quantization", "quantization_config")
-    )
-    for key, value in (("quantization", ours), ("quantization_config", theirs)):
-        if value is not None and not isinstance(value, Mapping):
-            raise ModelError(f"{file}: {key} must be an object, not {shown(value)}.")
-    if ours is None and theirs is not None and "quant_method" not in theirs:
-        ours = theirs if "bits" in theirs or "group_size" in theirs else None
-        if ours is None:
+    ours, theirs = _written(config, file)
+    if not ours and theirs and "quant_method" not in theirs:
+        ours = theirs if "bits" in theirs or "group_size" in theirs else {}
+        if not ours:
             raise ModelError(f"{file}: quantization_config names no quant_method.")
-    if ours is not None:
+    if ours:
         return _mlx_scheme(ours, file), False
-    if theirs is None:
+    if not theirs:
         return None, False
     if theirs["quant_method"] != "mxfp4":
         raise ModelError(
-            f"{file}: weights quantized by {shown(theirs['quant_method'])} are not read yet; "
-            "MLX's own and GPT-OSS's mxfp4 are."
+            f"{file}: weights quantized by {shown(theirs['quant_method'])} are not read; "
+            f"MLX's own, mxfp4, {', '.join(FOREIGN)} are."
         )
     return None, True
+
+
+def _written(config: Mapping[str, Any], file: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """(quantization, quantization_config), of the whole model or of its text half; empty where there is none."""
+    halves = [config, *(config[key] for key in TEXT_KEYS if isinstance(config.get(key), Mapping))]
+    found: list[Mapping[str, Any]] = []
+    for key in ("quantization", "quantization_config"):
+        value: Any = next((half[key] for half in halves if half.get(key)), {})
+        if not isinstance(value, Mapping):
+            raise ModelError(f"{file}: {key} must be an object, not {shown(value)}.")
+        found.append(value)
+    return found[0], found[1]
 
 
 def _mlx_scheme(written: Mapping[str, Any], file: str) -> Scheme:

@@ -128,8 +128,10 @@ def test_shards_and_their_index(tmp_path: Path) -> None:
 
 
 def test_only_one_tensor_is_in_memory_at_a_time(tmp_path: Path) -> None:
-    mx.save_safetensors(str(tmp_path / "model.safetensors"), {f"w{i}": mx.random.normal((512, 512)) for i in range(32)})
-    lazy = mx.load(str(tmp_path / "model.safetensors"))
+    mx.save_safetensors(
+        str(tmp_path / "stored.safetensors"), {f"w{i}": mx.random.normal((512, 512)) for i in range(32)}
+    )
+    lazy = mx.load(str(tmp_path / "stored.safetensors"))
     tensors = {name: (lazy.pop(name) * 2).astype(mx.float16) for name in list(lazy)}
     mx.reset_peak_memory()
     before = mx.get_active_memory()
