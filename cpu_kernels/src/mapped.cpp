@@ -30,8 +30,6 @@ auto changed_at(const struct stat& s) { return s.st_mtimespec; }
 auto changed_at(const struct stat& s) { return s.st_mtim; }
 #endif
 
-size_t unit_of(Type type) { return type == F32 ? 4 : type == F16 || type == BF16 ? 2 : 1; }
-
 }  // namespace
 
 // MLX's CPU allocator keeps a buffer's size in the word before its data, so one page of our own lies before the
@@ -116,13 +114,7 @@ Packed MappedFile::packed(size_t start, const std::string& mode, int bits, const
   w.rows = (int)layout[1], w.cols = (int)layout[2], w.group = (int)layout[3];
   w.codes = (Codes)layout[4], w.scale_type = (Type)layout[5], w.has_bias = layout[6] != 0, w.zero = (int)layout[7];
   w.scale_bytes = (size_t)layout[8], w.panel_bytes = (size_t)layout[9];
-  const size_t cols = (size_t)w.cols;
-  const bool plain = w.codes == D32 || w.codes == D16 || w.codes == DB16;
-  if (plain != (w.group == 0) || w.scale_bytes > w.panel_bytes || w.panel_bytes % 64) wrong("layout does not describe a packed weight");
-  if (!plain && w.group % 16) wrong("layout has a group of " + std::to_string(w.group));
-  const size_t scales = plain ? 0 : (cols + w.group - 1) / w.group * kRows * unit_of(w.scale_type) * (w.has_bias ? 2 : 1);
-  const size_t codes = plain ? cols * kRows * (w.codes == D32 ? 4 : 2) : (cols + kBlock - 1) / kBlock * 64 * (size_t)bits;
-  if (scales > w.scale_bytes || codes > w.panel_bytes - w.scale_bytes) wrong("layout has panels too small for its rows");
+  check_layout(w, mode, bits);
   const size_t panels = ((size_t)w.rows + kRows - 1) / kRows * (size_t)(experts ? experts : 1);
   if (panels > size() / w.panel_bytes || start > size() || panels * w.panel_bytes > size() - start)
     wrong("start and layout reach past the end of the file");

@@ -187,6 +187,17 @@ Codes codes_of(const std::string& mode, int bits) {
   return bits == 2 ? U2 : bits == 3 ? U3 : bits == 4 ? U4 : bits == 5 ? U5 : bits == 6 ? U6 : U8;
 }
 
+// Rounded up to whole cache lines.
+size_t scale_bytes_of(const Weight& w) {
+  // a last block that is half there (NVFP4) still has both scales
+  const size_t groups = w.group < kBlock ? (w.cols + kBlock - 1) / kBlock * 2 : w.cols / w.group;
+  return (groups * kRows * size_of(w.scale_type) * (w.has_bias ? 2 : 1) + 63) / 64 * 64;
+}
+size_t panel_bytes_of(const Weight& w, int bits) {
+  if (w.codes >= D32) return ((size_t)w.cols * kRows * bits / 8 + 63) / 64 * 64;
+  return w.scale_bytes + (size_t)((w.cols + kBlock - 1) / kBlock) * 64 * bits;
+}
+
 Packed packed(const mx::array& like, Weight w, const std::string& mode, int bits) {
   const int experts = like.ndim() == 3 ? like.shape(0) : 0;
   const size_t panels = (w.rows + kRows - 1) / kRows;
@@ -200,6 +211,20 @@ kernels::Type type_of(mx::Dtype dtype, const char* name) {
   if (dtype == mx::float16) return F16;
   if (dtype == mx::bfloat16) return BF16;
   wrong(std::string(name) + " must be float32, float16 or bfloat16");
+}
+
+void check_layout(const Weight& w, const std::string& mode, int bits) {
+  bool right;
+  if (mode == "plain") {
+    right = w.codes == (bits == 32 ? D32 : w.scale_type == F16 ? D16 : DB16) && w.scale_type == (Type)(w.codes - D32) &&
+            bits == (w.codes == D32 ? 32 : 16) && w.group == 0 && !w.has_bias && w.scale_bytes == 0;
+  } else {
+    check_mode(mode, bits, w.group, mode == "affine");
+    right = w.codes == codes_of(mode, bits) && w.cols % w.group == 0 && (mode == "affine" || !w.has_bias) &&
+            (mode == "affine" ? w.scale_type <= BF16 : w.scale_type == (mode == "nvfp4" ? E4M3 : E8M0)) &&
+            w.scale_bytes == scale_bytes_of(w);
+  }
+  if (!right || w.panel_bytes != panel_bytes_of(w, bits)) wrong("layout does not describe a packed weight of that mode");
 }
 
 Packed pack_quantized(const mx::array& codes, const mx::array& scales, const std::optional<mx::array>& biases,
@@ -233,10 +258,8 @@ Packed pack_quantized(const mx::array& codes, const mx::array& scales, const std
   const int zero = biases ? zero_code(source, w.scale_type, s.size(), bits) : w.codes == FP4 ? 12 : 0;
   w.has_bias = biases && zero < 0;
   w.zero = zero < 0 ? 0 : zero;
-  // a last block that is half there (NVFP4) still has both scales
-  const size_t groups = w.group < kBlock ? (w.cols + kBlock - 1) / kBlock * 2 : source.groups;
-  w.scale_bytes = (groups * kRows * size_of(w.scale_type) * (w.has_bias ? 2 : 1) + 63) / 64 * 64;
-  w.panel_bytes = w.scale_bytes + (size_t)((w.cols + kBlock - 1) / kBlock) * 64 * bits;
+  w.scale_bytes = scale_bytes_of(w);
+  w.panel_bytes = panel_bytes_of(w, bits);
   Packed out = packed(codes, w, mode, bits);
   const size_t per_expert = out.panels(), all = (size_t)std::max(out.experts, 1) * per_expert;
   uint8_t* to = out.data.data<uint8_t>();
@@ -254,7 +277,7 @@ Packed pack_plain(const mx::array& weight) {
   w.rows = weight.shape(-2), w.cols = weight.shape(-1);
   w.codes = type == F32 ? D32 : type == F16 ? D16 : DB16;
   w.scale_type = type;
-  w.panel_bytes = ((size_t)w.cols * kRows * size + 63) / 64 * 64;
+  w.panel_bytes = panel_bytes_of(w, (int)size * 8);
   const mx::array from = ready(weight);
   const uint8_t* rows = from.data<uint8_t>();
   Packed out = packed(weight, w, "plain", (int)size * 8);

@@ -34,4 +34,7 @@ Packed pack_quantized(const mx::array& codes, const mx::array& scales, const std
 // From plain floats (..., rows, cols).
 Packed pack_plain(const mx::array& weight);
 
+// That a layout from elsewhere is one that the functions above make, so that no kernel reads beyond its panels.
+void check_layout(const kernels::Weight& layout, const std::string& mode, int bits);
+
 kernels::Type type_of(mx::Dtype dtype, const char* name);
