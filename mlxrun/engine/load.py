@@ -18,7 +18,7 @@ from ..families.config import Dialect
 from ..families.gguf import resolve_gguf
 from ..memory.machine import private_bytes
 from ..nn.decoder import DecoderModel
-from ..nn.params import Forms
+from ..nn.params import AS_STORED, Forms
 from ..ops.native import NATIVE, pack
 from ..ops.quantized import Weight
 from ..weights import Checkpoint, open_checkpoint, read_weights
@@ -49,7 +49,7 @@ class Terms:
 @dataclass(frozen=True, slots=True)
 class Loaded:
     weights: dict[str, Any]
-    forms: Forms = Forms()  # noqa: RUF009  frozen
+    forms: Forms = AS_STORED
     note: str | None = None
     mapped: tuple[Any, ...] = ()  # files that the weights are views of
 
