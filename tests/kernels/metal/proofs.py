@@ -249,6 +249,9 @@ def prove_attention() -> None:
     ):
         c = paged.case(counts, mx.float32, bits)
         _attended(c, sight, tile)
+    _attended(
+        paged.case((2, 1, 80), mx.float32, lengths=(16,)), Sight(0.1), AttentionTile(2, 2)
+    )  # every row of all pages
     _attended(paged.case((3, 1, 96), mx.float32, latent=72, lengths=(1, 19)), Sight(0.1), AttentionTile(2, 4))
 
 

@@ -115,7 +115,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         "reached by 20 of the 32 lanes",
     ),
     "nibbles of keys swapped": ("pages.h", "at % 2 * 4", "(at + 1) % 2 * 4", WRONG),
-    "a value past the row": ("pages.h", "at >= USED", "at > USED", WRONG),
+    "a value past the row": ("pages.h", "at >= USED", "at > USED", "read outside of"),
     "blocks joined without their weights": ("join_blocks.metal", "value += share *", "value += ", WRONG),
     "the factor of another row": ("project.metal", "simd_sum(squares[m])", "simd_sum(squares[0])", WRONG),
     "a matrix that starts too late": ("project.metal", "part == 1 ? N0 :", "part == 1 ? N0 + 1 :", "race on y|never written|outside"),

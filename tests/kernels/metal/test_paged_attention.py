@@ -41,7 +41,7 @@ def case(
 ) -> Case:
     count, groups, size = counts
     most = -(-max(lengths) // PAGE)
-    held = len(lengths) * most + 1
+    held = len(lengths) * most
     k, keys = pages((held, groups, PAGE, size), dtype, bits, 2)
     v, values = (latent, keys[..., :latent]) if latent else pages((held, groups, PAGE, size), dtype, bits, 3)
     # pages in no order; a row's unused places hold a page that is not there

@@ -1,7 +1,7 @@
 """MLX's own quantized kernels, read from the headers of the installed wheel, as kernels for the simulator.
 
-They are the oracle for bits and the baseline for bytes. Only the part of a header that needs nothing
-of MLX's matrix library is taken.
+They are the oracle for bits and the baseline for bytes. `qmv`s take the part of a header that needs nothing
+of MLX's matrix library, `qmm_t` that library too; what of Metal's own headers it asks for stands in TRAITS.
 """
 
 from __future__ import annotations
@@ -46,6 +46,65 @@ def qmv_wide() -> Kernel:
 def fp_qmv() -> Kernel:
     body = f"fp_qmv_fast_impl<T, GROUP, BITS>(w, scales, (const device float*)0, x, y, dims[0], dims[1], {PLACE});"
     return metal_kernel("mlx_fp_qmv", FLOAT_INPUTS, ["y"], body, _head("fp_quantized.h", "void fp_qvm_impl"))
+
+
+TRAITS = """
+namespace metal {
+using std::is_integral;
+using std::remove_cv_t;
+template <class T> using remove_addrspace_t = T;
+}
+template <bool B, class T, class U> struct ConditionalType { using type = std::conditional_t<B, T, U>; };
+struct complex64_t { float real, imag; complex64_t(float r = 0, float i = 0) : real(r), imag(i) {} };
+"""
+# with address spaces erased these are one and the same
+SAME_POINTERS = r"template <typename T>\s*struct pointer_element<(?:device|constant|threadgroup) T\*> \{.*?\};"
+
+
+@cache
+def _matrix_head() -> str:
+    seen: set[str] = set()
+
+    def whole(text: str) -> str:
+        return re.sub(r'^\s*#include "(.*?)"', lambda m: included(m[1]), text, flags=re.M)
+
+    def included(name: str) -> str:
+        if name in seen:
+            return ""
+        seen.add(name)
+        return whole((INCLUDE / name).read_text())
+
+    own = (FOLDER / "quantized.h").read_text()
+    own = own[: own.rindex("template <", 0, own.index("void qmm_n_impl"))]
+    steel = "mlx/backend/metal/kernels/steel/gemm"
+    text = included(f"{steel}/loader.h") + included(f"{steel}/mma.h") + whole(own)
+    text = re.sub(r"//.*|#pragma once|#include <metal_\w+>", "", text)
+    text = re.sub(SAME_POINTERS, "", text, flags=re.S)
+    return TRAITS + re.sub(r"\)(\s*const)?\s+(?:thread|threadgroup)(\s*[:{])", r")\1\2", text)
+
+
+def qmm_t() -> Kernel:
+    """Tiles of 32 by 32 by 32; the grid of `run_qmm_t`."""
+    body = """constexpr int PADDED = 32 + 16 / sizeof(T);
+threadgroup T Xs[32 * PADDED];
+threadgroup T Ws[32 * PADDED];
+qmm_t_impl<T, GROUP, BITS, ALIGNED>(
+    w, scales, biases, x, y, Xs, Ws, dims[0], dims[1], dims[2], dims[0], threadgroup_position_in_grid,
+    thread_index_in_threadgroup, simdgroup_index_in_threadgroup, thread_index_in_simdgroup);
+"""
+    return metal_kernel("mlx_qmm_t", AFFINE_INPUTS, ["y"], body, _matrix_head())
+
+
+def run_qmm_t(kernel: Kernel, x: mx.array, parts: Sequence[mx.array], group: int, bits: int) -> mx.array:
+    rows, inner, outputs = x.shape[0], x.shape[1], parts[0].shape[0]
+    return kernel(
+        inputs=[*parts, x, mx.array([inner, outputs, rows], mx.int32)],
+        output_shapes=[(rows, outputs)],
+        output_dtypes=[x.dtype],
+        template=[("T", x.dtype), ("GROUP", group), ("BITS", bits), ("ALIGNED", outputs % 32 == 0)],
+        grid=(-(-outputs // 32) * 32, -(-rows // 32) * 2, 2),
+        threadgroup=(32, 2, 2),
+    )[0]
 
 
 def run(

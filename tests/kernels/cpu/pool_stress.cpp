@@ -1,0 +1,145 @@
+// Everything that can go wrong in the pool, provoked: `pool_stress PART CALLS`. Exits with 0, or tells what
+// happened: a piece done twice or never, a piece of a call that is over, a call that never ends.
+//
+// POOL names the file to test; it is included, so that the call number can be brought close to its end.
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#define private public
+#include POOL
+#undef private
+
+namespace {
+
+[[noreturn]] void failed(const char* what) {
+  std::fprintf(stderr, "%s\n", what);
+  std::_Exit(1);
+}
+
+constexpr uint32_t kMost = 300;
+
+// What a call works on, gone when it is over: who comes late finds `open` false.
+struct Call {
+  std::atomic<bool> open{true};
+  uint32_t pieces;
+  uint8_t done[kMost] = {};  // plain on purpose: each piece has one owner, and the caller sees what it wrote
+  explicit Call(uint32_t n) : pieces(n) {}
+
+  static void piece(void* context, uint32_t i) {
+    Call& call = *static_cast<Call*>(context);
+    if (!call.open.load(std::memory_order_relaxed)) failed("a piece of a call that is over");
+    if (i >= call.pieces) failed("a piece beyond the last");
+    if (call.done[i]++) failed("a piece done twice");
+  }
+};
+
+void one(uint32_t pieces) {
+  static thread_local std::vector<Call*> spent;  // kept for a while, so that a late piece finds it closed
+  auto* call = new Call(pieces);
+  pool::run_raw(pieces, Call::piece, call);
+  call->open = false;
+  for (uint32_t i = 0; i < pieces; i++)
+    if (call->done[i] != 1) failed("a piece not done");
+  spent.push_back(call);
+  if (spent.size() < 64) return;
+  for (Call* old : spent) delete old;
+  spent.clear();
+}
+
+// Few pieces, then many: a worker that is late for the first may take the second's.
+void sizes(int calls, uint32_t seed) {
+  for (int i = 0; i < calls; i++) {
+    seed = seed * 1664525 + 1013904223;
+    one(i % 2 ? 2 + (seed >> 24) % 3 : 5 + (seed >> 16) % (kMost - 5));
+  }
+}
+
+void callers(int calls) {
+  std::vector<std::thread> all;
+  for (int t = 0; t < 3; t++) all.emplace_back([=] { sizes(calls, t); });
+  for (auto& t : all) t.join();
+}
+
+void settings(int calls) {
+  std::atomic<bool> over{false};
+  std::thread other([&] {
+    for (int n = 1; !over; n = n % 6 + 1) pool::set_threads(n), std::this_thread::yield();
+  });
+  callers(calls);
+  over = true;
+  other.join();
+}
+
+void wrap(int calls) {
+  one(2);
+  pool::instance().call_ = 0xffffffffu - calls / 2;
+  sizes(calls, 1);
+  // where call 0 is left out: nobody may have been called with it
+  if (pool::instance().call_ == 0) failed("a call with number 0");
+}
+
+void sleepers(int calls) {
+  // long enough apart that all workers sleep between calls
+  for (int i = 0; i < calls; i++) {
+    sizes(2, i);
+    while (pool::instance().sleepers_ != pool::threads() - 1) std::this_thread::yield();
+  }
+}
+
+void forks(int calls) {
+  std::atomic<bool> over{false};
+  std::thread busy([&] {
+    for (uint32_t seed = 0; !over; seed++) sizes(10, seed);
+  });
+  for (int i = 0; i < calls; i++) {
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(20);
+      sizes(20, i);
+      pool::set_threads(3);
+      sizes(20, i);
+      std::_Exit(0);
+    }
+    int status = 0;
+    if (child < 0 || waitpid(child, &status, 0) != child || status != 0) failed("a forked child failed");
+  }
+  over = true;
+  busy.join();
+}
+
+}  // namespace
+
+int main(int, char** arguments) {
+  const std::string part = arguments[1];
+  const int calls = std::atoi(arguments[2]);
+  signal(SIGALRM, [](int) {
+    const char text[] = "a call that never ends\n";
+    if (write(2, text, sizeof text - 1)) _exit(1);
+    _exit(1);
+  });
+  alarm(60);
+  pool::set_threads(4);
+  if (part == "sizes") sizes(calls, 0);
+  else if (part == "callers") callers(calls);
+  else if (part == "settings") settings(calls);
+  else if (part == "wrap") wrap(calls);
+  else if (part == "sleepers") sleepers(calls);
+  else if (part == "forks") forks(calls);
+  else return 2;
+  return 0;
+}
