@@ -31,7 +31,6 @@ def main(flags: argparse.Namespace) -> int:
 
     from ..convert.folder import convert_folder
     from ..convert.layouts import Wanted, layout
-    from ..spec import ModelError
     from ..store.resolve import resolve
     from ..weights import open_checkpoint
 
@@ -41,8 +40,6 @@ def main(flags: argparse.Namespace) -> int:
         usual = layout(flags.quantize, flags.group, flags.mode)
         wanted = Wanted(usual, lambda module, shape: usual)
     checkpoint = open_checkpoint(resolve(flags.model), dialect=flags.dialect)
-    if checkpoint.dialect == "gguf":
-        raise ModelError(f"{checkpoint.path.name} is a GGUF file, which is run as it is and not converted yet.")
     with bar("writing") as progress:
         dtype = getattr(mx, flags.dtype) if flags.dtype else None
         convert_folder(checkpoint, flags.out, wanted=wanted, dtype=dtype, progress=progress)

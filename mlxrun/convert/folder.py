@@ -1,4 +1,4 @@
-"""A checkpoint's folder -> a folder in mlx-lm's dialect, quantized or in full precision.
+"""A checkpoint -> a folder in mlx-lm's dialect, quantized or in full precision.
 
 Everything is lazy until `stream.write_model` computes one tensor after the other. Weights that are quantized
 already and shall stay so are kept bit for bit, where mlx-lm's names only rename them.
@@ -15,9 +15,11 @@ import mlx.core as mx
 
 from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import ModelError
+from ..text.gguf import as_files
 from ..weights import Checkpoint, gather_parts
 from ..weights.quantized import FLOATS, Layout
 from .aside import made_aside
+from .from_gguf import hf_tensors
 from .layouts import Wanted, of, quantize, written
 from .names import Named, named
 from .stream import Progress, copy_others, write_model
@@ -33,19 +35,25 @@ def convert_folder(
 ) -> None:
     """`wanted` None: nothing is quantized that is not. `dtype`: of what is not quantized, and of scales."""
     with made_aside(target) as aside:
-        tensors, config = in_mlx_names(checkpoint, wanted, dtype)
+        if checkpoint.dialect == "gguf":
+            weights, said = hf_tensors(checkpoint)
+            for name, content in as_files(checkpoint.metadata).items():
+                (aside / name).write_text(content, encoding="utf-8")
+        else:
+            weights, said = gather_parts(checkpoint.tensors(), checkpoint.config), dict(checkpoint.config)
+            copy_others(checkpoint.path, aside, leave=("config.json",))
+        tensors, config = in_mlx_names(weights, said, wanted, dtype)
+        weights.clear()  # so that each can be freed once it is written
         write_model(aside, tensors, progress=progress)
-        copy_others(checkpoint.path, aside, leave=("config.json",))
         (aside / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def in_mlx_names(
-    checkpoint: Checkpoint, wanted: Wanted | None, dtype: mx.Dtype | None
+    found: Mapping[str, Weight], config: Mapping[str, Any], wanted: Wanted | None, dtype: mx.Dtype | None
 ) -> tuple[dict[str, mx.array], dict[str, Any]]:
     """(lazy tensors as they are to be written, config.json)."""
-    found = gather_parts(checkpoint.tensors(), checkpoint.config)
     plain = {name: _plain(weight, dtype) for name, weight in found.items()}
-    names = named(plain, checkpoint.config)
+    names = named(plain, config)
     stored = {id(plain[name]): weight for name, weight in found.items() if isinstance(weight, QuantizedWeight)}
     tensors: dict[str, mx.array] = {}
     layouts: dict[str, Layout | None] = {}

@@ -68,13 +68,30 @@ def resolve_gguf(
     """`shapes` slowest axis first; `rope_factors` the values of the tensors of factors that the file has."""
     from . import recipe_for  # the registry imports nothing of this module
 
+    m, arch, config = _told(metadata, shapes, rope_factors or {}, waive)
+    c = Config(config, "gguf", file=FILE)
+    recipe = recipe_for(config["model_type"], FILE)(c)
+    turned = with_attention(recipe, lambda i, a: replace(a, rope=_rope(a, arch, m.factors)))
+    rules = (*arch.fused(sizes_of(c)), *_NAMES)
+    return Recipe(_named(turned.decoder, m.arch), rules, folded=arch.folded)
+
+
+def config_of(metadata: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> tuple[dict[str, Any], Architecture]:
+    """The config.json that the same model has, where nothing of it is in tensors of factors."""
+    _, arch, config = _told(metadata, shapes, {}, ())
+    return config, arch
+
+
+def _told(
+    metadata: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], factors: Factors, waive: Collection[str]
+) -> tuple[Metadata, Architecture, dict[str, Any]]:
     name = metadata.get("general.architecture")
     if not isinstance(name, str):
         raise ModelError(f"{FILE} does not say its general.architecture.")
     arch = ARCHITECTURES.get(name)
     if arch is None:
         raise UnknownFamily(f"{FILE}: the architecture {name!r} is not known; known are {', '.join(ARCHITECTURES)}.")
-    m = Metadata(metadata, name, shapes, rope_factors or {})
+    m = Metadata(metadata, name, shapes, factors)
     config = {**_common(m), "model_type": arch.model_type(m), **arch.config(m)}
     m.seen |= _IGNORED
     unread = [key for key in m.unread() if key not in waive]
@@ -83,11 +100,7 @@ def resolve_gguf(
             f"{FILE} has {', '.join(unread)}, not known here, and the answers may depend on it; "
             f"--waive KEY goes on without."
         )
-    c = Config(config, "gguf", file=FILE)
-    recipe = recipe_for(config["model_type"], FILE)(c)
-    turned = with_attention(recipe, lambda i, a: replace(a, rope=_rope(a, arch, m.factors)))
-    rules = (*arch.fused(sizes_of(c)), *_NAMES)
-    return Recipe(_named(turned.decoder, name), rules, folded=arch.folded)
+    return m, arch, config
 
 
 def _named(decoder: Decoder, name: str) -> Decoder:

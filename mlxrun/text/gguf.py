@@ -6,6 +6,7 @@ any other model or pre-tokenizer is refused by name. Reads no file: `weights/ggu
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,24 @@ def build(metadata: Mapping[str, Any]) -> Tokenizer:
     if model not in builders:
         raise ModelError(f"{KEY}model is {model!r}; known are {', '.join(builders)}.")
     return builders[model](Words.read(metadata))
+
+
+def as_files(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """The tokenizer and chat template as the files that stand in a model's folder."""
+    tokenizer = build(metadata)
+    if not isinstance(tokenizer, HubTokenizer):
+        raise ModelError(f"A vocabulary of the kind {metadata.get(KEY + 'model')!r} cannot be written as files yet.")
+    words = Words.read(metadata)
+    roles = {f"{role}_token": words.id(role) for role in ("bos", "eos", "unknown", "padding")}
+    names = {"unknown_token": "unk_token", "padding_token": "pad_token"}
+    told: dict[str, Any] = {names.get(role, role): words.tokens[i] for role, i in roles.items() if i is not None}
+    told |= {"add_bos_token": tokenizer.add_bos, "tokenizer_class": "PreTrainedTokenizerFast"}
+    ends = {"eos_token_id": sorted(tokenizer.eos_ids)}
+    files = {"tokenizer.json": tokenizer.as_json(), "generation_config.json": json.dumps(ends)}
+    template = metadata.get("tokenizer.chat_template")
+    if isinstance(template, str):
+        told["chat_template"] = template
+    return {**files, "tokenizer_config.json": json.dumps(told, indent=2, ensure_ascii=False)}
 
 
 def _byte_level(words: Words) -> Tokenizer:

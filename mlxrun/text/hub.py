@@ -132,6 +132,10 @@ class HubTokenizer(Tokenizer):
         self._spelling = Spelling.of(inner.decoder)
         self.vocab_size = max(inner.get_vocab_size(), *(i + 1 for i in added), 0)
 
+    def as_json(self) -> str:
+        """What a tokenizer.json holds."""
+        return str(self._inner.to_str())
+
     @property
     def strips_start(self) -> bool:
         return self._spelling.strips_start

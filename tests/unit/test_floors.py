@@ -39,7 +39,7 @@ RULES = {
     "memory": Room({"spec", "cache"}, {"mlx"}),
     "weights": Room({"spec", "families", "ops"}, {"mlx", "numpy"}),
     "engine": Room({"core", "spec", "families", "nn", "cache", "weights", "memory", "ops"}, {"mlx", "mlx_lm", "numpy"}),
-    "convert": Room(BELOW - {"text"}, {"mlx", "mlx_lm", "numpy"}),
+    "convert": Room(BELOW, {"mlx", "mlx_lm", "numpy"}),
     "tune": Room({"ops", "settings"}, {"mlx"}),
     "store": Room(BELOW, {"huggingface_hub"}),
     "assistant": Room({"core", "text", "engine", "weights"}),
