@@ -10,6 +10,7 @@ from mlxrun.tui.backend import Phase
 from mlxrun.tui.widgets.conversation import LATEST
 from mlxrun.tui.widgets.message import Answer
 from mlxrun.tui.widgets.reasoning import Reasoning
+from textual.events import Key
 from textual.widgets import Markdown
 
 from mlxrun.client import Piece
@@ -62,6 +63,18 @@ async def test_what_is_sent_while_the_model_loads_goes_when_it_is_there(folder: 
         assert backend.clients[0].asked == []
         backend.loaded.set()
         await shows(pilot, "early", "Now.")
+
+
+@in_app
+async def test_what_is_typed_in_one_burst_keeps_its_order(folder: Path) -> None:
+    app, backend = chat(folder, said("Yes."))
+    async with running(app) as pilot:
+        for letter in "Tell me\rmore\nand more":  # without a pause: nothing is handled in between
+            key = {"\r": "enter", "\n": "ctrl+j", " ": "space"}.get(letter, letter)
+            app.post_message(Key(key, letter if letter.isprintable() else None))
+        await until(pilot, lambda: prompt(pilot).text == "more\nand more")
+        await idle(pilot)
+        assert backend.clients[0].asked == [[{"role": "user", "content": "Tell me"}]]
 
 
 @in_app

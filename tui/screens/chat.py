@@ -130,7 +130,7 @@ class ChatScreen(Screen[None]):
     async def send(self, event: Submitted) -> None:
         if self.talk is None:
             self._early = f"{self._early}\n\n{event.text}" if self._early else event.text
-            self._prompt.load("")
+            self._prompt.take(event.text)
             return
         if self.busy:
             self.app.tell("One answer at a time: Esc stops this one.")
@@ -139,7 +139,8 @@ class ChatScreen(Screen[None]):
         if edited is not None:
             await self._conversation.cut(edited)
         turn = self.talk.say(event.text, instead_of=edited)
-        self._end_editing()
+        self._prompt.take(event.text)
+        self._end_editing(self._prompt.text)
         self.show_title()
         from ..widgets.message import UserMessage
 
@@ -319,14 +320,12 @@ class ChatScreen(Screen[None]):
         elif not self.talk.turns:
             await self._conversation.show([])
 
-    def _end_editing(self) -> None:
+    def _end_editing(self, typed_since: str = "") -> None:
         if self.edited is not None:
             self._conversation.mark_edited(None)
             self._prompt.editing, self.edited = False, None
-            self._prompt.load(self._aside)
+            self._prompt.load(self._aside + typed_since)
             self._aside = ""
-        else:
-            self._prompt.load("")
 
     def _save(self, turn: Turn) -> None:
         if self.talk is not None:

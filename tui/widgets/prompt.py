@@ -11,13 +11,12 @@ from textual.widgets import TextArea
 from ..messages import DraftChanged, EditAsked, Submitted
 from ..text import typed
 
+NEWLINE_KEYS = ("shift+enter", "ctrl+j", "alt+enter")
 ENTER_SENDS = "enter sends · ctrl+j new line"
 
 
 class Prompt(TextArea):
     BINDINGS = [  # noqa: RUF012 Textual's own way to declare them
-        Binding("enter", "send", "Send", show=False, priority=True),
-        Binding("shift+enter,ctrl+j,alt+enter", "newline", "New line", show=False, priority=True),
         Binding("pageup", "screen.scroll('up')", "Scroll up", show=False),
         Binding("pagedown", "screen.scroll('down')", "Scroll down", show=False),
     ]
@@ -35,6 +34,10 @@ class Prompt(TextArea):
         """Put a text in, as if it had been typed."""
         self.text = typed(text)
         self.move_cursor(self.document.end)
+
+    def take(self, sent: str) -> None:
+        """That was sent; what was typed after it stays."""
+        self.load(self.text.removeprefix(sent))
 
     def watch_hint(self, hint: str) -> None:
         self.placeholder = Content(hint)
@@ -64,6 +67,15 @@ class Prompt(TextArea):
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         event.stop()
         self.post_message(DraftChanged(self.text))
+
+    async def _on_key(self, event: events.Key) -> None:
+        """In the order of typing: a binding with priority would overtake letters that are not in the text yet."""
+        if event.key not in ("enter", *NEWLINE_KEYS):
+            await super()._on_key(event)
+            return
+        event.stop()
+        event.prevent_default()
+        (self.action_send if event.key == "enter" else self.action_newline)()
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.stop()
