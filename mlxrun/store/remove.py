@@ -9,7 +9,7 @@ from pathlib import Path
 from ..engine import ready
 from ..settings import Settings
 from ..spec import ModelError
-from . import hub, starter
+from . import catalogue, hub, starter
 
 
 def remove(name: str, settings: Settings) -> int:
@@ -45,7 +45,7 @@ def where(name: str, settings: Settings) -> Path | None:
     path = Path(name).expanduser()
     if name and path.exists():
         return path.resolve()  # or `..` would lead to what is not meant
-    return hub.cached(name) if hub.is_id(name) else None
+    return catalogue.here(name) or (hub.cached(name) if hub.is_id(name) else None)
 
 
 def size_of(place: Path) -> int:

@@ -1,7 +1,8 @@
 """From the name that a person types to a folder or a .gguf file on this machine.
 
-`smollm2` is the starter model. Else what exists wins: a path, then a name in the model store. What
-looks like org/name is of the Hugging Face hub. Knows nothing of what is inside the files.
+`smollm2` is the starter model. Else what exists wins: a path, then a name in the model store, then a
+short name of the catalogue. What looks like org/name is of the Hugging Face hub. Knows nothing of what is
+inside the files.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from ..settings import Settings, from_environment
 from ..spec import ModelError
-from . import hub, starter
+from . import catalogue, hub, starter
 
 
 def resolve(name: str, settings: Settings | None = None) -> Path:
@@ -22,11 +23,21 @@ def resolve(name: str, settings: Settings | None = None) -> Path:
     for place in (path, settings.models / name):
         if name and place.exists():
             return _model_in(place)
+    listed = catalogue.repository_for(name, usable)
+    if listed is not None:
+        return hub.snapshot(listed)
     if hub.is_id(name) and not name.endswith(".gguf"):
         return hub.snapshot(name)
     here = ", ".join(known for known, _ in installed(settings))
-    kinds = "a folder, a .gguf file, an org/name of the Hugging Face hub"
+    kinds = "a folder, a .gguf file, an org/name of the Hugging Face hub, a short name such as qwen3:4b"
     raise ModelError(f"There is no model {name!r}; what can be named is {kinds}, or one of these: {here}.")
+
+
+def usable() -> int:
+    """Bytes that this machine has for a model."""
+    from ..memory.here import this_machine
+
+    return this_machine().usable
 
 
 def installed(settings: Settings) -> Iterator[tuple[str, Path | None]]:
