@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mlx.core as mx
 
@@ -21,11 +22,16 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from mlxrun.metal_kernels import launch  # noqa: E402 the repository must be on the path first
+from mlxrun.metal_kernels.attention import Sight, paged_attention  # noqa: E402 as above
 from mlxrun.metal_kernels.experts import experts_in, experts_out  # noqa: E402 as above
+from mlxrun.metal_kernels.glue import greedy, project  # noqa: E402 as above
+from mlxrun.metal_kernels.norms import Normed  # noqa: E402 as above
 from mlxrun.metal_kernels.products import MatrixTile, qmm, qmv, qmv_few  # noqa: E402 as above
 
 from tests.kernels import mslsim  # noqa: E402 as above
 from tests.kernels.metal.made import random, weight  # noqa: E402 as above
+from tests.kernels.metal.test_launches import CASES, ours_of_a_step, theirs_of_a_step  # noqa: E402 as above
+from tests.kernels.metal.test_paged_attention import case  # noqa: E402 as above
 from tests.kernels.mslsim import upstream  # noqa: E402 as above
 
 AFFINE = ("affine", 4, 64)
@@ -48,6 +54,8 @@ CHIPS = (
     Chip("M4", 120, 10, 1.58),
     Chip("M4 Pro", 273, 20, 1.58),
     Chip("M4 Max", 546, 40, 1.58),
+    Chip("M5", 153.6, 10, 1.58),  # the clock of an M4: nobody's report was at hand
+    Chip("M5 Max", 614, 40, 1.58),
 )
 # lanes a core serves in a clock, measured on M1 and M2 (github.com/philipturner/metal-benchmarks)
 FMA_RATE, CONVERT_RATE = 128, 32
@@ -83,6 +91,9 @@ def rows() -> Iterator[Row]:
             return upstream.run(wide, x, w.parts, template, together)
 
         yield measured("MLX: qmv_wide", m, w, run, m + again, again)
+    tiles = upstream.qmm_t()
+    # a weight is made anew for every 32 rows of x
+    yield measured("MLX: qmm_t, 64 rows", 64, w, lambda x: upstream.run_qmm_t(tiles, x, w.parts, 64, 4), 64, 2)
 
 
 def measured(kernel: str, m: int, w, run, multiply: float, convert: float) -> Row:
@@ -131,6 +142,51 @@ def experts() -> Iterator[str]:
         yield f"| {name} | {read / (whole * used / 32):.3f} | {read / (whole * 24 / 32):.3f} |"
 
 
+def glue() -> Iterator[str]:
+    """What the joined kernels read and write, against what has to be."""
+    x, norm = random((1, WIDTH), mx.bfloat16, 1), random((WIDTH,), mx.bfloat16, 2)
+    three = [weight((n, WIDTH), AFFINE, mx.bfloat16, n) for n in (128, 32, 32)]
+    head = weight((4096, 512), AFFINE, mx.bfloat16)
+    with mslsim.settings() as launches:
+        project(Normed(x, norm, 1e-6), three)
+        greedy(random((1, 512), mx.bfloat16, 3), head)
+    first, second, _ = (one.buffers for one in launches)
+    parts = ("w", "scales", "biases")
+    read = sum(first[f"{n}{i}"].fetched for n in parts for i in range(3)) / sum(w.nbytes for w in three)
+    best = sum(second[n].fetched for n in parts) / head.nbytes
+    wrote = (second["best"].written + second["ids"].written) / (4096 * 2)
+    yield "| kernel | weights read / weights | written |"
+    yield "|---|---|---|"
+    yield f"| project: norm, q, k, v | {read:.3f} | the products |"
+    yield f"| greedy: head, best token | {best:.3f} | {wrote:.2f} of the bytes of the logits |"
+    yield ""
+    yield "Attention over pages: 8 heads on 2 of 128 values, 64 keys."
+    yield ""
+    yield "| keys and values | read / those in sight | threadgroup memory |"
+    yield "|---|---|---|"
+    for bits in (16, 8, 4):
+        c = case((8, 2, 128), mx.bfloat16, bits, lengths=(64,))
+        with mslsim.settings() as launches:
+            paged_attention(c.q, c.k, c.v, c.tables, c.lengths, Sight(0.1))
+        pages = [part for held in (c.k, c.v) for part in (held.rows, held.scales, held.biases) if part is not None]
+        names = ("k", "v") if bits == 16 else ("k", "v", "k_scales", "k_biases", "v_scales", "v_biases")
+        fetched = sum(launches[0].buffers[n].fetched for n in names)
+        shared = launches[0].threadgroup_memory.size
+        yield f"| {bits} bits | {fetched / sum(p.nbytes for p in pages):.3f} | {shared} B |"
+
+
+def launches_of_layers() -> Iterator[str]:
+    yield "| layer | ours | mlx-lm |"
+    yield "|---|---|---|"
+    with TemporaryDirectory() as folder:
+        for name in CASES:
+            counts = []
+            for count in (ours_of_a_step, theirs_of_a_step):
+                two, three = (sum(count(name, n, Path(folder) / f"{n}.dot").values()) for n in (2, 3))
+                counts.append(three - two)
+            yield f"| {name} | {counts[0]} | {counts[1]} |"
+
+
 def tables() -> str:
     found = list(rows())
     out = [f"Counted at N = {OUTPUTS}, K = {WIDTH}, 4-bit affine, groups of 64, bfloat16; one launch each.", ""]
@@ -140,6 +196,8 @@ def tables() -> str:
     ]
     out += [f"| {r.kernel} | {r.rows} | {r.read:.3f} | {r.activations:.2f} | {r.shared} B |" for r in found]
     out += ["", "Experts, 3 rows with 8 of 32 experts each:", "", *experts(), ""]
+    out += ["Glue and attention:", "", *glue(), ""]
+    out += ["Kernels launched by a layer of a decode step, counted from the graphs:", "", *launches_of_layers(), ""]
     out += ["Estimated limit: what binds, and its time over that of reading the weights once.", ""]
     out += ["| kernel | rows | " + " | ".join(c.name for c in CHIPS) + " |", "|---|---|" + "---|" * len(CHIPS)]
     for r in found:

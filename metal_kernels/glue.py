@@ -140,14 +140,14 @@ def greedy(x: mx.array | Normed, w: Quantized, tile: VectorTile = STANDARD) -> m
         groups=(groups, 1, 1),
         threads=32 * tile.simdgroups,
     )
-    return launch(
-        BEST,
-        (values, ids),
-        [((rows.shape[0],), mx.uint32)],
-        {"SIMDGROUPS": BEST_SIMDGROUPS},
-        groups=(rows.shape[0], 1, 1),
-        threads=32 * BEST_SIMDGROUPS,
-    )[0]
+    return best_of(values, ids)
+
+
+def best_of(values: mx.array, ids: mx.array) -> mx.array:
+    """values (M, count) float32, their ids rising along a row -> (M,) the id of the largest, the first of equals."""
+    rows, threads = values.shape[0], 32 * BEST_SIMDGROUPS
+    template = {"SIMDGROUPS": BEST_SIMDGROUPS}
+    return launch(BEST, (values, ids), [((rows,), mx.uint32)], template, groups=(rows, 1, 1), threads=threads)[0]
 
 
 def _check_rows(x: mx.array) -> None:

@@ -20,8 +20,43 @@
 #include <thread>
 #include <vector>
 
+// An atomic whose user often stands still just before or after, so that every order of steps occurs.
+namespace std {
+template <class T>
+struct jittery : atomic<T> {
+  using atomic<T>::atomic;
+  using atomic<T>::operator=;
+  static void stand() {
+    static thread_local uint32_t seed = (uint32_t)(uintptr_t)&seed;
+    seed = seed * 1664525 + 1013904223;
+    if (seed >> 27 == 0) this_thread::yield();
+  }
+  T load(memory_order order) const {
+    stand();
+    const T value = atomic<T>::load(order);
+    stand();
+    return value;
+  }
+  void store(T value, memory_order order = memory_order_seq_cst) {
+    stand();
+    atomic<T>::store(value, order);
+    stand();
+  }
+  bool compare_exchange_weak(T& held, T wish, memory_order order) {
+    stand();
+    return atomic<T>::compare_exchange_weak(held, wish, order);
+  }
+  T fetch_add(T by, memory_order order) {
+    stand();
+    return atomic<T>::fetch_add(by, order);
+  }
+};
+}  // namespace std
+
 #define private public
+#define atomic jittery
 #include POOL
+#undef atomic
 #undef private
 
 namespace {

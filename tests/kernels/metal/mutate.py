@@ -54,6 +54,11 @@ TEMPLATE = re.compile(
 
 # what a mutated line looks like, and why nothing is there to kill
 EQUIVALENT = (
+    (r"first [-+] r <=? N && value > most", "a row past the end repeats the last, which is no larger than itself"),
+    (r"eps\[0\]\) : 1\.020000f;", "a positive factor of all logits leaves the best the best"),
+    (r"min\(begin, [KM] - 1\)", "asked for only where every logit is NaN"),
+    (r"\((lane|thread_id) == 1\) \{", "all of them hold the same"),
+    (r"places\[s\] <= winner", "no two simdgroups have the same place"),
     (r"\b(33|65) / BITS\b", "a whole-number division: the quotient is the same"),
     (r"values\[8\] = \{.*1.*\}", "such a row is past the end and is not stored"),
     (r"biases\[group\]\) : 0\.010000f;", "a format without biases does not use it"),
