@@ -1,4 +1,4 @@
-# make run     chat with the starter model (fetched once, 93 MB)     make test   everything CI runs
+# make run     chat, with the starter model (fetched once, 93 MB)    make test   everything CI runs
 # make serve   the same model for programs, at http://127.0.0.1:8080/v1
 PYTHON ?= python3
 VENV   ?= .venv
@@ -12,7 +12,7 @@ PROMPT  = What is the capital of France?
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
-	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/mlxrun run $(STARTER); \
+	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/mlxrun pull $(STARTER) && $(BIN)/mlxrun; \
 	else $(BIN)/mlxrun run $(STARTER) "$(PROMPT)" --temperature 0; fi
 
 # other machines may ask only with a key: MLXRUN_KEY=... make serve HOST=0.0.0.0
@@ -40,6 +40,7 @@ models-doc: $(VENV)/.installed-dev
 
 picture: $(VENV)/.installed-dev
 	$(BIN)/python docs/picture.py
+	$(BIN)/python docs/tui_picture.py
 
 # run them and store their outputs
 notebooks: $(VENV)/.installed-dev
