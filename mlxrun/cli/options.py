@@ -42,7 +42,7 @@ def sampling(flags: argparse.Namespace, recommended: Sampling) -> Sampling:
 
 def add_memory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--anyway", action="store_true", help="load although it does not fit into memory")
-    parser.add_argument("--no-map", action="store_true", help="keep nothing ready on disk for the next start")
+    parser.add_argument("--no-map", action="store_true", help="read the weights; map no file, and keep none ready")
 
 
 def terms(flags: argparse.Namespace, settings: Settings) -> Terms:
@@ -53,4 +53,11 @@ def terms(flags: argparse.Namespace, settings: Settings) -> Terms:
 
     begin(settings)
     ready = None if flags.no_map else settings.ready
-    return Terms(settings.context, flags.anyway, settings.memory, ready, Bar("Preparing the weights"))
+    return Terms(
+        context=settings.context,
+        anyway=flags.anyway,
+        memory=settings.memory,
+        mapped=not flags.no_map,
+        ready=ready,
+        progress=Bar("Preparing the weights"),
+    )

@@ -42,6 +42,7 @@ class Terms:
     context: int | None = None  # tokens that a person asked for; None: as many as fit
     anyway: bool = False  # although it does not fit
     memory: int | None = None  # bytes that a person grants
+    mapped: bool = True  # weights that are used as stored are views into their file
     ready: Path | None = None  # where packed weights are kept; None: nowhere
     progress: Progress = unheard  # what it raises ends the load
 
@@ -64,7 +65,7 @@ def load_model(
 ) -> Model | FallbackModel:
     """`dtype` None: as stored where the device computes it well, float32 on a CPU."""
     terms, before = terms or Terms(), private_bytes() or 0
-    checkpoint = open_checkpoint(Path(path), dialect=dialect)
+    checkpoint = open_checkpoint(Path(path), dialect=dialect, mapped=terms.mapped)
     try:
         recipe = recipe_of(checkpoint, waive)
     except UnknownFamily as unknown:

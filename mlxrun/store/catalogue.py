@@ -1,8 +1,8 @@
 """Names that people type, such as `qwen3:4b`, and where such a model lies with how many bits.
 
 The most bits are taken whose weights fill at most half of the memory that this machine has to give; what is here
-already comes first, and `qwen3:4b-8bit` says it outright. Names of repositories are as other people's programs use them; their
-sizes are estimates from the number of parameters, and the plan before loading has the last word.
+already comes first, and `qwen3:4b-8bit` says it outright. Names of repositories are as other people's programs use
+them; their sizes are estimates from the number of parameters, and the plan before loading has the last word.
 """
 
 from __future__ import annotations

@@ -20,10 +20,11 @@ import mlx.core as mx
 from ..families.config import Dialect
 from ..ops.quantized import Weight
 from ..spec import ModelError
-from .files import inside, read_json, shown, unreadable
+from .files import inside, read_json, shown, size_of, unreadable
 from .gguf import read_gguf
 from .gguf_tensors import load_tensors, losses, read_floats
 from .headers import Header, Stored, read_header
+from .mapped import views
 from .quantized import measured_losses
 
 MAX_CONFIG = 16 << 20  # quantized per module, a config names every module
@@ -48,11 +49,12 @@ class Checkpoint:
     losses: Callable[[], Iterable[tuple[str, str, float]]] = field(default=tuple, repr=False)
 
 
-def open_checkpoint(path: str | Path, dialect: Dialect | None = None) -> Checkpoint:
-    """`dialect` overrides what the safetensors files say of themselves."""
+def open_checkpoint(path: str | Path, dialect: Dialect | None = None, *, mapped: bool = True) -> Checkpoint:
+    """`dialect` overrides what the safetensors files say of themselves. `mapped`: their tensors are views into them
+    where that can be; else they are read."""
     path = Path(path)
     if os.path.isdir(path):  # as os.path.exists, false for a name that cannot be
-        return _open_folder(path, dialect)
+        return _open_folder(path, dialect, mapped)
     if path.suffix.lower() == ".gguf":
         return _open_gguf(path)
     if os.path.exists(path):
@@ -63,7 +65,7 @@ def open_checkpoint(path: str | Path, dialect: Dialect | None = None) -> Checkpo
 # ---- a folder -----------------------------------------------------------------------------------
 
 
-def _open_folder(folder: Path, dialect: Dialect | None) -> Checkpoint:
+def _open_folder(folder: Path, dialect: Dialect | None, mapped: bool) -> Checkpoint:
     config = read_json(inside(folder, "config.json", "The model"), MAX_CONFIG)
     wanted = _wanted(folder)
     headers = {file: read_header(file) for file in wanted}
@@ -81,9 +83,9 @@ def _open_folder(folder: Path, dialect: Dialect | None) -> Checkpoint:
         files=tuple(wanted),
         shapes={name: tensor.shape for name, (_, tensor) in stored.items()},
         bytes=sum(tensor.nbytes for _, tensor in stored.values()),
-        tensors=partial(_load_folder, stored, tuple(wanted)),
+        tensors=partial(_load_folder, stored, tuple(wanted), mapped),
         config=config,
-        losses=lambda: measured_losses(_load_folder(stored, tuple(wanted)), config),
+        losses=lambda: measured_losses(_load_folder(stored, tuple(wanted), mapped), config),
     )
 
 
@@ -129,9 +131,14 @@ def _dialect(headers: Mapping[Path, Header], config: Mapping[str, Any]) -> Diale
     return FORMATS[name]
 
 
-def _load_folder(stored: Mapping[str, tuple[Path, Stored]], files: Collection[Path]) -> dict[str, Weight]:
-    arrays = {file: _load_file(file) for file in files}
-    return {name: arrays[file][name] for name, (file, _) in stored.items()}
+def _load_folder(stored: Mapping[str, tuple[Path, Stored]], files: Collection[Path], mapped: bool) -> dict[str, Weight]:
+    found: dict[str, Weight] = {}
+    for file in files:
+        places = {name: place for name, (holder, place) in stored.items() if holder == file}
+        seen = views(file, places, size_of(file)) if mapped else {}
+        read = _load_file(file) if len(seen) < len(places) else {}
+        found |= {name: seen[name] if name in seen else read[name] for name in places}
+    return {name: found[name] for name in stored}
 
 
 def _load_file(file: Path) -> dict[str, mx.array]:

@@ -37,10 +37,12 @@ DTYPES = {
 }
 
 
-def views(file: Path, tensors: Mapping[str, Stored]) -> dict[str, mx.array]:
-    """Of those that can be viewed; the file must be as long as its header said."""
+def views(file: Path, tensors: Mapping[str, Stored], size: int) -> dict[str, mx.array]:
+    """Of those that can be viewed; the file has `size` bytes now, and must still reach to its last tensor."""
+    if size < end_of(tensors):
+        raise ModelError(f"{shown(file.name)[1:-1]} has become shorter since its header was read.")
     if native is not None:
-        return _by_extension(file, tensors)
+        return _by_extension(file, tensors, size)
     return _by_metal(file, tensors) if mx.metal.is_available() else {}
 
 
@@ -48,9 +50,9 @@ def end_of(tensors: Mapping[str, Stored]) -> int:
     return max((place.start + place.nbytes for place in tensors.values()), default=0)
 
 
-def _by_extension(file: Path, tensors: Mapping[str, Stored]) -> dict[str, mx.array]:
+def _by_extension(file: Path, tensors: Mapping[str, Stored], size: int) -> dict[str, mx.array]:
     try:
-        mapped = native.MappedFile(str(file), end_of(tensors))
+        mapped = native.MappedFile(str(file), size)
     except ValueError as error:
         raise ModelError(f"{shown(file.name)[1:-1]} has changed since its header was read; try again.") from error
     except RuntimeError:  # a file system that cannot map
@@ -71,7 +73,7 @@ def _by_metal(file: Path, tensors: Mapping[str, Stored]) -> dict[str, mx.array]:
             for name, place in tensors.items():
                 first = place.start // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
                 skip, length = place.start - first, place.start + place.nbytes - first
-                if length >= 2**31 or not place.nbytes:
+                if length >= 2**31 or not place.nbytes or place.start % DTYPES[place.dtype].size:
                     continue
                 pages = mmap.mmap(opened.fileno(), length, access=mmap.ACCESS_READ, offset=first)
                 whole = mx.asarray(np.frombuffer(pages, np.uint8), copy=False)
