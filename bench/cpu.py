@@ -29,6 +29,7 @@ from peers.floor import Reads, read_bandwidth, reads_of
 from peers.workers import Worker
 
 OURS, LLAMA, MLX_4, MLX_32 = "mlxrun", "llama.cpp", "mlx-lm, 4 bits", "mlx-lm, float32"
+SHORT = 2  # tokens
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ class Runner:
         """Ready for a measure; how many steps it will take, 0 if it is not asked."""
         steps = measure.few if self.slow else measure.steps
         if steps:
-            # the two that mlx-lm needs to read a prompt in seconds, not minutes; a shorter one makes it no slower
-            context = 2 if self.slow else measure.context
+            # mlx-lm would read a longer prompt for minutes; a short one makes its decoding no slower
+            context = SHORT if self.slow else measure.context
             self.worker.ask("fill", context=context, batch=measure.batch, steps=steps + 2)
         return steps
 
@@ -251,7 +252,7 @@ def main() -> None:
         print(json.dumps({"machine": here, "bandwidth": bandwidth, "speeds": speeds, "memory": peaks}, indent=2))
         return
     print(f"{here['processor']}, {here['cores']} cores, {flags.threads} threads; medians of {flags.rounds} rounds;")
-    print(f"memory reads at {bandwidth / 1e9:.1f} GB/s.")
+    print(f"memory reads at {bandwidth / 1e9:.1f} GB/s. mlx-lm decodes after a prompt of {SHORT} tokens.")
     print("\n".join([*table(speeds), *memory_table(peaks)]))
 
 
