@@ -68,6 +68,20 @@ def attention(
     keys: int = -1,
 ) -> mx.array: ...
 def remember(buffer: mx.array, rows: mx.array, at: int) -> mx.array: ...
+def experts(
+    x: mx.array,
+    ids: mx.array,
+    weights: mx.array,
+    gate: Packed | None,
+    up: Packed,
+    down: Packed,
+    act: str,
+    gate_bias: mx.array | None = None,
+    up_bias: mx.array | None = None,
+    down_bias: mx.array | None = None,
+    residual: mx.array | None = None,
+    precision: int = -1,
+) -> mx.array: ...
 def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array: ...
 
 class Rotation:

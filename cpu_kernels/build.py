@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -104,8 +105,11 @@ def compile_one(cxx: list[str], source: Path, flags: list[str], folder: Path) ->
     target = folder / f"{source.stem}.o"
     if target.exists() and target.stat().st_mtime > max(source.stat().st_mtime, newest_header()):
         return target
+    fresh, began = target.with_suffix(f".{os.getpid()}"), time.time()
     common = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=off", "-w"]
-    run([*cxx, *common, *flags, "-c", str(source), "-o", str(target)])
+    run([*cxx, *common, *flags, "-c", str(source), "-o", str(fresh)])
+    os.utime(fresh, (began, began))  # what changes while it is compiled is newer than the object
+    fresh.replace(target)
     return target
 
 
@@ -136,7 +140,7 @@ def build(folder: Path, objects: Path, sanitize: str | None = None) -> Path:
         made = [job.result() for job in todo]
     lib = folder_of("mlx") / "lib"
     target = folder / library_name()
-    fresh = target.with_suffix(".new")
+    fresh = target.with_suffix(f".{os.getpid()}")
     link = [*cxx, "-shared", *map(str, made), f"-L{lib}", "-lmlx", "-lpthread", "-o", str(fresh)]
     run([*link, *(SANITIZERS[sanitize] if sanitize else ["-Wl,--gc-sections", "-s"])])
     fresh.replace(target)  # never write into a library that a process has open

@@ -98,6 +98,8 @@ struct Source {
   const float* norm = nullptr;  // weight of an RMS norm to apply; see `normed`
   float eps = 0;
   bool normed = false;
+  const int32_t* pick = nullptr;  // which row stands at each position, -1 for none; null: each at its own
+  bool gathered = false;          // picked rows stand elsewhere than where they lie
 };
 
 inline size_t size_of(Type type) { return type == F32 ? 4 : 2; }
@@ -114,7 +116,7 @@ inline Input prepare(Scratch& scratch, const Source& s, int count, int cols, boo
   const size_t ldx = wide + 16, blocks = wide / kBlock;
   Input in;
   in.count = count, in.integer = integer;
-  const bool direct = s.type == F32 && !s.normed && wide == (size_t)cols;
+  const bool direct = s.type == F32 && !s.normed && !s.gathered && wide == (size_t)cols;
   float* x = direct ? nullptr : scratch.take<float>(count * ldx);
   in.rows.x = direct ? reinterpret_cast<const float*>(s.data) : x;
   in.rows.x_stride = direct ? s.stride : ldx;
@@ -129,7 +131,8 @@ inline Input prepare(Scratch& scratch, const Source& s, int count, int cols, boo
   }
   if (direct && !integer) return in;
   auto row = [&](size_t r) {
-    const uint8_t* from = s.data + r * s.stride * size_of(s.type);
+    if (s.pick && s.pick[r] < 0) return;
+    const uint8_t* from = s.data + (s.pick ? s.pick[r] : r) * s.stride * size_of(s.type);
     const float* ready = reinterpret_cast<const float*>(from);
     if (!direct) {
       float* to = x + r * ldx;

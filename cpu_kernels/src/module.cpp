@@ -67,6 +67,15 @@ NB_MODULE(_native, m) {
   m.def("attention", &attention, "q"_a, "k"_a, "v"_a, "scale"_a, "mask"_a = nb::none(), "causal"_a = false,
         "window"_a = 0, "sinks"_a = nb::none(), "softcap"_a = 0.0f, "keys"_a = -1);
   m.def("remember", &remember, "buffer"_a, "rows"_a, "at"_a);
+  m.def("experts",
+        [](const mx::array& x, const mx::array& ids, const mx::array& weights, const Packed* gate, const Packed& up,
+           const Packed& down, const std::string& act, const std::optional<mx::array>& gate_bias,
+           const std::optional<mx::array>& up_bias, const std::optional<mx::array>& down_bias,
+           const std::optional<mx::array>& residual, int wish) {
+          return experts(x, ids, weights, gate, up, down, act, {gate_bias, up_bias, down_bias}, residual, wish);
+        },
+        "x"_a, "ids"_a, "weights"_a, "gate"_a.none(), "up"_a, "down"_a, "act"_a, "gate_bias"_a = nb::none(),
+        "up_bias"_a = nb::none(), "down_bias"_a = nb::none(), "residual"_a = nb::none(), "precision"_a = -1);
   m.def("rms_norm", &rms_norm, "x"_a, "weight"_a.none(), "eps"_a);
 
   nb::class_<Rotation>(m, "Rotation")

@@ -19,6 +19,17 @@ mx::array remember(const mx::array& buffer, const mx::array& rows, int at);
 
 mx::array rms_norm(const mx::array& x, const std::optional<mx::array>& weight, float eps);
 
+struct ExpertBiases {
+  std::optional<mx::array> gate, up, down;  // (experts, rows)
+};
+
+// (residual +) for each row of x (T, width) the sum over its choices of weight * down(act(gate(x)) * up(x)) by
+// that choice's expert. ids and weights (T, choices). An expert that is not there gives a row of NaN: ids are
+// data, and a node cannot raise.
+mx::array experts(const mx::array& x, const mx::array& ids, const mx::array& weights, const Packed* gate, const Packed& up,
+                  const Packed& down, const std::string& act, const ExpertBiases& biases,
+                  const std::optional<mx::array>& residual, int wish);
+
 struct HeadNorms {
   std::optional<mx::array> input;  // of x, before the products
   float eps = 0;

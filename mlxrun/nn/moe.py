@@ -9,7 +9,8 @@ import mlx.core as mx
 
 from ..ops.activations import activation, glu
 from ..ops.experts import Dispatch, dispatch, expert_matmul
-from ..ops.quantized import Weight
+from ..ops.fused import Experts
+from ..ops.quantized import Matrix, Packed
 from ..ops.route import route
 from ..spec import DenseAndExperts, MoE, Router
 from .dense import DenseBlock
@@ -43,14 +44,15 @@ class ExpertLinear:
 
     __slots__ = ("bias", "weight")
 
-    def __init__(self, weight: Weight, bias: mx.array | None) -> None:
+    def __init__(self, weight: Matrix, bias: mx.array | None) -> None:
         self.weight, self.bias = weight, bias
 
     @classmethod
     def of(cls, params: Params, name: str, shape: tuple[int, int, int], *, bias: bool) -> ExpertLinear:
-        return cls(params.weight(f"{name}.weight", *shape), params.array(f"{name}.bias", *shape[:2]) if bias else None)
+        return cls(params.matrix(f"{name}.weight", *shape), params.array(f"{name}.bias", *shape[:2]) if bias else None)
 
     def __call__(self, x: mx.array, d: Dispatch) -> mx.array:  # (..., 1, in) -> (..., 1, out)
+        assert not isinstance(self.weight, Packed)
         return expert_matmul(x, self.weight, d, self.bias)
 
 
@@ -65,6 +67,9 @@ class MoEBlock:
         self.down = ExpertLinear.of(params, "experts.down", down, bias=s.bias)
         self.glu = glu(s.act) if s.gated else None
         self.act = None if s.gated else activation(s.act)
+        gate = self.gate.weight if self.gate else None
+        biases = [self.gate.bias if self.gate else None, self.up.bias, self.down.bias]
+        self.joined = Experts.of(gate, self.up.weight, self.down.weight, biases, s.act)
         self.shared = DenseBlock(s.shared, dim, params.scope("shared")) if s.shared else None
         self.shared_gate = params.linear("shared_gate", 1, dim) if s.shared_gate else None
         self.latent_in = params.linear("latent_in", width, dim) if s.latent else None
@@ -79,6 +84,15 @@ class MoEBlock:
         return y if self.shared is None else y + self._shared(x)
 
     def _experts(self, x: mx.array, ids: mx.array, weights: mx.array) -> mx.array:
+        if self.joined is None:
+            return self._apart(x, ids, weights)
+        if not self.spec.scale_input:
+            return self.joined(x, ids, weights)
+        rows = (mx.expand_dims(x, 1) * mx.expand_dims(weights, -1)).astype(x.dtype)  # (T, k, width)
+        y = self.joined(rows.reshape(-1, x.shape[-1]), ids.reshape(-1, 1), mx.ones((ids.size, 1)))
+        return y.reshape(*ids.shape, -1).sum(axis=1)
+
+    def _apart(self, x: mx.array, ids: mx.array, weights: mx.array) -> mx.array:
         d = dispatch(ids)
         rows = d.spread(x)  # (..., 1, width)
         if self.spec.scale_input:

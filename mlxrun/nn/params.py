@@ -60,9 +60,9 @@ class Params:
     def weight(self, name: str, *shape: int) -> Weight:
         return self._take(name, shape, self._forms.other)
 
-    def matrix(self, name: str, out: int, inp: int) -> Matrix:
-        """A weight that is multiplied by, or a table that is looked up."""
-        return self._take(name, (out, inp), self._forms.matrix)
+    def matrix(self, name: str, *shape: int) -> Matrix:
+        """A weight (out, in) that is multiplied by, a stack of such, or a table that is looked up."""
+        return self._take(name, shape, self._forms.matrix)
 
     def _take(self, name: str, shape: tuple[int, ...], form: Callable[[Weight], Formed]) -> Formed:
         full = self._scope + name

@@ -77,3 +77,29 @@ def add_feed_forward(
     """x + down(act(gate(norm(x))) * up(norm(x)))."""
     own = (norm.weight, norm.eps) if norm else (None, 0.0)
     return native.feed_forward(x, gate, up, down, act, *own, True)
+
+
+class Experts:
+    """x (T, dim), ids and weights (T, k) -> (T, dim): the weighted sum of what each row's experts say."""
+
+    __slots__ = ("act", "biases", "matrices")
+
+    def __init__(
+        self, matrices: tuple[Packed | None, Packed, Packed], biases: Sequence[mx.array | None], act: Activation
+    ) -> None:
+        """Of gate, up and down: a stack with one matrix for each expert, and (E, out)."""
+        self.matrices, self.biases, self.act = matrices, tuple(biases), act
+
+    @classmethod
+    def of(
+        cls, gate: Matrix | None, up: Matrix, down: Matrix, biases: Sequence[mx.array | None], act: Activation
+    ) -> Experts | None:
+        """None: these are in another form."""
+        if not isinstance(up, Packed) or not isinstance(down, Packed) or not isinstance(gate, Packed | None):
+            return None
+        return cls((gate, up, down), biases, act)
+
+    def __call__(self, x: mx.array, ids: mx.array, weights: mx.array) -> mx.array:
+        return native.experts(
+            x, ids.astype(mx.int32), weights.astype(mx.float32), *self.matrices, self.act, *self.biases
+        )
