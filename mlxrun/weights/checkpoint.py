@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ from ..families.config import Dialect
 from ..ops.quantized import Weight
 from ..spec import ModelError
 from .files import inside, read_json, shown, size_of, unreadable
-from .gguf import read_gguf
+from .gguf import Place, parts_of, read_gguf
 from .gguf_tensors import load_tensors, losses, read_floats
 from .headers import Header, Stored, read_header
 from .mapped import views
@@ -152,17 +153,33 @@ def _load_file(file: Path) -> dict[str, mx.array]:
 
 
 def _open_gguf(path: Path) -> Checkpoint:
-    found = read_gguf(path)
+    """One file, or the parts of one: the first has the metadata, each says how many tensors all have together."""
+    files = parts_of(path, read_gguf(path).metadata)
+    parts = {file: read_gguf(file) for file in files}
+    metadata = parts[files[0]].metadata
+    places: dict[str, tuple[Path, Place]] = {}
+    for number, (file, found) in enumerate(parts.items()):
+        if len(files) > 1 and found.metadata.get("split.no") != number:
+            raise ModelError(
+                f"{file.name} says that it is part {shown(found.metadata.get('split.no'))}, counted from 0."
+            )
+        for name, place in found.tensors.items():
+            if name in places:
+                raise ModelError(f"{places[name][0].name} and {file.name} both have the tensor {shown(name)}.")
+            places[name] = file, place
+    wanted = metadata.get("split.tensors.count", len(places)) if len(files) > 1 else len(places)
+    if wanted != len(places):
+        raise ModelError(f"{files[0].name} and its other parts hold {len(places)} tensors, not {shown(wanted)}.")
     return Checkpoint(
-        path=path,
+        path=files[0],
         dialect="gguf",
-        files=(path,),
-        shapes={name: place.shape for name, place in found.tensors.items()},
-        bytes=sum(place.nbytes for place in found.tensors.values()),
-        tensors=partial(load_tensors, path, found.tensors),
-        metadata=found.metadata,
+        files=tuple(files),
+        shapes={name: place.shape for name, (_, place) in places.items()},
+        bytes=sum(place.nbytes for _, place in places.values()),
+        tensors=lambda: {n: t for file, found in parts.items() for n, t in load_tensors(file, found.tensors).items()},
+        metadata=metadata,
         rope_factors={
-            name: read_floats(path, name, found.tensors[name]) for name in ROPE_FACTORS if name in found.tensors
+            name: read_floats(places[name][0], name, places[name][1]) for name in ROPE_FACTORS if name in places
         },
-        losses=partial(losses, path, found.tensors),
+        losses=lambda: chain.from_iterable(losses(file, found.tensors) for file, found in parts.items()),
     )

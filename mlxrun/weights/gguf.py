@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from .headers import MAX_EXTENT
 
 MAX_METADATA = 64 << 20  # a vocabulary of 262,144 tokens with merges has about 16 MiB
 MAX_AXES = 4
+MAX_PARTS = 999
+PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 MAX_DEPTH = 3  # of arrays in arrays
 MAX_ALIGNMENT = 1 << 16
 
@@ -78,6 +81,24 @@ class GGUF:
     tensors: dict[str, Place]
 
 
+def parts_of(path: Path, metadata: dict[str, Any]) -> list[Path]:
+    """All files of a model, the first one first; a model is usually one file. Any part may be named."""
+    count = metadata.get("split.count", 0)
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_PARTS:
+        raise ModelError(f"{path.name}: split.count must be a count up to {MAX_PARTS}, not {shown(count)}.")
+    if count < 2:
+        return [path]
+    match = PART.search(path.name)
+    if match is None or int(match[2]) != count:
+        raise ModelError(f"{path.name} is one of {count} parts, but is not named as such (-00001-of-{count:05}.gguf).")
+    stem = path.name[: match.start()]
+    files = [path.with_name(f"{stem}-{number:05}-of-{count:05}.gguf") for number in range(1, count + 1)]
+    missing = [file.name for file in files if not file.exists()]
+    if missing:
+        raise ModelError(f"{path.name} is one of {count} parts, and {shown(missing[0])} is not beside it.")
+    return files
+
+
 def read_gguf(path: Path) -> GGUF:
     size = size_of(path)
     if size < 24:
@@ -133,9 +154,6 @@ def _read(cursor: _Cursor, size: int) -> GGUF:
         raise cursor.fail(f"it is a GGUF file of version {version}; 2 and 3 are read")
     tensors = cursor.count("its number of tensors", 24)
     metadata = _metadata(cursor, cursor.count("its metadata", 13))
-    parts = metadata.get("split.count", 0)
-    if isinstance(parts, int) and parts > 1:
-        raise cursor.fail(f"it is one of {parts} parts; join them first (llama-gguf-split --merge)")
     places = _unique(cursor, tensors, lambda: _place(cursor), "tensor")
     start = _data_start(cursor, metadata)
     found = {name: Place(p.kind, p.shape, start + p.start, p.nbytes) for name, p in places.items()}

@@ -19,8 +19,8 @@ def outline(checkpoint: Checkpoint, *, centred: bool = False) -> dict[str, Weigh
     that have none of their own, as the native kernels hold them."""
     if checkpoint.dialect != "gguf":
         return checkpoint.tensors()  # lazy already
-    places = read_gguf(checkpoint.path).tensors
-    return {name: _outlined(place.kind, place.shape, centred) for name, place in places.items()}
+    parts = (read_gguf(file).tensors for file in checkpoint.files)
+    return {name: _outlined(p.kind, p.shape, centred) for places in parts for name, p in places.items()}
 
 
 def _outlined(kind: str, shape: tuple[int, ...], centred: bool) -> Weight:

@@ -26,6 +26,7 @@ from weight_files import (
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.spec import ModelError
 from mlxrun.weights import open_checkpoint
+from mlxrun.weights.outline import outline
 
 KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1")
 NUMBERS = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 8, "BF16": 30}
@@ -136,6 +137,52 @@ def test_metadata_of_every_type(tmp_path: Path) -> None:
     assert found == {f"k{kind}": value for kind, (_, value) in plain.items()} | {"nested": [[1, 2], [1, 2]]}
 
 
+# ---- parts of a file --------------------------------------------------------------------------------
+
+
+def write_parts(folder: Path, *, total: int = 3, names: tuple[str, ...] = ("a", "b", "c")) -> list[Path]:
+    files = []
+    for number, name in enumerate(names):
+        pairs = [
+            gguf_pair("split.no", 2, struct.pack("<H", number)),
+            gguf_pair("split.count", 2, struct.pack("<H", len(names))),
+            gguf_pair("split.tensors.count", 5, struct.pack("<i", total)),
+        ]
+        pairs += [gguf_pair("general.name", STRING, gguf_string("whole"))] if number == 0 else []
+        files.append(folder / f"m-{number + 1:05}-of-{len(names):05}.gguf")
+        data = np.full(8, number, np.float32).tobytes()
+        files[-1].write_bytes(gguf_bytes(pairs, [gguf_info(name, [8], 0, 0)], data))
+    return files
+
+
+@pytest.mark.parametrize("named", [0, 2])
+def test_parts_are_one_model(named: int, tmp_path: Path) -> None:
+    files = write_parts(tmp_path)
+    checkpoint = open_checkpoint(files[named])
+    assert checkpoint.files == tuple(files)
+    assert checkpoint.metadata["general.name"] == "whole"
+    assert {name: float(t[0]) for name, t in checkpoint.tensors().items()} == {"a": 0, "b": 1, "c": 2}
+    assert {name: t.shape for name, t in outline(checkpoint).items()} == dict.fromkeys("abc", (8,))
+
+
+def test_parts_that_are_not_whole(tmp_path: Path) -> None:
+    files = write_parts(tmp_path, total=4)
+    with pytest.raises(ModelError, match="hold 3 tensors, not 4"):
+        open_checkpoint(files[0])
+    files = write_parts(tmp_path, names=("a", "b", "a"))
+    with pytest.raises(ModelError, match="both have the tensor 'a'"):
+        open_checkpoint(files[0])
+    files[2].write_bytes(files[1].read_bytes())
+    with pytest.raises(ModelError, match="says that it is part 1"):
+        open_checkpoint(files[0])
+    files[1].unlink()
+    with pytest.raises(ModelError, match="is not beside it"):
+        open_checkpoint(files[0])
+    files[0].rename(tmp_path / "x.gguf")
+    with pytest.raises(ModelError, match="is not named as such"):
+        open_checkpoint(tmp_path / "x.gguf")
+
+
 # ---- files that lie -----------------------------------------------------------------------------
 
 BIG = 2**63
@@ -184,6 +231,7 @@ BAD = {
     "overlap": (gguf_bytes([], [gguf_info("a", [16], 0, 0), gguf_info("b", [8], 0, 32)], bytes(64)), "'b' overlaps"),
     "a name twice": (gguf_bytes([], [gguf_info("a", [8], 0, o) for o in (0, 32)], bytes(64)), "'a' stands there twice"),
     "a part of several": (gguf_bytes([gguf_pair("split.count", 2, b"\3\0")], [], b""), "one of 3 parts"),
+    "parts without number": (gguf_bytes([gguf_pair("split.count", 5, b"\xff" * 4)], [], b""), "split.count"),
     "alignment 0": (gguf_bytes([gguf_pair("general.alignment", U32, bytes(4))], [], b""), "power of two"),
     "alignment 48": (gguf_bytes([gguf_pair("general.alignment", U32, struct.pack("<I", 48))], [], b""), "power of two"),
     "alignment a string": (gguf_bytes([gguf_pair("general.alignment", STRING, gguf_string("x"))], [], b""), "power"),
