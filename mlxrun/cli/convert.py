@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import options
 from .steps import bar
 from .terminal import aside, forgive_encodings
 
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+    from ..convert.layouts import Wanted
+    from ..weights import Checkpoint
+
+TOKENS = 256  # of the calibration text, that sensitivity is measured on
 HELP = "write a model in MLX's format, quantized if asked"
 DTYPES = ("float16", "bfloat16", "float32")
 MODES = ("affine", "mxfp4", "nvfp4", "mxfp8")
@@ -19,6 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="a folder that is not there yet")
     parser.add_argument("--quantize", type=int, metavar="BITS", help="2, 3, 4, 5, 6 or 8 bits a weight")
     parser.add_argument("--group", type=int, metavar="G", help="weights that share a scale: 32, 64 or 128")
+    parser.add_argument("--recipe", choices=("mixed",), help="mixed: bits for each module by measured sensitivity")
+    parser.add_argument("--bits", type=float, metavar="B", help="for --recipe: bits a weight on average, such as 4.3")
+    parser.add_argument("--fit", metavar="SIZE", help="for --recipe: bytes of all weights, such as 16GB or 900MB")
     parser.add_argument("--mode", choices=MODES, default="affine", help="affine, or one of the float formats")
     parser.add_argument("--dtype", choices=DTYPES, help="of scales and of what is not quantized; as stored if not said")
     parser.add_argument(
@@ -31,17 +43,50 @@ def main(flags: argparse.Namespace) -> int:
 
     from ..convert.folder import convert_folder
     from ..convert.layouts import Wanted, layout
+    from ..core import RequestError
     from ..store.resolve import resolve
     from ..weights import open_checkpoint
 
     forgive_encodings()
+    path = resolve(flags.model)
+    checkpoint = open_checkpoint(path, dialect=flags.dialect)
+    dtype = getattr(mx, flags.dtype) if flags.dtype else None
     wanted = None
-    if flags.quantize or flags.group or flags.mode != "affine":
+    if flags.recipe:
+        wanted = chosen(checkpoint, path, flags, dtype)
+    elif flags.bits is not None or flags.fit is not None:
+        raise RequestError("--bits and --fit are for --recipe mixed; --quantize N gives every module the same.")
+    elif flags.quantize or flags.group or flags.mode != "affine":
         usual = layout(flags.quantize, flags.group, flags.mode)
         wanted = Wanted(usual, lambda module, shape: usual)
-    checkpoint = open_checkpoint(resolve(flags.model), dialect=flags.dialect)
     with bar("writing") as progress:
-        dtype = getattr(mx, flags.dtype) if flags.dtype else None
         convert_folder(checkpoint, flags.out, wanted=wanted, dtype=dtype, progress=progress)
     aside(f"{flags.out} is written, {sum(f.stat().st_size for f in flags.out.iterdir()) / 1e6:,.1f} MB.")
     return 0
+
+
+def chosen(checkpoint: Checkpoint, path: Path, flags: argparse.Namespace, dtype: mx.Dtype | None) -> Wanted:
+    """Bits for each module under the budget that flags name."""
+    from ..convert.mixed import mixed
+    from ..convert.text import calibration
+    from ..core import RequestError
+    from .eval import tokenizer_of
+
+    if flags.quantize or flags.group or flags.mode != "affine":
+        raise RequestError("--recipe mixed chooses bits itself; leave out --quantize, --group and --mode.")
+    if (flags.bits is None) == (flags.fit is None):
+        raise RequestError("--recipe mixed needs either --bits or --fit.")
+    ids = tokenizer_of(path).encode(calibration(), special=False)[:TOKENS]
+    budget = None if flags.fit is None else size(flags.fit)
+    with bar("measuring modules") as progress:
+        return mixed(checkpoint, ids, bits=flags.bits, file_bytes=budget, dtype=dtype, progress=progress)
+
+
+def size(text: str) -> int:
+    """Bytes, of a text such as 16GB."""
+    from ..core import RequestError
+
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise RequestError(f"--fit must be a size such as 16GB, not {text!r}.")
+    return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))

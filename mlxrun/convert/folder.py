@@ -35,12 +35,11 @@ def convert_folder(
 ) -> None:
     """`wanted` None: nothing is quantized that is not. `dtype`: of what is not quantized, and of scales."""
     with made_aside(target) as aside:
+        weights, said = source(checkpoint)
         if checkpoint.dialect == "gguf":
-            weights, said = hf_tensors(checkpoint)
             for name, content in as_files(checkpoint.metadata).items():
                 (aside / name).write_text(content, encoding="utf-8")
         else:
-            weights, said = gather_parts(checkpoint.tensors(), checkpoint.config), dict(checkpoint.config)
             copy_others(checkpoint.path, aside, leave=("config.json",))
         tensors, config = in_mlx_names(weights, said, wanted, dtype)
         weights.clear()  # so that each can be freed once it is written
@@ -48,11 +47,18 @@ def convert_folder(
         (aside / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
+def source(checkpoint: Checkpoint) -> tuple[dict[str, Weight], dict[str, Any]]:
+    """(lazy weights under Hugging Face's or mlx-lm's names, config.json)."""
+    if checkpoint.dialect == "gguf":
+        return hf_tensors(checkpoint)
+    return gather_parts(checkpoint.tensors(), checkpoint.config), dict(checkpoint.config)
+
+
 def in_mlx_names(
     found: Mapping[str, Weight], config: Mapping[str, Any], wanted: Wanted | None, dtype: mx.Dtype | None
 ) -> tuple[dict[str, mx.array], dict[str, Any]]:
     """(lazy tensors as they are to be written, config.json)."""
-    plain = {name: _plain(weight, dtype) for name, weight in found.items()}
+    plain = {name: plain_weight(weight, dtype) for name, weight in found.items()}
     names = named(plain, config)
     stored = {id(plain[name]): weight for name, weight in found.items() if isinstance(weight, QuantizedWeight)}
     tensors: dict[str, mx.array] = {}
@@ -71,7 +77,7 @@ def in_mlx_names(
     return tensors, _config(names.config, layouts, None if wanted is None else wanted.usual)
 
 
-def _plain(weight: Weight, dtype: mx.Dtype | None) -> mx.array:
+def plain_weight(weight: Weight, dtype: mx.Dtype | None) -> mx.array:
     if isinstance(weight, QuantizedWeight):
         default = mx.bfloat16 if weight.biases is None else weight.scales.dtype
         return weight.dequantize(dtype or default)

@@ -23,6 +23,7 @@ class Named:
     tensors: dict[str, mx.array]
     advice: dict[str, bool | dict[str, Any]]  # module that can be quantized: what its class advises
     config: dict[str, Any]  # without quantization
+    model: Any  # mlx-lm's, with no weights yet
 
 
 def other_spellings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,4 +69,4 @@ def named(tensors: Mapping[str, mx.array], config: Mapping[str, Any]) -> Named:
         for path, module in modules
         if hasattr(module, "to_quantized") and f"{path}.weight" in made
     }
-    return Named(made, advice, plain)
+    return Named(made, advice, plain, model)
