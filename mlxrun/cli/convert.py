@@ -20,18 +20,22 @@ if TYPE_CHECKING:
 TOKENS = 256  # of the calibration text, that sensitivity is measured on
 HELP = "write a model in MLX's format, quantized if asked"
 DTYPES = ("float16", "bfloat16", "float32")
+GGUF = ("F16", "Q8_0", "Q4_0", "Q4_1")
 MODES = ("affine", "mxfp4", "nvfp4", "mxfp8")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     options.add_model(parser)
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="a folder that is not there yet")
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="DIR", help="a folder (or .gguf file) that is not there yet"
+    )
     parser.add_argument("--quantize", type=int, metavar="BITS", help="2, 3, 4, 5, 6 or 8 bits a weight")
     parser.add_argument("--group", type=int, metavar="G", help="weights that share a scale: 32, 64 or 128")
     parser.add_argument("--recipe", choices=("mixed",), help="mixed: bits for each module by measured sensitivity")
     parser.add_argument("--bits", type=float, metavar="B", help="for --recipe: bits a weight on average, such as 4.3")
     parser.add_argument("--fit", metavar="SIZE", help="for --recipe: bytes of all weights, such as 16GB or 900MB")
     parser.add_argument("--mode", choices=MODES, default="affine", help="affine, or one of the float formats")
+    parser.add_argument("--gguf", choices=GGUF, help="write a .gguf file of this type instead, from a .gguf file")
     parser.add_argument("--dtype", choices=DTYPES, help="of scales and of what is not quantized; as stored if not said")
     parser.add_argument(
         "--dialect", choices=("hf", "mlx"), help="how the weights are laid out, where files say it wrongly"
@@ -51,6 +55,8 @@ def main(flags: argparse.Namespace) -> int:
     path = resolve(flags.model)
     checkpoint = open_checkpoint(path, dialect=flags.dialect)
     dtype = getattr(mx, flags.dtype) if flags.dtype else None
+    if flags.gguf:
+        return to_gguf(checkpoint, flags)
     wanted = None
     if flags.recipe:
         wanted = chosen(checkpoint, path, flags, dtype)
@@ -62,6 +68,20 @@ def main(flags: argparse.Namespace) -> int:
     with bar("writing") as progress:
         convert_folder(checkpoint, flags.out, wanted=wanted, dtype=dtype, progress=progress)
     aside(f"{flags.out} is written, {sum(f.stat().st_size for f in flags.out.iterdir()) / 1e6:,.1f} MB.")
+    return 0
+
+
+def to_gguf(checkpoint: Checkpoint, flags: argparse.Namespace) -> int:
+    from ..convert.gguf_file import write_gguf
+    from ..core import RequestError
+
+    if any((flags.quantize, flags.group, flags.recipe, flags.dtype, flags.bits, flags.fit, flags.mode != "affine")):
+        raise RequestError("--gguf says all about the file; leave out the flags of MLX's format.")
+    if flags.out.suffix != ".gguf":
+        raise RequestError(f"With --gguf the file to write must end in .gguf; {flags.out} does not.")
+    with bar("writing") as progress:
+        write_gguf(checkpoint, flags.out, flags.gguf, progress)
+    aside(f"{flags.out} is written, {flags.out.stat().st_size / 1e6:,.1f} MB.")
     return 0
 
 

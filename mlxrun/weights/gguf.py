@@ -79,6 +79,7 @@ class Place:
 class GGUF:
     metadata: dict[str, Any]
     tensors: dict[str, Place]
+    metadata_end: int = 0  # the first byte after the metadata
 
 
 def parts_of(path: Path, metadata: dict[str, Any]) -> list[Path]:
@@ -154,11 +155,12 @@ def _read(cursor: _Cursor, size: int) -> GGUF:
         raise cursor.fail(f"it is a GGUF file of version {version}; 2 and 3 are read")
     tensors = cursor.count("its number of tensors", 24)
     metadata = _metadata(cursor, cursor.count("its metadata", 13))
+    metadata_end = cursor.at
     places = _unique(cursor, tensors, lambda: _place(cursor), "tensor")
     start = _data_start(cursor, metadata)
     found = {name: Place(p.kind, p.shape, start + p.start, p.nbytes) for name, p in places.items()}
     _check_layout(cursor, found, start, size, _alignment(cursor, metadata))
-    return GGUF(metadata, found)
+    return GGUF(metadata, found, metadata_end)
 
 
 def _unique(cursor: _Cursor, count: int, one: Callable[[], tuple[str, Any]], what: str) -> dict[str, Any]:
