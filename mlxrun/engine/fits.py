@@ -13,6 +13,7 @@ from ..memory.guard import Budget
 from ..memory.here import this_machine
 from ..memory.machine import Machine
 from ..memory.plan import Advice, Need, Plan, advise, plan
+from ..memory.weights import EXPERTS
 from ..spec import ModelError
 from .outlook import Outlook
 
@@ -48,7 +49,7 @@ def settled_on(machine: Machine, recipe: Recipe, seen: Outlook, context: int | N
     need = Need(recipe.decoder, seen.weights, seen.width, min(context or promised, promised), keys=seen.keys)
     made = plan(need, machine)
     if made.fits or anyway:
-        return Settled(need.context, None if made.fits else _warning(made), budget_of(made), made)
+        return Settled(need.context, None if made.fits else warning(made), budget_of(made), made)
     if context is not None:
         raise DoesNotFit(refusal(made, advise(need, machine)))
     shortest = replace(need, context=min(SHORTEST, promised))
@@ -92,10 +93,24 @@ def ways_out(made: Plan, advice: Advice) -> list[str]:
         found.append(f"take it with {advice.bits} bits a weight ({advice.bits_weights / GIB:.1f} GiB{shorter})")
     if advice.wired_limit is not None:
         found.append(f"raise the GPU's limit (sudo sysctl iogpu.wired_limit_mb={advice.wired_limit})")
-    return found or ["take a smaller model"]
+    found = found or ["take a smaller model"]
+    if streams(made):
+        found.append("let the experts come from disk as they are needed, slowly (--anyway, without --no-map)")
+    return found
 
 
-def _warning(made: Plan) -> str:
+def streams(made: Plan) -> bool:
+    """Whether what every token reads fits, and only experts that are seldom chosen do not; mapped, those are pages that
+    the system drops and reads again. For the native kernels' ready file, and so for a CPU, only."""
+    experts = made.need.weights.kinds.get(EXPERTS, 0)
+    active = made.total - experts + min(experts, made.need.weights.read)
+    return not made.machine.gpu and not made.fits and experts > 0 and active <= made.machine.usable
+
+
+def warning(made: Plan) -> str:
+    if streams(made):
+        missing = (made.total - made.machine.usable) / GIB
+        return f"{missing:.1f} GiB of experts do not fit and are read from disk whenever they are chosen: this is slow."
     return (
         f"This takes {made.total / GIB:.1f} GiB and {made.machine.usable / GIB:.1f} GiB can be used; "
         "the system may become slow, or end the program."

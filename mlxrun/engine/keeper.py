@@ -39,8 +39,8 @@ class Keeper:
         """None, or why a prompt of so many tokens cannot begin now; those that run will grow to what they claim."""
         if self.guard is None:
             return None
-        remembers, runs = self._model.remembers, self._model.runs  # type: ignore[attr-defined]  # it has a budget
-        needed = remembers(tokens, rows) + runs(tokens, rows)
+        remembers = self._model.remembers  # type: ignore[attr-defined]  # it has a budget
+        needed = remembers(tokens, rows) + self.guard.budget.activations  # a pass of everybody's is always under way
         owed = sum(max(0, remembers(length, rows) - held) for length, held in claims)
         if needed + owed > self.guard.room:
             mx.synchronize()  # what has ended may not be free yet

@@ -10,7 +10,6 @@ import mlx.core as mx
 
 from ..cache.sequence import SequenceCache
 from ..core import RequestError
-from ..memory.activations import prefill_bytes
 from ..memory.guard import Budget
 from ..memory.sequence import sequence_bytes
 from ..nn.batch import SequenceMemory
@@ -73,11 +72,6 @@ class Model:
     def remembers(self, tokens: int, rows: int) -> int:
         """Bytes of a sequence of that length which was read `rows` at a time."""
         return sequence_bytes(self.spec, tokens, self.widths[0], rows, self.widths[1])
-
-    def runs(self, tokens: int, rows: int) -> int:
-        """Bytes of a pass that reads `rows` at the end of so many tokens."""
-        gpu = mx.default_device().type == mx.DeviceType.gpu
-        return prefill_bytes(self.spec, min(rows, tokens), tokens, self.widths[0], gpu)
 
 
 @dataclass(frozen=True)
