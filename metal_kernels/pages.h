@@ -3,7 +3,7 @@
 // lowest bits on, so that byte i holds value i, or values 2 * i and 2 * i + 1.
 template <int BITS, int GROUP, int WIDTH, int USED, typename C, typename S>
 inline void load_row_part(const device C* codes, const device S* scales, const device S* biases, ulong place, int lane,
-                          thread float* to) {
+                          thread float (&to)[(USED + 31) / 32]) {
   constexpr int PER = (USED + 31) / 32;
   for (int i = 0; i < PER; i++) {
     const int at = lane * PER + i;
@@ -21,6 +21,6 @@ inline void load_row_part(const device C* codes, const device S* scales, const d
 }
 template <int BITS, int GROUP, int WIDTH, typename C, typename S>
 inline void load_row(const device C* codes, const device S* scales, const device S* biases, ulong place, int lane,
-                     thread float* to) {
+                     thread float (&to)[(WIDTH + 31) / 32]) {
   load_row_part<BITS, GROUP, WIDTH, WIDTH>(codes, scales, biases, place, lane, to);
 }

@@ -190,7 +190,7 @@ EPS = 1e-3
 
 
 def prove_project() -> None:
-    for form, widths, k in ((AFFINE4, (9, 5, 3), 704), (NVFP4, (9, 2), 544), (AFFINE8, (7,), 320)):
+    for form, widths, k in ((AFFINE4, (15, 7, 3), 704), (NVFP4, (9, 2), 544), (AFFINE8, (7,), 320)):
         matrices = [weight((n, k), form, mx.float32, n) for n in widths]
         x, norm = random((3, k), mx.float32, 2, 0.1), random((k,), mx.float32, 3)
         rows, added = normed(wide(x), wide(norm), EPS), random((sum(widths),), mx.float32, 4)
@@ -232,7 +232,7 @@ def prove_best() -> None:
             with settings(order=order, seconds=SECONDS) as launches:
                 assert best_of(mx.array(values), mx.array(ids)).tolist() == [p * 3 + 7 for p in places]
                 assert best_of(mx.full((1, 9), -mx.inf), mx.array(ids[:1, :9])).tolist() == [7]
-                nothing = best_of(mx.full((2, 9), mx.nan), mx.array([range(9), range(9, 18)], mx.uint32))
+                nothing = best_of(mx.full((2, 9), mx.nan), mx.arange(18).astype(mx.uint32).reshape(2, 9))
                 assert nothing.tolist() == [0, 9]
             assert launches[0].buffers["values"].asked == values.nbytes
 
