@@ -89,10 +89,10 @@ def jobs(machine: str, sanitize: str | None) -> list[tuple[Path, list[str]]]:
     src = HERE / "src"
     plain = sorted(path for path in src.glob("*.cpp") if not path.stem.startswith("isa_"))
     found = [(path, ["-O2", *python]) for path in plain]
-    optimise = "-O2" if sanitize else "-O3"
     for name, flags in ISAS[machine].items():
-        # the plain kernels unroll into very much code, and nobody waits for their speed
-        found.append((src / f"{name}.cpp", ["-O2" if name == "isa_base" else optimise, *flags]))
+        # the plain kernels unroll into very much code, and nobody waits for their speed; watched, all do
+        level = "-O1" if sanitize else "-O2" if name == "isa_base" else "-O3"
+        found.append((src / f"{name}.cpp", [level, *flags]))
     found.append((folder_of("nanobind") / "src" / "nb_combined.cpp", ["-Os", *python]))
     return found
 
