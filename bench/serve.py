@@ -19,11 +19,13 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import httpx
 
@@ -80,20 +82,27 @@ def running(peer: Peer) -> Iterator[None]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     peer.url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen([*peer.command, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        wait_for(peer, process)
-        yield
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
+    with tempfile.TemporaryFile() as said:  # not a pipe: one that talks much would stand still once it is full
+        command = [*peer.command, "--port", str(port)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        try:
+            wait_for(peer, process, said)
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
-def wait_for(peer: Peer, process: subprocess.Popen[bytes]) -> None:
+def wait_for(peer: Peer, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            told = process.stderr.read().decode(errors="replace").strip().splitlines() if process.stderr else []
+            said.seek(0)
+            told = said.read().decode(errors="replace").strip().splitlines()
             raise SystemExit(f"{peer.name} did not start: {told[-1] if told else process.returncode}")
         try:
             if httpx.get(f"{peer.url}/health", timeout=5).status_code == 200:
@@ -220,7 +229,7 @@ def main() -> None:
         for peer in found:
             stack.enter_context(running(peer))
         left = asyncio.run(measure(found, flags))
-    results = {peer.name: summary(peer) for peer in found}
+    results = {f"{peer.name} {peer.note}".rstrip(): summary(peer) for peer in found}
     if flags.json:
         print(json.dumps({"servers": results, "missing": missing, "leaving_seconds": left}, indent=2))
     else:
