@@ -104,7 +104,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     "no barrier before the best of all": ("best.metal", BARRIER, "", "race on|is read before"),
     "a page past the table": ("paged_attention.metal", "key < end;", "key < end + 8;", "read outside of"),
     "the wrong row's table": ("paged_attention.metal", "tables[ulong(row) *", "tables[ulong(row + 1) *", "read outside of"),
-    "keys of another page": ("paged_attention.metal", "key % per_page", "key % (per_page + 1)", WRONG),
+    "keys of another page": ("paged_attention.metal", "key % per_page", "key % (per_page + 1)", "read outside of"),
     "a window one too wide": ("paged_attention.metal", "length - WINDOW", "length - WINDOW - 1", WRONG),
     "the sink counted by every block": ("paged_attention.metal", "SINKS && block == 0", "SINKS", WRONG),
     "the sums not scaled down": ("paged_attention.metal", "sums[h][i] * old", "sums[h][i]", WRONG),
