@@ -57,7 +57,12 @@ EQUIVALENT = (
     (r"first [-+] r <=? N && value > most", "a row past the end repeats the last, which is no larger than itself"),
     (r"eps\[0\]\) : 1\.020000f;", "a positive factor of all logits leaves the best the best"),
     (r"min\(begin, [KM] - 1\)", "asked for only where every logit is NaN"),
-    (r"\((lane|thread_id) == 1\) \{", "all of them hold the same"),
+    (r"\((lane|thread_id|thread_index_in_threadgroup) == 1\) \{", "all of them hold the same"),
+    (
+        r"to\[i\] = 0\.010000f|\* scale : 0\.010000f",
+        "past a head's end the other factor is zero, and nothing is stored",
+    ),
+    (r"total\[h\] = 1;", "the first key's rescaling by exp(-inf) wipes it out"),
     (r"lane == 1 &&", "every lane holds the sum"),
     (r"first <= N; first \+= ROWS|first > (N|own)\) return", "nothing of what is past the end is stored"),
     (r"BITS >= 15", "bits are 4, 8 or 16"),
