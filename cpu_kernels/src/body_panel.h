@@ -127,6 +127,8 @@ void tile_integer(const Weight& w, const uint8_t* panel, const Rows& r, int m0, 
     }
     B st[8];
     load_steps<C>(codes + i * bytes, st);
+    if constexpr (offset != 0)
+      for (B& codes_of_step : st) codes_of_step = centred(codes_of_step);
     I d[M];
     dots_of<M, 0, halved ? 4 : 8>(st, q, d);
     UNROLL for (int m = 0; m < M; m++) acc[m] = fma(to_float(d[m]), mul(s, set1(scale[m])), acc[m]);

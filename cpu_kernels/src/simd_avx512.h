@@ -61,6 +61,7 @@ inline void bstore(uint8_t* p, B a) { _mm512_storeu_si512(p, a.v); }
 template <int n> inline B shr(B a) { return {_mm512_srli_epi16(a.v, n)}; }  // bits of the neighbour come in: mask after
 template <int n> inline B shl(B a) { return {_mm512_slli_epi16(a.v, n)}; }
 inline B mask(B a, uint8_t m) { return {_mm512_and_si512(a.v, _mm512_set1_epi8((char)m))}; }
+inline B centred(B a) { return a; }  // `dot` takes codes as they are
 inline B bor(B a, B b) { return {_mm512_or_si512(a.v, b.v)}; }
 inline B lookup(B a, const uint8_t* table16) {
   return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)table16)), a.v)};

@@ -85,6 +85,7 @@ inline void bstore(uint8_t* p, const B& a) { std::memcpy(p, a.v, 64); }
 template <int n> inline B shr(const B& a) { EACH_BYTE(a.v[i] >> n); }
 template <int n> inline B shl(const B& a) { EACH_BYTE(a.v[i] << n); }
 inline B mask(const B& a, uint8_t m) { EACH_BYTE(a.v[i] & m); }
+inline B centred(B a) { return a; }  // `dot` takes codes as they are
 inline B bor(const B& a, const B& b) { EACH_BYTE(a.v[i] | b.v[i]); }
 inline B lookup(const B& a, const uint8_t* table16) { EACH_BYTE(table16[a.v[i] & 15]); }
 template <int b> inline F byte(const B& a) { EACH(F, (float)a.v[4 * i + b]); }
