@@ -8,7 +8,7 @@ HOST    = 127.0.0.1
 PORT    = 8080
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test lint bench golden models-doc picture notebooks kernels kernels-mutate kernels-report clean
+.PHONY: run serve test lint bench golden models-doc picture notebooks kernels kernels-mutate kernels-report sanitize kernels-aarch64 clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
@@ -55,6 +55,21 @@ kernels-mutate: $(VENV)/.installed-dev
 
 kernels-report: $(VENV)/.installed-dev
 	$(BIN)/python bench/kernels_report.py --write
+
+# the native CPU kernels' tests with AddressSanitizer and UndefinedBehaviorSanitizer, their pool with ThreadSanitizer
+SANITIZED = build/sanitize
+PRELOAD   = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libstdc++.so)
+sanitize: $(VENV)/.installed-dev
+	$(BIN)/python -m cpu_kernels.build --sanitize address --into $(SANITIZED)
+	MLXRUN_TEST_NATIVE=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 \
+	  UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 LD_PRELOAD="$(PRELOAD)" \
+	  $(BIN)/python -m pytest -p no:cacheprovider tests/kernels/cpu \
+	  --ignore tests/kernels/cpu/test_pool.py --ignore tests/kernels/cpu/test_load.py
+	MLXRUN_TEST_POOL_FLAGS=-fsanitize=thread $(BIN)/python -m pytest -rs tests/kernels/cpu/test_pool.py -k every_piece
+
+# their kernels for ARM, compiled here and run under qemu
+kernels-aarch64: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.kernels.cpu.crossed
 
 clean:
 	rm -rf $(VENV) .venv-golden build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
