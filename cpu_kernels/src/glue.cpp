@@ -275,3 +275,7 @@ std::vector<mx::array> heads_of(const mx::array& x, const std::vector<const Pack
   if (weights.size() == 1) return {mx::array(shapes[0], types[0], primitive, std::move(inputs))};
   return mx::array::make_arrays(std::move(shapes), types, primitive, inputs);
 }
+
+void release_scratch() {
+  mx::cpu::get_command_encoder(mx::default_stream(mx::Device::cpu)).dispatch([] { Scratch::release(); });
+}

@@ -27,6 +27,13 @@ class Scratch {
     a.used = top_;
     if (--a.depth == 0) a.settle();
   }
+  // Give back what this thread keeps between calls.
+  static void release() {
+    Arena& a = arena();
+    if (a.depth) return;
+    std::free(a.base);
+    a.base = nullptr, a.size = 0;
+  }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 

@@ -66,7 +66,8 @@ NB_MODULE(_native, m) {
 
   m.def("attention", &attention, "q"_a, "k"_a, "v"_a, "scale"_a, "mask"_a = nb::none(), "causal"_a = false,
         "window"_a = 0, "sinks"_a = nb::none(), "softcap"_a = 0.0f, "keys"_a = -1);
-  m.def("remember", &remember, "buffer"_a, "rows"_a, "at"_a);
+  m.def("remember", &remember, "buffer"_a, "rows"_a, "at"_a, "sequence"_a = 0);
+  m.def("attend_each", &attend_each, "q"_a, "keys"_a, "values"_a, "counts"_a, "scale"_a, "sinks"_a = nb::none());
   m.def("experts",
         [](const mx::array& x, const mx::array& ids, const mx::array& weights, const Packed* gate, const Packed& up,
            const Packed& down, const std::string& act, const std::optional<mx::array>& gate_bias,
@@ -103,6 +104,7 @@ NB_MODULE(_native, m) {
           throw std::invalid_argument("precision must be exact or fast, not '" + name + "'");
         },
         "name"_a);
+  m.def("release_scratch", &release_scratch);
   m.def("threads", &pool::threads);
   m.def("set_threads", &pool::set_threads, "count"_a);
   if (const char* wish = std::getenv("MLXRUN_PRECISION"))

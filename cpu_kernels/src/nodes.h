@@ -14,8 +14,14 @@ mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, 
                     const std::optional<mx::array>& mask, bool causal, int window, const std::optional<mx::array>& sinks,
                     float softcap, int keys);
 
-// The buffer (1, heads, capacity, size) with rows (1, heads, n, size) written from position `at` on.
-mx::array remember(const mx::array& buffer, const mx::array& rows, int at);
+// One query for each sequence, q (T, H, 1, D), over the first `counts` of its own keys and values
+// (1, G, capacity, size) -> (T, H * Dv). The same as `attention` of each alone, bit for bit.
+mx::array attend_each(const mx::array& q, const std::vector<mx::array>& keys, const std::vector<mx::array>& values,
+                      const std::vector<int>& counts, float scale, const std::optional<mx::array>& sinks);
+
+// The buffer (1, heads, capacity, size) with one sequence's rows of (sequences, heads, n, size) written from
+// position `at` on.
+mx::array remember(const mx::array& buffer, const mx::array& rows, int at, int sequence);
 
 mx::array rms_norm(const mx::array& x, const std::optional<mx::array>& weight, float eps);
 
@@ -50,3 +56,6 @@ struct Rotation {
 std::vector<mx::array> heads_of(const mx::array& x, const std::vector<const Packed*>& weights,
                                 const std::vector<std::optional<mx::array>>& biases, int dim, const HeadNorms& norms,
                                 const Rotation& rotation, bool one_sequence, mx::Dtype kept, int wish);
+
+// The thread of this thread's stream gives back the memory that its calls worked in, once it is through with them.
+void release_scratch();

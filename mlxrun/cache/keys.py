@@ -38,13 +38,16 @@ class Keys:
     def bytes(self) -> int:
         return sum(b.nbytes for b in self._buffers)
 
-    def append(self, *rows: mx.array) -> Span:
-        """rows: each (1, G, L, D), the newest tokens. All that may be looked at, newest included."""
+    def append(self, *rows: mx.array, of: int = 0) -> Span:
+        """rows: each (sequences, G, L, D), the newest tokens; those of one sequence are ours.
+
+        All that may be looked at, newest included.
+        """
         added = rows[0].shape[2]
         used = self._length - self._first
         self._reserve(rows, used, added)
         used = self._length - self._first
-        self._buffers = write(self._buffers, rows, used)
+        self._buffers = write(self._buffers, rows, used, of)
         self._length += added
         return Span(self._buffers, self._first, used + added)
 
@@ -95,7 +98,7 @@ class Keys:
         grown = -(-(used + added) // STEP) * STEP
         buffers = []
         for index, new in enumerate(rows):
-            fresh = mx.zeros((*new.shape[:2], grown, new.shape[3]), new.dtype)
+            fresh = mx.zeros((1, new.shape[1], grown, new.shape[3]), new.dtype)
             if used:
                 fresh[:, :, :used] = self._buffers[index][:, :, drop : drop + used]
             buffers.append(fresh)

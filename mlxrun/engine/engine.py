@@ -17,6 +17,7 @@ import mlx.core as mx
 
 from ..core import Event, Finish, Memory, Request, RequestError
 from ..memory.machine import available_bytes, total_bytes
+from ..ops.native import release
 from .handle import Handle
 from .keeper import Keeper, give_back_all
 from .model import Runnable, Unloaded
@@ -62,15 +63,14 @@ class Engine:
                 engine = cls(model, allowed_context(model, context))
             except BaseException as error:  # noqa: BLE001 whoever waits for us raises it
                 born.put(error)
+                leave_mlx()
                 return
             born.put(engine)
             engine._serve()
             engine._forget()
             del model
             give_back_all()
-            # MLX ends this thread's stream by itself only as the process dies, and that race can abort it
-            mx.synchronize()
-            mx.clear_streams()
+            leave_mlx()
 
         thread = threading.Thread(target=live, name="mlxrun-engine", daemon=True)
         thread.start()
@@ -148,3 +148,10 @@ def allowed_context(model: Runnable, wanted: int | None) -> int:
     if wanted is not None and not 2 <= wanted <= model.context:
         raise RequestError(f"A context of {wanted} tokens was asked for; this model takes from 2 to {model.context}.")
     return wanted or model.context
+
+
+def leave_mlx() -> None:
+    """MLX ends a thread's stream by itself only as the process dies, and that race can abort it."""
+    release()
+    mx.synchronize()
+    mx.clear_streams()

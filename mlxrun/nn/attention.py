@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..ops.attention import alibi, attention_over, capped_attention
+from ..ops.attention import alibi, attention_each, attention_over, capped_attention
 from ..ops.masks import Sight
 from ..ops.native import kept
 from ..ops.span import Span
@@ -62,15 +62,27 @@ class AttentionBlock:
         spans, dtype = [], kept(k.dtype)
         k, v = k.astype(dtype), v.astype(dtype)
         for segment, memory in zip(p.segments, memories, strict=True):
+            if p.steps and memory is not None:
+                spans.append(memory.append(k, v, of=segment.start))
+                continue
             rows = p.of_segment(k, segment), p.of_segment(v, segment)
             spans.append(Span.of(rows, segment.offset) if memory is None else memory.append(*rows))
         return tuple(spans)
 
     def look(self, q: mx.array, spans: Sequence[Span], p: Pass) -> mx.array:
         """Folded queries -> rows (T, heads * D)."""
+        if p.steps and self._sees_all(spans, p):
+            return attention_each(q, spans, scale=self.spec.scale, sinks=self.sinks)
         return p.unfold(
             [self._attend(p.of_segment(q, seg), span, p, seg) for seg, span in zip(p.segments, spans, strict=True)]
         )
+
+    def _sees_all(self, spans: Sequence[Span], p: Pass) -> bool:
+        """Every row looks at all of its keys, with nothing added to the scores."""
+        if self.spec.softcap is not None or self.slopes is not None:
+            return False
+        each = zip(p.segments, spans, strict=True)
+        return all(p.mask(self.sight, segment, span.positions) is None for segment, span in each)
 
     def _query(self, x: mx.array, p: Pass) -> tuple[mx.array, mx.array | None]:
         s = self.spec

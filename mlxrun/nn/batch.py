@@ -19,7 +19,7 @@ from ..ops.span import Span
 class LayerMemory(Protocol):
     """What one layer remembers of one sequence; see `mlxrun/cache/`."""
 
-    def append(self, *rows: mx.array) -> Span: ...
+    def append(self, *rows: mx.array, of: int = 0) -> Span: ...
 
     def read(self) -> tuple[mx.array, ...] | None: ...
 
@@ -51,11 +51,12 @@ class Segment:
 
 
 class Pass:
-    __slots__ = ("_masks", "_positions", "chosen", "lent", "segments", "total")
+    __slots__ = ("_masks", "_positions", "chosen", "lent", "segments", "steps", "total")
 
     def __init__(self, segments: Sequence[Segment]) -> None:
         self.segments = tuple(segments)
         self.total = sum(s.count for s in self.segments)
+        self.steps = self.total == len(self.segments) > 1  # several sequences, a row of each
         self.lent: dict[int, tuple[Span, ...]] = {}
         self.chosen: dict[int, tuple[mx.array | None, ...]] = {}  # keys an indexer picked, lent like spans
         self._positions: mx.array | None = None

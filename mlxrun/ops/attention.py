@@ -6,6 +6,8 @@ written out. Scores and softmax are float32 in both.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mlx.core as mx
 
 from ..cpu_kernels import native
@@ -43,6 +45,15 @@ def attention_over(
     if NATIVE:
         return _native(q, k, v, span.count, scale, seen, sinks)
     return attention(q, *span.arrays, scale=scale, seen=seen, sinks=sinks)
+
+
+def attention_each(q: mx.array, spans: Sequence[Span], *, scale: float, sinks: mx.array | None = None) -> mx.array:
+    """One query for each sequence, q (T, H, 1, D), over all of its own keys -> rows (T, H * Dv)."""
+    if NATIVE:
+        keys, values = zip(*(span.buffers for span in spans), strict=True)
+        return native.attend_each(q, keys, values, [span.count for span in spans], scale, sinks)
+    each = [attention(q[i : i + 1], *span.arrays, scale=scale, seen=None, sinks=sinks) for i, span in enumerate(spans)]
+    return mx.concatenate(each).reshape(q.shape[0], -1)
 
 
 def _native(

@@ -33,6 +33,12 @@ def kept(dtype: mx.Dtype) -> mx.Dtype:
     return mx.float16 if NATIVE and dtype == mx.float32 and native.precision() == "fast" else dtype
 
 
+def release() -> None:
+    """Give back the memory that kernels worked in for this thread."""
+    if NATIVE:
+        native.release_scratch()
+
+
 @contextmanager
 def exactly() -> Iterator[None]:
     """Products made meanwhile, by whatever thread, round only their result; without native kernels they always do."""

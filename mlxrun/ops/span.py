@@ -30,10 +30,13 @@ class Span:
         return range(self.first, self.first + self.count)
 
 
-def write(buffers: tuple[mx.array, ...], rows: Sequence[mx.array], at: int) -> tuple[mx.array, ...]:
-    """The buffers (1, G, capacity, D) with rows (1, G, L, D) from `at` on; in place where nothing else holds them."""
+def write(buffers: tuple[mx.array, ...], rows: Sequence[mx.array], at: int, of: int) -> tuple[mx.array, ...]:
+    """The buffers (1, G, capacity, D) with rows (sequences, G, L, D) of sequence `of` from `at` on.
+
+    In place where nothing else holds a buffer.
+    """
     if NATIVE:
-        return tuple(native.remember(buffer, new, at) for buffer, new in zip(buffers, rows, strict=True))
+        return tuple(native.remember(buffer, new, at, of) for buffer, new in zip(buffers, rows, strict=True))
     for buffer, new in zip(buffers, rows, strict=True):
-        buffer[:, :, at : at + new.shape[2]] = new
+        buffer[:, :, at : at + new.shape[2]] = new[of : of + 1]
     return buffers
