@@ -12,6 +12,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlx.core  # noqa: F401 libmlx must be there before the library that needs it
 import pytest
 
 NAME = "mlxrun.cpu_kernels._native"
