@@ -114,7 +114,11 @@ mx::array part_of(const mx::array& chunk, size_t bytes, size_t at) {
 // Packed weights share chunks of memory that the system may back with large pages: with small ones, a
 // third of a machine's bandwidth goes into looking up addresses. A chunk goes when its last weight goes.
 mx::array aligned_bytes(size_t bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+  constexpr size_t kChunk = 256;  // each weight alone, so that reading past its end is seen
+#else
   constexpr size_t kChunk = 32u << 20;
+#endif
   static std::mutex mutex;
   static std::optional<mx::array> chunk;  // the one that is being filled
   static size_t used = 0;
