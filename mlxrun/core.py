@@ -14,6 +14,13 @@ class RequestError(ValueError):
     """A request that cannot be served, told in one sentence that names the field or limit."""
 
 
+def allowed_context(wanted: int | None, longest: int) -> int | None:
+    """What a person asked for, once it is known to be possible."""
+    if wanted is not None and not 2 <= wanted <= longest:
+        raise RequestError(f"A context of {wanted} tokens was asked for; this model takes from 2 to {longest}.")
+    return wanted
+
+
 class Finish(StrEnum):
     STOP = "stop"  # a stop id, or the caller found a stop string
     LENGTH = "length"  # max_tokens or the context is used up

@@ -60,13 +60,11 @@ def main(flags: argparse.Namespace) -> int:
 
 
 def asked(longest: int, context: int | None, parallel: int) -> tuple[int, int]:
-    from ..core import RequestError
+    from ..core import RequestError, allowed_context
 
-    if context is not None and not 2 <= context <= longest:
-        raise RequestError(f"A context of {context} tokens was asked for; this model takes from 2 to {longest}.")
     if parallel < 1:
         raise RequestError(f"--parallel must be a whole number from 1 on, not {parallel}.")
-    return context or min(CONTEXT, longest), parallel
+    return allowed_context(context, longest) or min(CONTEXT, longest), parallel
 
 
 def numbers(made: Plan, advice: Advice, seen: Outlook) -> dict[str, Any]:

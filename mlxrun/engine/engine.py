@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
-from ..core import Event, Finish, Memory, Request, RequestError
+from ..core import Event, Finish, Memory, Request, allowed_context
 from ..memory.machine import available_bytes, total_bytes
 from ..ops.native import release
 from .handle import Handle
@@ -24,7 +24,7 @@ from .model import Runnable, Unloaded
 from .runner import Runner
 from .scheduler import Scheduler, check
 
-__all__ = ["Engine", "allowed_context", "check"]
+__all__ = ["Engine", "check"]
 
 CLOSED = "The engine is closed."
 KEPT_SHARE = 0.125  # of the free memory, what ended requests may leave behind
@@ -60,10 +60,10 @@ class Engine:
         def live() -> None:
             try:
                 model = load()
-                engine = cls(model, allowed_context(model, context))
+                engine = cls(model, allowed_context(context, model.context) or model.context)
             except BaseException as error:  # noqa: BLE001 whoever waits for us raises it
-                born.put(error)
                 leave_mlx()
+                born.put(error)
                 return
             born.put(engine)
             engine._serve()
@@ -81,6 +81,7 @@ class Engine:
             thread.join(ABANDON_SECONDS)
             raise
         if isinstance(found, BaseException):
+            thread.join()
             raise found
         atexit.register(found.close)
         return found
@@ -142,12 +143,6 @@ class Engine:
         now = time.perf_counter()
         if not self._scheduler.busy or now - self._measured > MEASURE_SECONDS:
             self._cache_bytes, self._measured = self._scheduler.cache_bytes, now
-
-
-def allowed_context(model: Runnable, wanted: int | None) -> int:
-    if wanted is not None and not 2 <= wanted <= model.context:
-        raise RequestError(f"A context of {wanted} tokens was asked for; this model takes from 2 to {model.context}.")
-    return wanted or model.context
 
 
 def leave_mlx() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ..core import allowed_context
 from ..families import Recipe
 from ..memory.guard import Budget
 from ..memory.here import this_machine
@@ -46,7 +47,8 @@ def settle(
 
 def settled_on(machine: Machine, recipe: Recipe, seen: Outlook, context: int | None, *, anyway: bool) -> Settled:
     promised = recipe.decoder.context
-    need = Need(recipe.decoder, seen.weights, seen.width, min(context or promised, promised), keys=seen.keys)
+    wanted = allowed_context(context, promised) or promised
+    need = Need(recipe.decoder, seen.weights, seen.width, wanted, keys=seen.keys)
     made = plan(need, machine)
     if made.fits or anyway:
         return Settled(need.context, None if made.fits else warning(made), budget_of(made), made)

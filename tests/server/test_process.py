@@ -35,7 +35,7 @@ def test_a_port_in_use(tiny: Serving, tiny_folder: Path) -> None:
         (["--max-concurrent", "0"], "--max-concurrent"),
         (["--grace", "-1"], "--grace"),
         (["--key", ""], "key"),
-        (["--context", "1"], "context"),
+        (["--context", "1"], "takes from 2 to 1024"),
     ],
 )
 def test_what_cannot_start(arguments: list[str], told: str, tiny_folder: Path) -> None:

@@ -27,6 +27,7 @@ def well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLXRUN_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(native, "NATIVE", True)
     monkeypatch.setattr(native, "status", lambda: STATUS)
     monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.DeviceType.cpu, 0))
