@@ -95,8 +95,9 @@ class Engine:
 
     def memory(self) -> Memory:
         """As it is right now; from any thread, nothing is computed for it."""
-        active, cache = mx.get_active_memory(), self._cache_bytes
-        return Memory(max(0, active - cache), cache, active, mx.get_peak_memory(), available_bytes(), total_bytes())
+        mapped, cache = self._keeper.mapped, self._cache_bytes  # MLX does not count views into files
+        active, peak = mx.get_active_memory() + mapped, mx.get_peak_memory() + mapped
+        return Memory(max(0, active - cache), cache, active, peak, available_bytes(), total_bytes())
 
     def close(self) -> None:
         """End what runs, refuse what waits, and wait for the thread."""

@@ -35,6 +35,11 @@ class Keeper:
             if budget.wired:
                 self.wiring.wire(budget.weights)
 
+    @property
+    def mapped(self) -> int:
+        """Bytes of weights that are views into files."""
+        return sum(file.size for file in self._files)
+
     def room_for(self, tokens: int, rows: int, claims: Claims = ()) -> str | None:
         """None, or why a prompt of so many tokens cannot begin now; those that run will grow to what they claim."""
         if self.guard is None:
