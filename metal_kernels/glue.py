@@ -126,7 +126,10 @@ def heads(
 
 
 def greedy(x: mx.array | Normed, w: Quantized, tile: VectorTile = STANDARD) -> mx.array:
-    """x (M, K), w (N, K) -> (M,) uint32: where x @ w.T, rounded to the type of x, is largest; the first of equals."""
+    """x (M, K), w (N, K) -> (M,) uint32: where x @ w.T, rounded to the type of x, is largest; the first of equals.
+
+    2^32 - 1 where one of them is not a number.
+    """
     rows, norm, eps, normed = unpacked(x)
     _check_rows(rows)
     outputs = _served(w, rows)
@@ -144,7 +147,10 @@ def greedy(x: mx.array | Normed, w: Quantized, tile: VectorTile = STANDARD) -> m
 
 
 def best_of(values: mx.array, ids: mx.array) -> mx.array:
-    """values (M, count) float32, their ids rising along a row -> (M,) the id of the largest, the first of equals."""
+    """values (M, count) float32, their ids rising along a row -> (M,) the id of the largest, the first of equals.
+
+    2^32 - 1 where one of them is not a number.
+    """
     rows, threads = values.shape[0], 32 * BEST_SIMDGROUPS
     template = {"SIMDGROUPS": BEST_SIMDGROUPS}
     return launch(BEST, (values, ids), [((rows,), mx.uint32)], template, groups=(rows, 1, 1), threads=threads)[0]

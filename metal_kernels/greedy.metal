@@ -1,5 +1,6 @@
 // best (M, groups) and ids (M, groups): of each threadgroup's outputs of x (M, K) times w (N, K) transposed, rounded
-// to T, the largest and which it is; of equals the first. With NORMED, x stands for RMSNorm(x).
+// to T, the largest and which it is; of equals the first. What is not a number is larger than all others.
+// With NORMED, x stands for RMSNorm(x).
 const int lane = thread_index_in_simdgroup;
 const int simdgroup = simdgroup_index_in_threadgroup;
 const int N = w_shape[0];
@@ -11,7 +12,7 @@ float most[M];
 uint most_id[M];
 for (int m = 0; m < M; m++) {
   most[m] = -INFINITY;
-  most_id[m] = uint(min(begin, N - 1));
+  most_id[m] = uint(begin);
 }
 for (int first = begin; first < begin + AT_ONCE * ROWS && first < N; first += ROWS) {
   float sums[ROWS][M] = {};
@@ -22,7 +23,7 @@ for (int first = begin; first < begin + AT_ONCE * ROWS && first < N; first += RO
     const float factor = NORMED ? metal::precise::rsqrt(simd_sum(squares[m]) / K + eps[0]) : 1.0f;
     for (int r = 0; r < ROWS; r++) {
       const float value = float(static_cast<T>(simd_sum(sums[r][m]) * factor));
-      if (first + r < N && value > most[m]) {
+      if (first + r < N && (value > most[m] || isnan(value))) {
         most[m] = value;
         most_id[m] = first + r;
       }
@@ -43,7 +44,7 @@ if (simdgroup == 0 && lane < M) {
   float value = values[0][lane];
   uint place = places[0][lane];
   for (int s = 1; s < SIMDGROUPS; s++) {  // in rising order of outputs
-    if (values[s][lane] > value) {
+    if (values[s][lane] > value || isnan(values[s][lane])) {
       value = values[s][lane];
       place = places[s][lane];
     }

@@ -83,6 +83,9 @@ class FallbackModel:
     def logits(self, hidden: mx.array) -> mx.array:
         return hidden
 
+    def best(self, hidden: mx.array) -> mx.array | None:
+        return None
+
 
 def load_fallback(
     path: Path, config: Mapping[str, Any], unknown: UnknownFamily, dtype: mx.Dtype | None = None

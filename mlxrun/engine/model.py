@@ -37,6 +37,9 @@ class Runnable(Protocol):
 
     def logits(self, hidden: mx.array) -> mx.array: ...
 
+    def best(self, hidden: mx.array) -> mx.array | None:
+        """The token of the largest logit of each row, -1 where one is not a number. None: take it from `logits`."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -69,6 +72,9 @@ class Model:
     def logits(self, hidden: mx.array) -> mx.array:
         return self.decoder.logits(hidden)
 
+    def best(self, hidden: mx.array) -> mx.array | None:
+        return self.decoder.best(hidden)
+
     def remembers(self, tokens: int, rows: int) -> int:
         """Bytes of a sequence of that length which was read `rows` at a time."""
         return sequence_bytes(self.spec, tokens, self.widths[0], rows, self.widths[1])
@@ -89,4 +95,7 @@ class Unloaded:
         raise RequestError("The model is unloaded.")
 
     def logits(self, hidden: mx.array) -> mx.array:
+        raise RequestError("The model is unloaded.")
+
+    def best(self, hidden: mx.array) -> mx.array | None:
         raise RequestError("The model is unloaded.")

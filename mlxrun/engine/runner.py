@@ -8,7 +8,7 @@ from itertools import accumulate, groupby
 import mlx.core as mx
 
 from .model import Runnable
-from .sampler import sample
+from .sampler import Draw, Samples, best_alone, sample
 from .scheduler import Ahead, Part, Plan, Running
 
 
@@ -33,7 +33,7 @@ class Runner:
         if chosen:
             ends = [end - 1 for end, part in zip(row_ends(parts), parts, strict=True) if part.samples]
             rows = hidden if len(ends) == hidden.shape[0] else hidden[mx.array(ends)]
-            samples = sample(self._model.logits(rows), [running.draw for running in chosen])
+            samples = self._sampled(rows, [running.draw for running in chosen])
             for row, running in enumerate(chosen):
                 running.ahead = Ahead(samples, row)
             arrays += samples.arrays
@@ -44,6 +44,10 @@ class Runner:
         for part in parts:
             if plan.alone and part.running.memory.length >= part.running.goal:
                 part.running.goal = 0
+
+    def _sampled(self, rows: mx.array, draws: Sequence[Draw]) -> Samples:
+        best = self._model.best(rows) if best_alone(draws) else None
+        return sample(self._model.logits(rows), draws) if best is None else Samples(best, (None,) * len(draws))
 
 
 def ids_of(parts: Sequence[Part]) -> mx.array:

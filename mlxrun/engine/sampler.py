@@ -84,6 +84,11 @@ def mixed(number: int) -> int:
     return x ^ (x >> 31)
 
 
+def best_alone(draws: Sequence[Draw]) -> bool:
+    """Whether the best token of each row is all that anybody asks for."""
+    return all(draw.sampling.temperature == 0 and draw.sampling.logprobs is None for draw in draws)
+
+
 def sample(logits: mx.array, draws: Sequence[Draw]) -> Samples:
     """(R, V) -> a token for each row; greedy rows are chosen together."""
     rows = logits.astype(mx.float32)

@@ -1,7 +1,8 @@
 """The model: embed, layers, norm, head. It reads a spec and weights and knows no family.
 
 `model(ids, sequences)` runs the new rows of several sequences at once and moves their memories on;
-`model.logits` turns chosen hidden rows into logits, so prefill pays for one row and not for all.
+`model.logits` turns chosen hidden rows into logits, so prefill pays for one row and not for all; `model.best` into
+tokens without them, where a kernel for that is the quicker way.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import MutableMapping, Sequence
 
 import mlx.core as mx
 
-from ..ops.quantized import Weight
+from ..ops import metal
+from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import Decoder, ModelError
 from .batch import Pass, SequenceMemory
 from .layer import LayerBlock
@@ -97,3 +99,15 @@ class DecoderModel:
             y = y * self.spec.logit_scale
         cap = self.spec.logit_softcap
         return y if cap is None else mx.tanh(y / cap) * cap
+
+    def best(self, hidden: mx.array) -> mx.array | None:
+        """(R, dim) chosen rows -> (R,) int32 the token of the largest logit, -1 where one is not a number.
+
+        None: take them from `logits`. Scales and caps are left to those: rounding makes equals of logits that differ.
+        """
+        s, head = self.spec, self.head
+        if head is None or head.bias is not None or s.logit_scale != 1.0 or s.logit_softcap is not None:
+            return None
+        if self.embed_out is not None or not isinstance(head.weight, QuantizedWeight):
+            return None
+        return metal.best_token(hidden, None, head.weight)

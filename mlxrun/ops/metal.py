@@ -109,10 +109,11 @@ class Experts:
 
 
 def best_token(x: mx.array, norm: Rms | None, head: QuantizedWeight) -> mx.array | None:
-    """x (T, dim) -> (T,) the token whose logit is largest after the norm; no logits are written."""
+    """x (T, dim) -> (T,) int32: the token whose logit is largest after the norm, the first of equals, -1 where a
+    logit is not a number; no logits are written."""
     if x.shape[0] > MOST_VECTORS or not _chosen("best", x.shape[0], x.dtype, head):
         return None
-    return glue.greedy(x if norm is None else Normed(x, norm.weight, norm.eps), head)
+    return glue.greedy(x if norm is None else Normed(x, norm.weight, norm.eps), head).view(mx.int32)
 
 
 def attention(

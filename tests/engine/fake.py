@@ -55,6 +55,9 @@ class FakeModel:
     def logits(self, hidden: mx.array) -> mx.array:
         return 30.0 * (mx.arange(self.vocab) == hidden % self.vocab)
 
+    def best(self, hidden: mx.array) -> mx.array | None:
+        return None
+
 
 def continuation(prompt: list[int], count: int, vocab: int = FakeModel.vocab) -> list[int]:
     """What the fake model says, in plain Python."""

@@ -54,9 +54,8 @@ TEMPLATE = re.compile(
 
 # what a mutated line looks like, and why nothing is there to kill
 EQUIVALENT = (
-    (r"first [-+] r <=? N && value > most", "a row past the end repeats the last, which is no larger than itself"),
+    (r"first [-+] r <=? N && \(value > most", "a row past the end repeats the last, which is no larger than itself"),
     (r"eps\[0\]\) : 1\.020000f;", "a positive factor of all logits leaves the best the best"),
-    (r"min\(begin, [KM] - 1\)", "asked for only where every logit is NaN"),
     (r"\((lane|thread_id|thread_index_in_threadgroup) == 1\) \{", "all of them hold the same"),
     (
         r"to\[i\] = 0\.010000f|\* scale : 0\.010000f",

@@ -232,8 +232,9 @@ def prove_best() -> None:
             with settings(order=order, seconds=SECONDS) as launches:
                 assert best_of(mx.array(values), mx.array(ids)).tolist() == [p * 3 + 7 for p in places]
                 assert best_of(mx.full((1, 9), -mx.inf), mx.array(ids[:1, :9])).tolist() == [7]
-                nothing = best_of(mx.full((2, 9), mx.nan), mx.arange(18).astype(mx.uint32).reshape(2, 9))
-                assert nothing.tolist() == [0, 9]
+                broken = values.copy()
+                broken[range(1, len(places)), places[1:]] = np.nan
+                assert best_of(mx.array(broken), mx.array(ids)).tolist() == [7, *[2**32 - 1] * (len(places) - 1)]
             assert launches[0].buffers["values"].asked == values.nbytes
 
 
@@ -257,6 +258,12 @@ def prove_greedy() -> None:
             with settings(order=2, seconds=SECONDS):
                 found = greedy(x, w).tolist()
             assert found == [best if sign > 0 else 1 if best == 0 else 0] * 2
+        bad = type(w)(codes, mx.where(mx.arange(300)[:, None] == best, mx.nan, w.scales), w.biases, "affine", 4, 32)
+        with settings(order=2, seconds=SECONDS):
+            assert greedy(mx.ones((2, 32)), bad).tolist() == [2**32 - 1] * 2
+    w = type(w)(mx.full((300, 4), 0x11111111, mx.uint32), mx.ones((300, 1)), mx.ones((300, 1)), "affine", 4, 32)
+    with settings(order=2, seconds=SECONDS):
+        assert greedy(mx.full((1, 32), -mx.inf), w).tolist() == [0]
 
 
 def prove_attention() -> None:

@@ -15,6 +15,7 @@ from .made import FLOATS, FORMATS, ROUNDING, close, normed, random, turned, weig
 from .test_experts import IDS, gated, near, small
 
 EPS = 1e-5
+NOT_A_NUMBER = 2**32 - 1
 KINDS = [(form, dtype) for form in FORMATS for dtype in FLOATS if dtype != mx.float32 or form == FORMATS[1]]
 
 
@@ -155,7 +156,19 @@ def test_of_equal_logits_the_first_wins() -> None:
     for order in (0, 1, 2):
         with settings(order=order):
             assert greedy(x, same).tolist() == [0]
-            assert greedy(mx.full((1, 64), float("nan"), mx.float16), same).item() < 1000
+
+
+def test_a_logit_that_is_not_a_number_is_told() -> None:
+    w = weight((1000, 64), FORMATS[1], mx.float16)
+    x = random((2, 64), mx.float16, 2)
+    expected = mx.argmax(qmv(x, w), axis=-1).tolist()
+    for bad in (float("nan"), float("inf")):  # infinity: the logits are both infinities, or what is between them
+        half = mx.concatenate([x[:1], mx.full((1, 64), bad, mx.float16)])
+        assert np.isnan(wide(qmv(half, w))[1]).any()
+        assert greedy(half, w).tolist() == [expected[0], NOT_A_NUMBER]
+    for place in (0, 500, 999):
+        scales = mx.where(mx.arange(1000)[:, None] == place, mx.nan, w.scales).astype(mx.float16)
+        assert greedy(x, type(w)(w.packed, scales, w.biases, *FORMATS[1])).tolist() == [NOT_A_NUMBER] * 2
 
 
 def test_bad_arguments_are_named() -> None:

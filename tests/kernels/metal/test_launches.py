@@ -77,12 +77,13 @@ def launches(arrays: list[mx.array], path: Path) -> Counter[str]:
     return Counter({kind: n for kind, n in kinds.items() if kind not in VIEWS})
 
 
-def models(name: str, layers: int) -> tuple[Any, DecoderModel, Any]:
+def models(name: str, layers: int, dtype: mx.Dtype = mx.bfloat16) -> tuple[Any, DecoderModel, Any]:
     """mlx-lm's, and ours of the same weights."""
     module, config = CASES[name]
     config = {**config, "num_hidden_layers": layers}
+    mx.random.seed(0)
     theirs = module.Model(module.ModelArgs.from_dict(config))
-    theirs.set_dtype(mx.bfloat16)
+    theirs.set_dtype(dtype)
     nn.quantize(theirs, group_size=64, bits=4)
     mx.eval(theirs.parameters())
     recipe = resolve({**config, "quantization": {"group_size": 64, "bits": 4}}, "mlx")

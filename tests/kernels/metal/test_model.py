@@ -1,4 +1,4 @@
-"""A real model through the simulated kernels: SmolLM2's decode step gives the reference's token."""
+"""Models through the simulated kernels: SmolLM2's decode step gives the reference's token; greedy requests theirs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ import numpy as np
 import pytest
 
 from mlxrun.cache.sequence import SequenceCache
+from mlxrun.core import Request, Sampling
+from mlxrun.engine.handle import Handle
 from mlxrun.engine.load import recipe_of
+from mlxrun.engine.model import Model
+from mlxrun.engine.runner import Runner
+from mlxrun.engine.scheduler import Scheduler
 from mlxrun.nn.decoder import DecoderModel
-from mlxrun.ops import choose, metal
+from mlxrun.ops import choose
 from mlxrun.ops.native import exactly
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.weights import open_checkpoint, read_weights
 
 from ..mslsim import Mode, settings
+from .test_launches import models
 
 PROMPT = (1, 504, 3575, 282, 4649)  # what they say does not matter; five rows take the kernel for a few
 
@@ -41,7 +47,7 @@ def test_smollm2_decodes_the_same_tokens(smollm2_gguf: Path, monkeypatch: pytest
             hidden = model(mx.array(ids), [(memory, len(ids))])[-1:]
             found.append(model.logits(hidden))
             mx.eval(found)
-        best = metal.best_token(hidden, None, model.head.weight)
+        best = model.best(hidden)
         return [*found, mx.argmax(found[-1], axis=-1) if best is None else best]
 
     with exactly():  # keys are kept as they come
@@ -59,3 +65,54 @@ def test_smollm2_decodes_the_same_tokens(smollm2_gguf: Path, monkeypatch: pytest
     for ours, theirs in zip(got, expected, strict=True):
         assert np.argmax(np.array(ours)) == np.argmax(np.array(theirs))
         assert np.abs(np.array(ours - theirs)).max() < 1e-3 * np.abs(np.array(theirs)).max()
+
+
+GREEDY, DRAWN = Sampling(0.0), Sampling(0.8, seed=3)
+
+
+def answers(model: Model, *asked: tuple[tuple[int, ...], int, Sampling]) -> list[list[int]]:
+    """What the engine's own passes make of requests that come at once."""
+    scheduler, runner = Scheduler(model, model.context, 0), Runner(model)
+    handles = [Handle(Request(*one)) for one in asked]
+    for handle in handles:
+        scheduler.add(handle)
+    while (plan := scheduler.plan()) is not None:
+        scheduler.commit(runner(plan))
+    return [[token for event in handle.ready() for token in event.tokens] for handle in handles]
+
+
+def test_greedy_requests_are_answered_without_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to four rows a pass; where one row is drawn, or somebody asks how likely a token was, logits are made."""
+    model = Model(models("qwen3", 1, mx.float32)[1])
+    prompts = ((5, 9, 2), (77,), (1, 2, 3, 4, 5), (8, 8))
+    greedy = [(prompt, 5 + row, GREEDY) for row, prompt in enumerate(prompts)]
+    several = [greedy[:1], greedy, [*greedy[:2], ((3, 1), 4, DRAWN)], [((9,), 3, Sampling(0.0, logprobs=0))]]
+    with exactly():
+        expected = [answers(model, *asked) for asked in several]
+        monkeypatch.setattr(choose.chooser, "policy", "ours")
+        model = Model(models("qwen3", 1, mx.float32)[1])  # blocks ask for kernels as they are made
+        for asked, tokens in zip(several, expected, strict=True):
+            with settings(Mode.PLAIN) as launches:
+                assert answers(model, *asked) == tokens
+            count = Counter(one.name.removeprefix("mlxrun_") for one in launches)
+            steps = max(most for _, most, _ in asked)
+            alone = {0: steps, 1: steps, 2: steps - 4, 3: 0}[several.index(asked)]  # passes of greedy rows only
+            assert count["greedy"] == count["best"] == alone
+
+
+def test_a_logit_that_is_not_a_number_ends_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose.chooser, "policy", "ours")
+    decoder = models("qwen3", 1, mx.float32)[1]
+    decoder.norm.weight = decoder.norm.weight * mx.nan
+    scheduler, runner, handle = (
+        Scheduler(Model(decoder), 64, 0),
+        Runner(Model(decoder)),
+        Handle(Request((1, 2), 5, GREEDY)),
+    )
+    scheduler.add(handle)
+    with settings(Mode.PLAIN) as launches:
+        while (plan := scheduler.plan()) is not None:
+            scheduler.commit(runner(plan))
+    last = list(handle.ready())[-1]
+    assert last.reason == "The model computed something that is not a number."
+    assert "mlxrun_greedy" in {one.name for one in launches}

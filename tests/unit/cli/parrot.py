@@ -66,6 +66,9 @@ class Parrot:
     def logits(self, hidden: mx.array) -> mx.array:
         return 30.0 * (mx.arange(self.vocab) == hidden)
 
+    def best(self, hidden: mx.array) -> mx.array | None:
+        return None
+
 
 def parrot(template: str | None = CHAT) -> Assistant:
     sources = {} if template is None else {"default": template}
