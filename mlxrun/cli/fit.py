@@ -1,5 +1,6 @@
 """mlxrun fit MODEL: whether a model fits a machine, told from its headers before anything is loaded.
 
+Of a model of the hub that is not here only headers are asked for.
 Exit code 0: it fits; 1: it does not.
 """
 
@@ -11,12 +12,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from . import options
-from .terminal import forgive_encodings
+from .terminal import aside, forgive_encodings
 
 if TYPE_CHECKING:
     from ..engine.outlook import Outlook
+    from ..families import Recipe
     from ..memory.machine import Machine
     from ..memory.plan import Advice, Plan
+    from ..settings import Settings
 
 HELP = "tell whether a model fits, here or on another Mac"
 CONTEXT = 8192  # tokens, where none are asked for
@@ -33,23 +36,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(flags: argparse.Namespace) -> int:
-    from ..engine.load import recipe_of
-    from ..engine.outlook import look
     from ..memory.here import this_machine
     from ..memory.plan import Need, advise, plan
     from ..memory.profiles import profile
     from ..settings import from_environment
-    from ..store.resolve import resolve
-    from ..weights import open_checkpoint
     from . import fit_picture
 
     forgive_encodings()
     settings = from_environment().but(context=flags.context)
     machine = this_machine() if flags.on is None else profile(flags.on)
-    checkpoint = open_checkpoint(resolve(flags.model, settings), dialect=flags.dialect)
-    recipe = recipe_of(checkpoint, frozenset(flags.waive))
+    recipe, seen = seen_of(flags, settings, here=machine.here)
     context, parallel = asked(recipe.decoder.context, settings.context, flags.parallel)
-    seen = look(checkpoint, recipe, here=machine.here)
     need = Need(recipe.decoder, seen.weights, seen.width, context, parallel, keys=seen.keys)
     made, advice = plan(need, machine), advise(need, machine)
     if flags.json:
@@ -57,6 +54,21 @@ def main(flags: argparse.Namespace) -> int:
     else:
         fit_picture.show(flags.model, made, advice, seen)
     return 0 if made.fits else DOES_NOT
+
+
+def seen_of(flags: argparse.Namespace, settings: Settings, *, here: bool) -> tuple[Recipe, Outlook]:
+    from ..engine.load import recipe_of
+    from ..engine.outlook import look
+    from ..store.resolve import headers_of
+    from ..weights import open_checkpoint
+
+    with headers_of(flags.model, settings) as (place, downloaded):
+        checkpoint = open_checkpoint(place, dialect=flags.dialect)
+        recipe = recipe_of(checkpoint, frozenset(flags.waive))
+        seen = look(checkpoint, recipe, here=here)
+    if not downloaded:
+        aside(f"{flags.model} is not on this machine; this is told from its headers on the Hugging Face hub.")
+    return recipe, seen
 
 
 def asked(longest: int, context: int | None, parallel: int) -> tuple[int, int]:

@@ -81,9 +81,8 @@ def on_disk() -> Iterator[tuple[str, Path]]:
 
 def _download(name: str) -> Path:
     """Files that arrived whole are kept, so a pull that stopped goes on with the others; two at once harm nobody."""
-    from huggingface_hub import constants, errors, snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
-    broken = (OSError, ValueError, RuntimeError, errors.HTTPError, errors.XetDownloadError)
     model, _, revision = name.partition("@")
     print(f"Fetching {name} from the Hugging Face hub ...", file=sys.stderr, flush=True)
     try:
@@ -96,17 +95,25 @@ def _download(name: str) -> Path:
                 cache_dir=constants.HF_HUB_CACHE,
             )
         )
-    except broken as error:
-        raise ModelError(_reason(name, error)) from error
+    except broken() as error:
+        raise ModelError(reason(name, error)) from error
 
 
-def _reason(name: str, error: Exception) -> str:
+def broken() -> tuple[type[Exception], ...]:
+    """What the hub's library raises."""
+    from huggingface_hub import errors
+
+    return (OSError, ValueError, RuntimeError, errors.HTTPError, errors.XetDownloadError)
+
+
+def reason(name: str, error: Exception, kept: str = GOES_ON) -> str:
+    """One sentence; `kept` is added where something may have arrived."""
     from huggingface_hub import constants, errors
 
     status = _status(error)
     if isinstance(error, errors.GatedRepoError) or status == 403:
-        reason = "its authors ask you to accept their terms on its page, and to log in with 'hf auth login'"
-        return f"{name} cannot be fetched: {reason}."
+        terms = "its authors ask you to accept their terms on its page, and to log in with 'hf auth login'"
+        return f"{name} cannot be fetched: {terms}."
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{name.partition('@')[0]} has no revision {name.partition('@')[2] or MAIN}."
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -121,11 +128,11 @@ def _reason(name: str, error: Exception) -> str:
         return f"{name} is not on this machine, and HF_HUB_OFFLINE forbids asking for it."
     full = next((e for e in _causes(error) if isinstance(e, OSError) and e.errno == errno.ENOSPC), None)
     if full is not None:
-        return f"The disk is full: free some room in {constants.HF_HUB_CACHE}, then fetch {name} again. {GOES_ON}"
+        return f"The disk is full: free some room in {constants.HF_HUB_CACHE}, then fetch {name} again. {kept}".rstrip()
     if isinstance(error, errors.LocalEntryNotFoundError):
         return f"{name} is not on this machine, and the Hugging Face hub could not be reached."
     first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    return f"{name} could not be fetched from the Hugging Face hub: {first}. {GOES_ON}"
+    return f"{name} could not be fetched from the Hugging Face hub: {first}. {kept}".rstrip()
 
 
 def _status(error: BaseException) -> int | None:

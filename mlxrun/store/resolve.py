@@ -8,15 +8,40 @@ inside the files.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..settings import Settings, from_environment
 from ..spec import ModelError
-from . import catalogue, hub, starter
+from . import catalogue, far, hub, starter
 
 
 def resolve(name: str, settings: Settings | None = None) -> Path:
-    settings = settings or from_environment()
+    place = _where(name, settings or from_environment())
+    return place if isinstance(place, Path) else hub.snapshot(place)
+
+
+@contextmanager
+def headers_of(name: str, settings: Settings | None = None) -> Iterator[tuple[Path, bool]]:
+    """Where its headers can be read, and whether the model itself is here; nothing large is fetched for it."""
+    place = far_away(name, settings or from_environment())
+    if isinstance(place, Path):
+        yield place, True
+        return
+    with far.outlined(place) as outline:
+        yield outline, False
+
+
+def far_away(name: str, settings: Settings) -> Path | str:
+    """A place on this machine, or what the hub calls it where that is not here."""
+    if far.is_file(name) and not Path(name).expanduser().exists():
+        return name
+    place = _where(name, settings)
+    return place if isinstance(place, Path) else catalogue.whole(place) or place
+
+
+def _where(name: str, settings: Settings) -> Path | str:
+    """A place on this machine, or org/name[@revision] of the hub."""
     if name == starter.NAME:
         return starter.fetch(settings)
     path = Path(name).expanduser()
@@ -25,9 +50,9 @@ def resolve(name: str, settings: Settings | None = None) -> Path:
             return _model_in(place)
     listed = catalogue.repository_for(name, usable)
     if listed is not None:
-        return hub.snapshot(listed)
+        return listed
     if hub.is_id(name) and not name.endswith(".gguf"):
-        return hub.snapshot(name)
+        return name
     here = ", ".join(known for known, _ in installed(settings))
     kinds = "a folder, a .gguf file, an org/name of the Hugging Face hub, a short name such as qwen3:4b"
     raise ModelError(f"There is no model {name!r}; what can be named is {kinds}, or one of these: {here}.")

@@ -100,6 +100,16 @@ def parts_of(path: Path, metadata: dict[str, Any]) -> list[Path]:
     return files
 
 
+def read_start(raw: bytes, size: int, where: str) -> GGUF | None:
+    """Of a file of `size` bytes that begins so; None: its header is longer than this."""
+    if size < 24:
+        raise ModelError(f"{where} is too short to be a GGUF file.")
+    try:
+        return _read(_Cursor(raw, min(size, MAX_METADATA), where), size)
+    except _Unfinished:
+        return None
+
+
 def read_gguf(path: Path) -> GGUF:
     size = size_of(path)
     if size < 24:
@@ -111,10 +121,14 @@ def read_gguf(path: Path) -> GGUF:
         raise unreadable(path, error) from error
 
 
+class _Unfinished(Exception):
+    """There is more of the header than we were given."""
+
+
 class _Cursor:
     """Reads forward, never past `end`."""
 
-    def __init__(self, view: mmap.mmap, end: int, where: str) -> None:
+    def __init__(self, view: mmap.mmap | bytes, end: int, where: str) -> None:
         self.view, self.end, self.where, self.at = view, end, where, 0
 
     def fail(self, what: str) -> ModelError:
@@ -124,6 +138,8 @@ class _Cursor:
         if count > self.end - self.at:
             raise self.fail(f"{what} has {count} bytes, more than are left of the header")
         found = self.view[self.at : self.at + count]
+        if len(found) < count:
+            raise _Unfinished
         self.at += count
         return found
 

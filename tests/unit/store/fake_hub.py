@@ -9,7 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+import huggingface_hub.constants
+import pytest
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LARGE = ".safetensors"  # kept under its SHA-256, as the hub keeps large files
@@ -24,6 +28,8 @@ class FakeHub:
     files: dict[str, bytes]
     status: int = 200  # what every question is answered with
     code: str | None = None  # the hub's own word for it
+    refuses: dict[str, int] = field(default_factory=dict)  # file -> what it is answered with
+    ignores_ranges: bool = False
     stops_after: int | None = None  # bytes of a large file, then the line goes dead
     asked: list[str] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)
@@ -66,16 +72,19 @@ class Handler(BaseHTTPRequestHandler):
         elif path.startswith("/api/models/"):
             told = {"id": "org/name", "sha": COMMIT, "siblings": [{"rfilename": name} for name in hub.files]}
             self._send(200, json.dumps(told).encode(), {}, body=body)
-        elif (name := path.rpartition("/")[2]) in hub.files:
+        elif (name := path.partition("/resolve/")[2].partition("/")[2]) in hub.files:
             self._file(name, body=body)
         else:
             self._send(404, b"{}", {"X-Error-Code": "EntryNotFound"}, body=body)
 
     def _file(self, name: str, *, body: bool) -> None:
         hub, raw = self.hub, self.hub.files[name]
+        if name in hub.refuses:
+            self._send(hub.refuses[name], b"{}", {"X-Error-Code": hub.code} if hub.code else {}, body=body)
+            return
         headers = {"ETag": f'"{hub.digest(name)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
         start, status = 0, 200
-        if asked := self.headers.get("Range"):
+        if (asked := self.headers.get("Range")) and not hub.ignores_ranges:
             hub.ranges.append(f"{name} {asked}")
             first, _, last = asked.removeprefix("bytes=").partition("-")
             start, end = int(first), int(last) + 1 if last else len(raw)
@@ -112,3 +121,16 @@ def serving(hub: FakeHub) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def the_only_hub(hub: FakeHub, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """All that asks the hub asks this one; its cache and mlxrun's home are in the folder."""
+    known = huggingface_hub.constants
+    with serving(hub) as address:
+        patch.setattr(known, "ENDPOINT", address)
+        patch.setattr(known, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+        patch.setattr(known, "HF_HUB_CACHE", str(folder / "hub"))
+        patch.setattr(known, "HF_HUB_DISABLE_XET", True)
+        patch.setenv("MLXRUN_HOME", str(folder / "home"))
+        yield hub

@@ -20,7 +20,7 @@ from mlxrun.store.remove import remove
 from mlxrun.store.resolve import resolve
 from mlxrun.store.verify import verify
 from tests.golden.checkpoint import reference, write
-from tests.unit.store.fake_hub import COMMIT, FakeHub, serving
+from tests.unit.store.fake_hub import COMMIT, FakeHub, the_only_hub
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +32,7 @@ def model_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.fixture
 def far(model_files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    fake = FakeHub(dict(model_files))
-    with serving(fake) as address:
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
-        monkeypatch.setattr(
-            huggingface_hub.constants,
-            "HUGGINGFACE_CO_URL_TEMPLATE",
-            address + "/{repo_id}/resolve/{revision}/{filename}",
-        )
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("MLXRUN_HOME", str(tmp_path / "home"))
+    with the_only_hub(FakeHub(dict(model_files)), tmp_path, monkeypatch) as fake:
         yield fake
 
 
