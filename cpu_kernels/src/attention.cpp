@@ -5,6 +5,7 @@
 
 #include "attention.h"
 #include "mlx/ops.h"
+#include "parts.h"
 #include "primitive.h"
 
 using namespace kernels;
@@ -64,7 +65,10 @@ struct Cut {
   }
 };
 
-void run(Scratch& scratch, const std::vector<Attention>& all) {
+}  // namespace
+
+void parts::run(const std::vector<Attention>& all) {
+  Scratch scratch;
   std::vector<Cut> cuts;
   std::vector<size_t> ends;
   for (const Attention& a : all) {
@@ -77,6 +81,8 @@ void run(Scratch& scratch, const std::vector<Attention>& all) {
   });
   for (size_t i = 0; i < all.size(); i++) cuts[i].finish(all[i]);
 }
+
+namespace {
 
 // Strides and data of an input (batch, heads, positions, size) whose last axis must lie in order.
 void point(Scratch& scratch, const View& v, const uint8_t*& data, int64_t* strides) {
@@ -121,7 +127,7 @@ class Attend : public CpuPrimitive {
         for (int i = 0; i < 4; i++) a.mask_strides[i] = mask->shape[i] == 1 ? 0 : mask->strides[i];
       }
       a.sinks = sinks ? floats_of(*sinks, sink_type, scratch) : nullptr;
-      run(scratch, {a});
+      parts::run({a});
     });
   }
 
@@ -160,7 +166,7 @@ class AttendEach : public CpuPrimitive {
         one.out = out + i * a.heads * a.v_dim * size_of(a.out_type);
         one.out_strides[0] = one.out_strides[2] = (int64_t)a.heads * a.v_dim, one.out_strides[1] = a.v_dim;
       }
-      run(scratch, all);
+      parts::run(all);
     });
   }
 

@@ -53,8 +53,10 @@ class Pool {
     uint32_t call = call_.load(std::memory_order_relaxed) + 1;
     if (call == 0) call = 1;  // a closed ticket reads as one of call 0
     const uint32_t team = (uint32_t)workers_.size() + 1;
-    // tickets close before anything else changes: a late worker that reads a new value swaps in vain
-    for (uint32_t i = 0; i < team; i++) runs_[i].ticket.store(0, std::memory_order_relaxed);
+    // tickets close before anything else changes, those of a larger team before this one too: a late worker that
+    // reads a new value swaps in vain
+    const uint32_t before = team_.load(std::memory_order_relaxed);
+    for (uint32_t i = 0; i < std::max(team, before); i++) runs_[i].ticket.store(0, std::memory_order_relaxed);
     piece_.store(piece, std::memory_order_release);
     context_.store(context, std::memory_order_release);
     pieces_.store(pieces, std::memory_order_release);

@@ -5,6 +5,7 @@
 // pointers. Shapes and types were checked when the primitive was made.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -119,4 +120,22 @@ inline const float* floats_of(const View& v, kernels::Type type, linear::Scratch
   float* out = scratch.take<float>(v.size());
   kernels::best().widen(type, data, out, v.size());
   return out;
+}
+
+// An optional vector input, read as float32 when the work runs.
+struct Vector {
+  std::optional<View> view;
+  kernels::Type type = kernels::F32;
+
+  Vector(const std::vector<mx::array>& in, int at) {
+    if (at < 0) return;
+    view.emplace(in[at]);
+    type = type_of(in[at].dtype(), "vector");
+  }
+  const float* floats(linear::Scratch& scratch) const { return view ? floats_of(*view, type, scratch) : nullptr; }
+};
+
+inline linear::Source normed(linear::Source x, const float* weight, float eps) {
+  if (weight) x.normed = true, x.norm = weight, x.eps = eps;
+  return x;
 }

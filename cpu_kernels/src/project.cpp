@@ -4,6 +4,7 @@
 
 #include <atomic>
 
+#include "parts.h"
 #include "primitive.h"
 
 using namespace kernels;
@@ -24,21 +25,6 @@ void check_vector(const mx::array& v, int size, const char* name) {
   if (v.ndim() != 1 || v.shape(0) != size) wrong(std::string(name) + " must have shape (" + std::to_string(size) + ",)");
 }
 
-// tile (m, 16) + bias + residual -> rows of the output
-void put_tile(const float* tile, int m, size_t panel, int cols, const float* bias, Type type, uint8_t* out, size_t ldo) {
-  const Table& t = best();
-  const int first = (int)panel * kRows, n = std::min(kRows, cols - first);
-  float sum[kRows];
-  for (int r = 0; r < m; r++) {
-    const float* from = tile + r * kRows;
-    if (bias) {
-      for (int i = 0; i < n; i++) sum[i] = from[i] + bias[first + i];
-      from = sum;
-    }
-    t.narrow(type, from, out + (r * ldo + first) * size_of(type), n);
-  }
-}
-
 class Project : public CpuPrimitive {
  public:
   struct Part {
@@ -52,67 +38,23 @@ class Project : public CpuPrimitive {
 
   // inputs: x, the weights' data, then norm, biases and residual where there are any
   void eval_cpu(const std::vector<mx::array>& in, std::vector<mx::array>& outs) override {
-    struct Out {
-      Weight w;
-      uint8_t* data;
-      std::optional<View> bias;
-      Type bias_type;
-    };
-    std::vector<Out> targets;
+    std::vector<parts::Product> products;
+    std::vector<Vector> biases;
     for (size_t i = 0; i < parts_.size(); i++) {
       Weight w = parts_[i].w;
       w.data = in[1 + i].data<uint8_t>();
-      Out out{w, allocate(outs[i]), std::nullopt, F32};
-      if (parts_[i].bias >= 0) {
-        out.bias.emplace(in[parts_[i].bias]);
-        out.bias_type = type_of(in[parts_[i].bias].dtype(), "bias");
-      }
-      targets.push_back(std::move(out));
+      products.push_back({w, allocate(outs[i]), nullptr});
+      biases.emplace_back(in, parts_[i].bias);
     }
-    std::optional<View> norm, residual;
-    Type norm_type = F32;
-    if (norm_ >= 0) norm.emplace(in[norm_]), norm_type = type_of(in[norm_].dtype(), "norm");
+    std::optional<View> residual;
     if (residual_ >= 0) residual.emplace(in[residual_]);
-    dispatch([x = RowsOf(in[0]), targets = std::move(targets), norm, norm_type, residual, eps = eps_, precision = precision_] {
+    dispatch([x = RowsOf(in[0]), products = std::move(products), biases = std::move(biases), norm = Vector(in, norm_), residual,
+              eps = eps_, precision = precision_]() mutable {
       Scratch scratch;
-      Source source = x.source(scratch);
-      if (norm) source.normed = true, source.norm = floats_of(*norm, norm_type, scratch), source.eps = eps;
-      bool integer = false, panels = false;
-      for (const Out& o : targets) integer |= can_integer(o.w, precision), panels |= o.w.rows > 0;
-      if (!panels || x.count == 0) return;
-      const Input input = prepare(scratch, source, x.count, x.cols, integer);
-      std::vector<const float*> biases;
-      size_t all = 0, bytes = 1;
-      for (const Out& o : targets) {
-        biases.push_back(o.bias ? floats_of(*o.bias, o.bias_type, scratch) : nullptr);
-        all += units_of(o.w);
-        bytes = std::max(bytes, o.w.panel_bytes);
-      }
-      const uint8_t* added = residual ? residual->ordered(scratch) : nullptr;
-      each_unit(all, bytes, x.count, row_bytes(input, x.cols), [&](size_t unit, int m0, int m) {
-        size_t i = 0;
-        for (; unit >= units_of(targets[i].w); i++) unit -= units_of(targets[i].w);
-        const Out& o = targets[i];
-        alignas(64) float tile[kTileFloats];
-        const int panels = multiply(o.w, unit, input, m0, m, input.integer && can_integer(o.w, precision), tile);
-        const size_t at = (size_t)m0 * o.w.rows * size_of(x.type);
-        for (int p = 0; p < panels; p++) {
-          const size_t panel = unit * kUnit + p;
-          float* part = tile + (size_t)p * m * kRows;
-          if (added) add_rows(added + at, x.type, part, m, panel, o.w.rows);
-          put_tile(part, m, panel, o.w.rows, biases[i], x.type, o.data + at, o.w.rows);
-        }
-      });
+      for (size_t i = 0; i < products.size(); i++) products[i].bias = biases[i].floats(scratch);
+      parts::run(products, normed(x.source(scratch), norm.floats(scratch), eps), x.count, x.cols,
+                 residual ? residual->ordered(scratch) : nullptr, precision);
     });
-  }
-
-  static void add_rows(const uint8_t* from, Type type, float* tile, int m, size_t panel, int cols) {
-    const int first = (int)panel * kRows, n = std::min(kRows, cols - first);
-    float row[kRows];
-    for (int r = 0; r < m; r++) {
-      best().widen(type, from + ((size_t)r * cols + first) * size_of(type), row, n);
-      for (int i = 0; i < n; i++) tile[r * kRows + i] += row[i];
-    }
   }
 
  private:
@@ -134,72 +76,14 @@ class FeedForward : public CpuPrimitive {
     std::vector<Weight> w = w_;
     for (size_t i = 0; i < w.size(); i++) w[i].data = in[1 + i].data<uint8_t>();
     uint8_t* out = allocate(outs[0]);
-    std::optional<View> norm;
-    Type norm_type = F32;
-    if (norm_ >= 0) norm.emplace(in[norm_]), norm_type = type_of(in[norm_].dtype(), "norm");
-    dispatch([this_act = act_, x = RowsOf(in[0]), w = std::move(w), out, norm, norm_type, gated = gated_,
-              residual = residual_, eps = eps_, precision = precision_] {
+    dispatch([layer = parts::FeedForward{std::move(w), gated_, residual_, act_, precision_}, x = RowsOf(in[0]),
+              norm = Vector(in, norm_), eps = eps_, out] {
       Scratch scratch;
-      Source source = x.source(scratch);
-      if (norm) source.normed = true, source.norm = floats_of(*norm, norm_type, scratch), source.eps = eps;
-      // a bounded number of rows at a time, so that the hidden rows do not outgrow the caches by much
-      constexpr int kStep = 512;
-      for (int first = 0; first < x.count; first += kStep) {
-        Scratch inner;
-        Source part = source;
-        part.data += (size_t)first * source.stride * size_of(x.type);
-        run(inner, part, std::min(kStep, x.count - first), w, gated, residual, this_act, precision,
-            out + (size_t)first * w.back().rows * size_of(x.type));
-      }
+      parts::run(layer, normed(x.source(scratch), norm.floats(scratch), eps), x.count, out);
     });
   }
 
  private:
-  static void run(Scratch& scratch, const Source& x, int rows, const std::vector<Weight>& w, bool gated, bool residual,
-                  Activation act, Precision precision, uint8_t* out) {
-    const Weight &up = w[w.size() - 2], &down = w.back();
-    const Weight& gate = w[0];
-    const bool up_int = can_integer(up, precision), gate_int = can_integer(gate, precision);
-    const Input input = prepare(scratch, x, rows, up.cols, up_int || gate_int);
-    const size_t wide = ((size_t)up.rows + kBlock - 1) / kBlock * kBlock;
-    float* hidden = scratch.take<float>((size_t)rows * wide);
-    const size_t panels = panels_of(up);
-    each_unit(units_of(up), up.panel_bytes * (gated ? 2 : 1), rows, row_bytes(input, up.cols), [&](size_t unit, int m0, int m) {
-      alignas(64) float g[kTileFloats], u[kTileFloats];
-      const int n = multiply(up, unit, input, m0, m, up_int, u);
-      if (gated) multiply(gate, unit, input, m0, m, gate_int, g);
-      best().activate(act, gated ? g : u, gated ? u : nullptr, n * m * kRows, u);
-      for (int p = 0; p < n; p++)
-        for (int r = 0; r < m; r++)
-          std::memcpy(hidden + (m0 + r) * wide + (unit * kUnit + p) * kRows, u + (p * m + r) * kRows, kRows * sizeof(float));
-    });
-    if (panels * kRows < wide)
-      for (int r = 0; r < rows; r++) std::memset(hidden + r * wide + panels * kRows, 0, (wide - panels * kRows) * 4);
-    // the rows past the last of a panel are zeros in the packed weight, so act(0) * 0 = 0 stands there
-    const bool down_int = can_integer(down, precision);
-    const Source h{F32, reinterpret_cast<const uint8_t*>(hidden), wide};
-    const Input second = prepare(scratch, h, rows, (int)wide, down_int);
-    each_unit(units_of(down), down.panel_bytes, rows, row_bytes(second, (int)wide), [&](size_t unit, int m0, int m) {
-      alignas(64) float tile[kTileFloats];
-      const int n = multiply(down, unit, second, m0, m, down_int, tile);
-      for (int p = 0; p < n; p++) {
-        const size_t panel = unit * kUnit + p;
-        float* part = tile + (size_t)p * m * kRows;
-        if (residual) add_strided(x, m0, part, m, panel, down.rows);
-        put_tile(part, m, panel, down.rows, nullptr, x.type, out + (size_t)m0 * down.rows * size_of(x.type), down.rows);
-      }
-    });
-  }
-
-  static void add_strided(const Source& x, int m0, float* tile, int m, size_t panel, int cols) {
-    const int first = (int)panel * kRows, n = std::min(kRows, cols - first);
-    float row[kRows];
-    for (int r = 0; r < m; r++) {
-      best().widen(x.type, x.data + ((m0 + r) * x.stride + first) * size_of(x.type), row, n);
-      for (int i = 0; i < n; i++) tile[r * kRows + i] += row[i];
-    }
-  }
-
   std::vector<Weight> w_;
   bool gated_, residual_;
   int norm_;
