@@ -144,7 +144,7 @@ class Assistant:
         given = how.pop("terms", None) or Terms()
         stop = Stop(given.progress)
         terms = replace(given, context=context if context is not None else given.context, progress=stop)
-        engine = Engine.start(lambda: load_model(place, terms=terms, **how), terms.context, stop.now)
+        engine = Engine.start(lambda: load_model(place, terms=terms, **how), terms.context, stop.now, terms.idle)
         assistant = cls(name or place.stem, engine, tokenizer, template)
         assistant.sampling = sampling
         return assistant

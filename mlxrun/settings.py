@@ -33,6 +33,7 @@ class Settings:
     context: int | None = None  # tokens that a session may hold; None: what the model's authors promise
     memory: int | None = None  # bytes that a model may take; None: what the machine has to give
     kernels: Kernels = "auto"  # on a GPU: as measured, MLX's only, or ours wherever they can
+    tune: bool = True  # whether an idle engine measures what was never measured here
 
     @property
     def models(self) -> Path:
@@ -60,6 +61,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         context=_count(environ, "MLXRUN_CONTEXT"),
         memory=_size(environ, "MLXRUN_MEMORY"),
         kernels=_kernels(environ),
+        tune=_tune(environ),
     )
 
 
@@ -73,6 +75,13 @@ def _kernels(environ: Mapping[str, str]) -> Kernels:
             return "ours"
         case text:
             raise SettingsError(f"The environment variable MLXRUN_KERNELS must be auto, mlx or ours, not {text!r}.")
+
+
+def _tune(environ: Mapping[str, str]) -> bool:
+    text = environ.get("MLXRUN_TUNE", "").strip()
+    if text not in ("", "auto", "off"):
+        raise SettingsError(f"The environment variable MLXRUN_TUNE must be auto or off, not {text!r}.")
+    return text != "off"
 
 
 def _size(environ: Mapping[str, str], name: str) -> int | None:

@@ -9,9 +9,6 @@ from . import options
 from .terminal import forgive_encodings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..engine.model import Runnable
     from ..tune.measure import Timing
 
 HELP = "time our Metal kernels against MLX's for a model, and use the quicker ones from then on"
@@ -29,7 +26,7 @@ def main(flags: argparse.Namespace) -> int:
     from ..ops.choose import chooser, use
     from ..settings import from_environment
     from ..store.resolve import resolve
-    from ..tune import measure, picks
+    from ..tune import idle, measure, picks
 
     forgive_encodings()
     settings, machine = from_environment(), picks.this_machine()
@@ -41,25 +38,10 @@ def main(flags: argparse.Namespace) -> int:
     if not isinstance(model, Model):
         print("mlx-lm runs this model; our kernels have no part in it.")
         return 0
-    timings = measure.tune(steps_of(model), chooser, seconds=flags.seconds)
+    timings = measure.tune(measure.Bench(idle.steps_of(model), chooser, seconds=flags.seconds))
     picks.save(settings.kernel_picks, machine, {t.key: t.quicker for t in timings})
     print("\n".join(line(t) for t in timings) or "Every shape of this model was measured before.")
     return 0
-
-
-def steps_of(model: Runnable) -> Callable[[int], None]:
-    """So many new rows of one sequence through the model to the best token of each, and waited for."""
-    import mlx.core as mx
-
-    memory = model.new_sequence(1024)
-
-    def step(rows: int) -> None:
-        memory.rewind(0)
-        hidden = model(mx.zeros((rows,), mx.int32), [(memory, rows)])
-        logits, best = model.logits(hidden), model.best(hidden)  # asked in this order: the head's product comes first
-        mx.eval(mx.argmax(logits, axis=-1) if best is None else best, memory.arrays())
-
-    return step
 
 
 def line(t: Timing) -> str:

@@ -49,8 +49,8 @@ class LocalTransport:
         from ..tune import begin
 
         settings = from_environment().but(context=context)
-        begin(settings)
-        how.setdefault("terms", Terms(memory=settings.memory, ready=settings.ready))
+        idle = begin(settings)
+        how.setdefault("terms", Terms(memory=settings.memory, ready=settings.ready, idle=idle))
         return cls(Assistant.open(resolve(name, settings), name=name, context=settings.context, **how))
 
     @property

@@ -23,6 +23,7 @@ from .keeper import Keeper, give_back_all
 from .model import Runnable, Unloaded
 from .runner import Runner
 from .scheduler import Scheduler, check
+from .spare import Idle, Spare
 
 __all__ = ["Engine", "check"]
 
@@ -33,12 +34,13 @@ MEASURE_SECONDS = 0.5  # between two looks at what the sequences hold
 
 
 class Engine:
-    def __init__(self, model: Runnable, context: int) -> None:
+    def __init__(self, model: Runnable, context: int, idle: Idle | None = None) -> None:
         """Use `start`: whoever makes an Engine must be on the thread that runs it."""
         self.model, self.context = model, context
         self._keeper = Keeper(model)
         self._scheduler = Scheduler(model, context, int(KEPT_SHARE * available_bytes()), self._keeper.room_for)
         self._runner = Runner(model)
+        self._spare = Spare(None if idle is None else idle(model))
         self._inbox: queue.SimpleQueue[Handle | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._thread = threading.current_thread()
@@ -50,9 +52,11 @@ class Engine:
         load: Callable[[], Runnable],
         context: int | None = None,
         abandon: Callable[[], None] = lambda: None,
+        idle: Idle | None = None,
     ) -> Engine:
         """Load the model on a new thread and serve it from there; what loading raises is raised here.
 
+        What `idle` makes of the model is gone through a step at a time, on that thread, while nobody asks.
         Interrupted meanwhile, we call `abandon`, which should make `load` raise, and wait a moment for that.
         """
         born: queue.SimpleQueue[Engine | BaseException] = queue.SimpleQueue()
@@ -60,7 +64,7 @@ class Engine:
         def live() -> None:
             try:
                 model = load()
-                engine = cls(model, allowed_context(context, model.context) or model.context)
+                engine = cls(model, allowed_context(context, model.context) or model.context, idle)
             except BaseException as error:  # noqa: BLE001 whoever waits for us raises it
                 leave_mlx()
                 born.put(error)
@@ -108,6 +112,7 @@ class Engine:
 
     def _forget(self) -> None:
         """Drop the weights and what sequences remember: whoever still holds this engine must not hold them."""
+        self._spare.end()
         self.model = Unloaded(self.model.vocab, self.model.context, self.model.notes)
         self._scheduler, self._runner = Scheduler(self.model, self.context, 0), Runner(self.model)
         self._keeper.wiring.release()
@@ -130,11 +135,15 @@ class Engine:
         self._measure()
         while not self._closing.is_set():
             try:
-                handle = self._inbox.get(block=not self._scheduler.busy)
+                handle = self._inbox.get(block=not self._scheduler.busy, timeout=self._spare.patience)
             except queue.Empty:
-                return True
+                if self._scheduler.busy:
+                    return True
+                self._spare.go_on()
+                continue
             if handle is not None:
                 self._scheduler.add(handle)
+                self._spare.asked()
         while not self._inbox.empty():
             if (waiting := self._inbox.get()) is not None:
                 waiting.post(Event(finish=Finish.CANCELLED, reason=CLOSED))

@@ -1,6 +1,7 @@
-"""What was measured, as a file: {"machines": {"chip, macOS, MLX": {key: whether ours was quicker}}}.
+"""What was measured, as a file: {"machines": {"chip, macOS, MLX": {key: whether ours was quicker, or null}}}.
 
-A file that cannot be read counts as none: it can be measured again. Another chip, system or MLX starts anew.
+Null: there was no time for it. A file that cannot be read counts as none: it can be measured again. Another chip,
+system or MLX starts anew.
 """
 
 from __future__ import annotations
@@ -35,18 +36,29 @@ def this_machine() -> Machine | None:
 
 
 def load(path: Path, machine: Machine) -> dict[str, bool]:
-    found = _read(path).get(str(machine), {})
-    return {key: ours for key, ours in found.items() if isinstance(ours, bool)} if isinstance(found, dict) else {}
+    return {key: ours for key, ours in _table(path, machine).items() if ours is not None}
 
 
-def save(path: Path, machine: Machine, quicker: Mapping[str, bool]) -> None:
+def looked_at(path: Path, machine: Machine) -> set[str]:
+    """Keys that were measured, and those that there was no time for."""
+    return set(_table(path, machine))
+
+
+def save(path: Path, machine: Machine, quicker: Mapping[str, bool | None]) -> None:
     """Adds to what is there, in one step: whoever reads meanwhile sees the old file or the new one."""
     machines = _read(path)
-    machines[str(machine)] = {**load(path, machine), **quicker}
+    machines[str(machine)] = {**_table(path, machine), **quicker}
     path.parent.mkdir(parents=True, exist_ok=True)
     made = path.with_name(f"{path.name}.{os.getpid()}")
     made.write_text(json.dumps({"machines": machines}, indent=1), encoding="utf-8")
     made.replace(path)
+
+
+def _table(path: Path, machine: Machine) -> dict[str, bool | None]:
+    found = _read(path).get(str(machine))
+    if not isinstance(found, dict):
+        return {}
+    return {key: ours for key, ours in found.items() if ours is None or isinstance(ours, bool)}
 
 
 def _read(path: Path) -> dict[str, object]:

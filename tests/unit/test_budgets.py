@@ -24,6 +24,7 @@ CATCHES_ALL: dict[str, str] = {
     "mlxrun/text/hub.py:reading": "tokenizers raises plain Exception for every bad file, and panics on some",
     "mlxrun/engine/engine.py:live": "what loading raises is raised again, to who waits for the thread",
     "mlxrun/engine/engine.py:_serve": "one request ends, the thread lives on",
+    "mlxrun/engine/spare.py:went": "what can wait ends, the thread lives on",
     "mlxrun/engine/scheduler.py:_admit": "one request ends, the thread lives on",
     "mlxrun/convert/aside.py:made_aside": "what interrupts the making is raised again; the half made goes away",
     "mlxrun/convert/gguf_file.py:write_gguf": "what interrupts the writing is raised again; the half written goes away",

@@ -1,0 +1,128 @@
+"""What the engine's thread does while nobody asks: after the first answer, in silence, and never between two passes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+
+import mlx.core as mx
+import pytest
+
+from mlxrun.core import Event, Finish, Request, Sampling
+from mlxrun.engine import spare
+from mlxrun.engine.engine import Engine
+from mlxrun.engine.spare import QUIET, Spare
+
+from .fake import FakeMemory, FakeModel, continuation
+
+
+def counting(most: int, seen: list[int]) -> Generator[None, None, None]:
+    try:
+        for number in range(most):
+            seen.append(number)
+            yield
+    finally:
+        seen.append(-1)
+
+
+def test_it_waits_for_the_first_request_and_then_for_silence() -> None:
+    seen: list[int] = []
+    one = Spare(counting(3, seen))
+    assert one.patience is None
+    one.asked()
+    assert one.patience == QUIET
+    one.go_on()
+    assert (one.patience, seen) == (0.0, [0])
+    one.asked()
+    assert one.patience == QUIET
+    for _ in range(3):
+        one.go_on()
+    assert (one.patience, seen) == (None, [0, 1, 2, -1])
+
+
+def test_nothing_to_do_and_what_fails() -> None:
+    def failing() -> Generator[None, None, None]:
+        raise RuntimeError("no")
+        yield
+
+    for one in (Spare(None), Spare(failing())):
+        one.asked()
+        one.go_on()
+        assert one.patience is None
+        one.end()
+
+
+def test_what_ends_early_may_put_things_away() -> None:
+    seen: list[int] = []
+    one = Spare(counting(9, seen))
+    one.asked()
+    one.go_on()
+    one.end()
+    assert (one.patience, seen) == (None, [0, -1])
+
+
+class Logged(FakeModel):
+    def __init__(self, log: list[str]) -> None:
+        super().__init__()
+        self.log = log
+
+    def __call__(self, ids: mx.array, sequences: list[tuple[FakeMemory, int]]) -> mx.array:
+        self.log.append("pass")
+        return super().__call__(ids, sequences)
+
+
+def test_the_engine_goes_on_with_it_only_between_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+    enough, again = threading.Event(), threading.Event()
+    monkeypatch.setattr(spare, "QUIET", 0.0)
+
+    def idle(model: object) -> Generator[None, None, None]:
+        for number in range(40):
+            log.append("slice")
+            if number == 20:
+                enough.set()
+                assert again.wait(20)  # a request comes in the middle of a slice
+            yield
+        log.append("end")
+        enough.set()
+
+    engine = Engine.start(lambda: Logged(log), idle=idle)
+    try:
+        ask(engine)
+        assert enough.wait(20)
+        assert log == ["pass"] * 5 + ["slice"] * 21
+        enough.clear()
+        handle = engine.submit(Request((1, 2, 3), 5, Sampling(0.0)))
+        again.set()
+        assert [token for event in handle for token in event.tokens] == continuation([1, 2, 3], 5)
+        assert enough.wait(20)
+        passes = log.count("pass") - 5
+        assert log == [*["pass"] * 5, *["slice"] * 21, *["pass"] * passes, *["slice"] * 19, "end"]
+        ask(engine)
+    finally:
+        engine.close()
+
+
+def test_a_closed_engine_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spare, "QUIET", 0.0)
+    begun, ended = threading.Event(), threading.Event()
+
+    def idle(model: object) -> Generator[None, None, None]:
+        try:
+            while True:
+                begun.set()
+                yield
+        finally:
+            ended.set()
+
+    engine = Engine.start(FakeModel, idle=idle)
+    ask(engine)
+    assert begun.wait(20)
+    engine.close()
+    assert ended.is_set()
+
+
+def ask(engine: Engine) -> None:
+    events = list[Event](engine.submit(Request((1, 2, 3), 5, Sampling(0.0))))
+    assert events[-1].finish is Finish.LENGTH
+    assert [token for event in events for token in event.tokens] == continuation([1, 2, 3], 5)
