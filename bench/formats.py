@@ -1,8 +1,9 @@
 """Real GGUF files and llama.cpp: the starter model requantized by its quantizer, and our token ids beside its own.
 
 Needs llama-cpp-python: `pip install llama-cpp-python`, or PYTHONPATH to where it is. Without it this says so and ends
-well. Each type is run by us and, as the `gguf` package dequantizes the same file, in float32; `--all` takes every type
-and 400 tokens, which is half an hour on two cores.
+well. Each file is run by us in exact arithmetic, by MLX in float32 as the `gguf` package dequantizes it, and by
+llama.cpp, which computes with activations of eight bits; `--all` takes every type and 500 tokens, which is a quarter of
+an hour on two cores. "pure" types are forced on every matrix that they divide.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 
 from mlxrun.convert.compare import compare
 from mlxrun.convert.text import calibration
+from mlxrun.engine.forms import wide
 from mlxrun.engine.load import load_model, recipe_of
 from mlxrun.engine.model import Model
 from mlxrun.nn.decoder import DecoderModel
@@ -36,8 +38,9 @@ except ImportError:
     print("bench/formats.py: llama-cpp-python is not installed, so nothing is compared with llama.cpp.")
     sys.exit(0)
 
-TYPES = ("Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", "Q4_0", "Q5_0", "Q5_1", "IQ4_NL", "IQ4_XS")
-FEW = ("Q6_K", "IQ4_XS")
+TYPES = ("Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", "Q4_0", "Q5_0", "Q5_1", "IQ4_NL", "IQ4_XS", "Q2_K pure")
+FEW = ("Q6_K", "Q4_0")
+TOKENS, FEW_TOKENS = 500, 64
 STRINGS = 2000
 PIECES = (
     *(
@@ -74,6 +77,7 @@ PIECES = (
 def quantized(source: Path, folder: Path, kind: str) -> Path:
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.allow_requantize = True
+    kind, parameters.pure = kind.removesuffix(" pure"), kind.endswith(" pure")
     parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
     target = folder / f"{kind}.gguf"
     if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(parameters)):
@@ -110,20 +114,43 @@ def same_ids(path: Path) -> None:
     print(f"token ids: {2 * STRINGS - len(wrong)} of {2 * STRINGS} as llama.cpp's", *map(repr, wrong[:5]), flush=True)
 
 
+def their_perplexity(path: Path, ids: list[int]) -> float:
+    model = llama_cpp.Llama(str(path), n_ctx=len(ids), n_batch=len(ids), logits_all=True, n_threads=2, verbose=False)
+    model.eval(ids)
+    logits = np.array(model.scores[: len(ids) - 1], np.float64)
+    logits -= logits.max(-1, keepdims=True)
+    logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return float(np.exp(-np.take_along_axis(logp, np.array(ids)[1:, None], -1).mean()))
+
+
+def kinds_of(path: Path) -> str:
+    found = {tensor.tensor_type.name for tensor in gguf.GGUFReader(path).tensors} - {"F32"}
+    return "+".join(sorted(found))
+
+
+def judged(path: Path, count: int) -> str:
+    ids = Tokenizer.from_gguf(open_checkpoint(path).metadata).encode(calibration(), special=False)[:count]
+    with exactly():
+        found = compare(load_model(path), plain(path), ids)
+    theirs = their_perplexity(path, ids)
+    lost = max((error for _, _, error in open_checkpoint(path, wide=wide()).losses()), default=0.0)
+    return (
+        f"{found.top1:.1%} | {found.kl:.0e} | {lost:.2%} | {found.perplexity:.2f} | {theirs:.2f} "
+        f"({found.perplexity / theirs - 1:+.1%})"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--all", action="store_true", help="every type, 400 tokens")
+    parser.add_argument("--all", action="store_true", help="every type, 500 tokens")
     every = parser.parse_args().all
     source = starter.fetch()
     same_ids(source)
+    print("file | holds | same favourite | KL | weights off by | our perplexity | llama.cpp's")
     with tempfile.TemporaryDirectory() as folder:
         for kind in TYPES if every else FEW:
             path = quantized(source, Path(folder), kind)
-            ids = Tokenizer.from_gguf(open_checkpoint(path).metadata).encode(calibration(), special=False)
-            with exactly():
-                found = compare(load_model(path), plain(path), ids[: 400 if every else 64])
-            lost = max((error for _, _, error in open_checkpoint(path).losses()), default=0.0)
-            print(f"{kind:8} top-1 {found.top1:7.2%}  KL {found.kl:.1e}  weights off by {lost:.2%}", flush=True)
+            print(f"{kind} | {kinds_of(path)} | {judged(path, TOKENS if every else FEW_TOKENS)}", flush=True)
             path.unlink()
 
 

@@ -32,13 +32,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(flags: argparse.Namespace) -> int:
+    from ..engine.forms import wide
     from ..engine.load import recipe_of
     from ..store.resolve import resolve
     from ..weights import open_checkpoint, read_weights
 
     forgive_encodings()
     path = resolve(flags.model)
-    checkpoint = open_checkpoint(path, dialect=flags.dialect)
+    checkpoint = open_checkpoint(path, dialect=flags.dialect, wide=wide())
     recipe = recipe_of(checkpoint, frozenset(flags.waive))
     weights = read_weights(checkpoint, recipe)
     if flags.json:

@@ -14,6 +14,11 @@ from ..ops.quantized import QuantizedWeight, Weight
 WIDEN_SHARE = 0.7
 
 
+def wide() -> bool:
+    """Whether a float16 matrix is multiplied by as it lies: a GPU copies it to the rows' type for every product."""
+    return mx.default_device().type == mx.DeviceType.cpu
+
+
 def widened(weight: Weight) -> Weight:
     """In float32, beside native kernels that take the large ones as they are."""
     return weight.dequantize(mx.float32) if isinstance(weight, QuantizedWeight) else cast(weight, mx.float32)

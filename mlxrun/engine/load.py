@@ -25,7 +25,7 @@ from ..weights import Checkpoint, open_checkpoint, read_weights
 from . import ready
 from .fallback import FallbackModel, load_fallback
 from .fits import settle
-from .forms import cast, widen, widened
+from .forms import cast, wide, widen, widened
 from .model import Model
 from .outlook import Outlook, look
 from .ready import Progress
@@ -67,7 +67,7 @@ def load_model(
 ) -> Model | FallbackModel:
     """`dtype` None: as stored where the device computes it well, float32 on a CPU."""
     terms, before = terms or Terms(), private_bytes() or 0
-    checkpoint = open_checkpoint(Path(path), dialect=dialect, mapped=terms.mapped)
+    checkpoint = open_checkpoint(Path(path), dialect=dialect, mapped=terms.mapped, wide=wide())
     try:
         recipe = recipe_of(checkpoint, waive)
     except UnknownFamily as unknown:

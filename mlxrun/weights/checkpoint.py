@@ -50,14 +50,17 @@ class Checkpoint:
     losses: Callable[[], Iterable[tuple[str, str, float]]] = field(default=tuple, repr=False)
 
 
-def open_checkpoint(path: str | Path, dialect: Dialect | None = None, *, mapped: bool = True) -> Checkpoint:
+def open_checkpoint(
+    path: str | Path, dialect: Dialect | None = None, *, mapped: bool = True, wide: bool = False
+) -> Checkpoint:
     """`dialect` overrides what the safetensors files say of themselves. `mapped`: their tensors are views into them
-    where that can be; else they are read."""
+    where that can be; else they are read. `wide`: a GGUF type that no quantized layout holds is float16 values if
+    they are much closer."""
     path = Path(path)
     if os.path.isdir(path):  # as os.path.exists, false for a name that cannot be
         return _open_folder(path, dialect, mapped)
     if path.suffix.lower() == ".gguf":
-        return _open_gguf(path)
+        return _open_gguf(path, wide)
     if os.path.exists(path):
         raise ModelError(f"{path} is neither a model's folder nor a .gguf file.")
     raise ModelError(f"There is no model at {path}.")
@@ -152,7 +155,7 @@ def _load_file(file: Path) -> dict[str, mx.array]:
 # ---- a GGUF file --------------------------------------------------------------------------------
 
 
-def _open_gguf(path: Path) -> Checkpoint:
+def _open_gguf(path: Path, wide: bool) -> Checkpoint:
     """One file, or the parts of one: the first has the metadata, each says how many tensors all have together."""
     files = parts_of(path, read_gguf(path).metadata)
     parts = {file: read_gguf(file) for file in files}
@@ -176,10 +179,14 @@ def _open_gguf(path: Path) -> Checkpoint:
         files=tuple(files),
         shapes={name: place.shape for name, (_, place) in places.items()},
         bytes=sum(place.nbytes for _, place in places.values()),
-        tensors=lambda: {n: t for file, found in parts.items() for n, t in load_tensors(file, found.tensors).items()},
+        tensors=lambda: {
+            name: tensor
+            for file, found in parts.items()
+            for name, tensor in load_tensors(file, found.tensors, wide=wide).items()
+        },
         metadata=metadata,
         rope_factors={
             name: read_floats(places[name][0], name, places[name][1]) for name in ROPE_FACTORS if name in places
         },
-        losses=lambda: chain.from_iterable(losses(file, found.tensors) for file, found in parts.items()),
+        losses=lambda: chain.from_iterable(losses(file, found.tensors, wide=wide) for file, found in parts.items()),
     )

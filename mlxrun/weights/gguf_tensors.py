@@ -3,6 +3,8 @@
 F32, F16 and BF16 are arrays as they are. Quantized types become affine weights or one of MLX's four-bit float
 formats; most without loss, the others as near as the layout allows (`Form.values` is what they stood for).
 Where scales are half floats and a power of two times them fits a half float too, they stay half floats.
+Q6_K has a second form, `wide`: float16 values, which are closer to the file's by a factor of twenty and take
+16 bits a weight. It is for devices that multiply by float16 as it lies.
 
 MLX has no lazy array over a place in such a file, so the bytes are copied once when the tensors are asked
 for; taking the blocks apart is lazy.
@@ -13,7 +15,6 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
@@ -33,6 +34,7 @@ PLAIN = {"F32": ("<f4", mx.float32), "F16": ("<f2", mx.float16), "BF16": ("<u2",
 SIZES = {label: (values, nbytes) for label, values, nbytes in BLOCKS.values()}
 HALF_INFINITY = 0x7C00
 HALF_EXPONENT = 0x0400  # one step of the exponent: a factor of two
+LARGEST_Q6_K = 12  # exponent: a value is at most 128 * 32 times its block's half float
 
 Make = Callable[[mx.array], QuantizedWeight]
 Values = Callable[[mx.array], mx.array]
@@ -50,6 +52,7 @@ class Form:
     middle: int | None = None  # bias = -middle * scale
     narrow: bool = False  # scales are the half floats themselves
     values: Values | None = None  # what the blocks stand for, where `make` cannot keep it
+    wide: int | None = None  # kept as float16 where that is wanted: values are below 2**wide times the half float
 
 
 def _refitted(values: Values, bits: int, *halves: int) -> Form:
@@ -70,7 +73,7 @@ FORMS: dict[str, Form] = {
     "Q3_K": Form(blocks_of.q3_k, 8, 128, halves=(108,), middle=128, narrow=True),
     "Q4_K": Form(blocks_of.q4_k, 4, halves=(0, 2)),
     "Q5_K": Form(blocks_of.q5_k, 5, halves=(0, 2)),
-    "Q6_K": Form(blocks_of.q6_k, 8, halves=(208,), middle=128, values=blocks_of.q6_k_values),
+    "Q6_K": Form(blocks_of.q6_k, 8, halves=(208,), middle=128, values=blocks_of.q6_k_values, wide=LARGEST_Q6_K),
     "Q8_K": Form(blocks_of.q8_k, 8, 128, halves=(2,), middle=128),  # the high half of a float32
     "IQ4_NL": Form(codebooks.iq4_nl, 8, middle=128, narrow=True),
     "IQ4_XS": Form(codebooks.iq4_xs, 8, middle=128),
@@ -88,16 +91,16 @@ FORMS: dict[str, Form] = {
 }
 
 
-def load_tensors(path: Path, places: Mapping[str, Place]) -> dict[str, Weight]:
+def load_tensors(path: Path, places: Mapping[str, Place], *, wide: bool = False) -> dict[str, Weight]:
     try:
         with path.open("rb") as file:
             view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # goes with the last NumPy view of it
-        return {name: _load(view, name, place, path.name) for name, place in places.items()}
+        return {name: _load(view, name, place, path.name, wide) for name, place in places.items()}
     except OSError as error:
         raise unreadable(path, error) from error
 
 
-def _load(view: mmap.mmap, name: str, place: Place, where: str) -> Weight:
+def _load(view: mmap.mmap, name: str, place: Place, where: str, wide: bool) -> Weight:
     if place.kind in PLAIN:
         stored, dtype = PLAIN[place.kind]
         values = np.frombuffer(view, stored, place.nbytes // np.dtype(stored).itemsize, place.start)
@@ -106,9 +109,24 @@ def _load(view: mmap.mmap, name: str, place: Place, where: str) -> Weight:
     largest = max((_largest_half(blocks[..., at + 1]) for at in form.halves), default=0)
     if largest >= HALF_INFINITY:
         raise ModelError(f"{where}: the tensor {shown(name)} has a scale that is not a finite number.")
+    if wide and _fits_wide(form, largest):
+        return _wide_values(form, mx.array(blocks))
     made = form.make(mx.array(blocks))
-    room = HALF_INFINITY - HALF_EXPONENT * ((form.middle or 1).bit_length() - 1)
-    return _halved(made) if form.narrow and largest < room else made
+    return _halved(made) if form.narrow and largest < _room((form.middle or 1).bit_length() - 1) else made
+
+
+def _room(powers: int) -> int:
+    """Below this, as bits, a half float times so many powers of two is one still."""
+    return HALF_INFINITY - HALF_EXPONENT * powers
+
+
+def _fits_wide(form: Form, largest: int) -> bool:
+    return form.wide is not None and largest < _room(form.wide)
+
+
+def _wide_values(form: Form, blocks: mx.array) -> mx.array:
+    assert form.values is not None
+    return _row_values(form.values, blocks).astype(mx.float16)
 
 
 def _blocks(view: mmap.mmap, place: Place) -> np.ndarray:
@@ -144,7 +162,7 @@ def read_floats(path: Path, name: str, place: Place) -> tuple[float, ...]:
 # ---- what is lost -------------------------------------------------------------------------------
 
 
-def losses(path: Path, places: Mapping[str, Place]) -> Iterator[tuple[str, str, float]]:
+def losses(path: Path, places: Mapping[str, Place], *, wide: bool = False) -> Iterator[tuple[str, str, float]]:
     """(name, stored type, relative error) of every tensor that cannot be kept as it is, from evenly spaced rows."""
     with path.open("rb") as file:
         view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -152,8 +170,9 @@ def losses(path: Path, places: Mapping[str, Place]) -> Iterator[tuple[str, str, 
         form = FORMS.get(place.kind)
         if form is None or form.values is None:
             continue
+        largest = max(_largest_half(_blocks(view, place)[..., at + 1]) for at in form.halves) if wide else HALF_INFINITY
         blocks = _blocks(view, place).reshape(-1, place.shape[-1] // SIZES[place.kind][0], SIZES[place.kind][1])
         step = max(1, blocks.shape[0] * place.shape[-1] // SAMPLE)
         sample = mx.array(blocks[::step])
-        made = form.make(sample).dequantize(mx.float32)
-        yield name, place.kind, relative_error(made, partial(_row_values, form.values)(sample))
+        kept = _wide_values(form, sample) if _fits_wide(form, largest) else form.make(sample).dequantize(mx.float32)
+        yield name, place.kind, relative_error(kept, _row_values(form.values, sample))

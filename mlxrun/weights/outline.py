@@ -14,19 +14,21 @@ from .gguf import read_gguf
 from .gguf_tensors import FORMS, PLAIN
 
 
-def outline(checkpoint: Checkpoint, *, centred: bool = False) -> dict[str, Weight]:
+def outline(checkpoint: Checkpoint, *, centred: bool = False, wide: bool = False) -> dict[str, Weight]:
     """As `checkpoint.tensors()`, with arrays that must not be evaluated. `centred`: without the biases of GGUF types
-    that have none of their own, as the native kernels hold them."""
+    that have none of their own, as the native kernels hold them. `wide`: as a checkpoint that was opened so."""
     if checkpoint.dialect != "gguf":
         return checkpoint.tensors()  # lazy already
     parts = (read_gguf(file).tensors for file in checkpoint.files)
-    return {name: _outlined(p.kind, p.shape, centred) for places in parts for name, p in places.items()}
+    return {name: _outlined(p.kind, p.shape, centred, wide) for places in parts for name, p in places.items()}
 
 
-def _outlined(kind: str, shape: tuple[int, ...], centred: bool) -> Weight:
+def _outlined(kind: str, shape: tuple[int, ...], centred: bool, wide: bool) -> Weight:
     if kind in PLAIN:
         return mx.zeros(shape, PLAIN[kind][1])
     form = FORMS[kind]
+    if wide and form.wide is not None:
+        return mx.zeros(shape, mx.float16)
     *rows, width = shape
     packed = mx.zeros((*rows, width * form.bits // 32), mx.uint32)
     if form.mode != "affine":

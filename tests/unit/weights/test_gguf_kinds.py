@@ -97,6 +97,34 @@ def test_half_of_a_q6_k_group_is_exact(tmp_path: Path) -> None:
     assert same.any(axis=-1).all()
 
 
+def test_wide_q6_k_is_the_nearest_float16(tmp_path: Path) -> None:
+    blocks = random_blocks("Q6_K")
+    wanted = expected("Q6_K", blocks)
+    checkpoint = open_checkpoint(write(tmp_path / "m.gguf", "Q6_K", blocks), wide=True)
+    got = checkpoint.tensors()["w"]
+    assert got.dtype == outline(checkpoint, wide=True)["w"].dtype == mx.float16
+    assert np.array_equal(np.array(got), wanted.astype(np.float16))
+    ((_, _, said),) = checkpoint.losses()
+    error = np.array(got).astype(np.float64) - wanted
+    assert said == pytest.approx(float(np.sqrt((error**2).sum() / (wanted.astype(np.float64) ** 2).sum())), rel=1e-3)
+    assert 0 < said < 0.0003
+
+
+def test_q6_k_beyond_float16_is_not_made_wide(tmp_path: Path) -> None:
+    blocks = random_blocks("Q6_K", scale=30.0)
+    checkpoint = open_checkpoint(write(tmp_path / "m.gguf", "Q6_K", blocks), wide=True)
+    assert isinstance(checkpoint.tensors()["w"], QuantizedWeight)
+    ((_, _, said),) = checkpoint.losses()
+    assert 0.001 < said < LOSSY["Q6_K"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FORMS if kind != "Q6_K"])
+def test_wide_leaves_other_types_as_they_are(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "m.gguf", kind, random_blocks(kind))
+    wide, usual = open_checkpoint(path, wide=True).tensors()["w"], open_checkpoint(path).tensors()["w"]
+    assert all(mx.array_equal(a, b, equal_nan=True) for a, b in zip(wide.parts, usual.parts, strict=True))
+
+
 @pytest.mark.parametrize("kind", FORMS)
 def test_its_outline_has_the_same_shapes_and_types(kind: str, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(write(tmp_path / "m.gguf", kind, random_blocks(kind)))
