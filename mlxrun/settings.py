@@ -48,6 +48,11 @@ class Settings:
         """Models in the form that this machine computes with; made again where they are missing."""
         return self.home / "ready"
 
+    @property
+    def quantized(self) -> Path:
+        """Copies of models that `--quantize` made; made again where they are missing."""
+        return self.home / "quantized"
+
     def but(self, *, context: int | None = None) -> Settings:
         """The same with flags laid over it; None means that the flag was not given."""
         return replace(self, context=self.context if context is None else context)

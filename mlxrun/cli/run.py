@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..core import Finish, RequestError
-from . import chat, options
+from . import chat, options, quantize
 from .terminal import answer, aside, forgive_encodings
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw", action="store_true", help="complete the text as it is, without the chat template")
     parser.add_argument("--context", type=int, metavar="N", help="tokens that prompt and answers may take together")
     options.add_reading(parser)
+    quantize.add_quantize(parser)
     options.add_memory(parser)
 
 
@@ -44,6 +45,7 @@ def main(flags: argparse.Namespace) -> int:
     if not interactive and not prompt.strip():
         raise RequestError("The prompt is empty.")
     began = time.perf_counter()
+    path = quantize.copy_of(path, flags, settings)
     how = {"dialect": flags.dialect, "waive": frozenset(flags.waive), "terms": options.terms(flags, settings)}
     assistant = Assistant.open(path, context=settings.context, **how)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from . import options
+from . import options, quantize
 from .terminal import aside, say
 
 HELP = "answer over HTTP, as OpenAI's interface"
@@ -26,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", type=int, metavar="N", help="tokens that prompt and answer may take together")
     options.add_sampling(parser)
     options.add_reading(parser)
+    quantize.add_quantize(parser)
     options.add_memory(parser)
 
 
@@ -58,6 +59,7 @@ def main(flags: argparse.Namespace) -> int:
         origins=tuple(flags.allow_origin),
         max_concurrent=most,
     )
+    place = quantize.copy_of(place, flags, settings)
     how = {"dialect": flags.dialect, "waive": frozenset(flags.waive), "terms": options.terms(flags, settings)}
     assistant = Assistant.open(place, name=name, context=settings.context, **how)
     try:

@@ -1,4 +1,4 @@
-"""Taking a model off this machine: its files where they are ours or the hub's, and what was made ready of it."""
+"""Taking a model off this machine: its files where they are ours or the hub's, and what was made of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from ..engine import ready
 from ..settings import Settings
 from ..spec import ModelError
+from ..weights.files import key_of
 from . import catalogue, hub, starter
 
 
@@ -17,9 +18,7 @@ def remove(name: str, settings: Settings) -> int:
     place = where(name, settings)
     if place is None:
         raise ModelError(f"There is no model {name!r} on this machine.")
-    freed = sum(size_of(file) for file in ready.of_place(settings.ready, place))
-    for file in ready.of_place(settings.ready, place):
-        file.unlink(missing_ok=True)
+    freed = _forget_made(place, settings)
     mine = place.parent == settings.models.resolve()
     owned = hub.repository_of(place) or (place if mine else None)
     if owned is None:
@@ -31,6 +30,18 @@ def remove(name: str, settings: Settings) -> int:
         shutil.rmtree(owned) if owned.is_dir() and not owned.is_symlink() else owned.unlink()
     except OSError as error:
         raise ModelError(f"{owned} could not be removed: {error.strerror or error}.") from error
+    return freed
+
+
+def _forget_made(place: Path, settings: Settings) -> int:
+    """Bytes of quantized copies, and of what was made ready of them and of the model itself."""
+    copies = list(settings.quantized.glob(f"{key_of(place)}-*"))
+    made = [file for model in (place, *copies) for file in ready.of_place(settings.ready, model)]
+    freed = sum(size_of(item) for item in (*made, *copies))
+    for file in made:
+        file.unlink(missing_ok=True)
+    for copy in copies:
+        shutil.rmtree(copy, ignore_errors=True)
     return freed
 
 

@@ -5,6 +5,7 @@ Every refusal is one sentence that names the file. Knows nothing of what the fil
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -101,3 +102,13 @@ def inside(folder: Path, name: str, who: str) -> Path:
     if not any(found.is_relative_to(place) for place in allowed):
         raise ModelError(f"{who} names the file {shown(name)}, a link that leads out of the model's folder.")
     return folder / name
+
+
+def digest(text: str) -> str:
+    """Short enough for a file's name."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def key_of(place: Path) -> str:
+    """What the names of all files begin with that are made from the model at that place."""
+    return digest(str(place.resolve()))

@@ -1,0 +1,39 @@
+"""--quantize of the commands that load a model: the model itself, or a smaller copy of it made now and kept."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .steps import bar
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+
+
+def add_quantize(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--quantize", type=int, metavar="BITS", help="with weights of 2, 3, 4, 5, 6 or 8 bits; the copy is kept"
+    )
+    parser.add_argument(
+        "--group", type=int, metavar="G", help="for --quantize: weights that share a scale (32, 64, 128)"
+    )
+
+
+def copy_of(place: Path, flags: argparse.Namespace, settings: Settings) -> Path:
+    """What shall be loaded of the model at `place`."""
+    from ..core import RequestError
+
+    if flags.quantize is None:
+        if flags.group is not None:
+            raise RequestError("--group is for --quantize BITS.")
+        return place
+    from ..convert.cached import quantized_copy
+    from ..convert.layouts import layout
+
+    how = layout(flags.quantize, flags.group, "affine")
+    with bar("quantizing") as progress:
+        copy = quantized_copy(place, how, settings.quantized, dialect=flags.dialect, progress=progress)
+    flags.dialect = None  # it was the model's; the copy says its own
+    return copy

@@ -1,0 +1,79 @@
+"""A quantized copy of a model, made once with what `convert` has and kept until the model changes.
+
+The copy is a folder as `convert --quantize` writes it, so it loads like any other. Its name tells the model's files
+with their sizes and times, and the layout; an older copy of the same model and layout goes when a new one is made.
+Copies beyond a bound go too, the longest unused first.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ..engine.ready import alone
+from ..families.config import Dialect
+from ..spec import ModelError
+from ..weights import Checkpoint, open_checkpoint
+from ..weights.files import digest, key_of
+from ..weights.quantized import Layout
+from .folder import convert_folder
+from .layouts import Wanted
+from .stream import Progress
+
+VERSION = 1  # of what is written; another one makes all copies anew
+MOST = 64 << 30  # bytes of all copies
+
+
+def quantized_copy(
+    place: Path, how: Layout, folder: Path, *, dialect: Dialect | None = None, progress: Progress | None = None
+) -> Path:
+    """The copy in `folder`, made if it is not there."""
+    checkpoint = open_checkpoint(place, dialect=dialect)
+    target = folder / name_of(checkpoint, how)
+    try:
+        if not target.is_dir():
+            with alone(folder):
+                if not target.is_dir():  # somebody else made it while we waited
+                    _make(checkpoint, target, how, progress)
+    except OSError as error:
+        raise ModelError(f"{folder} could not be written: {error.strerror or error}.") from error
+    with suppress(OSError):
+        os.utime(target)  # the longest unused goes first
+    return target
+
+
+def _make(checkpoint: Checkpoint, target: Path, how: Layout, progress: Progress | None) -> None:
+    folder = target.parent
+    for half in folder.glob(".*.making"):  # of who was killed; nobody else is making one now
+        shutil.rmtree(half, ignore_errors=True)
+    convert_folder(checkpoint, target, wanted=Wanted(how, lambda module, shape: how), progress=progress)
+    stale = [old for old in folder.glob(f"{key_of(checkpoint.path)}-*{_suffix(how)}") if old != target]
+    _forget(folder, keep=target, stale=stale)
+
+
+def _forget(folder: Path, keep: Path, stale: Sequence[Path], most: int = MOST) -> None:
+    for old in stale:
+        shutil.rmtree(old, ignore_errors=True)
+    copies = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda copy: copy.stat().st_mtime_ns)
+    sizes = {copy: sum(file.stat().st_size for file in copy.iterdir()) for copy in copies}
+    total = sum(sizes.values())
+    for old in copies:
+        if total > most and old != keep:
+            total -= sizes[old]
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def name_of(checkpoint: Checkpoint, how: Layout) -> str:
+    place = checkpoint.path
+    beside = sorted(file for file in place.iterdir() if file.is_file()) if place.is_dir() else []
+    files = {file.resolve(): file.stat() for file in (*checkpoint.files, *beside)}
+    seen = [f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in sorted(files.items())]
+    identity = [f"{VERSION} {checkpoint.dialect}", *seen]
+    return f"{key_of(place)}-{digest(chr(10).join(identity))}{_suffix(how)}"
+
+
+def _suffix(how: Layout) -> str:
+    return f"-{how.mode}-{how.bits}-{how.group}"
