@@ -36,9 +36,10 @@ for (int i = 0; i < OWN; i++) {
   choice[i] = expert < E ? (BIASED ? scores[i] + bias[expert] : scores[i]) : -INFINITY;
 }
 
+constexpr int SHARED = GROUPS > 1 ? E : 1;
+threadgroup float all[SHARED];  // in no block: threadgroup memory belongs to the whole kernel
 if (GROUPS > 1) {  // experts outside of the best groups cannot be chosen; a group counts its two best
   constexpr int SIZE = E / GROUPS;
-  threadgroup float all[E];
   for (int i = 0; i < OWN; i++) {
     if (i * 32 + lane < E) all[i * 32 + lane] = choice[i];
   }

@@ -1,4 +1,4 @@
-// Metal's keywords, scalars and vectors as C++20. Address spaces are erased; a lint with clang can check those.
+// Metal's keywords, scalars and vectors as C++20. Address spaces are erased; tests/kernels/lint looks at those.
 #pragma once
 #include <cmath>
 #include <cstdint>

@@ -1,0 +1,92 @@
+"""Our Metal texts through clang's parser, with address spaces: what the simulator, which erases them, cannot see.
+
+Metal is C++ with the address space of every pointer and reference written out. Found are: pointers that go from one
+space into another, those without a space, struct methods, overloads, and threadgroup memory that is declared inside
+of a block. The text is the one that MLX would compile, instantiated for the call's types. Needs `libclang`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..mslsim.build import DECLARED
+from ..mslsim.wrapper import Generated
+
+PRELUDE = Path(__file__).with_name("prelude.h")
+SPACES = {"device", "constant", "threadgroup", "thread"}
+HOST_NAME = re.compile(r"\[\[host_name\([^)]*\)\]\] ")
+ATTRIBUTE = re.compile(r" \[\[\w+(?:\(\d+\))?\]\]|\[\[kernel\]\] ")
+TOKEN = re.compile(r"\w+|\S")
+COMMENT = re.compile(r"//.*")
+
+
+def why_not() -> str:
+    found = importlib.util.find_spec("clang") and importlib.util.find_spec("clang.cindex")
+    return "" if found else "Address spaces are not checked: the package libclang is not there."
+
+
+def faults(made: Generated) -> list[str]:
+    """Everything that is wrong with a kernel's text, each as a line."""
+    return [*nested(made.text), *parsed(translated(made.text))]
+
+
+def translated(text: str) -> str:
+    """As C++: memory of a threadgroup is a reference to somewhere in its space."""
+    text = DECLARED.sub(r"threadgroup \1 (&\2)\3 = *(threadgroup \1 (*)\3)0;", text)
+    return ATTRIBUTE.sub("", HOST_NAME.sub("", text))
+
+
+def nested(text: str) -> Iterator[str]:
+    """Threadgroup memory that is not declared in the outermost block."""
+    text = COMMENT.sub("", text)
+    for found in DECLARED.finditer(text):
+        before = text[: found.start()]
+        if before.count("{") - before.count("}") != 1:
+            yield f"threadgroup memory {found[2]} is declared inside of a block"
+
+
+def parsed(text: str) -> Iterator[str]:
+    from clang import cindex
+
+    whole = PRELUDE.read_text(encoding="utf-8") + text
+    own = whole.count("\n", 0, len(whole) - len(text)) + 1  # the first line that is ours
+    flags = ["-x", "c++", "-std=c++17", "-fsyntax-only", "-Wno-everything"]
+    unit = cindex.Index.create().parse("kernel.cpp", flags, unsaved_files=[("kernel.cpp", whole)])
+    lines = whole.splitlines()
+    for one in unit.diagnostics:
+        if one.severity >= cindex.Diagnostic.Error:
+            yield f"{one.spelling}: {lines[one.location.line - 1].strip() if one.location.line else ''}"
+    functions = set[str]()
+    for node in walk(unit.cursor, own):
+        yield from told(node, functions, whole)
+
+
+def walk(node: Any, first: int) -> Iterator[Any]:
+    for child in node.get_children():
+        if child.location.line >= first:
+            yield child
+        yield from walk(child, first)
+
+
+def told(node: Any, functions: set[str], text: str) -> Iterator[str]:
+    from clang.cindex import CursorKind as Kind
+    from clang.cindex import TypeKind
+
+    if node.kind in (Kind.CXX_METHOD, Kind.CONSTRUCTOR, Kind.DESTRUCTOR, Kind.CONVERSION_FUNCTION):
+        yield f"the method {node.spelling}"
+    if node.kind in (Kind.FUNCTION_DECL, Kind.FUNCTION_TEMPLATE) and not node.spelling.startswith("custom_kernel_"):
+        if node.spelling in functions:
+            yield f"a second function {node.spelling}"
+        functions.add(node.spelling)
+    variables = (Kind.PARM_DECL, Kind.VAR_DECL)
+    casts = (Kind.CSTYLE_CAST_EXPR, Kind.CXX_REINTERPRET_CAST_EXPR, Kind.CXX_STATIC_CAST_EXPR)
+    pointing = (TypeKind.POINTER, TypeKind.LVALUEREFERENCE, TypeKind.RVALUEREFERENCE)
+    if node.kind in (*variables, *casts) and node.type.kind in pointing:
+        start, end = node.extent.start.offset, node.extent.end.offset
+        words = TOKEN.findall(text[text.rfind("\n", 0, start) : start])[-1:] + TOKEN.findall(text[start:end])
+        if not SPACES & set(words) and ("*" in words or "&" in words):  # a keyword in front is not part of the node
+            yield f"no address space: {text[start:end]}"
