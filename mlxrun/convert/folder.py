@@ -17,6 +17,7 @@ from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import ModelError
 from ..text.gguf import as_files
 from ..weights import Checkpoint, gather_parts
+from ..weights.checkpoint import MODELOPT
 from ..weights.quantized import FLOATS, Layout
 from .aside import made_aside
 from .from_gguf import hf_tensors
@@ -40,7 +41,7 @@ def convert_folder(
             for name, content in as_files(checkpoint.metadata).items():
                 (aside / name).write_text(content, encoding="utf-8")
         else:
-            copy_others(checkpoint.path, aside, leave=("config.json",))
+            copy_others(checkpoint.path, aside, leave=("config.json", MODELOPT))
         tensors, config = in_mlx_names(weights, said, wanted, dtype)
         weights.clear()  # so that each can be freed once it is written
         write_model(aside, tensors, progress=progress)

@@ -31,6 +31,7 @@ from .quantized import measured_losses
 MAX_CONFIG = 16 << 20  # quantized per module, a config names every module
 MAX_INDEX = 64 << 20
 INDEX = "model.safetensors.index.json"
+MODELOPT = "hf_quant_config.json"
 FORMATS: dict[str, Dialect] = {"pt": "hf", "mlx": "mlx"}
 ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")  # in a GGUF file
 
@@ -70,7 +71,7 @@ def open_checkpoint(
 
 
 def _open_folder(folder: Path, dialect: Dialect | None, mapped: bool) -> Checkpoint:
-    config = read_json(inside(folder, "config.json", "The model"), MAX_CONFIG)
+    config = _config(folder)
     wanted = _wanted(folder)
     headers = {file: read_header(file) for file in wanted}
     stored: dict[str, tuple[Path, Stored]] = {}
@@ -91,6 +92,20 @@ def _open_folder(folder: Path, dialect: Dialect | None, mapped: bool) -> Checkpo
         config=config,
         losses=lambda: measured_losses(_load_folder(stored, tuple(wanted), mapped), config),
     )
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """config.json; how weights are quantized stands in a file of its own where ModelOpt wrote it before 2025."""
+    config = read_json(inside(folder, "config.json", "The model"), MAX_CONFIG)
+    if config.get("quantization_config") or config.get("quantization") or not os.path.lexists(folder / MODELOPT):
+        return config
+    found = read_json(inside(folder, MODELOPT, "The model"), MAX_CONFIG)
+    producer, said = found.get("producer"), found.get("quantization")
+    if not isinstance(producer, dict) or producer.get("name") != "modelopt" or not isinstance(said, dict):
+        raise ModelError(f"{MODELOPT} must say that its producer is modelopt, and its quantization; this one does not.")
+    if said.get("quant_algo") is None:  # of keys and values only
+        return config
+    return {**config, "quantization_config": {**said, "quant_method": "modelopt"}}
 
 
 def _wanted(folder: Path) -> dict[Path, list[str] | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from foreign_files import EXACT, LOSSY, packed_integers
 from weight_files import one_sentence, values_of
 
+from mlxrun.convert.folder import convert_folder
 from mlxrun.engine.load import load_model
 from mlxrun.ops.native import exactly
 from mlxrun.ops.quantized import QuantizedWeight
@@ -149,3 +151,62 @@ def test_groups_too_small(tmp_path: Path) -> None:
     tensors, _ = packed_integers(4, 16)("a.proj", MATRIX)
     with pytest.raises(ModelError, match="groups of 16 inputs; multiples of 32"):
         gather_parts({k: mx.array(v) for k, v in tensors.items()}, {"quantization_config": EXACT["ct int4"][0]})
+
+
+# ---- ModelOpt's own file ------------------------------------------------------------------------
+
+
+def older(what: str, place: Path) -> tuple[Path, Path]:
+    """As `folder`, with the quantization in a file beside config.json."""
+    packed, plain = folder(what, place)
+    config = json.loads((packed / "config.json").read_text())
+    said = config.pop("quantization_config")
+    said.pop("quant_method")
+    (packed / "config.json").write_text(json.dumps(config))
+    tell(packed, {"name": "modelopt", "version": "0.23.0"}, {**said, "kv_cache_quant_algo": None})
+    return packed, plain
+
+
+def tell(place: Path, producer: object, quantization: object) -> None:
+    found = {"producer": producer, "quantization": quantization}
+    (place / "hf_quant_config.json").write_text(json.dumps(found))
+
+
+@pytest.mark.parametrize("what", ["modelopt fp8", "modelopt nvfp4"])
+def test_modelopt_that_is_told_in_a_file_of_its_own(what: str, tmp_path: Path) -> None:
+    packed, plain = older(what, tmp_path)
+    assert np.abs(logits(packed) - logits(plain)).max() < 0.05 * np.abs(logits(plain)).max()
+    assert {method for _, method, _ in open_checkpoint(packed).losses()} == {"modelopt"}
+    convert_folder(open_checkpoint(packed), tmp_path / "out")
+    assert not (tmp_path / "out" / "hf_quant_config.json").exists()
+    assert np.allclose(logits(tmp_path / "out"), logits(packed), atol=1e-4)
+
+
+def test_config_json_is_believed_where_both_say_something(tmp_path: Path) -> None:
+    packed, _ = folder("modelopt fp8", tmp_path)
+    tell(packed, {"name": "modelopt"}, {"quant_algo": "W4A8_AWQ"})
+    assert open_checkpoint(packed).config["quantization_config"]["quant_algo"] == "FP8"
+
+
+def test_quantized_keys_alone_change_no_weight(tmp_path: Path) -> None:
+    _, plain = folder("modelopt fp8", tmp_path)
+    before = logits(plain)
+    tell(plain, {"name": "modelopt"}, {"quant_algo": None, "kv_cache_quant_algo": "FP8"})
+    assert np.array_equal(logits(plain), before)
+
+
+@pytest.mark.parametrize(
+    ("producer", "said", "words"),
+    [
+        ({"name": "other"}, {"quant_algo": "FP8"}, "hf_quant_config.json"),
+        (None, {"quant_algo": "FP8"}, "hf_quant_config.json"),
+        ({"name": "modelopt"}, [], "hf_quant_config.json"),
+        ({"name": "modelopt"}, {"quant_algo": "W4A8_AWQ"}, "'W4A8_AWQ'"),
+    ],
+)
+def test_a_file_of_its_own_that_cannot_be_believed(producer: object, said: object, words: str, tmp_path: Path) -> None:
+    packed, _ = older("modelopt fp8", tmp_path)
+    tell(packed, producer, said)
+    with pytest.raises(ModelError) as error:
+        load_model(packed)
+    assert words in one_sentence(error.value)
