@@ -127,6 +127,12 @@ void MappedFile::will_need(size_t start, size_t bytes) const {
   madvise(region_->data() + first, start + bytes - first, MADV_WILLNEED);
 }
 
+void MappedFile::need_not_stay(size_t start, size_t bytes) const {
+  if (start > size() || bytes > size() - start) wrong("start and bytes reach past the end of the file");
+  const size_t first = start / page() * page();
+  madvise(region_->data() + first, start + bytes - first, MADV_DONTNEED);
+}
+
 size_t MappedFile::resident() const {
   const size_t pages = (size() + page() - 1) / page();
 #if defined(__APPLE__)

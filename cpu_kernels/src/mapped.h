@@ -27,6 +27,9 @@ class MappedFile {
   Packed packed(size_t start, const std::string& mode, int bits, const std::vector<int64_t>& layout) const;
   // Ask the system to read ahead.
   void will_need(size_t start, size_t bytes) const;
+  // These pages need not stay in this process's memory; whoever looks at them again gets them from the system's cache
+  // or the disk. Whole pages, so neighbours may go too.
+  void need_not_stay(size_t start, size_t bytes) const;
   // How many bytes of it are in memory, whoever brought them there.
   size_t resident() const;
 

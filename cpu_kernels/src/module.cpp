@@ -45,7 +45,8 @@ NB_MODULE(_native, m) {
            },
            "start"_a, "shape"_a, "dtype"_a)
       .def("packed", &MappedFile::packed, "start"_a, "mode"_a, "bits"_a, "layout"_a)
-      .def("will_need", &MappedFile::will_need, "start"_a, "bytes"_a);
+      .def("will_need", &MappedFile::will_need, "start"_a, "bytes"_a)
+      .def("need_not_stay", &MappedFile::need_not_stay, "start"_a, "bytes"_a);
 
   m.def("pack_quantized", &pack_quantized, "codes"_a, "scales"_a, "biases"_a.none(), "mode"_a, "bits"_a, "group"_a);
   m.def("pack_plain", &pack_plain, "weight"_a);
