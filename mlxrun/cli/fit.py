@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from . import options
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..families import Recipe
     from ..memory.machine import Machine
     from ..memory.plan import Advice, Plan
+    from ..memory.streaming import Streaming
     from ..settings import Settings
 
 HELP = "tell whether a model fits, here or on another Mac"
@@ -33,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--on", metavar="MACHINE", help='plan for another Mac, such as "M4 Pro 24GB"')
     parser.add_argument("--json", action="store_true", help="the whole plan, for programs; bytes")
     options.add_reading(parser)
+    options.add_disk(parser)
 
 
 def main(flags: argparse.Namespace) -> int:
@@ -49,6 +51,10 @@ def main(flags: argparse.Namespace) -> int:
     context, parallel = asked(recipe.decoder.context, settings.context, flags.parallel)
     need = Need(recipe.decoder, seen.weights, seen.width, context, parallel, keys=seen.keys)
     made, advice = plan(need, machine), advise(need, machine)
+    advice = advice if seen.order else replace(advice, disk=None)  # our native kernels have no part in it
+    if flags.experts_on_disk and advice.disk is not None:
+        disk = advice.disk
+        made, advice = plan(disk.need, machine), replace(advise(disk.need, machine), disk=disk)
     if flags.json:
         print(json.dumps({"model": flags.model, **numbers(made, advice, seen)}, indent=2))
     else:
@@ -95,6 +101,7 @@ def numbers(made: Plan, advice: Advice, seen: Outlook) -> dict[str, Any]:
             "bits_a_parameter": round(need.weights.bits, 3),
             "read_a_token": need.weights.read,
             "form": seen.form or "as stored",
+            "on_disk": need.on_disk,
         },
         "cache": {
             "bytes": made.cache,
@@ -115,8 +122,21 @@ def numbers(made: Plan, advice: Advice, seen: Outlook) -> dict[str, Any]:
             "weight_bits_context": advice.bits_context,
             "machine": None if advice.machine is None else advice.machine.name,
             "wired_limit_mb": advice.wired_limit,
+            "experts_on_disk": None if advice.disk is None else disk_numbers(advice.disk),
         },
         "decode_forecast_tokens_a_second": None if advice.speed is None else asdict(advice.speed),
+    }
+
+
+def disk_numbers(disk: Streaming) -> dict[str, Any]:
+    from ..memory.streaming import RATE
+
+    return {
+        "bytes": disk.need.on_disk,
+        "in_memory": disk.need.hot,
+        "read_a_token": disk.read,
+        "seconds_a_token": disk.seconds,
+        "assumed_bytes_a_second": RATE,
     }
 
 

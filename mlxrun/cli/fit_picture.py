@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from ..engine.fits import told_of_disk
 from ..engine.outlook import Outlook
 from ..memory.plan import Advice, Plan
 from ..memory.sequence import state_bytes, token_bytes
@@ -63,6 +64,7 @@ def parts_of(made: Plan, seen: Outlook) -> list[Part]:
     if rest:
         named.append(f"rest {size(rest)}")
     form = f", {seen.form}" if seen.form else ""
+    form += f", {size(need.on_disk)} of experts on disk" if need.on_disk else ""
     each = token_bytes(need.decoder, need.width, need.keys)
     fixed = sum(state_bytes(layer, need.width) for layer in need.decoder.layers)
     state = f", {size(fixed)} of states" if fixed else ""
@@ -181,6 +183,8 @@ def possible(made: Plan, advice: Advice) -> Iterator[tuple[str, str]]:
     yield "parallel", f"up to {advice.parallel:,} sequences of {need.context:,} tokens"
     if advice.speed is not None:
         yield "speed", speed(advice)
+    if advice.disk is not None:
+        yield "on disk", told_of_disk(advice.disk)
 
 
 def speed(advice: Advice) -> str:
@@ -215,6 +219,8 @@ def changes_here(made: Plan, advice: Advice) -> Iterator[tuple[str, str]]:
     if advice.bits is not None and advice.bits_weights is not None:
         less = "" if advice.bits_context == need.context else f" with {advice.bits_context:,} tokens"
         yield "fewer bits", f"{advice.bits}-bit weights would fit{less}: about {size(advice.bits_weights)}, estimated"
+    if advice.disk is not None:
+        yield "--experts-on-disk", f"runs, slowly: {told_of_disk(advice.disk)}"
     if advice.kv_bits is not None:
         yield "smaller keys", f"{advice.kv_bits}-bit keys and values would do, but mlxrun cannot quantize them yet"
     if advice.chunk is not None and advice.chunk < need.chunk:

@@ -42,7 +42,14 @@ def sampling(flags: argparse.Namespace, recommended: Sampling) -> Sampling:
 
 def add_memory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--anyway", action="store_true", help="load although it does not fit into memory")
+    add_disk(parser)
     parser.add_argument("--no-map", action="store_true", help="read the weights; map no file, and keep none ready")
+
+
+def add_disk(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--experts-on-disk", action="store_true", help="leave experts that do not fit on disk; slow, for CPUs"
+    )
 
 
 def terms(flags: argparse.Namespace, settings: Settings) -> Terms:
@@ -56,6 +63,7 @@ def terms(flags: argparse.Namespace, settings: Settings) -> Terms:
     return Terms(
         context=settings.context,
         anyway=flags.anyway,
+        experts_on_disk=flags.experts_on_disk,
         memory=settings.memory,
         mapped=not flags.no_map,
         ready=ready,

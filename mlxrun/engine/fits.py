@@ -13,13 +13,16 @@ from ..families import Recipe
 from ..memory.guard import Budget
 from ..memory.here import this_machine
 from ..memory.machine import Machine
-from ..memory.plan import Advice, Need, Plan, advise, plan
+from ..memory.plan import Advice, Need, Plan, advise, plan, streaming
+from ..memory.streaming import EDGES, RATE, SPARE, Streaming
 from ..memory.weights import EXPERTS
+from ..ops.native import NATIVE
 from ..spec import ModelError
 from .outlook import Outlook
 
 SHORTEST = 512  # tokens; a model that cannot have so many is of no use
 GIB = 2**30
+UNASKED = 8192  # tokens, the most that are promised unasked where experts could have the memory
 ANYWAY = "or --anyway, to try all the same"
 
 
@@ -28,21 +31,72 @@ class DoesNotFit(ModelError):
 
 
 @dataclass(frozen=True, slots=True)
+class Allowed:
+    """What a person allows where a model does not fit."""
+
+    anyway: bool = False  # to load it all the same
+    on_disk: bool = False  # to leave experts on disk
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     context: int  # that may be promised
     note: str | None
     budget: Budget
     made: Plan
+    hot: int | None = None  # bytes of experts that may be in memory, where not all may
+
+
+AS_PLANNED = Allowed()
 
 
 def settle(
-    recipe: Recipe, seen: Outlook, context: int | None = None, *, anyway: bool = False, memory: int | None = None
+    recipe: Recipe, seen: Outlook, context: int | None = None, how: Allowed = AS_PLANNED, *, memory: int | None = None
 ) -> Settled:
     """`memory`: bytes that a person grants, where less than there is."""
     machine = this_machine()
     if memory is not None:
         machine = replace(machine, usable=min(machine.usable, memory))
-    return settled_on(machine, recipe, seen, context, anyway=anyway)
+    if how.on_disk:
+        found = settled_on_disk(machine, recipe, seen, context)
+        if found is not None:
+            return found
+    return settled_on(machine, recipe, seen, context, anyway=how.anyway)
+
+
+def settled_on_disk(machine: Machine, recipe: Recipe, seen: Outlook, context: int | None) -> Settled | None:
+    """None: it fits as a whole."""
+    if not seen.order:
+        raise DoesNotFit("Experts can stay on disk only where a processor runs the model by our native kernels.")
+    if not seen.weights.kinds.get(EXPERTS):
+        raise DoesNotFit("This model has no experts that could stay on disk.")
+    promised = recipe.decoder.context
+    wanted = allowed_context(context, promised) or min(promised, UNASKED)
+    need = Need(recipe.decoder, seen.weights, seen.width, wanted, keys=seen.keys)
+    if plan(need, machine).fits:
+        return None
+    found = streaming(need, machine)
+    if found is None:
+        raise DoesNotFit(too_little(need, machine))
+    made = plan(found.need, machine)
+    return Settled(wanted, told_of_disk(found), budget_of(made), made, found.need.hot)
+
+
+def told_of_disk(found: Streaming) -> str:
+    rate = f"{found.seconds:.2f} s at {RATE / 1e9:.0f} GB/s, and that rate is assumed"
+    return (
+        f"{found.missing:.0%} of the experts ({found.need.on_disk / GIB:.1f} GiB) stay on disk. "
+        f"Were they chosen evenly, a token would read {found.read / 2**20:.0f} MiB of them, {rate}."
+    )
+
+
+def too_little(need: Need, machine: Machine) -> str:
+    least = plan(replace(need, hot=need.weights.experts_layer + EDGES + SPARE), machine)
+    return (
+        f"This model does not fit even with its experts on disk: with a context of {need.context} tokens what must be "
+        f"in memory takes {least.total / GIB:.1f} GiB, and {machine.usable / GIB:.1f} GiB can be used here: ask for a "
+        "shorter context or take a smaller model."
+    )
 
 
 def settled_on(machine: Machine, recipe: Recipe, seen: Outlook, context: int | None, *, anyway: bool) -> Settled:
@@ -97,16 +151,13 @@ def ways_out(made: Plan, advice: Advice) -> list[str]:
         found.append(f"raise the GPU's limit (sudo sysctl iogpu.wired_limit_mb={advice.wired_limit})")
     found = found or ["take a smaller model"]
     if streams(made):
-        found.append("let the experts come from disk as they are needed, slowly (--anyway, without --no-map)")
+        found.append("let experts stay on disk, slowly (--experts-on-disk)")
     return found
 
 
 def streams(made: Plan) -> bool:
-    """Whether what every token reads fits, and only experts that are seldom chosen do not; mapped, those are pages that
-    the system drops and reads again. For the native kernels' ready file, and so for a CPU, only."""
-    experts = made.need.weights.kinds.get(EXPERTS, 0)
-    active = made.total - experts + min(experts, made.need.weights.read)
-    return not made.machine.gpu and not made.fits and experts > 0 and active <= made.machine.usable
+    """Whether it would fit with a share of its experts on disk."""
+    return NATIVE and not made.fits and streaming(made.need, made.machine) is not None
 
 
 def warning(made: Plan) -> str:

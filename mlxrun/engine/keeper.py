@@ -14,6 +14,7 @@ import mlx.core as mx
 from ..memory.guard import Budget, Guard, Pressure, give_back
 from ..memory.wiring import Wiring
 from .model import Runnable
+from .shelf import Shelf
 
 if TYPE_CHECKING:
     from .scheduler import Claims, Scheduler
@@ -27,6 +28,7 @@ class Keeper:
         budget: Budget | None = getattr(model, "budget", None)
         self._model = model
         self._files = getattr(model, "mapped", ())
+        self._shelf: Shelf | None = getattr(model, "shelf", None)
         self._looked = 0.0
         self.guard = None if budget is None else Guard(budget, getattr(model, "before", 0))
         self.wiring = Wiring(wiring)
@@ -37,8 +39,9 @@ class Keeper:
 
     @property
     def mapped(self) -> int:
-        """Bytes of weights that are views into files."""
-        return sum(file.size for file in self._files)
+        """Bytes of weights that are views into files, without experts that are on disk only."""
+        held = sum(file.size for file in self._files)
+        return held if self._shelf is None else held - self._shelf.bytes + self._shelf.held
 
     def room_for(self, tokens: int, rows: int, claims: Claims = ()) -> str | None:
         """None, or why a prompt of so many tokens cannot begin now; those that run will grow to what they claim."""

@@ -6,8 +6,8 @@ a folder for them is given, and mapped from then on; else, and where that cannot
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,16 @@ from ..nn.decoder import DecoderModel
 from ..nn.params import AS_STORED, Forms
 from ..ops.native import NATIVE, pack
 from ..ops.quantized import Weight
+from ..spec import ModelError
 from ..weights import Checkpoint, open_checkpoint, read_weights
 from . import ready
 from .fallback import FallbackModel, load_fallback
-from .fits import settle
+from .fits import Allowed, settle
 from .forms import cast, wide, widen, widened
 from .model import Model
 from .outlook import Outlook, look
 from .ready import Progress
+from .shelf import Place, put_on_shelf
 from .spare import Idle
 
 
@@ -46,6 +48,7 @@ class Terms:
     mapped: bool = True  # weights that are used as stored are views into their file
     ready: Path | None = None  # where packed weights are kept; None: nowhere
     progress: Progress = unheard  # what it raises ends the load
+    experts_on_disk: bool = False  # those that do not fit may stay there
     idle: Idle | None = None  # what an engine does with the model while nobody asks
 
 
@@ -55,6 +58,7 @@ class Loaded:
     forms: Forms = AS_STORED
     note: str | None = None
     mapped: tuple[Any, ...] = ()  # files that the weights are views of
+    places: Mapping[str, Place] = field(default_factory=dict)  # in the mapped file, of every weight
 
 
 def load_model(
@@ -75,9 +79,15 @@ def load_model(
             raise
         return load_fallback(Path(path), checkpoint.config, unknown, dtype)
     seen = look(checkpoint, recipe, here=True, dtype=dtype)
-    settled = settle(recipe, seen, terms.context, anyway=terms.anyway, memory=terms.memory)
+    how = Allowed(terms.anyway, terms.experts_on_disk)
+    settled = settle(recipe, seen, terms.context, how, memory=terms.memory)
     loaded = load_weights(checkpoint, recipe, seen, dtype, terms)
+    if settled.hot is not None and not loaded.mapped:
+        raise ModelError(why_not_on_disk(loaded, terms))
     decoder = DecoderModel(recipe.decoder, loaded.weights, fold_offsets=not recipe.folded, forms=loaded.forms)
+    shelf = None
+    if settled.hot is not None:
+        shelf = put_on_shelf(decoder, loaded.mapped[0], loaded.places, settled.hot)
     notes = [f"{recipe.left_out} of this checkpoint is left out."] if recipe.left_out else []
     notes += [note for note in (loaded.note, settled.note) if note]
     return Model(
@@ -88,7 +98,13 @@ def load_model(
         before,
         (seen.width, seen.keys),
         loaded.mapped,
+        shelf,
     )
+
+
+def why_not_on_disk(loaded: Loaded, terms: Terms) -> str:
+    reason = loaded.note or ("--no-map forbids it." if terms.ready is None else "the model is too small for it.")
+    return f"Experts can stay on disk only where the packed weights are kept there: {reason}"
 
 
 def recipe_of(checkpoint: Checkpoint, waive: frozenset[str] = frozenset()) -> Recipe:
@@ -120,7 +136,7 @@ def packed_weights(checkpoint: Checkpoint, recipe: Recipe, seen: Outlook, terms:
             note = kept_aside(file, source, checkpoint, recipe, seen, terms)
             found = ready.opened(file) if note is None else None
         if found is not None:
-            return Loaded(found.weights, mapped=(found.mapped,))
+            return Loaded(found.weights, mapped=(found.mapped,), places=found.places)
     return Loaded(read_weights(checkpoint, recipe), watched(seen, terms), note)
 
 

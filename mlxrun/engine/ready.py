@@ -89,6 +89,7 @@ def _digest(text: str) -> str:
 class Opened:
     weights: dict[str, Formed]  # canonical name -> view into the file
     mapped: Any  # the file itself
+    places: dict[str, tuple[int, int]]  # canonical name -> first byte in the file, bytes
 
 
 def opened(file: Path) -> Opened | None:
@@ -114,7 +115,7 @@ def opened(file: Path) -> Opened | None:
         with suppress(OSError):
             file.unlink()
         return None
-    return Opened(found, mapped)
+    return Opened(found, mapped, {name: (p.start, p.nbytes) for name, p in header.tensors.items() if name in found})
 
 
 # ---- making -------------------------------------------------------------------------------------

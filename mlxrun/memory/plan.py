@@ -15,7 +15,8 @@ from . import activations, sequence
 from .forecast import Forecast, decode_speed
 from .machine import Machine
 from .profiles import machines
-from .weights import Weights
+from .streaming import EDGES, SPARE, Streaming
+from .weights import EXPERTS, Weights
 
 MIB = 2**20
 RUNTIME = 150 * MIB  # Python, MLX, a tokenizer: 130 MB measured on Linux with SmolLM2
@@ -40,6 +41,12 @@ class Need:
     parallel: int = 1
     chunk: int = CHUNK
     keys: int | None = None  # bytes of a value of an attention's keys, where those are narrower
+    hot: int | None = None  # bytes of experts that stay in memory, where the others stay on disk
+
+    @property
+    def on_disk(self) -> int:
+        """Bytes of experts that are not in memory."""
+        return 0 if self.hot is None else max(0, self.weights.kinds.get(EXPERTS, 0) - self.hot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,7 @@ class Advice:
     machine: Machine | None  # the smallest Mac that would hold it
     wired_limit: int | None  # MiB; the GPU's limit raised so far would do, and leave the system enough
     speed: Forecast | None
+    disk: Streaming | None = None  # it would fit with a share of its experts on disk
 
 
 def plan(need: Need, machine: Machine) -> Plan:
@@ -96,7 +104,7 @@ def plan(need: Need, machine: Machine) -> Plan:
     return Plan(
         machine=machine,
         need=need,
-        weights=need.weights.total,
+        weights=need.weights.total - need.on_disk,
         cache=one * need.parallel,
         activations=activations.prefill_bytes(decoder, rows, need.context, need.width, machine.gpu),
         runtime=RUNTIME,
@@ -117,7 +125,19 @@ def advise(need: Need, machine: Machine) -> Advice:
         machine=None if made.fits else next((m for m in machines() if plan(need, m).fits), None),
         wired_limit=_wired_limit(made),
         speed=decode_speed(machine, need.decoder, need.weights, need.context, need.width, need.keys),
+        disk=None if made.fits else streaming(need, machine),
     )
+
+
+def streaming(need: Need, machine: Machine) -> Streaming | None:
+    """None: it has no experts, too little memory even so, or a GPU, whose memory does not come from a file by pages."""
+    experts = need.weights.kinds.get(EXPERTS, 0)
+    if machine.gpu or not experts:
+        return None
+    hot = min(experts, plan(replace(need, hot=0), machine).free - SPARE)
+    if hot < min(experts, need.weights.experts_layer + EDGES):
+        return None
+    return Streaming(replace(need, hot=hot), experts)
 
 
 def weights_at(weights: Weights, bits: int) -> int:

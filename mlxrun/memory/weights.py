@@ -30,6 +30,8 @@ class Weights:
     matrices: int  # parameters that a quantizer would take
     others: int  # parameters that it leaves as they are
     largest: int  # bytes of the largest single array
+    experts_read: int = 0  # of `read`, those of chosen experts
+    experts_layer: int = 0  # bytes of all experts of the layer that has most
 
     @property
     def total(self) -> int:
@@ -44,18 +46,26 @@ class Weights:
 def weigh(decoder: Decoder, weights: Mapping[str, Tensor]) -> Weights:
     """`weights` by canonical name, as they will lie in memory."""
     kinds: dict[str, int] = {}
-    read = 0.0
+    read = experts_read = 0.0
     matrices = others = largest = 0
+    layers: dict[str, int] = {}
     for name, weight in weights.items():
         part, count = part_of(decoder, name), math.prod(weight.shape)
         kinds[part] = kinds.get(part, 0) + weight.nbytes
-        read += weight.nbytes * share_read(decoder, name, part)
+        share = weight.nbytes * share_read(decoder, name, part)
+        read += share
+        if part == EXPERTS:
+            experts_read += share
+            layer = name.split(".")[1]
+            layers[layer] = layers.get(layer, 0) + weight.nbytes
         if len(weight.shape) > 1 and name.endswith(".weight") and "conv" not in name.split("."):
             matrices += count
         else:
             others += count
         largest = max([largest, *(array.nbytes for array in getattr(weight, "parts", (weight,)))])
-    return Weights(dict(sorted(kinds.items(), key=lambda kind: -kind[1])), round(read), matrices, others, largest)
+    most = max(layers.values(), default=0)
+    kinds = dict(sorted(kinds.items(), key=lambda kind: -kind[1]))
+    return Weights(kinds, round(read), matrices, others, largest, round(experts_read), most)
 
 
 def share_read(decoder: Decoder, name: str, part: str) -> float:

@@ -1,0 +1,276 @@
+"""Experts on disk, through the real loader: the same bits, and no more of them in memory than is allowed."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlxrun.core import Request
+from mlxrun.engine import fits, ready
+from mlxrun.engine.engine import Engine
+from mlxrun.engine.load import Terms, load_model, recipe_of
+from mlxrun.engine.model import Model
+from mlxrun.engine.outlook import look
+from mlxrun.engine.shelf import Shelf, Stack
+from mlxrun.memory import plan as plans
+from mlxrun.memory.plan import Need, plan
+from mlxrun.memory.streaming import EDGES
+from mlxrun.memory.weights import EXPERTS
+from mlxrun.ops.native import NATIVE
+from mlxrun.spec import ModelError
+from mlxrun.weights import open_checkpoint
+from mlxrun.weights.headers import read_header
+from tests.unit.memory import outlines
+
+pytestmark = pytest.mark.skipif(not NATIVE, reason="no native kernels here, so no experts are mapped")
+
+MIB = 2**20
+CONFIG = {  # 42 MiB of experts: 16 in each of 6 layers, 0.4 MiB each, two for a token
+    **outlines.QWEN3_30B_A3B,
+    "hidden_size": 512,
+    "head_dim": 64,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 6,
+    "moe_intermediate_size": 512,
+    "intermediate_size": 512,
+    "num_experts": 16,
+    "num_experts_per_tok": 2,
+    "vocab_size": 1024,
+    "max_position_embeddings": 256,
+}
+SPARE = 16 * MIB  # in place of what is left for estimates of real models
+HOT = 15 * MIB  # of 42; a layer's are 7
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random codes; steps so small that nothing grows beyond measure."""
+    place, random = outlines.write(tmp_path_factory.mktemp("moe") / "moe", CONFIG, 4), np.random.default_rng(0)
+    file = place / "model.safetensors"
+    raw = np.memmap(file, np.uint8, "r+")
+    for name, tensor in read_header(file).tensors.items():
+        view = raw[tensor.start : tensor.start + tensor.nbytes]
+        if tensor.dtype == "U32":
+            view[:] = random.integers(0, 256, tensor.nbytes, np.uint8)
+        else:
+            step, middle = (0.002, 127.5) if ".mlp.gate." in name else (0.02, 7.5)
+            value = {"scales": step, "biases": -step * middle}.get(name.rpartition(".")[2], 1.0)
+            view[:] = np.full(tensor.nbytes // 2, np.float32(value).view(np.uint32) >> 16, np.uint16).view(np.uint8)
+    raw.flush()
+    return place
+
+
+@pytest.fixture(scope="module")
+def keep(folder: Path) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ready, "LEAST", 0)
+        patch.setattr(ready, "SPARE", 0)
+        for module in (plans, fits):
+            patch.setattr(module, "SPARE", SPARE)
+        yield folder.parent / "ready"
+
+
+def granted(folder: Path, hot: int) -> int:
+    """Memory with which so many bytes of experts may stay."""
+    checkpoint = open_checkpoint(folder)
+    recipe = recipe_of(checkpoint)
+    seen = look(checkpoint, recipe, here=True)
+    need = Need(recipe.decoder, seen.weights, seen.width, recipe.decoder.context, keys=seen.keys, hot=hot)
+    return plan(need, fits.this_machine()).total + SPARE
+
+
+def on_disk(folder: Path, keep: Path, hot: int = HOT) -> Model:
+    found = load_model(folder, terms=Terms(ready=keep, memory=granted(folder, hot), experts_on_disk=True))
+    assert isinstance(found, Model)
+    return found
+
+
+def mapped_rss(keep: Path) -> int:
+    """Bytes of the ready file in this process's memory: what the kernel says."""
+    total, ours = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        words = line.split()
+        if not words[0].endswith(":"):
+            ours = words[-1].startswith(str(keep))
+        elif ours and words[0] == "Rss:":
+            total += int(words[1]) * 1024
+    return total
+
+
+def steps(model: Model, count: int) -> Iterator[mx.array]:
+    """Logits after a prompt, then of tokens that follow."""
+    sequence, ids = model.new_sequence(), mx.arange(40, dtype=mx.int32) * 7
+    for number in range(count):
+        logits = model.logits(model(ids, [(sequence, ids.size)])[-1:])
+        mx.eval(logits)
+        yield logits
+        ids = mx.array([(number * 131) % 1024], mx.int32)
+
+
+def test_the_same_bits_and_memory_within_its_bound(folder: Path, keep: Path) -> None:
+    whole = load_model(folder, terms=Terms(ready=keep))
+    assert isinstance(whole, Model)
+    assert whole.shelf is None
+    wanted = [np.array(logits) for logits in steps(whole, 40)]
+    everything = mapped_rss(keep)
+    del whole
+
+    model = on_disk(folder, keep)
+    assert model.shelf is not None
+    size = model.mapped[0].size
+    rest = size - model.shelf.bytes
+    assert everything > rest + 2 * HOT  # or the bound would show nothing
+    assert model.shelf.bound == HOT
+    seen: list[int] = []
+    use = model.shelf.use
+
+    def watched(layer: int, experts: Any) -> None:
+        seen.append(mapped_rss(keep))
+        use(layer, experts)
+        seen.append(mapped_rss(keep))
+
+    model.shelf.use = watched  # type: ignore[method-assign]  # to look between layers too
+    for logits, one in zip(steps(model, 40), wanted, strict=True):
+        assert np.isfinite(one).all()
+        assert np.array_equal(np.array(logits), one)
+        seen.append(mapped_rss(keep))
+    assert len(seen) > 40 * 6 * 2
+    assert max(seen) <= rest + HOT
+    assert model.shelf.held <= HOT
+    assert model.shelf.missed > model.shelf.foreseen > 0
+    assert len({one.tobytes() for one in wanted}) == len(wanted)
+
+
+def test_an_engine_counts_what_is_held(folder: Path, keep: Path) -> None:
+    taken = []
+    for load in (lambda: on_disk(folder, keep), lambda: load_model(folder, terms=Terms(ready=keep))):
+        engine = Engine.start(load)
+        try:
+            events = list(engine.submit(Request((1, 2, 3), 5)))
+            assert sum(len(event.tokens) for event in events) == 5, events[-1].reason
+            taken.append(engine.memory().weights)
+            told = any("of the experts" in note and "assumed" in note for note in engine.model.notes)
+            assert told is (len(taken) == 1)
+        finally:
+            engine.close()
+    assert taken[1] - taken[0] > 25 * MIB
+
+
+def test_what_fits_is_loaded_as_ever(folder: Path, keep: Path) -> None:
+    model = load_model(folder, terms=Terms(ready=keep, experts_on_disk=True))
+    assert isinstance(model, Model)
+    assert model.shelf is None
+
+
+def test_it_must_be_asked_for(folder: Path, keep: Path) -> None:
+    memory = granted(folder, HOT)
+    with pytest.raises(ModelError, match=r"--experts-on-disk\)"):
+        load_model(folder, terms=Terms(ready=keep, memory=memory, context=256))
+
+
+def test_refusals(folder: Path, keep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Terms(ready=keep, memory=granted(folder, HOT), experts_on_disk=True)
+    with pytest.raises(ModelError, match="does not fit even with its experts on disk"):
+        load_model(folder, terms=replace(disk, memory=granted(folder, 2 * MIB)))
+    with pytest.raises(ModelError, match="--no-map forbids it"):
+        load_model(folder, terms=replace(disk, ready=None))
+    with pytest.raises(ModelError, match="native kernels"):
+        load_model(folder, dtype=mx.float32, terms=disk)
+    plain = outlines.write(tmp_path / "plain", {**outlines.QWEN3_4B, "num_hidden_layers": 1}, 4)
+    with pytest.raises(ModelError, match="no experts"):
+        load_model(plain, terms=disk)
+    monkeypatch.setattr(ready, "SPARE", 1 << 62)
+    with pytest.raises(ModelError, match="lacks room"):
+        load_model(folder, terms=replace(disk, ready=tmp_path / "elsewhere"))
+
+
+# ---- the shelf alone ----------------------------------------------------------------------------
+
+
+PAGE = mmap.PAGESIZE
+
+
+class File:
+    """Which pages are held, and which were asked for."""
+
+    size = 64 * PAGE
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.held: set[int] = set()
+
+    def will_need(self, start: int, size: int) -> None:
+        self.asked += pages(start, size)
+
+    def need_not_stay(self, start: int, size: int) -> None:
+        assert start % PAGE == size % PAGE == 0
+        self.held -= set(pages(start, size))
+
+
+def pages(start: int, size: int) -> range:
+    return range(start // PAGE, -(-(start + size) // PAGE))
+
+
+def shelf_of(file: File, bound: int) -> Shelf:
+    """Two layers of eight experts: one has two matrices of two pages each, the other one matrix."""
+    stacks = [Stack(((0, 16 * PAGE), (16 * PAGE, 16 * PAGE)), 8), Stack(((32 * PAGE, 16 * PAGE),), 8)]
+    return Shelf(file, stacks, bound * PAGE + EDGES)
+
+
+def test_the_longest_unused_goes_and_the_own_layer_stays() -> None:
+    file = File()
+    shelf = shelf_of(file, 36)
+    shelf.use(0, [0, 1])
+    file.held |= {*range(8), 16, 17, 18, 19, 20, 21}  # the system brought more than was asked for
+    shelf.use(1, [3, 4])
+    assert file.asked == [0, 1, 16, 17, 2, 3, 18, 19, 38, 39, 40, 41]
+    assert file.held == {0, 1, 2, 3, 16, 17, 18, 19}
+    assert shelf.held == 12 * PAGE
+    file.held |= set(range(38, 44))
+    shelf.use(0, [0, 2])  # 32 pages may come with it: all four of layer 1 may stay
+    assert {38, 39, 40, 41} <= file.held
+    shelf.use(1, [4, 5])
+    file.held |= {42, 43}
+    shelf.use(0, [1])  # now there are six, of which 3 was unused longest
+    assert file.held & set(range(32, 48)) == {40, 41, 42, 43}
+    assert shelf.missed == 6
+    small = shelf_of(file, 1)
+    small.use(1, [0])
+    small.use(0, range(8))  # one layer is always held whole
+    assert small.held == 32 * PAGE
+
+
+def test_a_guess_is_read_ahead_and_not_held() -> None:
+    shelf = shelf_of(File(), 64)
+    shelf.use(0, [1])
+    shelf.ahead(1, [2, 3])
+    assert shelf.held == 4 * PAGE
+    shelf.use(1, [3, 4])
+    assert (shelf.missed, shelf.foreseen) == (3, 1)
+
+
+def test_pages_that_experts_share_stay_as_long_as_one_of_them() -> None:
+    file = File()
+    shelf = Shelf(file, [Stack(((100, 9 * PAGE),), 3), Stack(((20 * PAGE, PAGE),), 1)], 64 * PAGE)
+    shelf.use(0, [1])
+    assert shelf.held == 4 * PAGE
+    file.held |= set(range(10))
+    shelf.use(1, [0])
+    assert file.held == {0, 3, 4, 5, 6, 9}  # 0 and 9 are others' as well
+
+
+def test_the_plan_counts_what_the_shelf_holds(folder: Path, keep: Path) -> None:
+    model = on_disk(folder, keep)
+    assert model.shelf is not None
+    assert model.budget is not None
+    weights = look(open_checkpoint(folder), recipe_of(open_checkpoint(folder)), here=True).weights
+    assert abs(weights.kinds[EXPERTS] - model.shelf.bytes) < 0.001 * model.shelf.bytes
+    assert model.budget.mapped == model.budget.weights == weights.total - weights.kinds[EXPERTS] + HOT
