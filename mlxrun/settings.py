@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*([KMGT]?i?B|)", re.ASCII | re.IGNORECASE)
 UNITS = {"": 1, "B": 1} | {
@@ -20,6 +20,7 @@ UNITS = {"": 1, "B": 1} | {
 
 
 Kernels = Literal["auto", "mlx", "ours"]
+Wire = Literal["off", "weights", "max"]
 
 
 class SettingsError(ValueError):
@@ -33,6 +34,7 @@ class Settings:
     context: int | None = None  # tokens that a session may hold; None: what the model's authors promise
     memory: int | None = None  # bytes that a model may take; None: what the machine has to give
     kernels: Kernels = "auto"  # on a GPU: as measured, MLX's only, or ours wherever they can
+    wire: Wire = "weights"  # what of a Mac's memory is kept from being paged out
     tune: bool = True  # whether an idle engine measures what was never measured here
 
     @property
@@ -53,9 +55,9 @@ class Settings:
         """Copies of models that `--quantize` made; made again where they are missing."""
         return self.home / "quantized"
 
-    def but(self, *, context: int | None = None) -> Settings:
+    def but(self, *, context: int | None = None, wire: Wire | None = None) -> Settings:
         """The same with flags laid over it; None means that the flag was not given."""
-        return replace(self, context=self.context if context is None else context)
+        return replace(self, context=self.context if context is None else context, wire=wire or self.wire)
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -65,21 +67,18 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         threads=_count(environ, "MLXRUN_THREADS"),
         context=_count(environ, "MLXRUN_CONTEXT"),
         memory=_size(environ, "MLXRUN_MEMORY"),
-        kernels=_kernels(environ),
+        kernels=cast(Kernels, _choice(environ, "MLXRUN_KERNELS", get_args(Kernels), "auto")),
+        wire=cast(Wire, _choice(environ, "MLXRUN_WIRE", get_args(Wire), "weights")),
         tune=_tune(environ),
     )
 
 
-def _kernels(environ: Mapping[str, str]) -> Kernels:
-    match environ.get("MLXRUN_KERNELS", "").strip():
-        case "" | "auto":
-            return "auto"
-        case "mlx":
-            return "mlx"
-        case "ours":
-            return "ours"
-        case text:
-            raise SettingsError(f"The environment variable MLXRUN_KERNELS must be auto, mlx or ours, not {text!r}.")
+def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...], usual: str) -> str:
+    text = environ.get(name, "").strip() or usual
+    if text not in choices:
+        told = f"{', '.join(choices[:-1])} or {choices[-1]}"
+        raise SettingsError(f"The environment variable {name} must be {told}, not {text!r}.")
+    return text
 
 
 def _tune(environ: Mapping[str, str]) -> bool:

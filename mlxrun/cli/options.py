@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from ..core import Sampling
+from ..settings import Wire
 
 if TYPE_CHECKING:
     from ..engine.load import Terms
@@ -43,6 +44,11 @@ def sampling(flags: argparse.Namespace, recommended: Sampling) -> Sampling:
 def add_memory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--anyway", action="store_true", help="load although it does not fit into memory")
     add_disk(parser)
+    parser.add_argument(
+        "--wire",
+        choices=get_args(Wire),
+        help="what a Mac may not page out: nothing, weights (usual), or all",
+    )
     parser.add_argument("--no-map", action="store_true", help="read the weights; map no file, and keep none ready")
 
 
@@ -68,5 +74,6 @@ def terms(flags: argparse.Namespace, settings: Settings) -> Terms:
         mapped=not flags.no_map,
         ready=ready,
         progress=Bar("Preparing the weights"),
+        wire=settings.but(wire=flags.wire).wire,
         idle=idle,
     )

@@ -50,7 +50,7 @@ class LocalTransport:
 
         settings = from_environment().but(context=context)
         idle = begin(settings)
-        how.setdefault("terms", Terms(memory=settings.memory, ready=settings.ready, idle=idle))
+        how.setdefault("terms", Terms(memory=settings.memory, ready=settings.ready, idle=idle, wire=settings.wire))
         return cls(Assistant.open(resolve(name, settings), name=name, context=settings.context, **how))
 
     @property

@@ -24,18 +24,17 @@ SHORTAGE = "shorten the prompt, wait for others to end, or load with a smaller c
 
 
 class Keeper:
-    def __init__(self, model: Runnable, wiring: str = "weights") -> None:
+    def __init__(self, model: Runnable) -> None:
         budget: Budget | None = getattr(model, "budget", None)
         self._model = model
         self._files = getattr(model, "mapped", ())
         self._shelf: Shelf | None = getattr(model, "shelf", None)
         self._looked = 0.0
         self.guard = None if budget is None else Guard(budget, getattr(model, "before", 0))
-        self.wiring = Wiring(wiring)
+        self.wiring = Wiring("off" if budget is None or not budget.wired else budget.wire)
         if budget is not None:
             mx.set_cache_limit(budget.cache_limit)
-            if budget.wired:
-                self.wiring.wire(budget.weights)
+            self.wiring.wire(budget.weights)
 
     @property
     def mapped(self) -> int:

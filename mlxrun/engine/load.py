@@ -17,6 +17,7 @@ from ..families import Recipe, UnknownFamily, resolve
 from ..families.config import Dialect
 from ..families.gguf import resolve_gguf
 from ..memory.machine import private_bytes
+from ..memory.wiring import Policy
 from ..nn.decoder import DecoderModel
 from ..nn.params import AS_STORED, Forms
 from ..ops.native import NATIVE, pack
@@ -49,6 +50,7 @@ class Terms:
     ready: Path | None = None  # where packed weights are kept; None: nowhere
     progress: Progress = unheard  # what it raises ends the load
     experts_on_disk: bool = False  # those that do not fit may stay there
+    wire: Policy = "weights"  # what of a GPU's memory is kept from being paged out
     idle: Idle | None = None  # what an engine does with the model while nobody asks
 
 
@@ -94,7 +96,7 @@ def load_model(
         decoder,
         tuple(notes),
         settled.context,
-        replace(settled.budget, mapped=settled.made.weights if loaded.mapped else 0),
+        replace(settled.budget, mapped=settled.made.weights if loaded.mapped else 0, wire=terms.wire),
         before,
         (seen.width, seen.keys),
         loaded.mapped,

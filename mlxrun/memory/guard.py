@@ -18,6 +18,7 @@ from functools import cache
 import mlx.core as mx
 
 from .machine import available_bytes, private_bytes
+from .wiring import Policy
 
 MIB = 2**20
 FLOOR = 128 * MIB  # of the machine's memory, left to everybody else
@@ -41,6 +42,7 @@ class Budget:
     activations: int  # of one pass, at most
     mapped: int = 0  # of the weights; not this process's own
     wired: bool = False  # there is a GPU whose memory can be wired
+    wire: Policy = "weights"  # and what of it shall be
 
     @property
     def cache_limit(self) -> int:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mlxrun.core import Event, Finish, Request, Sampling
-from mlxrun.engine import keeper
+from mlxrun.engine import fits, keeper
 from mlxrun.engine.engine import Engine
 from mlxrun.engine.load import Terms, load_model
 from mlxrun.memory.guard import Guard, footprint
 from mlxrun.memory.machine import private_bytes
+from mlxrun.memory.wiring import Policy, Wiring
 from tests.golden.checkpoint import reference
 from tests.golden.checkpoint import write as write_tiny
 from tests.unit.memory.outlines import LLAMA_32_3B, write
+from tests.unit.memory.test_guard import FakeMetal
 
 MIB = 2**20
 SHAPE = {
@@ -124,3 +127,20 @@ def test_the_starter_leaves_less_than_50_mb(smollm2_gguf: Path) -> None:
     command = [sys.executable, "-c", code, str(smollm2_gguf)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert int(done.stdout) < 50e6
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize("wire", ["off", "weights", "max"])
+def test_what_is_wired_is_what_was_asked_for(
+    wire: Policy, gpu: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the loader; the machine says that it has a GPU, and Metal is a stand-in."""
+    metal = FakeMetal()
+    monkeypatch.setattr(keeper, "Wiring", lambda policy: Wiring(policy, metal))
+    here = fits.this_machine()
+    monkeypatch.setattr(fits, "this_machine", lambda: replace(here, gpu=gpu))
+    engine = Engine.start(lambda: load_model(folder, terms=Terms(wire=wire)))
+    wired = {"off": [], "weights": [900], "max": [1000]}[wire] if gpu else []
+    assert metal.calls == wired
+    engine.close()
+    assert metal.calls == (wired and [*wired, -1, 7])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from mlxrun.settings import SettingsError, from_environment
+from mlxrun.memory.wiring import POLICIES
+from mlxrun.settings import SettingsError, Wire, from_environment
 
 
 def test_defaults() -> None:
@@ -33,3 +35,11 @@ def test_the_cache_folder_of_the_platform() -> None:
 def test_nonsense_is_refused_by_name(text: str) -> None:
     with pytest.raises(SettingsError, match="MLXRUN_THREADS"):
         from_environment({"MLXRUN_THREADS": text})
+
+
+def test_what_is_wired() -> None:
+    assert get_args(Wire) == POLICIES
+    assert [from_environment({"MLXRUN_WIRE": text}).wire for text in ("", *POLICIES)] == ["weights", *POLICIES]
+    assert from_environment({"MLXRUN_WIRE": "max"}).but(wire="off").wire == "off"
+    with pytest.raises(SettingsError, match="MLXRUN_WIRE must be off, weights or max, not 'all'"):
+        from_environment({"MLXRUN_WIRE": "all"})
