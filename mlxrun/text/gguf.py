@@ -1,7 +1,7 @@
 """The tokenizer inside a GGUF file, from its metadata alone.
 
-`gpt2` (byte-level BPE), `gemma4` (BPE on plain text) and `llama` (SentencePiece) vocabularies are built;
-any other model or pre-tokenizer is refused by name. Reads no file: `weights/gguf.py` does.
+`gpt2` (byte-level BPE), `gemma4` (BPE on plain text), `llama` (SentencePiece) and `bert` (WordPiece) vocabularies
+are built; any other model or pre-tokenizer is refused by name. Reads no file: `weights/gguf.py` does.
 """
 
 from __future__ import annotations
@@ -68,6 +68,11 @@ class Words:
             raise ModelError(f"{KEY}{name}_token_id is {found!r}; the vocabulary has {len(self.tokens)} tokens.")
         return found
 
+    def role(self, text: str, *names: str) -> int | None:
+        """The first of these ids that is said; else that of the token."""
+        said = next((i for i in map(self.id, names) if i is not None), None)
+        return said if said is not None else next((i for i, found in enumerate(self.tokens) if found == text), None)
+
     def flag(self, name: str, default: bool) -> bool:
         return bool(self.metadata.get(KEY + name, default))
 
@@ -85,7 +90,7 @@ class Words:
 
 def build(metadata: Mapping[str, Any]) -> Tokenizer:
     model = metadata.get(KEY + "model")
-    builders = {"gpt2": _byte_level, "gemma4": _plain_bpe, "llama": _sentencepiece}
+    builders = {"gpt2": _byte_level, "gemma4": _plain_bpe, "llama": _sentencepiece, "bert": _wordpiece}
     if model not in builders:
         raise ModelError(f"{KEY}model is {model!r}; known are {', '.join(builders)}.")
     return builders[model](Words.read(metadata))
@@ -159,6 +164,40 @@ def _bpe(words: Words, **options: Any) -> Any:
     for kind, special in ((USER_DEFINED, False), (CONTROL, True)):
         inner.add_tokens([AddedToken(t, special=special, normalized=False) for _, t in words.of_kind(kind)])
     return inner
+
+
+def _wordpiece(words: Words) -> Tokenizer:
+    """Words begin with U+2581 there and are plain here; what goes on in a word is plain there and begins with ##."""
+    from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
+    from tokenizers import Tokenizer as Inner
+
+    controls = {i for i, _ in words.of_kind(CONTROL, UNKNOWN)}
+    spelled = [text if i in controls else _word_or_part(text) for i, text in enumerate(words.tokens)]
+    lower = words.flag("normalizer.lowercase", not any(text != text.lower() for text in spelled if text[:1] != "["))
+    strip = words.flag("normalizer.strip_accents", lower)
+    cls, sep, unknown = (
+        words.role("[CLS]", "cls", "bos"),
+        words.role("[SEP]", "seperator"),
+        words.role("[UNK]", "unknown"),
+    )
+    if unknown is None:
+        raise ModelError(f"The GGUF metadata has no {KEY}unknown_token_id, which a vocabulary of this kind needs.")
+    with reading("The vocabulary in the GGUF metadata"):
+        vocabulary = {text: i for i, text in reversed(list(enumerate(spelled)))}
+        inner = Inner(models.WordPiece(vocab=vocabulary, unk_token=spelled[unknown], max_input_chars_per_word=100))
+        inner.normalizer = normalizers.BertNormalizer(lowercase=lower, strip_accents=strip)
+        inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        inner.decoder = decoders.WordPiece(cleanup=False)
+        inner.add_tokens(
+            [AddedToken(spelled[i], special=True, normalized=False) for i in sorted(controls) if spelled[i]]
+        )
+    prefix = (cls,) if cls is not None and words.flag("add_bos_token", True) else ()
+    suffix = (sep,) if sep is not None and words.flag("add_sep_token", True) else ()
+    return HubTokenizer(inner, Marks(cls, frozenset(() if sep is None else (sep,)), prefix, suffix))
+
+
+def _word_or_part(text: str) -> str:
+    return text[1:] if text.startswith(SPACE) else f"##{text}"
 
 
 def _sentencepiece(words: Words) -> Tokenizer:
