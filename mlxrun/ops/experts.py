@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from . import metal
 from .quantized import QuantizedWeight, Weight
 
 GROUP_FROM = 64  # pairs from which they are laid out by expert: mlx-lm's choice
@@ -82,6 +83,8 @@ def _plain_on_cpu(x: mx.array, weight: mx.array, d: Dispatch) -> mx.array:
 
 
 def _quantized(x: mx.array, weight: QuantizedWeight, d: Dispatch) -> mx.array:
+    if d.order is not None and (ours := metal.expert_rows(mx.squeeze(x, -2), weight, d.experts)) is not None:
+        return mx.expand_dims(ours, -2)
     wide = x.astype(mx.float32) if mx.default_device().type == mx.DeviceType.cpu else x
     y = mx.gather_qmm(
         wide,

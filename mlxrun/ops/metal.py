@@ -1,7 +1,7 @@
 """Our Metal kernels as the operations that blocks know: each serves a call, or says that it does not.
 
 `None` means: not served, or MLX's own form is the one to use here; the caller then does what it does anywhere.
-One to four rows of x for all but `matmul`, which takes any number.
+One to four rows of x for all but `matmul` and `expert_rows`, which take any number.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..metal_kernels import experts, glue
 from ..metal_kernels.attention import Pages, Sight, paged_attention
 from ..metal_kernels.check import FLOATS, SMALL, serves
 from ..metal_kernels.norms import Normed
-from ..metal_kernels.products import FEW, MOST_VECTORS, qmm, qmv, qmv_few
+from ..metal_kernels.products import FEW, MOST_VECTORS, qmm, qmm_experts, qmv, qmv_few
 from ..spec import Router
 from .choose import chooser, key
 from .fused import Rms, Turn
@@ -106,6 +106,13 @@ class Experts:
         ids, weights = experts.route(logits, rule, self.select_bias)
         hidden = experts.experts_in(own, ids, self.gate, self.up, self.act)
         return experts.experts_out(hidden, ids, weights, self.down, residual=x)
+
+
+def expert_rows(x: mx.array, w: QuantizedWeight, experts: mx.array) -> mx.array | None:
+    """x (N, in) sorted by expert, experts (N,) rising, w (E, out, in) -> (N, out)."""
+    if w.shape[-1] % 32 or not _chosen("sorted", x.shape[0], x.dtype, w):
+        return None
+    return qmm_experts(x, w, experts.astype(mx.uint32))
 
 
 def best_token(x: mx.array, norm: Rms | None, head: QuantizedWeight) -> mx.array | None:

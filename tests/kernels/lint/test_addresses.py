@@ -14,7 +14,7 @@ from mlxrun.metal_kernels.attention import AttentionTile, Sight, paged_attention
 from mlxrun.metal_kernels.experts import Rule, experts_in, experts_out, route
 from mlxrun.metal_kernels.glue import HeadNorm, Turn, greedy, heads, project
 from mlxrun.metal_kernels.norms import Normed, add_norm
-from mlxrun.metal_kernels.products import qmm, qmv, qmv_few
+from mlxrun.metal_kernels.products import qmm, qmm_experts, qmv, qmv_few
 
 from ..metal.made import FLOATS, FORMATS, random, weight
 from ..metal.test_paged_attention import case
@@ -68,6 +68,7 @@ def mixtures(form: tuple[str, int, int], dtype: mx.Dtype) -> None:
     experts_in(Normed(x, x[0], 1e-5), ids, into, into, "clamped_swiglu", [mx.zeros((8, 64), dtype)] * 2)
     hidden, shares = random((6, 256), dtype, 3), mx.ones((3, 2), mx.float32)
     experts_out(hidden, ids, shares, out)
+    qmm_experts(x, into, mx.zeros((3,), mx.uint32))
     experts_out(hidden, ids, shares, out, residual=x)
     for score in ("softmax", "softmax_topk", "sigmoid"):
         route(random((3, 16), mx.float32, 1), Rule(2, score, True, 1.0, 4, 2), mx.zeros((16,), mx.float32))

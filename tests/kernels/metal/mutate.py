@@ -12,7 +12,7 @@ import argparse
 import random
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlxrun.metal_kernels import launch
@@ -142,24 +142,38 @@ def main(arguments: list[str]) -> int:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--verbose", action="store_true")
     chosen = options.parse_args(arguments)
-    killed, survivors = 0, []
+    killed = survived = 0
     for file in chosen.files:
         every = list(mutants(file))
         if chosen.sample and chosen.sample < len(every):
             every = random.Random(chosen.seed).sample(every, chosen.sample)
-        for mutant in every:
-            end = fate(mutant)
-            if chosen.verbose:
-                print(f"{file}:{mutant.line}: {mutant.after.strip()}  -- {end}", flush=True)
-            killed += end.startswith("killed")
-            if end == "survived":
-                survivors.append(mutant)
-    counted = [s for s in survivors if not equivalent(s)]
-    for s in survivors:
-        print(f"{s.file}:{s.line}: {s.after.strip()}  -- {equivalent(s) or 'SURVIVED'}")
-    share = killed / max(1, killed + len(counted))
-    print(f"{killed} mutants killed, {len(counted)} survived, {len(survivors) - len(counted)} equivalent: {share:.1%}")
-    return 0 if share >= 0.95 else 1
+        dead, alive = fates(every, chosen.verbose)
+        told(file, dead, len(alive), len(every))
+        killed, survived = killed + dead, survived + len(alive)
+    told("all", killed, survived, killed + survived)
+    return 0 if share(killed, survived) >= 0.95 else 1
+
+
+def fates(every: Sequence[Mutant], verbose: bool) -> tuple[int, list[Mutant]]:
+    """How many were killed, and those that live although a caller could see them; prints those that live."""
+    killed, alive = 0, []
+    for mutant in every:
+        end = fate(mutant)
+        killed += end.startswith("killed")
+        reason = equivalent(mutant) if end == "survived" else end
+        if verbose or end == "survived":
+            print(f"{mutant.file}:{mutant.line}: {mutant.after.strip()}  -- {reason or 'SURVIVED'}", flush=True)
+        if not reason:
+            alive.append(mutant)
+    return killed, alive
+
+
+def told(name: str, killed: int, survived: int, of: int) -> None:
+    print(f"{name}: {killed} mutants killed, {survived} survived, of {of}: {share(killed, survived):.1%}", flush=True)
+
+
+def share(killed: int, survived: int) -> float:
+    return killed / max(1, killed + survived)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from mlxrun.metal_kernels.attention import AttentionTile, Sight, paged_attention
 from mlxrun.metal_kernels.experts import ExpertTile, Rule, experts_in, experts_out, route
 from mlxrun.metal_kernels.glue import HeadNorm, Turn, best_of, greedy, heads, project
 from mlxrun.metal_kernels.norms import Normed, add_norm
-from mlxrun.metal_kernels.products import FewTile, MatrixTile, VectorTile, qmm, qmv, qmv_few
+from mlxrun.metal_kernels.products import FewTile, MatrixTile, VectorTile, qmm, qmm_experts, qmv, qmv_few
 
 from .. import mslsim
 from ..mslsim import settings
@@ -84,6 +84,19 @@ def prove_qmm() -> None:
     for form, k in ((AFFINE4, 128), (NVFP4, 64), (AFFINE8, 64)):
         _product(lambda x, w: qmm(x, w, MatrixTile(32, 32, True)), form, (37, 45, k), 3)
     _product(lambda x, w: qmm(x, w, MatrixTile(16, 64)), AFFINE4_32, (16, 70, 96), 3)
+
+
+def prove_qmm_experts() -> None:
+    """A tile of several experts, and an expert of several tiles."""
+    ids, tile = np.array([0] * 3 + [2] * 35 + [3]), MatrixTile(16, 32)
+    w, x = weight((4, 37, 96), AFFINE4_32, mx.float32), random((39, 96), mx.float32, 2)
+    exact, terms = (
+        np.einsum("mk,mnk->mn", rows, full[ids])
+        for rows, full in ((wide(x), w.exact()), (np.abs(wide(x)), np.abs(w.exact())))
+    )
+    for order in (0, 2):
+        with settings(order=order, seconds=SECONDS):
+            close(qmm_experts(x, w, mx.array(ids, mx.uint32), tile), exact, terms, slack=3)
 
 
 IDS = mx.array([[1, 4], [4, 0], [2, 4], [4, 3], [4, 1]], mx.uint32)
@@ -294,7 +307,7 @@ def _attended(c: paged.Case, sight: Sight, tile: AttentionTile) -> None:
 PROOFS: dict[str, tuple[Callable[[], None], ...]] = {
     "qmv.metal": (prove_qmv,),
     "qmv_few.metal": (prove_qmv_few,),
-    "qmm.metal": (prove_qmm,),
+    "qmm.metal": (prove_qmm, prove_qmm_experts),
     "experts_in.metal": (prove_experts_in,),
     "experts_out.metal": (prove_experts_out,),
     "router.metal": (prove_router,),

@@ -23,7 +23,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         UNORDERED.format("parts"),
     ),
     "a barrier for device memory": ("qmv_few.metal", "mem_flags::mem_threadgroup", "mem_flags::mem_device", "parts"),
-    "no barrier after a tile is loaded": ("qmm.metal", BARRIER + "\n  for (int kk", "for (int kk", "race on|is read before"),
+    "no barrier after a tile is loaded": ("qmm.metal", BARRIER + "\n    for (int kk", "for (int kk", "race on|is read before"),
     "no barrier before a tile is overwritten": ("qmm.metal", BARRIER + "  // the tile", "//", "race on"),
     "no barrier in the norm": ("add_norm.metal", BARRIER, "", UNORDERED.format("parts")),
     "no barrier before an expert's products are summed": (
@@ -61,7 +61,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         "read outside of",
     ),
     "the tail of K is read past the end": ("products.h", "k < K; k += BLOCK", "k < K + BLOCK; k += BLOCK", "read outside of"),
-    "rows of x past the end are read": ("qmm.metal", "first_m + m < M ?", "first_m + m < M + 9 ?", "read outside of x"),
+    "rows of x past the end are read": ("qmm.metal", "first_m + m < end ?", "first_m + m < end + 9 ?", "read outside of x"),
     "an output column too many": ("qmm.metal", "to_n + j < N", "to_n < N", "write outside of y|race on y"),
     "an expert too far": ("experts_in.metal", "ulong(expert) * N + min", "ulong(expert + 1) * N + min", "read outside of"),
     "a tile without padding in its declaration": ("qmm.metal", "xs[BM][BK + PAD]", "xs[BM][BK - 8]", "index outside|outside of xs"),
@@ -124,6 +124,9 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     "values past the turned ones left out": ("heads.metal", "int i = 2 * PAIRS + lane", "int i = 2 * PAIRS + 1 + lane", "never written"),
     "of equals the last": ("greedy.metal", "value > most[m]", "value >= most[m]", WRONG),
     "a residual before rounding left out": ("qmv.metal", "float(residual[at]) + float(sum)", "float(residual[at])", WRONG),
+    "rows of the next expert": ("qmm.metal", "end < limit && ids[end] == expert", "end < limit", WRONG),
+    "the first expert for all": ("qmm.metal", "ulong(expert) * N + first_n", "ulong(0) * N + first_n", WRONG),
+    "the next expert's rows begin one later": ("qmm.metal", "first_m = end;", "first_m = end + 1;", "never written"),
     "a loop that never ends": ("qmm.metal", "k < K; k += BK", "k < K; k += 0", "runs for too long"),
 }  # fmt: skip
 
