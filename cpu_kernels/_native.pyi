@@ -118,6 +118,39 @@ def heads_of(
     kept: mx.Dtype,
     precision: int = -1,
 ) -> list[mx.array]: ...
+
+class Stack:
+    def __init__(self) -> None: ...
+    def add(
+        self,
+        *,
+        heads: Sequence[Packed],
+        biases: Sequence[mx.array | None],
+        dim: int,
+        norms: HeadNorms,
+        scale: float,
+        turned: bool,
+        out: Packed,
+        out_bias: mx.array | None = None,
+        sinks: mx.array | None = None,
+        gate: Packed | None,
+        up: Packed,
+        down: Packed,
+        act: str,
+        norm: mx.array,
+        eps: float,
+    ) -> None: ...
+    def __call__(
+        self,
+        x: mx.array,
+        rotation: Rotation,
+        keys: Sequence[mx.array],
+        values: Sequence[mx.array],
+        at: Sequence[int],
+        after: Sequence[mx.array] = ...,
+        precision: int = -1,
+    ) -> mx.array: ...
+
 def release_scratch() -> None: ...
 def isa() -> str: ...
 def isas() -> list[str]: ...

@@ -12,6 +12,7 @@
 #include "packed.h"
 #include "pool.h"
 #include "project.h"
+#include "stack.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -88,6 +89,26 @@ NB_MODULE(_native, m) {
            "input"_a = nb::none(), "eps"_a = 0.0f, "q"_a = nb::none(), "k"_a = nb::none(), "head_eps"_a = 0.0f);
   m.def("heads_of", &heads_of, "x"_a, "weights"_a, "biases"_a, "dim"_a, "norms"_a, "rotation"_a, "one_sequence"_a, "kept"_a,
         "precision"_a = -1);
+
+  nb::class_<Stack>(m, "Stack")
+      .def(nb::init<>())
+      .def("add",
+           [](Stack& stack, const std::vector<const Packed*>& heads, const std::vector<std::optional<mx::array>>& biases,
+              int dim, const HeadNorms& norms, float scale, bool turned, const Packed& out,
+              const std::optional<mx::array>& out_bias, const std::optional<mx::array>& sinks, const Packed* gate,
+              const Packed& up, const Packed& down, const std::string& act, const mx::array& norm, float eps) {
+             std::vector<Packed> three;
+             for (const Packed* w : heads) {
+               if (!w) throw std::invalid_argument("heads has None in it");
+               three.push_back(*w);
+             }
+             stack.add({three, biases, out, out_bias, sinks, norms, dim, scale, turned},
+                       {gate ? std::optional(*gate) : std::nullopt, up, down, act, norm, eps});
+           },
+           nb::kw_only(), "heads"_a, "biases"_a, "dim"_a, "norms"_a, "scale"_a, "turned"_a, "out"_a,
+           "out_bias"_a = nb::none(), "sinks"_a = nb::none(), "gate"_a.none(), "up"_a, "down"_a, "act"_a, "norm"_a, "eps"_a)
+      .def("__call__", &Stack::operator(), "x"_a, "rotation"_a, "keys"_a, "values"_a, "at"_a,
+           "after"_a = std::vector<mx::array>(), "precision"_a = -1);
 
   m.def("isa", [] { return std::string(kernels::best().name); });
   m.def("isas", [] {

@@ -7,10 +7,11 @@ back a query may ever look; some slack beyond it makes small rewinds possible an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import mlx.core as mx
 
-from ..ops.span import Span, write
+from ..ops.span import Span, Writing, write
 
 STEP = 256  # tokens by which a buffer grows
 SLACK = 128  # tokens kept beyond the window
@@ -26,13 +27,15 @@ class KeysState:
 class Keys:
     """Buffers (1, G, capacity, D): `keep` None remembers everything."""
 
-    __slots__ = ("_buffers", "_first", "_keep", "_length")
+    __slots__ = ("_buffers", "_first", "_keep", "_length", "_shared", "_writing")
 
     def __init__(self, keep: int | None = None) -> None:
         self._keep = keep
         self._buffers: tuple[mx.array, ...] = ()
         self._first = 0  # position of the first key in the buffers
         self._length = 0  # tokens seen
+        self._shared: float = 0  # rows of the buffers before this one may be seen by somebody else
+        self._writing: Writing | None = None  # what still changes the buffers
 
     @property
     def bytes(self) -> int:
@@ -44,12 +47,27 @@ class Keys:
         All that may be looked at, newest included.
         """
         added = rows[0].shape[2]
-        used = self._length - self._first
-        self._reserve(rows, used, added)
+        self._settle()
+        self._reserve(rows, added, self._capacity)
         used = self._length - self._first
         self._buffers = write(self._buffers, rows, used, of)
+        self._shared = 0
         self._length += added
         return Span(self._buffers, self._first, used + added)
+
+    def lend(self, writing: Writing) -> tuple[tuple[mx.array, ...], Writing | None]:
+        """The buffers, with a place for the next token after all others; `writing` is going to fill it where it lies.
+
+        And who must have been there before. There must be keys already.
+        """
+        used = self._length - self._first
+        if used >= self._capacity or used < self._shared:
+            self._settle()
+            self._reserve(self._buffers, 1, 0)
+            self._shared = 0
+        before, self._writing = self._writing, writing
+        self._length += 1
+        return self._buffers, before
 
     def reusable(self, length: int) -> int:
         return length if self._reachable(length) else 0
@@ -58,20 +76,33 @@ class Keys:
         if not self._reachable(length):
             return False
         if length == 0:
-            self._buffers, self._first = (), 0
+            self._buffers, self._first, self._shared, self._writing = (), 0, 0, None
         self._length = length
         return True
 
     def snapshot(self) -> KeysState:
+        self._settle()
+        self._shared = max(self._shared, self._length - self._first)
         return KeysState(self._view(), self._first, self._length)
 
     def restore(self, state: KeysState) -> None:
         # new objects: writing into a buffer in place must not reach the saved one
         self._buffers = tuple(array[:] for array in state.arrays)
         self._first, self._length = state.first, state.length
+        self._shared, self._writing = inf, None
 
     def arrays(self) -> list[mx.array]:
-        return list(self._buffers)
+        return list(self._buffers) if self._writing is None else [self._writing.done]
+
+    @property
+    def _capacity(self) -> int:
+        return self._buffers[0].shape[2] if self._buffers else 0
+
+    def _settle(self) -> None:
+        """Make the buffers depend on what is being written to them."""
+        if self._writing is not None:
+            self._buffers = tuple(mx.depends(list(self._buffers), [self._writing.done]))
+            self._writing = None
 
     def _view(self) -> tuple[mx.array, ...]:
         used = self._length - self._first
@@ -84,15 +115,15 @@ class Keys:
         oldest = 0 if self._keep is None else max(0, length - self._keep + 1)
         return self._first <= oldest and self._first < length < self._length
 
-    def _reserve(self, rows: tuple[mx.array, ...], used: int, added: int) -> None:
-        """Make room for `added` rows after `used`, dropping what no query can see any more."""
+    def _reserve(self, rows: tuple[mx.array, ...], added: int, capacity: int) -> None:
+        """Make room for `added` rows like these where `capacity` is too little, dropping what no query can see."""
+        used = self._length - self._first
         drop = 0 if self._keep is None else used - (self._keep - 1) - SLACK
         if drop >= SLACK:
             self._first += drop
             used -= drop
         else:
             drop = 0
-        capacity = self._buffers[0].shape[2] if self._buffers else 0
         if not drop and used + added <= capacity:
             return
         grown = -(-(used + added) // STEP) * STEP

@@ -13,13 +13,15 @@ from typing import Any, Protocol
 import mlx.core as mx
 
 from ..ops.masks import Sight, boolean, mask
-from ..ops.span import Span
+from ..ops.span import Span, Writing
 
 
 class LayerMemory(Protocol):
     """What one layer remembers of one sequence; see `mlxrun/cache/`."""
 
     def append(self, *rows: mx.array, of: int = 0) -> Span: ...
+
+    def lend(self, writing: Writing) -> tuple[tuple[mx.array, ...], Writing | None]: ...
 
     def read(self) -> tuple[mx.array, ...] | None: ...
 
@@ -51,12 +53,13 @@ class Segment:
 
 
 class Pass:
-    __slots__ = ("_masks", "_positions", "chosen", "lent", "segments", "steps", "total")
+    __slots__ = ("_masks", "_positions", "chosen", "lent", "segments", "single", "steps", "total")
 
     def __init__(self, segments: Sequence[Segment]) -> None:
         self.segments = tuple(segments)
         self.total = sum(s.count for s in self.segments)
-        self.steps = self.total == len(self.segments) > 1  # several sequences, a row of each
+        self.single = self.total == len(self.segments)  # one row of each sequence
+        self.steps = self.single and self.total > 1
         self.lent: dict[int, tuple[Span, ...]] = {}
         self.chosen: dict[int, tuple[mx.array | None, ...]] = {}  # keys an indexer picked, lent like spans
         self._positions: mx.array | None = None

@@ -19,6 +19,7 @@ from .layer import LayerBlock
 from .linear import Linear
 from .params import AS_STORED, Forms, Params
 from .per_layer import PerLayerEmbedding
+from .stack import Stack
 
 
 class DecoderModel:
@@ -47,6 +48,7 @@ class DecoderModel:
             LayerBlock(layer, spec.dim, spec.per_layer, params.scope(f"layers.{i}"))
             for i, layer in enumerate(spec.layers)
         ]
+        self.stack = Stack.of(self.layers)
         self.norm = params.norm("norm", spec.norm, spec.dim) if spec.norm else None
         self.embed_out = params.linear("embed_out", width, spec.dim) if spec.embed_dim else None
         self.head = self._head(params, width) if spec.kind == "decoder" else None
@@ -70,8 +72,11 @@ class DecoderModel:
         x = self._embed(ids, p)
         extra = None if self.per_layer is None else self.per_layer(ids, x)  # (T, layers, per-layer dim)
         memories = [memory for memory, _ in sequences]
-        for i, layer in enumerate(self.layers):
-            x = layer(x, p, [m.layers[i] for m in memories], None if extra is None else extra[:, i])
+        if self.stack is not None and self.stack.serves(p):
+            x = self.stack(x, p, memories)
+        else:
+            for i, layer in enumerate(self.layers):
+                x = layer(x, p, [m.layers[i] for m in memories], None if extra is None else extra[:, i])
         for memory, count in sequences:
             memory.length += count
         return x if self.norm is None else self.norm(x)

@@ -11,6 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from ..ops.fused import AttentionParts, FeedForward
 from ..spec import (
     Attention,
     Dense,
@@ -73,6 +74,8 @@ class LayerBlock:
         self.out_scale = params.array("out_scale", 1) if spec.out_scale else None
         self.mix: Mix = self._mix
         self.feed: Rows = self._feed
+        self.attention: AttentionParts | None = None  # what a stack of layers takes
+        self.dense: FeedForward | None = None
         if self.residual == 1.0:
             self._join()
         self.wire = {"serial": self._serial, "parallel": self._parallel, "post": self._post}[spec.wiring]
@@ -94,11 +97,12 @@ class LayerBlock:
     def _join(self) -> None:
         """Branches that can be done in fewer nodes are."""
         if isinstance(self.mixer, AttentionBlock) and self.mixer_norm and not self.mixer_post:
-            joined = whole.attention_branch(self.mixer, self.mixer_norm)
+            self.attention = whole.attention_parts(self.mixer, self.mixer_norm)
+            joined = self.attention and whole.attention_branch(self.mixer, self.mixer_norm, self.attention)
             self.mix = joined or whole_metal.attention_branch(self.mixer, self.mixer_norm) or self.mix
         if isinstance(self.ffn, DenseBlock) and self.ffn_norm and not self.ffn_post:
-            feed = whole.dense_branch(self.ffn, self.ffn_norm)
-            self.feed = feed or whole_metal.dense_branch(self.ffn, self.ffn_norm) or self.feed
+            self.dense = whole.dense_branch(self.ffn, self.ffn_norm)
+            self.feed = self.dense or whole_metal.dense_branch(self.ffn, self.ffn_norm) or self.feed
         if isinstance(self.ffn, MoEBlock) and self.ffn_norm and not self.ffn_post:
             self.feed = whole_metal.experts_branch(self.ffn, self.ffn_norm) or self.feed
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 
-from ..ops.fused import Heads, add_feed_forward, add_matmul, packed
+from ..ops.fused import AttentionParts, FeedForward, Heads, add_matmul, packed
 from .attention import AttentionBlock
 from .batch import LayerMemory, Pass
 from .dense import DenseBlock
@@ -19,8 +19,7 @@ from .norm import NormBlock
 Branch = Callable[[mx.array, Pass, Sequence[LayerMemory | None]], mx.array]
 
 
-def attention_branch(block: AttentionBlock, norm: NormBlock) -> Branch | None:
-    """x (T, dim) -> x + attention(norm(x))."""
+def attention_parts(block: AttentionBlock, norm: NormBlock) -> AttentionParts | None:
     s, own = block.spec, norm.rms
     if own is None or s.gate or s.clip is not None or s.temperature is not None or block.v_norm is not None:
         return None
@@ -37,7 +36,12 @@ def attention_branch(block: AttentionBlock, norm: NormBlock) -> Branch | None:
     if not packed(weights) or not packed(out):
         return None
     heads = Heads(weights, [linear.bias for linear in three], s.head_dim, own, head_norms)
-    rotary, o = block.rotary, out[0]
+    return AttentionParts(heads, out[0], block.o.bias, block.sinks, s.scale, block.rotary is not None)
+
+
+def attention_branch(block: AttentionBlock, norm: NormBlock, parts: AttentionParts) -> Branch:
+    """x (T, dim) -> x + attention(norm(x))."""
+    rotary = block.rotary
 
     def branch(x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> mx.array:
         turn = None
@@ -45,19 +49,18 @@ def attention_branch(block: AttentionBlock, norm: NormBlock) -> Branch | None:
             if not rotary.one_table(p):
                 return x + block(norm(x), p, memories)
             turn = rotary.turn(p)
-        q, k, v = heads(x, turn, one_sequence=len(p.segments) == 1)
+        q, k, v = parts.heads(x, turn, one_sequence=len(p.segments) == 1)
         y = block.look(q, block.remember(k, v, p, memories), p)
-        return add_matmul(y, o, block.o.bias, x)
+        return add_matmul(y, parts.out, parts.out_bias, x)
 
     return branch
 
 
-def dense_branch(block: DenseBlock, norm: NormBlock) -> Callable[[mx.array], mx.array] | None:
+def dense_branch(block: DenseBlock, norm: NormBlock) -> FeedForward | None:
     """x (T, dim) -> x + feed_forward(norm(x))."""
-    own, act = norm.rms, block.spec.act
+    own = norm.rms
     linears = [block.up, block.down, *([block.gate] if block.gate else [])]
     weights = [linear.weight for linear in linears]
     if own is None or any(linear.bias is not None for linear in linears) or not packed(weights):
         return None
-    up, down, gate = weights[0], weights[1], weights[2] if block.gate else None
-    return lambda x: add_feed_forward(x, own, gate, up, down, act)
+    return FeedForward(own, weights[2] if block.gate else None, weights[0], weights[1], block.spec.act)

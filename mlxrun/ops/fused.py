@@ -71,12 +71,76 @@ def add_matmul(x: mx.array, w: Packed, bias: mx.array | None, residual: mx.array
     return native.matmul(x, w, bias, residual)
 
 
-def add_feed_forward(
-    x: mx.array, norm: Rms | None, gate: Packed | None, up: Packed, down: Packed, act: Activation
-) -> mx.array:
-    """x + down(act(gate(norm(x))) * up(norm(x)))."""
-    own = (norm.weight, norm.eps) if norm else (None, 0.0)
-    return native.feed_forward(x, gate, up, down, act, *own, True)
+@dataclass(frozen=True, slots=True)
+class FeedForward:
+    """x (T, dim) -> x + down(act(gate(norm(x))) * up(norm(x)))."""
+
+    norm: Rms
+    gate: Packed | None
+    up: Packed
+    down: Packed
+    act: Activation
+
+    def __call__(self, x: mx.array) -> mx.array:
+        norm = self.norm
+        return native.feed_forward(x, self.gate, self.up, self.down, self.act, norm.weight, norm.eps, True)
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionParts:
+    """x (T, dim) -> x + out(softmax(scale * q . k) v); every row sees all of its sequence."""
+
+    heads: Heads
+    out: Packed
+    out_bias: mx.array | None
+    sinks: mx.array | None
+    scale: float
+    turned: bool  # positions turn its heads
+
+
+class Stack:
+    """Whole layers as one node, for a row of each of several sequences. Keys and values are written where they lie."""
+
+    __slots__ = ("_native",)
+
+    def __init__(self) -> None:
+        self._native = native.Stack()
+
+    def add(self, attention: AttentionParts, feed: FeedForward) -> None:
+        heads = attention.heads
+        self._native.add(
+            heads=heads.weights,
+            biases=heads.biases,
+            dim=heads.dim,
+            norms=heads.norms,
+            scale=attention.scale,
+            turned=attention.turned,
+            out=attention.out,
+            out_bias=attention.out_bias,
+            sinks=attention.sinks,
+            gate=feed.gate,
+            up=feed.up,
+            down=feed.down,
+            act=feed.act,
+            norm=feed.norm.weight,
+            eps=feed.norm.eps,
+        )
+
+    def __call__(
+        self,
+        x: mx.array,
+        turn: Turn | None,
+        keys: Sequence[mx.array],
+        values: Sequence[mx.array],
+        at: Sequence[int],
+        after: Sequence[mx.array],
+    ) -> mx.array:
+        """keys, values: the buffers of each layer's sequences in turn; the new row of sequence i goes to at[i].
+
+        `after` is computed before anything is written.
+        """
+        how = (turn.freqs, turn.positions, turn.interleaved, turn.scale) if turn else (None, None)
+        return self._native(x, native.Rotation(*how), keys, values, at, after)
 
 
 class Experts:

@@ -30,6 +30,13 @@ class Span:
         return range(self.first, self.first + self.count)
 
 
+class Writing:
+    """A pass that writes into buffers where they lie; `done`, what it computes, is known once it is under way."""
+
+    __slots__ = ("done",)
+    done: mx.array
+
+
 def write(buffers: tuple[mx.array, ...], rows: Sequence[mx.array], at: int, of: int) -> tuple[mx.array, ...]:
     """The buffers (1, G, capacity, D) with rows (sequences, G, L, D) of sequence `of` from `at` on.
 

@@ -1,0 +1,76 @@
+"""All layers of a plain decoder as one node, where every sequence of a pass has one new row.
+
+For a small model, building and walking the graph of a step costs as much as the arithmetic. Keys and values are
+written where they lie: a memory lends only what nobody else sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from ..ops import fused
+from ..ops.span import Writing
+from ..spec import Attention, Rope
+from .attention import AttentionBlock
+from .batch import Pass, SequenceMemory
+from .layer import LayerBlock
+from .rope import Rotary
+
+
+class Stack:
+    __slots__ = ("_count", "_layers", "_rotary")
+
+    def __init__(self, layers: fused.Stack, count: int, rotary: Rotary | None) -> None:
+        self._layers, self._count, self._rotary = layers, count, rotary
+
+    @classmethod
+    def of(cls, blocks: Sequence[LayerBlock]) -> Stack | None:
+        """None: one of these layers does more than is usual, or they turn heads differently."""
+        rotaries: dict[Rope, Rotary] = {}
+        for block in blocks:
+            if not isinstance(block.mixer, AttentionBlock) or not plain(block, block.mixer.spec):
+                return None
+            if block.mixer.rotary is not None:
+                rotaries[block.mixer.rotary.table.spec] = block.mixer.rotary
+        if not blocks or len(rotaries) > 1:
+            return None
+        layers = fused.Stack()
+        for block in blocks:
+            assert block.attention is not None
+            assert block.dense is not None
+            layers.add(block.attention, block.dense)
+        return cls(layers, len(blocks), next(iter(rotaries.values()), None))
+
+    def serves(self, p: Pass) -> bool:
+        """A row of each sequence, each with something to look back at."""
+        if not p.single or any(segment.offset == 0 for segment in p.segments):
+            return False
+        return self._rotary is None or self._rotary.one_table(p)
+
+    def __call__(self, x: mx.array, p: Pass, sequences: Sequence[SequenceMemory]) -> mx.array:
+        """x (T, dim) -> (T, dim)."""
+        writing, keys, values, before = Writing(), [], [], dict[int, mx.array]()
+        for i in range(self._count):
+            for sequence in sequences:
+                memory = sequence.layers[i]
+                assert memory is not None
+                (k, v), former = memory.lend(writing)
+                keys.append(k)
+                values.append(v)
+                if former is not None:
+                    before[id(former)] = former.done
+        turn = None if self._rotary is None else self._rotary.turn(p)
+        at = [segment.offset for segment in p.segments]
+        writing.done = self._layers(x, turn, keys, values, at, list(before.values()))
+        return writing.done
+
+
+def plain(block: LayerBlock, spec: Attention) -> bool:
+    """Each row sees all of its sequence, and nothing is done but attention and a network."""
+    if block.attention is None or block.dense is None or block.wire != block._serial:
+        return False
+    if block.extra is not None or block.out_scale is not None:
+        return False
+    return spec.causal and spec.window is spec.chunk is spec.softcap is spec.slopes is spec.borrows is None
