@@ -139,12 +139,14 @@ class Assistant:
         """The model in that folder or .gguf file; `how` goes to `engine.load.load_model`."""
         from .engine.load import Terms, load_model
 
+        held = metadata_of(place)
         tokenizer, template = voice_of(place)
         sampling = recommended(place)
         given = how.pop("terms", None) or Terms()
         stop = Stop(given.progress)
         terms = replace(given, context=context if context is not None else given.context, progress=stop)
         engine = Engine.start(lambda: load_model(place, terms=terms, **how), terms.context, stop.now, terms.idle)
+        del held
         assistant = cls(name or place.stem, engine, tokenizer, template)
         assistant.sampling = sampling
         return assistant
@@ -205,6 +207,13 @@ class Stop:
         if self._asked.is_set():
             raise KeyboardInterrupt
         self._inner(done, total)
+
+
+def metadata_of(place: Path) -> Any:
+    """Of a GGUF file. As long as somebody holds it, whoever reads the file has it without parsing it again."""
+    from .weights import open_checkpoint
+
+    return open_checkpoint(place) if place.is_file() else None
 
 
 def voice_of(place: Path) -> tuple[Tokenizer, ChatTemplate]:

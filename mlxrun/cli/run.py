@@ -32,13 +32,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(flags: argparse.Namespace) -> int:
-    from ..assistant import Assistant, recommended
+    from ..assistant import Assistant, metadata_of, recommended
     from ..settings import from_environment
     from ..store.resolve import resolve
 
     forgive_encodings()
     settings = from_environment().but(context=flags.context)
     path = resolve(flags.model, settings)
+    held = metadata_of(path)
     sampling = options.sampling(flags, recommended(path))
     interactive = not flags.words and sys.stdin.isatty() and sys.stdout.isatty()
     prompt = " ".join(flags.words) if flags.words else "" if interactive else from_stdin()
@@ -48,6 +49,7 @@ def main(flags: argparse.Namespace) -> int:
     path = quantize.copy_of(path, flags, settings)
     how = {"dialect": flags.dialect, "waive": frozenset(flags.waive), "terms": options.terms(flags, settings)}
     assistant = Assistant.open(path, context=settings.context, **how)
+    del held
     try:
         introduce(assistant, flags.model, time.perf_counter() - began)
         ask = chat.Asker(assistant, sampling, flags.max_tokens, flags.system, raw(assistant, flags))

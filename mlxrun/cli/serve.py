@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(flags: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from ..assistant import Assistant, recommended
+    from ..assistant import Assistant, metadata_of, recommended
     from ..core import RequestError
     from ..server import app, run
     from ..settings import from_environment
@@ -51,6 +51,7 @@ def main(flags: argparse.Namespace) -> int:
     settings = from_environment().but(context=flags.context)
     place = resolve(flags.model, settings)
     name = flags.name or (place.stem if Path(flags.model).expanduser().exists() else flags.model)
+    held = metadata_of(place)
     config = app.ServerConfig(
         name=name,
         sampling=options.sampling(flags, recommended(place)),
@@ -62,6 +63,7 @@ def main(flags: argparse.Namespace) -> int:
     place = quantize.copy_of(place, flags, settings)
     how = {"dialect": flags.dialect, "waive": frozenset(flags.waive), "terms": options.terms(flags, settings)}
     assistant = Assistant.open(place, name=name, context=settings.context, **how)
+    del held
     try:
         for note in assistant.engine.model.notes:
             aside(note)

@@ -172,8 +172,9 @@ def _load_file(file: Path) -> dict[str, mx.array]:
 
 def _open_gguf(path: Path, wide: bool) -> Checkpoint:
     """One file, or the parts of one: the first has the metadata, each says how many tensors all have together."""
-    files = parts_of(path, read_gguf(path).metadata)
-    parts = {file: read_gguf(file) for file in files}
+    named = read_gguf(path)
+    files = parts_of(path, named.metadata)
+    parts = {file: named if file == path else read_gguf(file) for file in files}
     metadata = parts[files[0]].metadata
     places: dict[str, tuple[Path, Place]] = {}
     for number, (file, found) in enumerate(parts.items()):

@@ -211,3 +211,17 @@ def test_reasoning_goes_beside_the_answer(capsys: pytest.CaptureFixture[str]) ->
     out, err = capsys.readouterr()
     assert out == "\n"
     assert "?@" in err
+
+
+def test_a_gguf_file_is_parsed_once_from_the_command_to_the_answer(
+    smollm2_gguf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlxrun.weights import gguf
+
+    parsed, parse = [], gguf._read
+    monkeypatch.setattr(gguf, "_read", lambda *given: parsed.append(given) or parse(*given))
+    held = []
+    monkeypatch.setattr(run, "introduce", lambda *_: held.extend(gguf._HELD.values()))
+    assert cli.main(["run", str(smollm2_gguf), "Hello", "--max-tokens", "2"]) == 0
+    assert len(parsed) == 1
+    assert not held  # while it runs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import struct
 import tracemalloc
 from pathlib import Path
@@ -25,6 +27,7 @@ from weight_files import (
 
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.spec import ModelError
+from mlxrun.weights import gguf as gguf_module
 from mlxrun.weights import open_checkpoint
 from mlxrun.weights.outline import outline
 
@@ -138,6 +141,23 @@ def test_metadata_of_every_type(tmp_path: Path) -> None:
 
 
 # ---- parts of a file --------------------------------------------------------------------------------
+
+
+def test_a_file_is_parsed_once_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, parsed = tmp_path / "m.gguf", []
+    write_mixed(file)
+    parse = gguf_module._read
+    monkeypatch.setattr(gguf_module, "_read", lambda *given: parsed.append(given) or parse(*given))
+    held = open_checkpoint(file)
+    outline(held)
+    assert open_checkpoint(file).metadata is held.metadata
+    assert len(parsed) == 1
+    os.utime(file, (1, 1))  # another file, for all that is known
+    assert open_checkpoint(file).metadata is not held.metadata
+    assert len(parsed) == 2
+    del held
+    gc.collect()
+    assert not gguf_module._HELD
 
 
 def write_parts(folder: Path, *, total: int = 3, names: tuple[str, ...] = ("a", "b", "c")) -> list[Path]:
