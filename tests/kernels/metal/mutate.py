@@ -70,6 +70,7 @@ EQUIVALENT = (
     (r"values\[8\] = \{.*1.*\}", "such a row is past the end and is not stored"),
     (r"biases\[group\]\) : 0\.010000f;", "a format without biases does not use it"),
     (r"xs\[m\]\[j\]\[i\] = .* : 0\.010000f;", "such a vector is past the end and is not stored"),
+    (r"/ whole : 0\.010000f", "the parts of a block without keys are zeros"),
     (r"m <= count", "the place after the last repeats the first pair: the same lane, the same value"),
     (r"int i = 0; i <= OWN", "the expert of one place more is past the last, which the line below asks"),
     (r"(uint chosen|float score) = 1;", "lanes past the last choice keep it and never show it"),

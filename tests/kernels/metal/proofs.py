@@ -124,12 +124,10 @@ def prove_experts_in() -> None:
     normed_sums = [np.einsum("pk,pnk->pn", rows, w.exact()[experts]) for w in (gate, up)]
     with settings(seconds=SECONDS):
         _near(experts_in(Normed(x, norm, EPS), IDS, gate, up, "relu"), _gated("relu", *normed_sums))
-    for act in ("gelu", "gelu_tanh", "relu"):
+    plain = [s - wide(a)[experts] for s, a in zip(sums, added, strict=True)]
+    for act, size in (("gelu", 1.0), ("gelu", 0.004), ("gelu_tanh", 1.0), ("relu", 1.0)):  # small: erf changes sign
         with settings(seconds=SECONDS):
-            _near(
-                experts_in(x, IDS, gate, up, act),
-                _gated(act, sums[0] - wide(added[0])[experts], sums[1] - wide(added[1])[experts]),
-            )
+            _near(experts_in(x * size, IDS, gate, up, act), _gated(act, *(s * size for s in plain)))
 
 
 def _gated(act: str, gate: np.ndarray, up: np.ndarray) -> np.ndarray:
@@ -252,13 +250,15 @@ def prove_best() -> None:
 
 
 def prove_greedy() -> None:
-    for rows, outputs, seed in ((3, 300, 1), (1, 67, 2), (2, 3, 4)):
+    for rows, outputs, seed in ((3, 300, 1), (2, 65, 2), (1, 3, 4), (3, 128, 5)):
         w, x = weight((outputs, 320), AFFINE4, mx.float32, seed), random((rows, 320), mx.float32, 2, 0.1)
         norm = random((320,), mx.float32, 3)
         exact = wide(x) @ w.exact().T, normed(wide(x), wide(norm), EPS) @ w.exact().T
         for order in (0, 2):
-            with settings(order=order, seconds=SECONDS):
+            with settings(order=order, seconds=SECONDS) as launches:
                 assert greedy(x, w).tolist() == exact[0].argmax(1).tolist()
+                assert launches[0].buffers["w"].fetched == w.packed.nbytes
+                assert launches[0].buffers["best"].size == rows * -(-outputs // 64) * 4
                 assert greedy(Normed(x, norm, EPS), w).tolist() == exact[1].argmax(1).tolist()
     prove_best()
     # every output's turn to win, alone and beside an equal that comes later
@@ -290,7 +290,7 @@ def prove_attention() -> None:
         c = paged.case(counts, mx.float32, bits)
         _attended(c, sight, tile)
     _attended(
-        paged.case((2, 1, 80), mx.float32, lengths=(16,)), Sight(0.1), AttentionTile(2, 2)
+        paged.case((2, 1, 66), mx.float32, lengths=(16,)), Sight(0.1), AttentionTile(2, 2)
     )  # every row of all pages
     _attended(paged.case((3, 1, 96), mx.float32, latent=72, lengths=(1, 19)), Sight(0.1), AttentionTile(2, 4))
 
