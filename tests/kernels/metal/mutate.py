@@ -56,6 +56,10 @@ TEMPLATE = re.compile(
 EQUIVALENT = (
     (r"first [-+] r <=? N && \(value > most", "a row past the end repeats the last, which is no larger than itself"),
     (r"eps\[0\]\) : 1\.020000f;", "a positive factor of all logits leaves the best the best"),
+    (
+        r"simd_sum\(sums\[r\]\[m\]\) \+ factor\)\);",
+        "so does what is added to all of a row; only ties after rounding could tell",
+    ),
     (r"\((lane|thread_id|thread_index_in_threadgroup) == 1\) \{", "all of them hold the same"),
     (
         r"to\[i\] = 0\.010000f|\* scale : 0\.010000f",
@@ -71,6 +75,7 @@ EQUIVALENT = (
     (r"biases\[group\]\) : 0\.010000f;", "a format without biases does not use it"),
     (r"xs\[m\]\[j\]\[i\] = .* : 0\.010000f;", "such a vector is past the end and is not stored"),
     (r"/ whole : 0\.010000f", "the parts of a block without keys are zeros"),
+    (r"simdgroup (!= 0|== 1) && lane < M", "either of two simdgroups sees what both found"),
     (r"m <= count", "the place after the last repeats the first pair: the same lane, the same value"),
     (r"int i = 0; i <= OWN", "the expert of one place more is past the last, which the line below asks"),
     (r"(uint chosen|float score) = 1;", "lanes past the last choice keep it and never show it"),
