@@ -60,11 +60,12 @@ def load() -> tuple[ModuleType | None, str | None]:
         built_for = library.mlx_version
         return None, f"they were built for mlx {built_for}, and mlx {MLX} is installed; install mlxrun again"
     reason = self_test(library)
+    library.release_scratch()
     return (None, reason) if reason else (library, None)
 
 
 def self_test(library: Any) -> str | None:
-    """One small product against MLX in float32, for each instruction set's default path."""
+    """One small product against MLX in float32, on the path that this processor takes."""
     with mx.stream(mx.cpu):
         x = mx.sin(mx.arange(3 * 128, dtype=mx.float32)).reshape(3, 128)
         w = mx.cos(mx.arange(40 * 128, dtype=mx.float32) * 0.37).reshape(40, 128)

@@ -26,18 +26,20 @@ inline float scale_e4m3(uint8_t code) {
   return code & 128 ? -value : value;
 }
 
-// 16 scales as floats; p moves on.
-inline F next_scales(Type type, const uint8_t*& p) {
-  switch (type) {
-    case F32: p += 64; return load((const float*)(p - 64));
-    case F16: p += 32; return load_f16((const uint16_t*)(p - 32));
-    case BF16: p += 32; return load_bf16((const uint16_t*)(p - 32));
-    default: break;
-  }
+__attribute__((noinline)) F rare_scales(Type type, const uint8_t*& p) {
+  if (type == F32) return p += 64, load((const float*)(p - 64));
+  if (type == BF16) return p += 32, load_bf16((const uint16_t*)(p - 32));
   float s[16];
   for (int i = 0; i < 16; i++) s[i] = type == E8M0 ? scale_e8m0(p[i]) : scale_e4m3(p[i]);
   p += 16;
   return load(s);
+}
+
+// 16 scales as floats; p moves on.
+inline F next_scales(Type type, const uint8_t*& p) {
+  if (type != F16) return rare_scales(type, p);
+  p += 32;
+  return load_f16((const uint16_t*)(p - 32));
 }
 
 constexpr int bits_of(Codes c) {

@@ -162,5 +162,6 @@ std::vector<mx::array> heads_of(const mx::array& x, const std::vector<const Pack
 }
 
 void release_scratch() {
+  put_no_more();
   mx::cpu::get_command_encoder(mx::default_stream(mx::Device::cpu)).dispatch([] { Scratch::release(); });
 }

@@ -57,5 +57,6 @@ std::vector<mx::array> heads_of(const mx::array& x, const std::vector<const Pack
                                 const std::vector<std::optional<mx::array>>& biases, int dim, const HeadNorms& norms,
                                 const Rotation& rotation, bool one_sequence, mx::Dtype kept, int wish);
 
-// The thread of this thread's stream gives back the memory that its calls worked in, once it is through with them.
+// The thread of this thread's stream gives back the memory that its calls worked in, once it is through with them;
+// and what was to be filled with packed weights is theirs alone.
 void release_scratch();

@@ -112,16 +112,25 @@ mx::array part_of(const mx::array& chunk, size_t bytes, size_t at) {
 }
 
 // Packed weights share chunks of memory that the system may back with large pages: with small ones, a
-// third of a machine's bandwidth goes into looking up addresses. A chunk goes when its last weight goes.
+// third of a machine's bandwidth goes into looking up addresses. A chunk goes when its last weight goes and no more
+// are put into it.
+struct Filling {
+  std::mutex mutex;
+  std::optional<mx::array> chunk;
+  size_t used = 0;
+};
+Filling& filling() {
+  static Filling one;
+  return one;
+}
+
 mx::array aligned_bytes(size_t bytes) {
 #if defined(__SANITIZE_ADDRESS__)
   constexpr size_t kChunk = 256;  // each weight alone, so that reading past its end is seen
 #else
   constexpr size_t kChunk = 32u << 20;
 #endif
-  static std::mutex mutex;
-  static std::optional<mx::array> chunk;  // the one that is being filled
-  static size_t used = 0;
+  auto& [mutex, chunk, used] = filling();
   std::lock_guard<std::mutex> lock(mutex);
   const bool own = bytes > kChunk / 4;
   if (own || !chunk || used + bytes + 64 > kChunk) {
@@ -209,6 +218,11 @@ Packed packed(const mx::array& like, Weight w, const std::string& mode, int bits
 }
 
 }  // namespace
+
+void put_no_more() {
+  std::lock_guard<std::mutex> lock(filling().mutex);
+  filling().chunk.reset();
+}
 
 kernels::Type type_of(mx::Dtype dtype, const char* name) {
   if (dtype == mx::float32) return F32;

@@ -31,6 +31,9 @@ struct Packed {
 Packed pack_quantized(const mx::array& codes, const mx::array& scales, const std::optional<mx::array>& biases,
                       const std::string& mode, int bits, int group);
 
+// The memory that packed weights share is kept for them alone; later ones get other memory.
+void put_no_more();
+
 // From plain floats (..., rows, cols).
 Packed pack_plain(const mx::array& weight);
 

@@ -20,7 +20,7 @@ from ..memory.machine import private_bytes
 from ..memory.wiring import Policy
 from ..nn.decoder import DecoderModel
 from ..nn.params import AS_STORED, Forms
-from ..ops.native import NATIVE, pack
+from ..ops.native import NATIVE, pack, release
 from ..ops.quantized import Weight
 from ..spec import ModelError
 from ..weights import Checkpoint, open_checkpoint, read_weights
@@ -84,6 +84,7 @@ def load_model(
     how = Allowed(terms.anyway, terms.experts_on_disk)
     settled = settle(recipe, seen, terms.context, how, memory=terms.memory)
     loaded = load_weights(checkpoint, recipe, seen, dtype, terms)
+    release()
     if settled.hot is not None and not loaded.mapped:
         raise ModelError(why_not_on_disk(loaded, terms))
     decoder = DecoderModel(recipe.decoder, loaded.weights, fold_offsets=not recipe.folded, forms=loaded.forms)
