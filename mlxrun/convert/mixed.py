@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -22,6 +21,7 @@ from ..weights.repack import relative_error
 from .folder import plain_weight, source
 from .layouts import Wanted, quantize
 from .names import Named, named
+from .trial import trial_of
 
 PROBE = Layout("affine", 3, 64)
 CHOICES = tuple(Layout("affine", bits, 64) for bits in (2, 3, 4, 5, 6, 8))
@@ -57,38 +57,40 @@ def mixed(
     if file_bytes is not None:
         rest = sum(array.size for array in names.tensors.values()) - size
         bits = 8 * (file_bytes - rest * half.size) / size
-    divergence = sensitivities(names, modules, ids, progress)
-    table = {name: options(weight, divergence[name], half.size) for name, weight in modules.items()}
+    table = measured(names, modules, ids, half, progress)
     chosen = share_out(table, (bits or 0) * size)
     return Wanted(PROBE if not chosen else _usual(chosen), lambda module, shape: chosen.get(module))
+
+
+def measured(
+    names: Named,
+    modules: Mapping[str, mx.array],
+    ids: Sequence[int],
+    half: mx.Dtype = mx.float16,
+    progress: Progress | None = None,
+) -> dict[str, list[Option]]:
+    """Module -> its options, the smallest first. `half`: the type of scales."""
+    found = sensitivities(names, modules, ids, progress)
+    return {name: options(weight, found[name], half.size) for name, weight in modules.items()}
 
 
 def sensitivities(
     names: Named, modules: Mapping[str, mx.array], ids: Sequence[int], progress: Progress | None = None
 ) -> dict[str, float]:
     """Module -> KL(full precision || this one at PROBE), nats a token."""
-    wide = {name: array.astype(mx.float32) for name, array in names.tensors.items()}
-    names.model.eval()
-    names.model.load_weights(list(wide.items()), strict=True)
-    tokens, found = mx.array([list(ids)]), {}
-    reference = _logp(names.model, tokens)
-    for done, name in enumerate(modules, 1):
-        full = wide[f"{name}.weight"]
-        coarse = quantize(full, PROBE).dequantize(mx.float32)
-        names.model.load_weights([(f"{name}.weight", coarse)], strict=False)
-        other = _logp(names.model, tokens)
-        found[name] = float(np.array((mx.exp(reference) * (reference - other)).sum(axis=-1).mean()))
-        names.model.load_weights([(f"{name}.weight", full)], strict=False)
+    trial, found = trial_of(names), {}
+    reference = trial.logp(ids)
+    for done, (name, weight) in enumerate(modules.items(), 1):
+        coarse = quantize(weight, PROBE).dequantize(mx.float32)
+        found[name] = divergence(reference, trial.logp(ids, {name: coarse}))
         if progress is not None:
             progress(done, len(modules))
     return found
 
 
-def _logp(model: Any, tokens: mx.array) -> mx.array:
-    logits = model(tokens)[0].astype(mx.float32)
-    found = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-    mx.eval(found)
-    return found
+def divergence(reference: mx.array, other: mx.array) -> float:
+    """KL(reference || other) of log-probabilities, nats a token."""
+    return float(np.array((mx.exp(reference) * (reference - other)).sum(axis=-1).mean()))
 
 
 def options(weight: mx.array, divergence: float, scale_bytes: int) -> list[Option]:
