@@ -59,9 +59,10 @@ def load() -> tuple[ModuleType | None, str | None]:
     if library.mlx_version != MLX:
         built_for = library.mlx_version
         return None, f"they were built for mlx {built_for}, and mlx {MLX} is installed; install mlxrun again"
-    reason = self_test(library)
+    if reason := self_test(library):
+        return None, reason
     library.release_scratch()
-    return (None, reason) if reason else (library, None)
+    return library, None
 
 
 def self_test(library: Any) -> str | None:
