@@ -92,7 +92,7 @@ class Keys:
         self._shared, self._writing = inf, None
 
     def arrays(self) -> list[mx.array]:
-        return list(self._buffers) if self._writing is None else [self._writing.done]
+        return list(self._buffers) if self._writing is None else [*self._buffers, self._writing.done]
 
     @property
     def _capacity(self) -> int:

@@ -95,9 +95,13 @@ class Opened:
 def opened(file: Path) -> Opened | None:
     """None: there is none, or not one of ours."""
     try:
+        seen = os.stat(file)
+    except OSError:
+        return None
+    try:
         header = read_header(file)
         layouts = json.loads(header.metadata["packed"])
-        mapped = native.MappedFile(str(file), os.stat(file).st_size)
+        mapped = native.MappedFile(str(file), seen.st_size)
         found: dict[str, Formed] = {}
         for name, place in header.tensors.items():
             if name.startswith("~"):
@@ -108,12 +112,11 @@ def opened(file: Path) -> Opened | None:
             elif place.dtype == "F32":
                 found[name] = mapped.array(place.start, place.shape, mx.float32)
         # the longest unused goes first; the other time is how a change is known
-        os.utime(file, ns=(time.time_ns(), os.stat(file).st_mtime_ns))
-    except FileNotFoundError:
-        return None
+        os.utime(file, ns=(time.time_ns(), seen.st_mtime_ns))
     except (ModelError, OSError, RuntimeError, KeyError, ValueError, TypeError):
         with suppress(OSError):
-            file.unlink()
+            if os.stat(file).st_ino == seen.st_ino:  # another process may have put a good one in its place
+                file.unlink()
         return None
     return Opened(found, mapped, {name: (p.start, p.nbytes) for name, p in header.tensors.items() if name in found})
 

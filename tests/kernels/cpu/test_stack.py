@@ -47,6 +47,7 @@ def test_the_same_bits_as_layer_by_layer(pair: tuple[Model, Model], rows: int) -
         outs = [step(model, [(5 * t + i) % VOCAB for i in range(rows)], memories, [1] * rows) for t in range(12)]
         told.append(np.array(mx.concatenate(outs)))  # twelve steps in one graph
         assert all(memory.length == length + 12 for memory, length in zip(memories, lengths, strict=True))
+        assert all(sum(array.nbytes for array in memory.arrays()) >= memory.bytes > 0 for memory in memories)
     assert np.array_equal(told[0].view(np.uint32), told[1].view(np.uint32))
 
 
