@@ -69,7 +69,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         memory=_size(environ, "MLXRUN_MEMORY"),
         kernels=cast(Kernels, _choice(environ, "MLXRUN_KERNELS", get_args(Kernels), "auto")),
         wire=cast(Wire, _choice(environ, "MLXRUN_WIRE", get_args(Wire), "weights")),
-        tune=_tune(environ),
+        tune=_choice(environ, "MLXRUN_TUNE", ("auto", "off"), "auto") == "auto",
     )
 
 
@@ -79,13 +79,6 @@ def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...], usu
         told = f"{', '.join(choices[:-1])} or {choices[-1]}"
         raise SettingsError(f"The environment variable {name} must be {told}, not {text!r}.")
     return text
-
-
-def _tune(environ: Mapping[str, str]) -> bool:
-    text = environ.get("MLXRUN_TUNE", "").strip()
-    if text not in ("", "auto", "off"):
-        raise SettingsError(f"The environment variable MLXRUN_TUNE must be auto or off, not {text!r}.")
-    return text != "off"
 
 
 def _size(environ: Mapping[str, str], name: str) -> int | None:

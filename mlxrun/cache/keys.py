@@ -75,6 +75,8 @@ class Keys:
     def rewind(self, length: int) -> bool:
         if not self._reachable(length):
             return False
+        # a pass that is not computed yet may still look at what is forgotten
+        self._shared = max(self._shared, self._length - self._first) if length < self._length else self._shared
         if length == 0:
             self._buffers, self._first, self._shared, self._writing = (), 0, 0, None
         self._length = length

@@ -59,6 +59,18 @@ def test_a_first_token_and_growth_beyond_a_buffer(pair: tuple[Model, Model]) -> 
     assert np.array_equal(told[0].view(np.uint32), told[1].view(np.uint32))
 
 
+def test_a_pass_that_is_computed_late_sees_what_was_there(pair: tuple[Model, Model]) -> None:
+    told = []
+    for model in pair:
+        memory = model.new_sequence(300)
+        step(model, [1, 2, 3, 4], [memory], [4])
+        late = step(model, [5, 6, 7], [memory], [3])
+        memory.rewind(4)
+        mx.eval(step(model, [9], [memory], [1]), step(model, [8], [memory], [1]))
+        told.append(np.array(late))
+    assert np.array_equal(told[0].view(np.uint32), told[1].view(np.uint32))
+
+
 @dataclass
 class Twin:
     """The same history on both models; outputs are looked at now and then, as an engine would."""
