@@ -85,10 +85,16 @@ def _size(environ: Mapping[str, str], name: str) -> int | None:
     text = environ.get(name, "").strip()
     if not text:
         return None
-    found = SIZE.fullmatch(text)
-    if found is None or not (size := int(float(found[1]) * UNITS[found[2].upper()])):
+    size = bytes_of(text)
+    if size is None:
         raise SettingsError(f"The environment variable {name} must be a size such as 8GB or 512MB, not {text!r}.")
     return size
+
+
+def bytes_of(text: str) -> int | None:
+    """Of a size such as 8GB or 512 MiB; None: it is none."""
+    found = SIZE.fullmatch(text.strip())
+    return None if found is None else int(float(found[1]) * UNITS[found[2].upper()]) or None
 
 
 def _cache_folder(environ: Mapping[str, str]) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,23 +89,16 @@ def chosen(checkpoint: Checkpoint, path: Path, flags: argparse.Namespace, dtype:
     from ..convert.mixed import mixed
     from ..convert.text import calibration
     from ..core import RequestError
+    from ..settings import bytes_of
     from .eval import tokenizer_of
 
     if flags.quantize or flags.group or flags.mode != "affine":
         raise RequestError("--recipe mixed chooses bits itself; leave out --quantize, --group and --mode.")
     if (flags.bits is None) == (flags.fit is None):
         raise RequestError("--recipe mixed needs either --bits or --fit.")
+    budget = None if flags.fit is None else bytes_of(flags.fit)
+    if flags.fit is not None and budget is None:
+        raise RequestError(f"--fit must be a size such as 16GB, not {flags.fit!r}.")
     ids = tokenizer_of(path).encode(calibration(), special=False)[:TOKENS]
-    budget = None if flags.fit is None else size(flags.fit)
     with bar("measuring modules") as progress:
         return mixed(checkpoint, ids, bits=flags.bits, file_bytes=budget, dtype=dtype, progress=progress)
-
-
-def size(text: str) -> int:
-    """Bytes, of a text such as 16GB."""
-    from ..core import RequestError
-
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
-    if match is None:
-        raise RequestError(f"--fit must be a size such as 16GB, not {text!r}.")
-    return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
