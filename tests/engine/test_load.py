@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import shutil
 import subprocess
@@ -254,9 +255,11 @@ def test_smollm2_mapped_takes_next_to_nothing_of_its_own(smollm2_gguf: Path, tmp
     size = model.mapped[0].size
     assert size > 90e6
     assert (private_bytes() or 0) - before < size / 12
+    gc.collect()  # what earlier tests left in cycles may otherwise be freed between the two readings
     others = mx.get_active_memory()
     engine = Engine.start(lambda: load_model(smollm2_gguf, terms=terms))
     try:
-        assert size <= engine.memory().weights - others < size * 1.2  # though MLX itself counts nothing of it
+        told = engine.memory().weights - others
+        assert size * 0.99 < told < size * 1.2  # though MLX itself counts nothing of it
     finally:
         engine.close()
