@@ -14,6 +14,9 @@ class RequestError(ValueError):
     """A request that cannot be served, told in one sentence that names the field or limit."""
 
 
+USUAL_CONTEXT = 8192  # tokens that a plan is made for where none are asked for
+
+
 def allowed_context(wanted: int | None, longest: int) -> int | None:
     """What a person asked for, once it is known to be possible."""
     if wanted is not None and not 2 <= wanted <= longest:

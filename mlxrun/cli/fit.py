@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from ..core import USUAL_CONTEXT
 from . import options
 from .terminal import aside, forgive_encodings
 
@@ -23,13 +24,12 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
 HELP = "tell whether a model fits, here or on another Mac"
-CONTEXT = 8192  # tokens, where none are asked for
 DOES_NOT = 1  # exit code
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     options.add_model(parser)
-    parser.add_argument("--context", type=int, metavar="N", help=f"tokens of a sequence; {CONTEXT} if not said")
+    parser.add_argument("--context", type=int, metavar="N", help=f"tokens of a sequence; {USUAL_CONTEXT} if not said")
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="sequences of that length at once")
     parser.add_argument("--on", metavar="MACHINE", help='plan for another Mac, such as "M4 Pro 24GB"')
     parser.add_argument("--json", action="store_true", help="the whole plan, for programs; bytes")
@@ -47,7 +47,7 @@ def main(flags: argparse.Namespace) -> int:
     forgive_encodings()
     settings = from_environment().but(context=flags.context)
     machine = this_machine() if flags.on is None else profile(flags.on)
-    recipe, seen = seen_of(flags, settings, here=machine.here)
+    recipe, seen = seen_of(flags, settings, machine)
     context, parallel = asked(recipe.decoder.context, settings.context, flags.parallel)
     need = Need(recipe.decoder, seen.weights, seen.width, context, parallel, keys=seen.keys)
     made, advice = plan(need, machine), advise(need, machine)
@@ -62,16 +62,16 @@ def main(flags: argparse.Namespace) -> int:
     return 0 if made.fits else DOES_NOT
 
 
-def seen_of(flags: argparse.Namespace, settings: Settings, *, here: bool) -> tuple[Recipe, Outlook]:
+def seen_of(flags: argparse.Namespace, settings: Settings, machine: Machine) -> tuple[Recipe, Outlook]:
     from ..engine.load import recipe_of
     from ..engine.outlook import look
     from ..store.resolve import headers_of
     from ..weights import open_checkpoint
 
-    with headers_of(flags.model, settings) as (place, downloaded):
+    with headers_of(flags.model, settings, machine) as (place, downloaded):
         checkpoint = open_checkpoint(place, dialect=flags.dialect)
         recipe = recipe_of(checkpoint, frozenset(flags.waive))
-        seen = look(checkpoint, recipe, here=here)
+        seen = look(checkpoint, recipe, here=machine.here)
     if not downloaded:
         aside(f"{flags.model} is not on this machine; this is told from its headers on the Hugging Face hub.")
     return recipe, seen
@@ -82,7 +82,7 @@ def asked(longest: int, context: int | None, parallel: int) -> tuple[int, int]:
 
     if parallel < 1:
         raise RequestError(f"--parallel must be a whole number from 1 on, not {parallel}.")
-    return allowed_context(context, longest) or min(CONTEXT, longest), parallel
+    return allowed_context(context, longest) or min(USUAL_CONTEXT, longest), parallel
 
 
 def numbers(made: Plan, advice: Advice, seen: Outlook) -> dict[str, Any]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="smollm2, a folder, a .gguf file, or org/name of the hub")
+    parser.add_argument("model", metavar="MODEL", help="smollm2, a folder, a .gguf file, or org/name[:TAG] of the hub")
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:

@@ -45,9 +45,22 @@ def main(flags: argparse.Namespace) -> int:
     if flags.check or not fetchable:
         return DAMAGED
     forget(place, [one.file for one in damaged])
-    again = [one for one in verify(resolve(flags.model, settings)) if one.fault is not None]
+    for file in anew(flags.model, [one.file for one in damaged]):
+        resolve(file, settings)
+    found = list(verify(where(flags.model, settings) or place))
+    again = [one for one in found if one.fault is not None]
     for one in again:
         say(f"{one.file}: {one.fault}, although it was fetched anew.")
     if not again:
         print(f"{flags.model}: {', '.join(one.file for one in damaged)} fetched anew; every digest is right.")
     return DAMAGED if again else 0
+
+
+def anew(model: str, damaged: list[str]) -> list[str]:
+    """What must be named so that all of these are fetched: of a repository's GGUF files each by itself."""
+    from ..store import names
+
+    name = names.parse(model)
+    files = [file for file in damaged if file.endswith(".gguf")] if name is not None else []
+    found = [f"{name.base}/{file}" for file in files] if name is not None else []
+    return found if len(files) == len(damaged) else [*found, model]

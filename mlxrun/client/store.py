@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..settings import Settings, from_environment
+from ..store.pull import parts_of
 from ..store.resolve import installed
 from .types import ModelInfo
 
@@ -26,7 +27,8 @@ def weight_bytes(place: Path) -> int | None:
     """None: it cannot be looked at."""
     try:
         if place.is_file():
-            return place.stat().st_size
+            folder, files = parts_of(place) or (place.parent, [place.name])
+            return sum((folder / file).stat().st_size for file in files)
         return sum(file.stat().st_size for kind in ("*.safetensors", "*.gguf") for file in place.glob(kind))
     except OSError:
         return None

@@ -1,6 +1,6 @@
 """A model of the hub before it is downloaded: its config and the headers of its weights, and nothing else of it.
 
-`outlined` lends a temporary folder in which every file of weights is its own first bytes before a hole of the right
+Both outlines lend a temporary folder in which every file of weights is its own first bytes before a hole of the right
 size, so whoever plans from headers plans as if the model were here. Values must not be read there; those few that
 decide a form or a rope are fetched too. Ranges are asked for; a server that ignores them is left once it has said
 enough. Endpoint, token and offline rules are those of huggingface_hub.
@@ -18,60 +18,57 @@ from typing import Any
 from ..spec import ModelError
 from ..weights.checkpoint import INDEX, MAX_CONFIG, MAX_INDEX, ROPE_FACTORS
 from ..weights.files import parse_object
-from ..weights.gguf import MAX_METADATA, PART, read_start
+from ..weights.gguf import MAX_METADATA, read_start
 from ..weights.headers import MAX_HEADER, read_header
 from . import hub
+from .ggufs import Offer
 
 CONFIG = "config.json"
 FIRST = 1 << 17  # bytes asked for at first; most headers of safetensors are shorter
 GROWTH = 8
 FAR = MAX_METADATA + FIRST  # the most that is read past where a server ignores ranges
-LARGEST = 1 << 46  # bytes of a file that are believed
+SCRATCH = "mlxrun-headers-"
 NEAR = 1 << 16  # values that lie this close together are fetched together
 VALUES = (".weight_shape", "g_idx")  # of safetensors: how many bits a packed weight has, and whether it keeps them
 MAX_VALUES = 64 << 20
-GGUF = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+?(?:@[\w.-]+)?)/(?P<file>[\w./-]+\.gguf)", re.ASCII)
-
-
-def is_file(name: str) -> bool:
-    """org/name[@revision]/file.gguf"""
-    return GGUF.fullmatch(name) is not None and ".." not in name
 
 
 @contextmanager
-def outlined(name: str) -> Iterator[Path]:
-    """A folder, or a .gguf file in one, that is there as long as the context is."""
-    found = GGUF.fullmatch(name)
-    repository, wanted = (found["repository"], found["file"]) if found else (name, None)
-    with tempfile.TemporaryDirectory(prefix="mlxrun-headers-") as scratch:
-        folder = Path(scratch)
-        try:
-            far = Far(repository)
-            place = _gguf(far, folder, wanted) if wanted or not far.has_safetensors else _folder(far, folder)
-        except ModelError:  # says all there is to say
-            raise
-        except hub.broken() as error:
-            raise ModelError(hub.reason(name, error, kept="")) from error
-        yield place
+def outline_of_folder(listing: hub.Listing) -> Iterator[Path]:
+    """The config and the safetensors."""
+    with tempfile.TemporaryDirectory(prefix=SCRATCH) as scratch:
+        with _reasons(listing.name):
+            _folder(Far(listing), Path(scratch))
+        yield Path(scratch)
+
+
+@contextmanager
+def outline_of_gguf(listing: hub.Listing, offer: Offer) -> Iterator[Path]:
+    """One GGUF file, or all parts of one."""
+    with tempfile.TemporaryDirectory(prefix=SCRATCH) as scratch:
+        places = [Path(scratch) / file.rpartition("/")[2] for file in offer.files]
+        with _reasons(listing.name):
+            for file, place in zip(offer.files, places, strict=True):
+                _part(Far(listing), file, place)
+        yield places[0]
+
+
+@contextmanager
+def _reasons(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ModelError:  # says all there is to say
+        raise
+    except hub.broken() as error:
+        raise ModelError(hub.reason(name, error, kept="")) from error
 
 
 class Far:
     """The files of one revision of a repository, read by ranges."""
 
-    def __init__(self, name: str) -> None:
-        from huggingface_hub import HfApi, constants, errors
-
-        if constants.HF_HUB_OFFLINE:
-            raise errors.OfflineModeIsEnabled(name)
-        self.name = name
-        self._model, _, revision = name.partition("@")
-        info = HfApi().model_info(self._model, revision=revision or None, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
-        self._commit = info.sha or revision or hub.MAIN
-        self.files = [file.rfilename for file in info.siblings or ()]
-
-    @property
-    def has_safetensors(self) -> bool:
-        return any(file.endswith(".safetensors") and "/" not in file for file in self.files)
+    def __init__(self, listing: hub.Listing) -> None:
+        self.name, self._model, self._commit = listing.name, listing.model, listing.commit
+        self.files = list(listing.sizes)
 
     def read(self, file: str, start: int, stop: int) -> tuple[bytes, int]:
         """(bytes from `start` up to `stop` or the file's end, the file's size)."""
@@ -106,7 +103,7 @@ class Far:
             begins, size = 0, int(length)
         else:
             raise ModelError(f"The Hugging Face hub does not say how large {file} of {self.name} is; try again later.")
-        if size > LARGEST:
+        if size > hub.LARGEST:
             raise ModelError(f"The Hugging Face hub says that {file} of {self.name} has {size} bytes: not believable.")
         return begins, size
 
@@ -175,25 +172,6 @@ def _shard(far: Far, file: str, target: Path) -> None:
 
 
 # ---- GGUF ---------------------------------------------------------------------------------------
-
-
-def _gguf(far: Far, folder: Path, wanted: str | None) -> Path:
-    files = [file for file in far.files if file.endswith(".gguf") and not file.rpartition("/")[2].startswith("mmproj")]
-    firsts = [file for file in files if (part := PART.search(file)) is None or int(part[1]) == 1]
-    if wanted is None and len(firsts) > 1:
-        some = ", ".join(firsts[:6]) + (" ..." if len(firsts) > 6 else "")
-        raise ModelError(f"{far.name} holds several models; name one, as {far.name}/{firsts[0]}: {some}.")
-    chosen = wanted or (firsts[0] if firsts else None)
-    if chosen is None:
-        raise ModelError(f"{far.name} holds no model that is read: neither safetensors nor a .gguf file.")
-    if chosen not in far.files:
-        raise ModelError(f"{far.name} has no file {chosen}.")
-    part = PART.search(chosen)
-    stem = chosen[: part.start()] if part else chosen
-    siblings = [f for f in files if (p := PART.search(f)) and f[: p.start()] == stem] if part else [chosen]
-    for file in siblings:
-        _part(far, file, folder / file.rpartition("/")[2])
-    return folder / chosen.rpartition("/")[2]
 
 
 def _part(far: Far, file: str, target: Path) -> None:

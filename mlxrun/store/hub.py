@@ -9,21 +9,58 @@ import errno
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..spec import ModelError
 
-ID = re.compile(r"[\w.-]+/[\w.-]+(?:@[\w.-]+)?", re.ASCII)
 WANTED = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model*", "merges.txt"]
 UNWANTED = ["*/*", "consolidated*"]  # other frameworks' copies, and the authors' own layout of the same weights
 MAIN = "main"
 GOES_ON = "What arrived whole is kept."
+LARGEST = 1 << 46  # bytes of a file that are believed
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def is_id(name: str) -> bool:
-    """org/name, or org/name@revision."""
-    return ID.fullmatch(name) is not None and ".." not in name
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What one revision of a repository holds."""
+
+    name: str  # org/name[@revision], as it was asked for
+    commit: str
+    sizes: Mapping[str, int | None]  # bytes of every file; None: the hub does not say
+    digests: Mapping[str, str]  # SHA-256 of the large ones
+
+    @property
+    def model(self) -> str:
+        return self.name.partition("@")[0]
+
+    @property
+    def has_safetensors(self) -> bool:
+        return any(file.endswith(".safetensors") and "/" not in file for file in self.sizes)
+
+
+def listing(name: str) -> Listing:
+    """Asks the hub; raises what its library raises."""
+    from huggingface_hub import HfApi, constants, errors
+
+    if constants.HF_HUB_OFFLINE:
+        raise errors.OfflineModeIsEnabled(name)
+    model, _, revision = name.partition("@")
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    info = HfApi().model_info(model, revision=revision or None, timeout=timeout, files_metadata=True)
+    sizes: dict[str, int | None] = {}
+    digests: dict[str, str] = {}
+    for file in info.siblings or ():
+        size = file.size
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= LARGEST):
+            raise ModelError(f"The Hugging Face hub says that {file.rfilename} of {name} has {size} bytes.")
+        sizes[file.rfilename] = size
+        digest = file.lfs.sha256 if file.lfs is not None else None
+        if isinstance(digest, str) and SHA256.fullmatch(digest):
+            digests[file.rfilename] = digest
+    return Listing(name, info.sha or revision or MAIN, sizes, digests)
 
 
 def snapshot(name: str) -> Path:
@@ -37,10 +74,8 @@ def cached(name: str) -> Path | None:
 
     The hub's library would ask for every file of the repository, also those that nobody fetched.
     """
-    from huggingface_hub import constants
-
-    model, _, revision = name.partition("@")
-    repository = Path(constants.HF_HUB_CACHE) / f"models--{model.replace('/', '--')}"
+    _, _, revision = name.partition("@")
+    repository = held(name)
     try:
         ref = repository / "refs" / (revision or MAIN)
         folder = repository / "snapshots" / (ref.read_text().strip() if ref.is_file() else revision or "-")
@@ -49,13 +84,32 @@ def cached(name: str) -> Path | None:
         return None
 
 
-def repository_of(place: Path) -> Path | None:
-    """All that the hub's cache holds of the model whose snapshot this is."""
+def held(name: str) -> Path:
+    """Where the hub's cache keeps all revisions of org/name[@revision], whether there are any or not."""
     from huggingface_hub import constants
 
-    snapshots, repository = place.parent, place.parent.parent
-    inside = snapshots.name == "snapshots" and repository.name.startswith("models--")
-    return repository if inside and repository.parent == Path(constants.HF_HUB_CACHE) else None
+    return Path(constants.HF_HUB_CACHE) / f"models--{name.partition('@')[0].replace('/', '--')}"
+
+
+def snapshot_of(place: Path) -> Path | None:
+    """The snapshot that this is, or lies in."""
+    from huggingface_hub import constants
+
+    for folder in (place, *place.parents):
+        repository = folder.parent.parent
+        if folder.parent.name == "snapshots" and repository.parent == Path(constants.HF_HUB_CACHE):
+            return folder if repository.name.startswith("models--") else None
+    return None
+
+
+def repository_of(place: Path) -> Path | None:
+    """All that the hub's cache holds of the model whose snapshot, or a file of whose snapshot, this is; or itself."""
+    from huggingface_hub import constants
+
+    if place.name.startswith("models--") and place.parent == Path(constants.HF_HUB_CACHE):
+        return place
+    snapshot = snapshot_of(place)
+    return None if snapshot is None else snapshot.parent.parent
 
 
 def is_whole(folder: Path) -> bool:
@@ -69,13 +123,13 @@ def is_whole(folder: Path) -> bool:
 
 
 def on_disk() -> Iterator[tuple[str, Path]]:
-    """(name, folder) of every whole model in the hub's cache."""
+    """(org/name, snapshot) of every repository in the hub's cache, whatever of it is there."""
     from huggingface_hub import constants
 
     for folder in sorted(Path(constants.HF_HUB_CACHE).glob("models--*--*")):
         name = folder.name.removeprefix("models--").replace("--", "/", 1)
         here = cached(name)
-        if here is not None and is_whole(here):
+        if here is not None:
             yield name, here
 
 

@@ -10,7 +10,7 @@ from ..engine import ready
 from ..settings import Settings
 from ..spec import ModelError
 from ..weights.files import key_of
-from . import catalogue, hub, starter
+from . import catalogue, hub, names, pull, starter
 
 
 def remove(name: str, settings: Settings) -> int:
@@ -18,8 +18,11 @@ def remove(name: str, settings: Settings) -> int:
     place = where(name, settings)
     if place is None:
         raise ModelError(f"There is no model {name!r} on this machine.")
-    freed = _forget_made(place, settings)
     mine = place.parent == settings.models.resolve()
+    freed = sum(_forget_made(model, settings) for model in _models_in(place))
+    parts = pull.parts_of(place)
+    if parts is not None and _others(parts):
+        return freed + sum(_unlinked(parts[0] / file) for file in parts[1])
     owned = hub.repository_of(place) or (place if mine else None)
     if owned is None:
         if freed:
@@ -31,6 +34,35 @@ def remove(name: str, settings: Settings) -> int:
     except OSError as error:
         raise ModelError(f"{owned} could not be removed: {error.strerror or error}.") from error
     return freed
+
+
+def _models_in(place: Path) -> list[Path]:
+    """The model itself, and the GGUF files of a snapshot of the hub."""
+    inside = hub.snapshot_of(place) == place
+    return [place, *(place / offer.files[0] for offer in pull.offers_in(place))] if inside else [place]
+
+
+def _others(parts: tuple[Path, list[str]]) -> bool:
+    """Whether the snapshot holds more than these files, or the repository other snapshots."""
+    folder, files = parts
+    inside = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir()}
+    return not inside <= set(files) or len(list(folder.parent.iterdir())) > 1
+
+
+def _unlinked(link: Path) -> int:
+    """Bytes that are free now: the blob goes with every link to it."""
+    blob, repository = link.resolve(), hub.repository_of(link)
+    if repository is None or blob.parent != repository.resolve() / "blobs":  # the hub's cache may hold plain files
+        blob = link
+    size = size_of(blob) if blob.exists() else 0
+    try:
+        for other in list((link if repository is None else repository / "snapshots").rglob("*")):
+            if other.is_symlink() and other.resolve() == blob:
+                other.unlink()
+        blob.unlink(missing_ok=True)
+    except OSError as error:
+        raise ModelError(f"{link} could not be removed: {error.strerror or error}.") from error
+    return size
 
 
 def _forget_made(place: Path, settings: Settings) -> int:
@@ -56,7 +88,8 @@ def where(name: str, settings: Settings) -> Path | None:
     path = Path(name).expanduser()
     if name and path.exists():
         return path.resolve()  # or `..` would lead to what is not meant
-    return catalogue.here(name) or (hub.cached(name) if hub.is_id(name) else None)
+    found = names.parse(name)
+    return catalogue.here(name) or (pull.place_of(found) if found is not None else None)
 
 
 def size_of(place: Path) -> int:

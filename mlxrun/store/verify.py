@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..spec import ModelError
 from ..weights import open_checkpoint
-from . import hub, starter
+from . import hub, pull, starter
 
 BLOCK = 8 << 20
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -32,8 +32,10 @@ class Found:
 
 def verify(place: Path, progress: Progress = lambda done, total: None) -> Iterator[Found]:
     """`place`: a folder or a .gguf file."""
-    if hub.repository_of(place) is not None:
-        yield from _snapshot(place, progress)
+    folder = hub.snapshot_of(place)
+    if folder is not None:
+        parts = pull.parts_of(place)
+        yield from _snapshot(folder, parts[1] if parts is not None else _all_of(folder), progress)
         return
     if place.name == starter.FILE:
         good = starter.present(place) and _digest(place, hashlib.sha256(), Total(place.stat().st_size, progress))
@@ -58,11 +60,14 @@ class Total:
         self._progress(self._done, self._total)
 
 
-def _snapshot(folder: Path, progress: Progress) -> Iterator[Found]:
-    files = [file for file in sorted(folder.rglob("*")) if not file.is_dir()]
-    total = Total(sum(file.stat().st_size for file in files if file.exists()), progress)
-    for file in files:
-        name = str(file.relative_to(folder))
+def _all_of(folder: Path) -> list[str]:
+    return [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if not file.is_dir()]
+
+
+def _snapshot(folder: Path, names: list[str], progress: Progress) -> Iterator[Found]:
+    total = Total(sum((folder / name).stat().st_size for name in names if (folder / name).exists()), progress)
+    for name in names:
+        file = folder / name
         if not file.exists():
             yield Found(name, "it is missing")
             continue
@@ -91,11 +96,12 @@ def _digest(file: Path, digest: hashlib._Hash, total: Total) -> str:
 
 def forget(place: Path, damaged: list[str]) -> None:
     """Take damaged files away, so that fetching the model anew fetches them; only of what can be fetched."""
+    folder = hub.snapshot_of(place) or place
     if place.name == starter.FILE:
         place.unlink(missing_ok=True)
         return
     for name in damaged:
-        link = place / name
+        link = folder / name
         blob = link.resolve()
         link.unlink(missing_ok=True)
         if hub.repository_of(place) in blob.parents and blob.parent.name == "blobs":

@@ -16,7 +16,7 @@ import huggingface_hub.constants
 import pytest
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-LARGE = ".safetensors"  # kept under its SHA-256, as the hub keeps large files
+LARGE = (".safetensors", ".gguf")  # kept under its SHA-256, as the hub keeps large files
 
 
 def git_digest(raw: bytes) -> str:
@@ -31,12 +31,25 @@ class FakeHub:
     refuses: dict[str, int] = field(default_factory=dict)  # file -> what it is answered with
     ignores_ranges: bool = False
     stops_after: int | None = None  # bytes of a large file, then the line goes dead
+    dies: bool = False  # and afterwards the file is refused
+    damages: set[str] = field(default_factory=set)  # files that arrive otherwise than they are said to be
+    lies: dict[str, int] = field(default_factory=dict)  # file -> the size that the list of files tells
     asked: list[str] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)
 
     def digest(self, name: str) -> str:
         raw = self.files[name]
         return hashlib.sha256(raw).hexdigest() if name.endswith(LARGE) else git_digest(raw)
+
+    def siblings(self) -> list[dict[str, Any]]:
+        found = []
+        for entry in self.tree():
+            size = self.lies.get(entry["path"], entry["size"])
+            told = {"rfilename": entry["path"], "size": size, "blobId": entry["oid"]}
+            if "lfs" in entry:
+                told["lfs"] = {"sha256": entry["lfs"]["oid"], "size": size, "pointerSize": 134}
+            found.append(told)
+        return found
 
     def tree(self) -> list[dict[str, Any]]:
         found = []
@@ -70,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
         elif path.startswith("/api/models/") and "/tree/" in path:
             self._send(200, json.dumps(hub.tree()).encode(), {}, body=body)
         elif path.startswith("/api/models/"):
-            told = {"id": "org/name", "sha": COMMIT, "siblings": [{"rfilename": name} for name in hub.files]}
+            told = {"id": "org/name", "sha": COMMIT, "siblings": hub.siblings()}
             self._send(200, json.dumps(told).encode(), {}, body=body)
         elif (name := path.partition("/resolve/")[2].partition("/")[2]) in hub.files:
             self._file(name, body=body)
@@ -83,6 +96,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(hub.refuses[name], b"{}", {"X-Error-Code": hub.code} if hub.code else {}, body=body)
             return
         headers = {"ETag": f'"{hub.digest(name)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        raw = bytes(len(raw)) if name in hub.damages else raw
         start, status = 0, 200
         if (asked := self.headers.get("Range")) and not hub.ignores_ranges:
             hub.ranges.append(f"{name} {asked}")
@@ -91,6 +105,8 @@ class Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{min(end, len(raw)) - 1}/{len(raw)}"
             raw, status = raw[start:end], 206
         if body and hub.stops_after is not None and name.endswith(LARGE):
+            if hub.dies:
+                hub.refuses[name] = 503
             self._send(status, raw, headers, body=False)
             self.wfile.write(raw[: hub.stops_after])
             self.close_connection = True

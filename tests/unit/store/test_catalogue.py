@@ -8,7 +8,7 @@ import pytest
 
 from mlxrun.settings import Settings
 from mlxrun.spec import ModelError
-from mlxrun.store import catalogue, hub
+from mlxrun.store import catalogue, names, pull
 from mlxrun.store.catalogue import CATALOGUE, repository_for
 from mlxrun.store.resolve import resolve
 
@@ -51,9 +51,9 @@ def test_other_names_are_not_of_the_catalogue() -> None:
 def test_every_entry_is_a_repository_and_fewest_bits_come_last() -> None:
     for listed in CATALOGUE.values():
         assert list(listed.bits) == sorted(listed.bits, reverse=True)
-        assert all(hub.is_id(listed.of(bits)) for bits in listed.bits)
+        assert all(names.parse(listed.of(bits)) for bits in listed.bits)
 
 
 def test_resolving_goes_through_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "snapshot", lambda name: tmp_path / name.rpartition("/")[2])
+    monkeypatch.setattr(pull, "pulled", lambda name, settings: tmp_path / name.repository.rpartition("/")[2])
     assert resolve("gpt-oss:20b-4bit", Settings(home=tmp_path)).name == "gpt-oss-20b-MXFP4-Q8"

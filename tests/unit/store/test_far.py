@@ -163,7 +163,7 @@ def test_parts_of_a_gguf_file(there: FakeHub, tmp_path: Path, capsys: pytest.Cap
     first = next(iter(sorted(place.iterdir())))
     assert planned(capsys, "org/name", *MACHINE) == planned(capsys, first, *MACHINE)
     del there.files[f"deep/{first.name.replace('-00001', '-00002')}"]
-    assert "is not beside it" in refused(capsys)
+    assert "lacks 1 of the parts of deep/m-00001-of-00002.gguf" in refused(capsys)
 
 
 def halved(whole: Path, folder: Path) -> list[Path]:

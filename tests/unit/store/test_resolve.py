@@ -22,7 +22,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(hub, "_download", lambda name: pytest.fail(f"the network was asked for {name}"))
+    for way in ("_download", "listing"):
+        monkeypatch.setattr(hub, way, lambda name: pytest.fail(f"the network was asked for {name}"))
     return Settings(home=tmp_path / "home")
 
 
@@ -90,6 +91,7 @@ def test_half_a_copy_is_fetched(
     settings: Settings, tmp_path: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached(tmp_path, "org/name", files)
+    monkeypatch.setattr(hub, "listing", lambda name: hub.Listing(name, COMMIT, {"model.safetensors": 1}, {}))
     monkeypatch.setattr(hub, "_download", lambda name: tmp_path / "fetched")
     assert resolve("org/name", settings) == tmp_path / "fetched"
 
