@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from mlxrun.tui.backend import Phase
 from mlxrun.tui.widgets.conversation import LATEST
+from mlxrun.tui.widgets.document import Document
 from mlxrun.tui.widgets.message import Answer
 from mlxrun.tui.widgets.reasoning import Reasoning
 from textual.events import Key
-from textual.widgets import Markdown
 
 from mlxrun.client import Piece
 from mlxrun.core import Finish
 
 from .fakes import FakeBackend, FakeClient, chat, said
-from .helpers import gate, hides, idle, prompt, running, send, shows, until
+from .helpers import gate, hides, idle, prompt, running, seen, send, shows, until
 
 
 def in_app(test):
@@ -297,10 +297,11 @@ async def test_a_streamed_document_stands_as_if_it_came_at_once(folder: Path) ->
     async with running(app, (80, 60)) as pilot:
         await send(pilot, "go")
         await idle(pilot)
-        streamed = [str(block._content) for block in app.chat.query(Markdown).last().query("MarkdownBlock")]
-        markdown = app.chat.query_one(Markdown)
-        await markdown.update(markdown.source)
-        assert streamed == [str(block._content) for block in markdown.query("MarkdownBlock")]
+        before = seen(pilot.app)
+        document = app.chat.query_one(".said", Document)
+        document.read_again(document.source)
+        await pilot.pause()
+        assert seen(pilot.app) == before
         await shows(pilot, "A line", "and one", "x = 1")
 
 
@@ -313,13 +314,13 @@ async def test_a_link_is_asked_about_and_only_web_links_open(folder: Path) -> No
         await send(pilot, "go")
         await idle(pilot)
         answer = app.chat.query_one(Answer)
-        markdown = answer.query_one(Markdown)
-        markdown.post_message(Markdown.LinkClicked(markdown, "https://example.org/x"))
+        said_there = answer.query_one(".said", Document)
+        await pilot.click(said_there, offset=(3, 0))
         await shows(pilot, "Open this link?", "https://example.org/x")
         assert opened == []
         await pilot.click("#open")
         await until(pilot, lambda: opened == ["https://example.org/x"])
-        markdown.post_message(Markdown.LinkClicked(markdown, "file:///etc/passwd"))
+        said_there.action_link("file:///etc/passwd")
         await shows(pilot, "file:///etc/passwd", "Copy")
         assert not app.screen.query("#open")
 

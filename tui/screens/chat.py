@@ -265,7 +265,7 @@ class ChatScreen(Screen[None]):
                 thought = now - reader.first
             if batch.pieces:
                 self._meter.rate = rate.add(batch.pieces) or self._meter.rate
-            await view.grow(batch.content, batch.reasoning, thought)
+            view.grow(batch.content, batch.reasoning, thought)
             turn = grown(view.turn, batch, thought)
             view.turn = turn
             if now - saved >= SAVE_SECONDS and batch.pieces:
@@ -290,7 +290,7 @@ class ChatScreen(Screen[None]):
         turn = ended(turn, finish, batch.reason or "", batch.usage, self._meter.rate)
         self._save(turn)
         self._meter.rate = turn.rate or None
-        await view.end(turn)
+        view.end(turn)
 
     def _keep(self, batch: Batch, finish: Finish) -> None:
         """What had come of an answer that nobody follows any more."""

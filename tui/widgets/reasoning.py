@@ -9,6 +9,9 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widgets import Static
 
+from ..markdown import plain
+from .document import Document
+
 FOLDED, UNFOLDED = "▸", "▾"
 
 
@@ -37,7 +40,7 @@ class Reasoning(Vertical):
 
     def compose(self) -> ComposeResult:
         yield Title(self._title())
-        yield Static(classes="thoughts", markup=False)
+        yield Document(read=plain, classes="thoughts")
 
     def add(self, text: str) -> None:
         self._text += text
@@ -59,7 +62,7 @@ class Reasoning(Vertical):
     def _paint(self) -> None:
         self._paint_title()
         if self.unfolded and self.is_mounted:
-            self.query_one(".thoughts", Static).update(Content(self._text.strip()))
+            self.query_one(".thoughts", Document).show(self._text.strip())
 
     def _paint_title(self) -> None:
         if self.is_mounted and self.query(Title):
