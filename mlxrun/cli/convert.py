@@ -1,4 +1,4 @@
-"""mlxrun convert MODEL -o DIR: the same model in MLX's files, smaller if asked."""
+"""mlxrun convert MODEL -o DIR: the same model in MLX's files, smaller if asked; -o FILE.gguf: in one GGUF file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..weights import Checkpoint
 
 TOKENS = 256  # of the calibration text, that sensitivity is measured on
-HELP = "write a model in MLX's format, quantized if asked"
+HELP = "write a model in MLX's format, quantized if asked, or as a GGUF file"
 DTYPES = ("float16", "bfloat16", "float32")
 GGUF = ("F16", "Q8_0", "Q4_0", "Q4_1")
 MODES = ("affine", "mxfp4", "nvfp4", "mxfp8")
@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bits", type=float, metavar="B", help="for --recipe: bits a weight on average, such as 4.3")
     parser.add_argument("--fit", metavar="SIZE", help="for --recipe: bytes of all weights, such as 16GB or 900MB")
     parser.add_argument("--mode", choices=MODES, default="affine", help="affine, or one of the float formats")
-    parser.add_argument("--gguf", choices=GGUF, help="write a .gguf file of this type instead, from a .gguf file")
+    parser.add_argument("--gguf", choices=GGUF, help="for -o FILE.gguf: the type of its matrices; F16 if not said")
     parser.add_argument("--dtype", choices=DTYPES, help="of scales and of what is not quantized; as stored if not said")
     parser.add_argument(
         "--dialect", choices=("hf", "mlx"), help="how the weights are laid out, where files say it wrongly"
@@ -54,8 +54,8 @@ def main(flags: argparse.Namespace) -> int:
     path = resolve(flags.model)
     checkpoint = open_checkpoint(path, dialect=flags.dialect)
     dtype = getattr(mx, flags.dtype) if flags.dtype else None
-    if flags.gguf:
-        return to_gguf(checkpoint, flags)
+    if flags.gguf or flags.out.suffix == ".gguf":
+        return gguf_file(checkpoint, flags)
     wanted = None
     if flags.recipe:
         wanted = chosen(checkpoint, path, flags, dtype)
@@ -70,16 +70,16 @@ def main(flags: argparse.Namespace) -> int:
     return 0
 
 
-def to_gguf(checkpoint: Checkpoint, flags: argparse.Namespace) -> int:
-    from ..convert.gguf_file import write_gguf
+def gguf_file(checkpoint: Checkpoint, flags: argparse.Namespace) -> int:
+    from ..convert.to_gguf import to_gguf
     from ..core import RequestError
 
     if any((flags.quantize, flags.group, flags.recipe, flags.dtype, flags.bits, flags.fit, flags.mode != "affine")):
-        raise RequestError("--gguf says all about the file; leave out the flags of MLX's format.")
+        raise RequestError("--gguf says all about a .gguf file; leave out the flags of MLX's format.")
     if flags.out.suffix != ".gguf":
         raise RequestError(f"With --gguf the file to write must end in .gguf; {flags.out} does not.")
     with bar("writing") as progress:
-        write_gguf(checkpoint, flags.out, flags.gguf, progress)
+        to_gguf(checkpoint, flags.out, flags.gguf or GGUF[0], progress)
     aside(f"{flags.out} is written, {flags.out.stat().st_size / 1e6:,.1f} MB.")
     return 0
 

@@ -1,7 +1,8 @@
-"""A GGUF file -> another one in F16, Q8_0, Q4_0 or Q4_1, with the same metadata byte for byte but for its file type.
+"""Writing GGUF files in F16, Q8_0, Q4_0 or Q4_1: the format, its blocks, and one GGUF file made from another.
 
-Matrices whose rows are whole blocks take the new type; vectors, routers and what does not fit stay as they are in
-float32. One tensor after the other is computed and written, into a file aside that is renamed at the end.
+Matrices whose rows are whole blocks take the new type; vectors, routers, tables of positions and what does not fit
+are float32. One tensor after the other is computed and written, some rows at a time, into a file aside that is
+renamed at the end. From a GGUF file the metadata stays byte for byte but for the file type.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import math
 import os
 import struct
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -25,11 +27,15 @@ from .aside import sync
 from .stream import Progress
 
 BLOCK = 32
+CHUNK = 1 << 23  # values that are turned into blocks at a time
 ALIGNMENT = "general.alignment"
 FILE_TYPE = b"general.file_type" + struct.pack("<I", 4)  # a uint32 follows
 FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7}
 NUMBERS = {label: number for number, (label, _, _) in BLOCKS.items()}
 SIZES = {label: (values, nbytes) for label, values, nbytes in BLOCKS.values()}
+KEPT = ("ffn_gate_inp", "norm", "position_embd", "token_types")  # in the names of what stays float32
+
+Tensor = Sequence[Weight]  # its rows, in parts that follow each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +54,33 @@ class Entry:
         return struct.pack(f"<Q{len(raw)}sI{len(axes)}QIQ", len(raw), raw, len(axes), *axes, NUMBERS[self.kind], offset)
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """All metadata as the file has it."""
+
+    count: int
+    raw: bytes
+    alignment: int = 32
+
+
 def write_gguf(checkpoint: Checkpoint, target: Path, kind: str, progress: Progress | None = None) -> None:
     if checkpoint.dialect != "gguf" or len(checkpoint.files) > 1:
-        raise ModelError(f"{checkpoint.path.name} is not one GGUF file; only from such a file is another one written.")
-    if os.path.lexists(target):
-        raise ModelError(f"{target} is there already; name a file that is not.")
-    tensors = checkpoint.tensors()
-    entries = [Entry(name, _kind(name, weight, kind), tuple(weight.shape)) for name, weight in tensors.items()]
+        raise ModelError(f"{checkpoint.path.name} is one of several files; only one whole file is written anew.")
+    head = Head(len(checkpoint.metadata), _same(checkpoint.path, kind), int(checkpoint.metadata.get(ALIGNMENT, 32)))
+    write_file(target, head, {name: (weight,) for name, weight in checkpoint.tensors().items()}, kind, progress)
+
+
+def write_file(
+    target: Path, head: Head, tensors: dict[str, Tensor], kind: str, progress: Progress | None = None
+) -> None:
+    """All of it or nothing. Empties `tensors`, so that each can be freed."""
+    refuse_taken(target)
+    entries = [_entry(name, parts, kind) for name, parts in tensors.items()]
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".making", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as sink:
-            for chunk in _chunks(checkpoint, entries, tensors, kind, progress):
+            for chunk in _chunks(head, entries, tensors, progress):
                 sink.write(chunk)
         os.chmod(aside, 0o644)
         sync(Path(aside))
@@ -70,32 +91,62 @@ def write_gguf(checkpoint: Checkpoint, target: Path, kind: str, progress: Progre
         raise
 
 
-def _kind(name: str, weight: Weight, kind: str) -> str:
-    matrix = weight.ndim > 1 and "ffn_gate_inp" not in name and "norm" not in name
-    return kind if matrix and (kind == "F16" or weight.shape[-1] % BLOCK == 0) else "F32"
+def refuse_taken(target: Path) -> None:
+    if os.path.lexists(target):
+        raise ModelError(f"{target} is there already; name a file that is not.")
 
 
-def _chunks(
-    checkpoint: Checkpoint, entries: list[Entry], tensors: dict[str, Weight], kind: str, progress: Progress | None
-) -> Iterator[bytes]:
-    alignment = int(checkpoint.metadata.get(ALIGNMENT, 32))
-    head = struct.pack("<4sIQQ", b"GGUF", 3, len(entries), len(checkpoint.metadata)) + _metadata(checkpoint.path, kind)
+def _entry(name: str, parts: Tensor, kind: str) -> Entry:
+    first = parts[0]
+    shape = (sum(part.shape[0] for part in parts), *first.shape[1:])
+    matrix = first.ndim > 1 and not any(word in name for word in KEPT)
+    return Entry(name, kind if matrix and (kind == "F16" or shape[-1] % BLOCK == 0) else "F32", shape)
+
+
+def _chunks(head: Head, entries: list[Entry], tensors: dict[str, Tensor], progress: Progress | None) -> Iterator[bytes]:
+    start = struct.pack("<4sIQQ", b"GGUF", 3, len(entries), head.count) + head.raw
     place = 0
     for entry in entries:
-        head += entry.info(place)
-        place += -(-entry.nbytes // alignment) * alignment
-    yield head + bytes(-len(head) % alignment)
+        start += entry.info(place)
+        place += -(-entry.nbytes // head.alignment) * head.alignment
+    yield start + bytes(-len(start) % head.alignment)
     done, total = 0, place
     for entry in entries:
-        raw = WRITERS[entry.kind](_plain(tensors.pop(entry.name)))
-        assert len(raw) == entry.nbytes
-        yield raw + bytes(-len(raw) % alignment)
-        done += -(-entry.nbytes // alignment) * alignment
+        written = 0
+        for part in tensors.pop(entry.name):
+            for raw in _blocks(part, entry):
+                written += len(raw)
+                yield raw
+        assert written == entry.nbytes
+        yield bytes(-written % head.alignment)
+        done += -(-entry.nbytes // head.alignment) * head.alignment
+        mx.clear_cache()
         if progress is not None:
             progress(done, total)
 
 
-def _metadata(path: Path, kind: str) -> bytes:
+def _blocks(weight: Weight, entry: Entry) -> Iterator[bytes]:
+    """Some rows at a time."""
+    mx.eval(*(weight.parts if isinstance(weight, QuantizedWeight) else (weight,)))
+    step = max(1, CHUNK // max(1, math.prod(weight.shape[1:])))
+    for first in range(0, weight.shape[0], step):
+        values = _plain(weight, slice(first, first + step))
+        raw = WRITERS[entry.kind](values)
+        if entry.kind == "F16" and np.isinf(np.frombuffer(raw, "<f2")).any() and np.isfinite(values).all():
+            raise ModelError(f"The weight {entry.name} has values that float16 cannot hold; write Q8_0 instead.")
+        yield raw
+
+
+def _plain(weight: Weight, rows: slice) -> np.ndarray:
+    if isinstance(weight, QuantizedWeight):
+        return np.array(weight.rows(lambda part: part[rows]).dequantize(mx.float32))
+    return np.array(weight[rows].astype(mx.float32))
+
+
+# ---- metadata -----------------------------------------------------------------------------------
+
+
+def _same(path: Path, kind: str) -> bytes:
     """As it stands in the source, types and all."""
     end = read_gguf(path).metadata_end
     with path.open("rb") as file:
@@ -106,9 +157,36 @@ def _metadata(path: Path, kind: str) -> bytes:
     return bytes(raw)
 
 
-def _plain(weight: Weight) -> np.ndarray:
-    full = weight.dequantize(mx.float32) if isinstance(weight, QuantizedWeight) else weight.astype(mx.float32)
-    return np.array(full)
+def encoded(metadata: Mapping[str, Any]) -> Head:
+    """Whole numbers become uint32 (int32 in lists), numbers float32."""
+    return Head(len(metadata), b"".join(_string(key) + _typed(value) for key, value in metadata.items()))
+
+
+def _typed(value: Any) -> bytes:
+    if not isinstance(value, list):
+        number, raw = _value(value, "I")
+        return struct.pack("<I", number) + raw
+    found = [_value(item, "i") for item in value]
+    kind = found[0][0] if found else _value("", "i")[0]
+    return struct.pack("<IIQ", 9, kind, len(found)) + b"".join(raw for _, raw in found)
+
+
+def _value(value: Any, whole: str) -> tuple[int, bytes]:
+    match value:
+        case bool():
+            return 7, struct.pack("<?", value)
+        case int():
+            return {"I": 4, "i": 5}[whole], struct.pack(f"<{whole}", value)
+        case float():
+            return 6, struct.pack("<f", value)
+        case str():
+            return 8, _string(value)
+    raise TypeError(f"no metadata type for {value!r}")
+
+
+def _string(text: str) -> bytes:
+    raw = text.encode()
+    return struct.pack("<Q", len(raw)) + raw
 
 
 # ---- blocks, as ggml's reference quantizers make them -------------------------------------------
@@ -130,6 +208,11 @@ def _halves(*columns: np.ndarray) -> np.ndarray:
 
 def _nibbles(codes: np.ndarray) -> np.ndarray:
     return np.asarray(codes[:, :16] | codes[:, 16:] << 4)
+
+
+def f16(values: np.ndarray) -> bytes:
+    with np.errstate(over="ignore"):
+        return values.astype("<f2").tobytes()
 
 
 def q8_0(values: np.ndarray) -> bytes:
@@ -157,7 +240,7 @@ def q4_1(values: np.ndarray) -> bytes:
 
 WRITERS: Mapping[str, Callable[[np.ndarray], bytes]] = {
     "F32": lambda values: values.astype("<f4").tobytes(),
-    "F16": lambda values: values.astype("<f2").tobytes(),
+    "F16": f16,
     "Q8_0": q8_0,
     "Q4_0": q4_0,
     "Q4_1": q4_1,

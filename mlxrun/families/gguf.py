@@ -56,7 +56,18 @@ class Architecture:
     config: Callable[[Metadata], dict[str, Any]]
     interleaved: bool = False  # rows of q and k are permuted in the file
     folded: bool = False  # norms hold their offset
-    fused: Callable[[Sizes], tuple[Rule, ...]] = lambda s: ()
+    fused: tuple[str, ...] = ()  # of FUSED: what stands in one tensor
+    writes: tuple[str, ...] = ()  # model_types whose checkpoints can be written so
+    own: Mapping[str, str] = field(default_factory=dict)  # names as in PLACES, before those
+    causal: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """Canonical modules of a layer whose rows follow each other in one tensor."""
+
+    parts: tuple[str, ...]
+    rule: Callable[[Sizes], Rule]
 
 
 def resolve_gguf(
@@ -72,7 +83,8 @@ def resolve_gguf(
     c = Config(config, "gguf", file=FILE)
     recipe = recipe_for(config["model_type"], FILE)(c)
     turned = with_attention(recipe, lambda i, a: replace(a, rope=_rope(a, arch, m.factors)))
-    rules = (*arch.fused(sizes_of(c)), *_NAMES)
+    s = sizes_of(c)
+    rules = (*(FUSED[name].rule(s) for name in arch.fused), *_placed(arch.own), *_NAMES)
     return Recipe(_named(turned.decoder, m.arch), rules, folded=arch.folded)
 
 
@@ -264,21 +276,27 @@ def _always(model_type: str) -> Callable[[Metadata], str]:
 
 
 _AT = r"^blk\.(\d+)\."
+FUSED: dict[str, Fused] = {
+    "attn_qkv": Fused(("mixer.q", "mixer.k", "mixer.v"), lambda s: split_qkv(s, "attn_qkv", _AT)),
+    "ffn_up": Fused(("ffn.gate", "ffn.up"), lambda s: split_gate_up("ffn_up", "ffn", _AT)),
+}
 ARCHITECTURES: dict[str, Architecture] = {
-    "llama": Architecture(_llama_type, _llama, interleaved=True),
-    "smollm3": Architecture(_always("smollm3"), lambda m: {**_rope_config(m), **_biases(m)}, interleaved=True),
-    "granite": Architecture(_always("granite"), _granite, interleaved=True),
-    "qwen2": Architecture(_always("qwen2"), _rope_config),
-    "qwen3": Architecture(_always("qwen3"), _rope_config),
-    "qwen3moe": Architecture(_always("qwen3_moe"), _qwen3_moe),
-    "gemma": Architecture(_always("gemma"), _rope_config, folded=True),
-    "gemma2": Architecture(_always("gemma2"), _gemma2, folded=True),
-    "gemma3": Architecture(_always("gemma3_text"), _gemma3, folded=True),
-    "phi3": Architecture(
-        _always("phi3"), _phi3, fused=lambda s: (split_qkv(s, "attn_qkv", _AT), split_gate_up("ffn_up", "ffn", _AT))
+    "llama": Architecture(_llama_type, _llama, interleaved=True, writes=("llama", "mistral", "mixtral")),
+    "smollm3": Architecture(
+        _always("smollm3"), lambda m: {**_rope_config(m), **_biases(m)}, interleaved=True, writes=("smollm3",)
     ),
-    "olmo2": Architecture(lambda m: "olmo3" if m.get("attention.sliding_window") else "olmo2", _olmo2),
-    "gpt2": Architecture(_always("gpt2"), _gpt2, fused=lambda s: (split_qkv(s, "attn_qkv", _AT),)),
+    "granite": Architecture(_always("granite"), _granite, interleaved=True, writes=("granite",)),
+    "qwen2": Architecture(_always("qwen2"), _rope_config, writes=("qwen2",)),
+    "qwen3": Architecture(_always("qwen3"), _rope_config, writes=("qwen3",)),
+    "qwen3moe": Architecture(_always("qwen3_moe"), _qwen3_moe, writes=("qwen3_moe",)),
+    "gemma": Architecture(_always("gemma"), _rope_config, folded=True, writes=("gemma",)),
+    "gemma2": Architecture(_always("gemma2"), _gemma2, folded=True, writes=("gemma2",)),
+    "gemma3": Architecture(_always("gemma3_text"), _gemma3, folded=True, writes=("gemma3_text",)),
+    "phi3": Architecture(_always("phi3"), _phi3, fused=("attn_qkv", "ffn_up"), writes=("phi3",)),
+    "olmo2": Architecture(
+        lambda m: "olmo3" if m.get("attention.sliding_window") else "olmo2", _olmo2, writes=("olmo2", "olmo3")
+    ),
+    "gpt2": Architecture(_always("gpt2"), _gpt2, fused=("attn_qkv",), writes=("gpt2",)),
 }
 
 # Bookkeeping, or said again by what is read; pooling is what a caller does with hidden states.
@@ -287,7 +305,8 @@ _IGNORED = {
     *("rope.scaling.finetuned", "rope.scaling.attn_factor", "rope.scaling.original_context_length"),
 }
 
-_PLACES = {
+WHOLE = {"token_embd": "embed", "position_embd": "positions", "output_norm": "norm", "output": "head"}
+PLACES = {
     "attn_norm": "mixer_norm",
     "attn_q": "mixer.q",
     "attn_k": "mixer.k",
@@ -306,15 +325,18 @@ _PLACES = {
     "ffn_up_exps": "ffn.experts.up",
     "ffn_down_exps": "ffn.experts.down",
 }
+
+
+def _placed(places: Mapping[str, str]) -> tuple[Rule, ...]:
+    return tuple(Rename(_AT + theirs + r"\.(?=weight|bias)", rf"layers.\1.{ours}.") for theirs, ours in places.items())
+
+
 _NAMES: tuple[Rule, ...] = (
     Drop(r"^rope_(?:freqs|factors_long|factors_short)\.weight$"),  # they are in the spec
     Drop(_AT + r"attn_rot_embd\."),
-    Rename(r"^token_embd\.", "embed."),
-    Rename(r"^position_embd\.", "positions."),
-    Rename(r"^output_norm\.", "norm."),
-    Rename(r"^output\.", "head."),
+    *(Rename(rf"^{theirs}\.", f"{ours}.") for theirs, ours in WHOLE.items()),
     Stack(
         _AT + r"ffn_(?P<part>gate|up|down)\.(?P<e>\d+)\.weight$", r"layers.\1.ffn.experts.\g<part>.weight"
     ),  # of 2023
-    *(Rename(_AT + theirs + r"\.(?=weight|bias)", rf"layers.\1.{ours}.") for theirs, ours in _PLACES.items()),
+    *_placed(PLACES),
 )

@@ -58,6 +58,15 @@ def from_model_file(path: Path, folder: Folder) -> Tokenizer:
     return SentencePieceTokenizer(proto, Vocabulary(pieces, kinds, added, first_only), marks, path)
 
 
+def scores_of(path: Path) -> dict[str, float]:
+    """Piece -> score, of a tokenizer.model."""
+    return _scores(_processor(path.read_bytes(), path))
+
+
+def _scores(inner: Any) -> dict[str, float]:
+    return {inner.id_to_piece(i): float(inner.get_score(i)) for i in range(inner.get_piece_size())}
+
+
 def _marks(folder: Folder, inner: Any, ids: Mapping[str, int]) -> Marks:
     """The model's own bos and eos, unless a file beside it names others; bos before a text unless a file says no."""
 
@@ -120,6 +129,14 @@ class SentencePieceTokenizer(Tokenizer):
     @property
     def strips_start(self) -> bool:
         return self._adds_space
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self._vocabulary
+
+    def scores(self) -> dict[str, float]:
+        """Of pieces, by which they are merged: the highest first."""
+        return _scores(self._first)
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         finder = self._with_special if special else self._without
