@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import shutil
 import socket
 import statistics
@@ -33,6 +34,10 @@ CLIENTS = (1, 8)
 SLOTS, CONTEXT = 8, 1024  # of each stream
 START_SECONDS, ASK_SECONDS = 300, 600
 WORDS = "the old harbour was quiet when rain came over low hills and every boat turned slowly toward open water"
+HEAD = (
+    b"POST /v1/completions HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+)
 LEAVES = 10  # clients that leave, to time how soon their slot is free
 
 
@@ -118,36 +123,41 @@ def prompt_of(number: int) -> str:
     return " ".join([f"Tale {number}:", *(words[(number * 7 + i * (number % 5 + 1)) % len(words)] for i in range(50))])
 
 
-async def ask(client: httpx.AsyncClient, peer: Peer, number: int, tokens: int, *, stream: bool = True) -> Answer:
+async def ask(peer: Peer, number: int, tokens: int, *, stream: bool = True) -> Answer:
+    """Bytes are read and hardly looked at: a client that parses each piece costs more than the server."""
     body = {"model": peer.model, "prompt": prompt_of(number), "max_tokens": tokens, "temperature": 0, "stream": stream}
-    began = time.perf_counter()
-    if not stream:
-        answer = (await client.post(f"{peer.url}/v1/completions", json=body)).raise_for_status().json()
-        return Answer(answer["usage"]["completion_tokens"], time.perf_counter() - began)
-    body["stream_options"] = {"include_usage": True}
-    first, counted = None, 0
-    async with client.stream("POST", f"{peer.url}/v1/completions", json=body) as response:
-        response.raise_for_status()
-        async for line in response.aiter_lines():
-            if line.startswith("data: {"):
-                chunk = json.loads(line[6:])
-                if first is None and chunk.get("choices"):
-                    first = time.perf_counter() - began
-                counted = (chunk.get("usage") or {}).get("completion_tokens", counted)
-    return Answer(counted, first or 0.0)
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    told = json.dumps(body).encode()
+    host, port = peer.url.removeprefix("http://").split(":")
+    began, first, end = time.perf_counter(), None, b""
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(HEAD % (host.encode(), len(told)) + told)
+        status = await reader.readline()
+        if b" 200 " not in status:
+            raise SystemExit(f"{peer.name} answered {status.decode().strip()}: {(await reader.read()).decode()[-300:]}")
+        while new := await reader.read(1 << 16):
+            end = end[-1000:] + new
+            if first is None and (b'"text"' in end or b'"choices":[{' in end):
+                first = time.perf_counter() - began
+    finally:
+        writer.close()
+    counted = re.findall(rb'"completion_tokens":\s*(\d+)', end)
+    return Answer(int(counted[-1]), first or 0.0)
 
 
-async def rate(client: httpx.AsyncClient, peer: Peer, numbers: Sequence[int], tokens: int, *, stream: bool) -> float:
+async def rate(peer: Peer, numbers: Sequence[int], tokens: int, *, stream: bool) -> float:
     began = time.perf_counter()
-    answers = await asyncio.gather(*(ask(client, peer, number, tokens, stream=stream) for number in numbers))
+    answers = await asyncio.gather(*(ask(peer, number, tokens, stream=stream) for number in numbers))
     return sum(answer.tokens for answer in answers) / (time.perf_counter() - began)
 
 
-async def beside_another(client: httpx.AsyncClient, peer: Peer, number: int, tokens: int) -> float:
+async def beside_another(peer: Peer, number: int, tokens: int) -> float:
     """Seconds to the first token while another stream runs; that one is ended afterwards."""
-    other = asyncio.create_task(ask(client, peer, number, 8 * tokens))
+    other = asyncio.create_task(ask(peer, number, 8 * tokens))
     await asyncio.sleep(1.0)
-    first = (await ask(client, peer, number + 1, 2)).first
+    first = (await ask(peer, number + 1, 2)).first
     other.cancel()
     await asyncio.wait([other])
     return first
@@ -168,16 +178,16 @@ async def measure(found: Sequence[Peer], flags: argparse.Namespace) -> list[floa
     number = 1000
     async with httpx.AsyncClient(timeout=ASK_SECONDS, limits=httpx.Limits(max_connections=None)) as client:
         for peer in found:
-            await ask(client, peer, 1, 4)  # what is only slow once
+            await ask(peer, 1, 4)  # what is only slow once
         for _ in range(flags.rounds):
             for peer in found:
-                peer.first.append((await ask(client, peer, number, 2)).first)
-                peer.beside.append(await beside_another(client, peer, number + 1, flags.tokens))
+                peer.first.append((await ask(peer, number, 2)).first)
+                peer.beside.append(await beside_another(peer, number + 1, flags.tokens))
                 for clients in CLIENTS:
                     own = range(number + 3, number + 3 + clients)
-                    peer.rates.setdefault(clients, []).append(await rate(client, peer, own, flags.tokens, stream=True))
+                    peer.rates.setdefault(clients, []).append(await rate(peer, own, flags.tokens, stream=True))
                 own = range(number + 20, number + 20 + CLIENTS[-1])
-                peer.whole.append(await rate(client, peer, own, flags.tokens, stream=False))
+                peer.whole.append(await rate(peer, own, flags.tokens, stream=False))
                 number += 40
         return [await leaving(client, found[0], number + i, flags.tokens) for i in range(LEAVES)]
 
