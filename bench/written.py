@@ -39,6 +39,7 @@ from tests.golden.checkpoint import reference  # noqa: E402  at the repository's
 from tests.unit.convert.writable import CASES, folder_of  # noqa: E402  at the repository's top
 
 KINDS = ("F16", "Q8_0", "Q4_0", "Q4_1")
+ELSEWHERE = ("phi3_longrope_short", "bert")  # its sessions are too long for the first; the second has no favourites
 PROMPT = "The capital of France is Paris. The capital of Italy is"
 TOKENS, ANSWER = 120, 24
 CONTEXT = 128  # a session of llama.cpp has at least this many
@@ -113,7 +114,8 @@ def main() -> None:
                 starter_in(kind, Path(scratch, "starter"), Path(scratch, f"{kind}.gguf"))
         print("checkpoint | same favourite | logits off by at most")
         for name in CASES:
-            tiny(name, Path(scratch))
+            if name not in ELSEWHERE:
+                tiny(name, Path(scratch))
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def _told(
     if arch is None:
         raise UnknownFamily(f"{FILE}: the architecture {name!r} is not known; known are {', '.join(ARCHITECTURES)}.")
     m = Metadata(metadata, name, shapes, factors)
-    config = {**_common(m), "model_type": arch.model_type(m), **arch.config(m)}
+    config = {**_common(m, arch), "model_type": arch.model_type(m), **arch.config(m)}
     m.seen |= _IGNORED
     unread = [key for key in m.unread() if key not in waive]
     if unread:
@@ -132,7 +132,7 @@ def _rope(a: Attention, arch: Architecture, factors: Factors) -> Rope | None:
     return replace(rope, interleaved=rope.interleaved or arch.interleaved)
 
 
-def _common(m: Metadata) -> dict[str, Any]:
+def _common(m: Metadata, arch: Architecture) -> dict[str, Any]:
     heads, dim = m["attention.head_count"], m["embedding_length"]
     embedding = m.shapes.get("token_embd.weight")
     if not embedding:
@@ -140,8 +140,10 @@ def _common(m: Metadata) -> dict[str, Any]:
     head_dim = m.get("attention.key_length") or (dim // heads if isinstance(heads, int) and heads > 0 else None)
     if m.get("attention.value_length", head_dim) != head_dim:
         raise ModelError(f"{FILE}: values of another size than keys are not supported.")
-    if m.get("attention.causal", True) is not True:
-        raise ModelError(f"{FILE}: a {m.arch} model that sees both ways is not supported.")
+    if m.get("attention.causal", arch.causal) is not arch.causal:
+        raise ModelError(
+            f"{FILE}: a {m.arch} model that sees {'both ways' if arch.causal else 'back only'} is not known."
+        )
     found = {
         "hidden_size": dim,
         "vocab_size": int(embedding[0]),
@@ -271,6 +273,10 @@ def _gpt2(m: Metadata) -> dict[str, Any]:
     return {}
 
 
+def _bert(m: Metadata) -> dict[str, Any]:
+    return {"type_vocab_size": int(m.shapes.get("token_types.weight", (0,))[0])}
+
+
 def _always(model_type: str) -> Callable[[Metadata], str]:
     return lambda m: model_type
 
@@ -297,6 +303,13 @@ ARCHITECTURES: dict[str, Architecture] = {
         lambda m: "olmo3" if m.get("attention.sliding_window") else "olmo2", _olmo2, writes=("olmo2", "olmo3")
     ),
     "gpt2": Architecture(_always("gpt2"), _gpt2, fused=("attn_qkv",), writes=("gpt2",)),
+    "bert": Architecture(
+        _always("bert"),
+        _bert,
+        own={"attn_output_norm": "mixer_norm", "layer_output_norm": "ffn_norm"},
+        causal=False,
+        writes=("bert",),
+    ),
 }
 
 # Bookkeeping, or said again by what is read; pooling is what a caller does with hidden states.
@@ -305,7 +318,14 @@ _IGNORED = {
     *("rope.scaling.finetuned", "rope.scaling.attn_factor", "rope.scaling.original_context_length"),
 }
 
-WHOLE = {"token_embd": "embed", "position_embd": "positions", "output_norm": "norm", "output": "head"}
+WHOLE = {
+    "token_embd": "embed",
+    "token_embd_norm": "embed_norm",
+    "token_types": "token_types",
+    "position_embd": "positions",
+    "output_norm": "norm",
+    "output": "head",
+}
 PLACES = {
     "attn_norm": "mixer_norm",
     "attn_q": "mixer.q",
@@ -334,6 +354,7 @@ def _placed(places: Mapping[str, str]) -> tuple[Rule, ...]:
 _NAMES: tuple[Rule, ...] = (
     Drop(r"^rope_(?:freqs|factors_long|factors_short)\.weight$"),  # they are in the spec
     Drop(_AT + r"attn_rot_embd\."),
+    Drop(r"^cls\.", "the task head"),
     *(Rename(rf"^{theirs}\.", f"{ours}.") for theirs, ours in WHOLE.items()),
     Stack(
         _AT + r"ffn_(?P<part>gate|up|down)\.(?P<e>\d+)\.weight$", r"layers.\1.ffn.experts.\g<part>.weight"

@@ -49,6 +49,8 @@ def metadata_of(decoder: Decoder, config: Mapping[str, Any]) -> Written:
         keys |= said
     prefixed = {f"{name}.{key}": _as_stored(value) for key, value in keys.items()}
     metadata = {"general.architecture": name, **prefixed}
+    if decoder.token_types:
+        metadata["tokenizer.ggml.token_type_count"] = decoder.token_types
     return Written(name, ARCHITECTURES[name], metadata, {k: tuple(map(_single, v)) for k, v in factors.items()})
 
 
@@ -207,6 +209,7 @@ _OWN: dict[str, Callable[[Decoder, Attention], dict[str, Any]]] = {
     "gemma3": _gemma3,
     "phi3": lambda d, a: {"attention.sliding_window": 0, **_window(d, a)},
     "olmo2": _window,
+    "bert": lambda d, a: {"attention.causal": False},
 }
 
 # ---- the same again -----------------------------------------------------------------------------

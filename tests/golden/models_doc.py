@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mlxrun.families.gguf import ARCHITECTURES
+
 from .families import FAMILIES, cases_of
 from .mlx_dialect import reason_against
 
@@ -94,6 +96,15 @@ def page(stored: dict[str, Any]) -> str:
             lines.append(f"- {family}: {reasons.pop()}")
     lines += ["", "## Quantized weights", "", "Against the same weights dequantized in NumPy and run in float32.", ""]
     lines += formats(record)
+    lines += [
+        "",
+        "## GGUF",
+        "",
+        "Architectures of GGUF files that are read, and the model types that are written as them",
+    ]
+    lines += ["(`mlxrun convert MODEL -o FILE.gguf`, [formats.md](formats.md)).", ""]
+    lines += ["| architecture | model_type |", "|---|---|"]
+    lines += [f"| {name} | {', '.join(f'`{kind}`' for kind in arch.writes)} |" for name, arch in ARCHITECTURES.items()]
     return "\n".join(lines) + "\n"
 
 

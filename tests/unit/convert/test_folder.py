@@ -43,7 +43,7 @@ def ours(place: Path) -> np.ndarray:
     with exactly():
         model = load_model(place, dtype=mx.float32)
         hidden = model(mx.array(PROMPT), [(model.new_sequence(16), len(PROMPT))])
-        return np.array(model.logits(hidden))
+        return np.array(hidden if model.spec.kind == "encoder" else model.logits(hidden))
 
 
 def source(name: str, folder: Path) -> Path:

@@ -47,6 +47,7 @@ ARCHITECTURES = {  # golden case: llama.cpp's architecture
     "olmo2": "olmo2",
     "olmo3": "olmo2",
     "gpt2": "gpt2",
+    "bert": "bert",
 }
 PERMUTED = {"llama", "smollm3", "granite"}
 SHIFTED = {"gemma2", "gemma3"}
@@ -71,6 +72,8 @@ def tensors_of(known: Reference, arch: str) -> dict[str, Array]:
     found |= {name: np.stack(experts) for name, experts in stacks.items()}
     made = {}
     for name, value in found.items():
+        if name.startswith("pooler."):  # left out there
+            continue
         if arch in PERMUTED and (match := re.search(r"\.([qk])_proj\.", name)):
             value = permuted(value, config["num_attention_heads" if match[1] == "q" else "num_key_value_heads"])
         if arch in SHIFTED and name.endswith("norm.weight"):
@@ -100,7 +103,7 @@ def add_sizes(writer: gguf.GGUFWriter, c: Config) -> None:
     if "rms_norm_eps" in c:
         writer.add_layer_norm_rms_eps(c["rms_norm_eps"])
     else:
-        writer.add_layer_norm_eps(c["layer_norm_epsilon"])
+        writer.add_layer_norm_eps(c.get("layer_norm_epsilon") or c["layer_norm_eps"])
     writer.add_file_type(0)
     writer.add_vocab_size(c["vocab_size"])
 
@@ -132,6 +135,9 @@ def add_own(writer: gguf.GGUFWriter, c: Config, arch: str) -> None:
         writer.add_embedding_scale(c["embedding_multiplier"])
         writer.add_residual_scale(c["residual_multiplier"])
         writer.add_logit_scale(c["logits_scaling"])
+    if arch == "bert":
+        writer.add_causal_attention(False)
+        writer.add_pooling_type(gguf.PoolingType.MEAN)
     if arch == "gemma2":
         writer.add_attn_logit_softcapping(c["attn_logit_softcapping"])
         writer.add_final_logit_softcapping(c["final_logit_softcapping"])
@@ -155,7 +161,7 @@ def write(known: Reference, arch: str, path: Path) -> Path:
     c = known.config
     writer = gguf.GGUFWriter(str(path), arch)
     add_sizes(writer, c)
-    if arch != "gpt2":
+    if arch not in ("gpt2", "bert"):
         add_rope(writer, c)
     add_own(writer, c, arch)
     for name, value in {**tensors_of(known, arch), **rope_factors(c)}.items():
