@@ -27,7 +27,6 @@ inline float scale_e4m3(uint8_t code) {
 }
 
 __attribute__((noinline)) F rare_scales(Type type, const uint8_t*& p) {
-  if (type == F32) return p += 64, load((const float*)(p - 64));
   if (type == BF16) return p += 32, load_bf16((const uint16_t*)(p - 32));
   float s[16];
   for (int i = 0; i < 16; i++) s[i] = type == E8M0 ? scale_e8m0(p[i]) : scale_e4m3(p[i]);
@@ -37,6 +36,7 @@ __attribute__((noinline)) F rare_scales(Type type, const uint8_t*& p) {
 
 // 16 scales as floats; p moves on.
 inline F next_scales(Type type, const uint8_t*& p) {
+  if (type == F32) return p += 64, load((const float*)(p - 64));
   if (type != F16) return rare_scales(type, p);
   p += 32;
   return load_f16((const uint16_t*)(p - 32));
@@ -98,7 +98,7 @@ inline void dots_of(const B* st, const int8_t* q, I* d) {
   }
 }
 
-// `halved`: groups of 16 (NVFP4), so each half of a block has its own scale.
+// `halved`: groups of 16, so each half of a block has its own scale and bias.
 template <Codes C, bool halved, int M>
 void tile_integer(const Weight& w, const uint8_t* panel, const Rows& r, int m0, float* y) {
   constexpr size_t bytes = block_bytes(bits_of(C));
@@ -119,11 +119,11 @@ void tile_integer(const Weight& w, const uint8_t* panel, const Rows& r, int m0, 
     if (left == 0) {
       left = per_group;
       s = next_scales(w.scale_type, scales);
-      if (biased) {
-        b = next_scales(w.scale_type, scales);
-        if constexpr (offset != 0) b = fma(s, set1((float)offset), b);
-      }
+      if (biased) b = next_scales(w.scale_type, scales);
       if constexpr (halved) s2 = next_scales(w.scale_type, scales);
+      if (halved && biased) b2 = next_scales(w.scale_type, scales);
+      if constexpr (offset != 0)
+        if (biased) b = fma(s, set1((float)offset), b), b2 = fma(s2, set1((float)offset), b2);
       if constexpr (C == FP4) s = mul(s, set1(0.5f)), s2 = mul(s2, set1(0.5f));
       if (!biased) b = mul(minus_zero, s), b2 = mul(minus_zero, s2);
     }
@@ -133,16 +133,16 @@ void tile_integer(const Weight& w, const uint8_t* panel, const Rows& r, int m0, 
       for (B& codes_of_step : st) codes_of_step = centred(codes_of_step);
     I d[M];
     dots_of<M, 0, halved ? 4 : 8>(st, q, d);
-    UNROLL for (int m = 0; m < M; m++) acc[m] = fma(to_float(d[m]), mul(s, set1(scale[m])), acc[m]);
+    UNROLL for (int m = 0; m < M; m++) {
+      acc[m] = fma(to_float(d[m]), mul(s, set1(scale[m])), acc[m]);
+      acc[m] = fma(b, set1(halved ? low[m] : sum[m]), acc[m]);
+    }
     if constexpr (halved) {
       dots_of<M, 4, 8>(st, q, d);
       UNROLL for (int m = 0; m < M; m++) {
         acc[m] = fma(to_float(d[m]), mul(s2, set1(scale[m])), acc[m]);
-        acc[m] = fma(b, set1(low[m]), acc[m]);
         acc[m] = fma(b2, set1(sum[m] - low[m]), acc[m]);
       }
-    } else {
-      UNROLL for (int m = 0; m < M; m++) acc[m] = fma(b, set1(sum[m]), acc[m]);
     }
     q += 2 * kBlock * kSlots, scale += kSlots, sum += kSlots, low += kSlots;
   }
@@ -160,41 +160,53 @@ inline void step_of_pair(const uint8_t* a, const uint8_t* b, const int8_t* q, I 
   }
 }
 
-template <Codes C, int M>
+template <Codes C, int M, int half>
+inline void half_of_pair(const uint8_t* a, const uint8_t* b, const int8_t* q, I (&hi)[2][M], I (&lo)[2][M]) {
+  step_of_pair<C, M, 4 * half>(a, b, q, hi, lo), step_of_pair<C, M, 4 * half + 1>(a, b, q, hi, lo);
+  step_of_pair<C, M, 4 * half + 2>(a, b, q, hi, lo), step_of_pair<C, M, 4 * half + 3>(a, b, q, hi, lo);
+}
+
+template <Codes C, bool halved, int M>
 void pair_integer(const Weight& w, const uint8_t* panel, const Rows& r, int m0, size_t ldy, float* y) {
   constexpr size_t bytes = block_bytes(bits_of(C));
-  const int blocks = (w.cols + kBlock - 1) / kBlock, per_group = w.group / kBlock;
+  const int blocks = (w.cols + kBlock - 1) / kBlock, per_group = halved ? 1 : w.group / kBlock;
   const uint8_t* scales[2] = {panel, panel + w.panel_bytes};
   const uint8_t *a = panel + w.scale_bytes, *b = a + w.panel_bytes;
   const F minus_zero = set1(-(float)w.zero);
   const size_t slot = (size_t)(m0 / kSlots) * blocks * kSlots + m0 % kSlots;
   const int8_t* q = r.q + slot * 2 * kBlock;
-  const float *scale = r.scale + slot, *sum = r.sum + slot;
+  const float *scale = r.scale + slot, *sum = r.sum + slot, *low = r.low + slot;
   F acc[2][M], s[2] = {zero(), zero()}, bias[2] = {zero(), zero()};
   UNROLL for (int m = 0; m < M; m++) acc[0][m] = acc[1][m] = zero();
-  for (int i = 0, left = 0; i < blocks; i++, left--) {
-    if (left == 0) {
-      left = per_group;
-      UNROLL for (int p = 0; p < 2; p++) {
-        s[p] = next_scales(w.scale_type, scales[p]);
-        if (w.has_bias) bias[p] = next_scales(w.scale_type, scales[p]);
-        if constexpr (C == FP4) s[p] = mul(s[p], set1(0.5f));
-        if (!w.has_bias) bias[p] = mul(minus_zero, s[p]);
-      }
+  const auto group = [&] {
+    UNROLL for (int p = 0; p < 2; p++) {
+      s[p] = next_scales(w.scale_type, scales[p]);
+      if (w.has_bias) bias[p] = next_scales(w.scale_type, scales[p]);
+      if constexpr (C == FP4) s[p] = mul(s[p], set1(0.5f));
+      if (!w.has_bias) bias[p] = mul(minus_zero, s[p]);
     }
-    I hi[2][M], lo[2][M];
-    UNROLL for (int m = 0; m < M; m++) hi[0][m] = hi[1][m] = lo[0][m] = lo[1][m] = izero();
-    step_of_pair<C, M, 0>(a, b, q, hi, lo), step_of_pair<C, M, 1>(a, b, q, hi, lo);
-    step_of_pair<C, M, 2>(a, b, q, hi, lo), step_of_pair<C, M, 3>(a, b, q, hi, lo);
-    step_of_pair<C, M, 4>(a, b, q, hi, lo), step_of_pair<C, M, 5>(a, b, q, hi, lo);
-    step_of_pair<C, M, 6>(a, b, q, hi, lo), step_of_pair<C, M, 7>(a, b, q, hi, lo);
+  };
+  I hi[2][M], lo[2][M];
+  const auto begin = [&] { UNROLL for (int m = 0; m < M; m++) hi[0][m] = hi[1][m] = lo[0][m] = lo[1][m] = izero(); };
+  const auto add = [&](auto of) {  // of(m): the sum of what these inputs of row m are
     UNROLL for (int p = 0; p < 2; p++)
       UNROLL for (int m = 0; m < M; m++) {
         const F whole = to_float(iadd(ishl<kShift>(hi[p][m]), lo[p][m]));
         acc[p][m] = fma(whole, mul(s[p], set1(scale[m])), acc[p][m]);
-        acc[p][m] = fma(bias[p], set1(sum[m]), acc[p][m]);
+        acc[p][m] = fma(bias[p], set1(of(m)), acc[p][m]);
       }
-    a += bytes, b += bytes, q += 2 * kBlock * kSlots, scale += kSlots, sum += kSlots;
+  };
+  for (int i = 0, left = 0; i < blocks; i++, left--) {
+    if (left == 0) left = per_group, group();
+    begin();
+    half_of_pair<C, M, 0>(a, b, q, hi, lo);
+    if constexpr (halved) {
+      add([&](int m) { return low[m]; });
+      group(), begin();
+    }
+    half_of_pair<C, M, 1>(a, b, q, hi, lo);
+    add([&](int m) { return halved ? sum[m] - low[m] : sum[m]; });
+    a += bytes, b += bytes, q += 2 * kBlock * kSlots, scale += kSlots, sum += kSlots, low += kSlots;
   }
   UNROLL for (int p = 0; p < 2; p++)
     UNROLL for (int m = 0; m < M; m++) store(y + p * ldy + (size_t)(m0 + m) * kRows, acc[p][m]);
@@ -224,6 +236,7 @@ void tile_float(const Weight& w, const uint8_t* panel, const Rows& r, int m0, fl
       s = next_scales(w.scale_type, scales);
       if (w.has_bias) b = next_scales(w.scale_type, scales);
       if (halves) s2 = next_scales(w.scale_type, scales);
+      if (halves && w.has_bias) b2 = next_scales(w.scale_type, scales);
       if constexpr (C == FP4) s = mul(s, set1(0.5f)), s2 = mul(s2, set1(0.5f));
       if (!w.has_bias) b = mul(minus_zero, s), b2 = mul(minus_zero, s2);
     }
@@ -273,13 +286,18 @@ template <Codes C>
 void all_integer(const Weight& w, const uint8_t* panel, int panels, const Rows& r, int m, size_t ldy, float* y) {
   if constexpr (!kHasDot) return;  // the caller asks for floats
   else {
+    const bool halved = w.group < kBlock;
     int done = 0;
     if constexpr (kPairs) {
-      if (panels == 2 && w.group >= kBlock)
-        for (; done + 4 <= m; done += 4) pair_integer<C, 4>(w, panel, r, done, ldy, y);
+      // NVFP4's scales take longer to read than its codes, and a tile of 8 rows reads them less often
+      if (panels == 2 && !(halved && C == FP4))
+        for (; done + 4 <= m; done += 4) {
+          if (halved) pair_integer<C, C != FP4, 4>(w, panel, r, done, ldy, y);
+          else pair_integer<C, false, 4>(w, panel, r, done, ldy, y);
+        }
     }
     for (int p = 0; p < panels; p++, panel += w.panel_bytes, y += ldy) {
-      if (C == FP4 && w.group < kBlock) TILES(done, (tile_integer<C, C == FP4, T>(w, panel, r, m0, y)));
+      if (halved) TILES(done, (tile_integer<C, true, T>(w, panel, r, m0, y)));
       else TILES(done, (tile_integer<C, false, T>(w, panel, r, m0, y)));
     }
   }

@@ -179,8 +179,8 @@ void check_mode(const std::string& mode, int bits, int group, bool biases) {
   if (mode == "affine") {
     if (bits != 2 && bits != 3 && bits != 4 && bits != 5 && bits != 6 && bits != 8)
       wrong("bits must be 2, 3, 4, 5, 6 or 8 for affine, not " + std::to_string(bits));
-    if (group != 32 && group != 64 && group != 128)
-      wrong("group must be 32, 64 or 128 for affine, not " + std::to_string(group));
+    if (group != 16 && group != 32 && group != 64 && group != 128)
+      wrong("group must be 16, 32, 64 or 128 for affine, not " + std::to_string(group));
     if (!biases) wrong("biases are missing; affine has them");
     return;
   }
@@ -202,7 +202,7 @@ Codes codes_of(const std::string& mode, int bits) {
 
 // Rounded up to whole cache lines.
 size_t scale_bytes_of(const Weight& w) {
-  // a last block that is half there (NVFP4) still has both scales
+  // a last block that is half there (groups of 16) still has both scales
   const size_t groups = w.group < kBlock ? (w.cols + kBlock - 1) / kBlock * 2 : w.cols / w.group;
   return (groups * kRows * size_of(w.scale_type) * (w.has_bias ? 2 : 1) + 63) / 64 * 64;
 }

@@ -155,7 +155,8 @@ int main() {
   struct Kind { Codes codes; int bits; };
   for (Kind kind : {Kind{U2, 2}, Kind{U3, 3}, Kind{U4, 4}, Kind{U5, 5}, Kind{U6, 6}, Kind{U8, 8}})
     for (Type scales : {F32, F16, BF16})
-      for (bool biases : {true, false}) products(kind.codes, kind.bits, 32, scales, biases);
+      for (int group : {16, 32})
+        for (bool biases : {true, false}) products(kind.codes, kind.bits, group, scales, biases);
   products(FP4, 4, 32, E8M0, false);
   products(FP4, 4, 16, E4M3, false);
   products(FP8, 8, 32, E8M0, false);

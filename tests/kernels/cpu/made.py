@@ -14,7 +14,7 @@ import numpy as np
 from mlxrun.cpu_kernels import Packed, native
 
 DTYPES = {"f32": mx.float32, "f16": mx.float16, "bf16": mx.bfloat16}
-AFFINE = [("affine", bits, group) for bits in (2, 3, 4, 5, 6, 8) for group in (32, 64, 128)]
+AFFINE = [("affine", bits, group) for bits in (2, 3, 4, 5, 6, 8) for group in (16, 32, 64, 128)]
 FLOATS = [("mxfp4", 4, 32), ("mxfp8", 8, 32), ("nvfp4", 4, 16)]
 PLAIN = [("f32", 32, 0), ("f16", 16, 0), ("bf16", 16, 0)]
 KINDS = [*AFFINE, *FLOATS, *PLAIN]

@@ -124,7 +124,7 @@ WRONG: dict[str, list[Call]] = {
         lambda: quantized((4, 4), (4, 1), "mxfp8", 4, 32, biases=None),
     ],
     "group": [
-        *(partial(quantized, (4, 4), (4, 1), "affine", 4, group) for group in (-32, 0, 1, 16, 33, 256)),
+        *(partial(quantized, (4, 4), (4, 1), "affine", 4, group) for group in (-32, 0, 1, 8, 33, 256)),
         lambda: quantized((4, 4), (4, 1), "nvfp4", 4, 32, biases=None),
     ],
     "codes": [

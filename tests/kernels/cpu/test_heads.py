@@ -41,7 +41,7 @@ def heads(near: oracle.Near, dim: int) -> oracle.Near:
 
 
 def three(random: np.random.Generator, width: int, dim: int) -> list[Made]:
-    kinds = [("affine", 4, 32), ("affine", 8, 32), ("bf16", 16, 0)]
+    kinds = [("affine", 4, 32), ("affine", 6, 16), ("bf16", 16, 0)]
     return [weight(random, (n * dim, width), kind) for n, kind in zip((3, 1, 1), kinds, strict=True)]
 
 

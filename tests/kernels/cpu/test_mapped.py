@@ -34,7 +34,7 @@ def test_a_packed_weight_can_be_kept_in_a_file(tmp_path: Path, kind: tuple[str, 
     assert mx.array_equal(native.matmul(x, again), native.matmul(x, made.packed))
 
 
-@pytest.mark.parametrize("kind", [("affine", 4, 64), ("affine", 8, 32), ("nvfp4", 4, 16), ("f16", 16, 0)], ids=name_of)
+@pytest.mark.parametrize("kind", [("affine", 4, 64), ("affine", 6, 16), ("nvfp4", 4, 16), ("f16", 16, 0)], ids=name_of)
 def test_no_layout_reaches_past_its_panels(tmp_path: Path, kind: tuple[str, int, int]) -> None:
     """Any field changed by anything: refused, or of no more bytes than the file has."""
     made = weight(np.random.default_rng(3), (32, 256), kind, whole=True)
@@ -55,6 +55,8 @@ def test_no_layout_reaches_past_its_panels(tmp_path: Path, kind: tuple[str, int,
             )
             mx.eval(rows)
     for mode, bits in [("affine", 2), ("affine", 6), ("mxfp4", 4), ("mxfp8", 8), ("plain", 32), ("nvfp4", 8), ("?", 4)]:
+        if (mode, bits) == kind[:2]:
+            continue
         with pytest.raises(ValueError, match=r"layout|bits|group|mode"):
             mapped.packed(0, mode, bits, right)
     for start in (1, 32, 64, 2**40, 2**63):

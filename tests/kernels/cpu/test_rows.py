@@ -37,7 +37,11 @@ def test_rows_are_the_weights(isa: str, kind: Kind) -> None:
 
 def test_half_blocks_and_odd_columns() -> None:
     random = np.random.default_rng(2)
-    for kind, cols in [(("nvfp4", 4, 16), 48), (("nvfp4", 4, 16), 16), (("f16", 16, 0), 1), (("bf16", 16, 0), 77)]:
+    for kind, cols in [
+        *[((mode, bits, 16), cols) for mode, bits in (("nvfp4", 4), ("affine", 6), ("affine", 2)) for cols in (16, 48)],
+        (("f16", 16, 0), 1),
+        (("bf16", 16, 0), 77),
+    ]:
         w = weight(random, (21, cols), kind, whole=True)
         found = native.table_rows(mx.arange(21, dtype=mx.int32), w.packed, mx.float32)
         np.testing.assert_array_equal(wide(found), w.value)
