@@ -52,9 +52,11 @@ def main(flags: argparse.Namespace) -> int:
 
     forgive_encodings()
     path = resolve(flags.model)
-    checkpoint = open_checkpoint(path, dialect=flags.dialect)
+    into_gguf = flags.gguf or flags.out.suffix == ".gguf"
+    anew = into_gguf or flags.recipe or flags.quantize or flags.group or flags.mode != "affine"
+    checkpoint = open_checkpoint(path, dialect=flags.dialect, reading="fine" if anew else "mlx")
     dtype = getattr(mx, flags.dtype) if flags.dtype else None
-    if flags.gguf or flags.out.suffix == ".gguf":
+    if into_gguf:
         return gguf_file(checkpoint, flags)
     wanted = None
     if flags.recipe:

@@ -8,7 +8,8 @@ import math
 import shutil
 import textwrap
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,16 +33,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(flags: argparse.Namespace) -> int:
-    from ..engine.forms import wide
+    from ..engine.forms import reading
     from ..engine.load import recipe_of
+    from ..ops.native import NATIVE
     from ..store.resolve import resolve
     from ..weights import open_checkpoint, read_weights
+    from ..weights.outline import outline
 
     forgive_encodings()
     path = resolve(flags.model)
-    checkpoint = open_checkpoint(path, dialect=flags.dialect, wide=wide())
+    checkpoint = open_checkpoint(path, dialect=flags.dialect, reading=reading())
     recipe = recipe_of(checkpoint, frozenset(flags.waive))
-    weights = read_weights(checkpoint, recipe)
+    seen = partial(outline, checkpoint, centred=NATIVE, reading=reading())
+    weights = read_weights(replace(checkpoint, tensors=seen), recipe)
     if flags.json:
         found = {"path": str(path), "spec": plain(recipe.decoder), **numbers(recipe, weights)}
         print(json.dumps({**found, "losses": losses(checkpoint)}, indent=2))

@@ -23,7 +23,7 @@ from .folder import convert_folder
 from .layouts import Wanted
 from .stream import Progress
 
-VERSION = 1  # of what is written; another one makes all copies anew
+VERSION = 2  # of what is written; another one makes all copies anew
 MOST = 64 << 30  # bytes of all copies
 
 
@@ -31,7 +31,7 @@ def quantized_copy(
     place: Path, how: Layout, folder: Path, *, dialect: Dialect | None = None, progress: Progress | None = None
 ) -> Path:
     """The copy in `folder`, made if it is not there."""
-    checkpoint = open_checkpoint(place, dialect=dialect)
+    checkpoint = open_checkpoint(place, dialect=dialect, reading="fine")
     target = folder / name_of(checkpoint, how)
     try:
         if not target.is_dir():

@@ -8,15 +8,21 @@ from collections.abc import Mapping
 import mlx.core as mx
 
 from ..memory.machine import available_bytes
+from ..ops.native import NATIVE
 from ..ops.quantized import QuantizedWeight, Weight
+from ..weights.gguf_tensors import Reading
 
 # of what is free, how much the weights may take when widened to float32
 WIDEN_SHARE = 0.7
 
 
-def wide() -> bool:
-    """Whether a float16 matrix is multiplied by as it lies: a GPU copies it to the rows' type for every product."""
-    return mx.default_device().type == mx.DeviceType.cpu
+def reading(dtype: mx.Dtype | None = None) -> Reading:
+    """What is multiplied by as it lies, of what a GGUF file may become. Only our CPU kernels know groups of 16, and
+    they take no weights that shall be held in a `dtype`; a GPU copies a float16 matrix to the rows' type for every
+    product."""
+    if NATIVE and dtype is None:
+        return "fine"
+    return "wide" if mx.default_device().type == mx.DeviceType.cpu else "mlx"
 
 
 def widened(weight: Weight) -> Weight:

@@ -27,7 +27,7 @@ from ..weights import Checkpoint, open_checkpoint, read_weights
 from . import ready
 from .fallback import FallbackModel, load_fallback
 from .fits import Allowed, settle
-from .forms import cast, wide, widen, widened
+from .forms import cast, reading, widen, widened
 from .model import Model
 from .outlook import Outlook, look
 from .ready import Progress
@@ -73,7 +73,7 @@ def load_model(
 ) -> Model | FallbackModel:
     """`dtype` None: as stored where the device computes it well, float32 on a CPU."""
     terms, before = terms or Terms(), private_bytes() or 0
-    checkpoint = open_checkpoint(Path(path), dialect=dialect, mapped=terms.mapped, wide=wide())
+    checkpoint = open_checkpoint(Path(path), dialect=dialect, mapped=terms.mapped, reading=reading(dtype))
     try:
         recipe = recipe_of(checkpoint, waive)
     except UnknownFamily as unknown:

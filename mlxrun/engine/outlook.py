@@ -24,7 +24,7 @@ from ..ops.quantized import QuantizedWeight, Weight
 from ..weights import Checkpoint, read_weights
 from ..weights.outline import outline
 from .forms import cast as cast_weight
-from .forms import wide, widen
+from .forms import reading, widen
 from .model import Model
 
 FLOAT = 4
@@ -51,8 +51,9 @@ class Outlook:
 def look(checkpoint: Checkpoint, recipe: Recipe, *, here: bool, dtype: mx.Dtype | None = None) -> Outlook:
     """`dtype`: in which all of it shall be held, where a person says so."""
     packed = here and NATIVE and dtype is None
+    form_of = reading(dtype) if here else "mlx"
     found = read_weights(
-        replace(checkpoint, tensors=partial(outline, checkpoint, centred=packed, wide=here and wide())), recipe
+        replace(checkpoint, tensors=partial(outline, checkpoint, centred=packed, reading=form_of)), recipe
     )
     if packed:
         return _packed(found, recipe)

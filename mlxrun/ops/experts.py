@@ -85,6 +85,8 @@ def _plain_on_cpu(x: mx.array, weight: mx.array, d: Dispatch) -> mx.array:
 def _quantized(x: mx.array, weight: QuantizedWeight, d: Dispatch) -> mx.array:
     if d.order is not None and (ours := metal.expert_rows(mx.squeeze(x, -2), weight, d.experts)) is not None:
         return mx.expand_dims(ours, -2)
+    if not weight.in_mlx:
+        return expert_matmul(x, weight.dequantize(x.dtype), d)
     wide = x.astype(mx.float32) if mx.default_device().type == mx.DeviceType.cpu else x
     y = mx.gather_qmm(
         wide,

@@ -38,6 +38,8 @@ def quantized_matmul(x: mx.array, w: QuantizedWeight) -> mx.array:
         y = metal.matmul(x, w)
         if y is not None:
             return y
+    if not w.in_mlx:
+        return x @ w.dequantize(x.dtype).T
     return mx.quantized_matmul(
         x, w.packed, w.scales, w.biases, transpose=True, group_size=w.group, bits=w.bits, mode=w.mode
     )

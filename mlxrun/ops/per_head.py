@@ -23,6 +23,9 @@ def reference(x: mx.array, weight: Weight, *, as_it_lies: bool = False) -> mx.ar
 
 def _quantized(x: mx.array, w: QuantizedWeight, *, transpose: bool) -> mx.array:
     """On a CPU MLX sums in the input's type, so it is widened there."""
+    if not w.in_mlx:
+        full = w.dequantize(x.dtype)
+        return x @ (full.swapaxes(-1, -2) if transpose else full)
     wide = x.astype(mx.float32) if mx.default_device().type == mx.DeviceType.cpu else x
     y = mx.quantized_matmul(
         wide, w.packed, w.scales, w.biases, transpose=transpose, group_size=w.group, bits=w.bits, mode=w.mode

@@ -28,6 +28,7 @@ else:  # mypy knows that package under its short name only
     from ..cpu_kernels import Packed
 
 Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
+LEAST_GROUP = 32  # of MLX's affine layouts; groups of 16 are for our own kernels
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,11 @@ class QuantizedWeight:
         return sum(part.nbytes for part in self.parts)
 
     @property
+    def in_mlx(self) -> bool:
+        """Whether MLX's own operations know the layout."""
+        return self.mode != "affine" or self.group >= LEAST_GROUP
+
+    @property
     def parts(self) -> tuple[mx.array, ...]:
         return (self.packed, self.scales) if self.biases is None else (self.packed, self.scales, self.biases)
 
@@ -71,8 +77,20 @@ class QuantizedWeight:
                 self.packed, self.scales, group_size=self.group, bits=self.bits, mode=self.mode, dtype=dtype
             )
         scales, biases = self.scales.astype(mx.float32), self.biases.astype(mx.float32)
-        full = mx.dequantize(self.packed, scales, biases, group_size=self.group, bits=self.bits)
+        if self.in_mlx:
+            full = mx.dequantize(self.packed, scales, biases, group_size=self.group, bits=self.bits)
+        else:
+            codes = self._codes().reshape(*scales.shape, self.group)
+            full = (codes * scales[..., None] + biases[..., None]).reshape(self.shape)
         return full.astype(self.scales.dtype if dtype is None else dtype)
+
+    def _codes(self) -> mx.array:
+        """(..., in) float32, as MLX takes groups of 32 apart: scaled by one, and with whole groups behind."""
+        *rows, words = self.packed.shape
+        whole = mx.pad(self.packed, [(0, 0)] * len(rows) + [(0, -words % self.bits)])
+        ones = mx.ones((*rows, whole.shape[-1] // self.bits))
+        codes = mx.dequantize(whole, ones, mx.zeros_like(ones), group_size=LEAST_GROUP, bits=self.bits)
+        return codes[..., : self.shape[-1]]
 
     def _with(self, parts: Sequence[mx.array]) -> QuantizedWeight:
         return QuantizedWeight(

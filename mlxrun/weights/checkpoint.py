@@ -23,7 +23,7 @@ from ..ops.quantized import Weight
 from ..spec import ModelError
 from .files import inside, read_json, shown, size_of, unreadable
 from .gguf import Place, parts_of, read_gguf
-from .gguf_tensors import load_tensors, losses, read_floats
+from .gguf_tensors import Reading, load_tensors, losses, read_floats
 from .headers import Header, Stored, read_header
 from .mapped import views
 from .quantized import measured_losses
@@ -52,16 +52,15 @@ class Checkpoint:
 
 
 def open_checkpoint(
-    path: str | Path, dialect: Dialect | None = None, *, mapped: bool = True, wide: bool = False
+    path: str | Path, dialect: Dialect | None = None, *, mapped: bool = True, reading: Reading = "mlx"
 ) -> Checkpoint:
     """`dialect` overrides what the safetensors files say of themselves. `mapped`: their tensors are views into them
-    where that can be; else they are read. `wide`: a GGUF type that no quantized layout holds is float16 values if
-    they are much closer."""
+    where that can be; else they are read. `reading`: what GGUF types may become that MLX's layouts do not hold."""
     path = Path(path)
     if os.path.isdir(path):  # as os.path.exists, false for a name that cannot be
         return _open_folder(path, dialect, mapped)
     if path.suffix.lower() == ".gguf":
-        return _open_gguf(path, wide)
+        return _open_gguf(path, reading)
     if os.path.exists(path):
         raise ModelError(f"{path} is neither a model's folder nor a .gguf file.")
     raise ModelError(f"There is no model at {path}.")
@@ -170,7 +169,7 @@ def _load_file(file: Path) -> dict[str, mx.array]:
 # ---- a GGUF file --------------------------------------------------------------------------------
 
 
-def _open_gguf(path: Path, wide: bool) -> Checkpoint:
+def _open_gguf(path: Path, reading: Reading) -> Checkpoint:
     """One file, or the parts of one: the first has the metadata, each says how many tensors all have together."""
     named = read_gguf(path)
     files = parts_of(path, named.metadata)
@@ -198,11 +197,11 @@ def _open_gguf(path: Path, wide: bool) -> Checkpoint:
         tensors=lambda: {
             name: tensor
             for file, found in parts.items()
-            for name, tensor in load_tensors(file, found.tensors, wide=wide).items()
+            for name, tensor in load_tensors(file, found.tensors, reading).items()
         },
         metadata=metadata,
         rope_factors={
             name: read_floats(places[name][0], name, places[name][1]) for name in ROPE_FACTORS if name in places
         },
-        losses=lambda: chain.from_iterable(losses(file, found.tensors, wide=wide) for file, found in parts.items()),
+        losses=lambda: chain.from_iterable(losses(file, found.tensors, reading) for file, found in parts.items()),
     )

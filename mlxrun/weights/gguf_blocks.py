@@ -1,7 +1,8 @@
 """Blocks of ggml's quantized types, (..., blocks a row, bytes) uint8 -> weights or values. Everything stays lazy.
 
 A type whose blocks are affine in groups of 32 or more becomes an affine weight without loss: scales are float32
-where a product of a half float and an integer needs them. Three have groups of 16, which MLX does not:
+where a product of a half float and an integer needs them. Three have groups of 16, which MLX has not and our CPU
+kernels have (`*_by16`: their own bits, exact). In MLX's layouts:
   Q3_K  d * scale * q is d times a whole number of -124 to 128, so 8 bits hold it exactly
   Q6_K  8 bits, steps of a quarter of the larger of two neighbouring scales: that half is exact
   Q2_K  refitted
@@ -118,11 +119,21 @@ def _six(raw: mx.array) -> tuple[mx.array, mx.array]:
 
 
 def q3_k(b: mx.array) -> QuantizedWeight:
-    codes = whole(fields(b[..., 32:96], 2, 2)) + 4 * whole(fields(b[..., :32], 1, 1)) - 4
-    raw = b[..., 96:108]
-    scales = whole(fields(raw[..., :8], 1, 4) | (fields(raw[..., 8:], 1, 2) << 4)) - 32
-    products = _scaled(codes, scales)  # -124 to 128, so 128 minus that is a byte
+    products = _scaled(whole(_q3_codes(b)) - 4, _q3_scales(b))  # -124 to 128, so 128 minus that is a byte
     return _around((128 - products).astype(mx.uint8), -_twice(half(b, 108)), 128, 8)
+
+
+def q3_k_by16(b: mx.array) -> QuantizedWeight:
+    return _around(_q3_codes(b), half(b, 108) * _q3_scales(b), 4, 3)
+
+
+def _q3_codes(b: mx.array) -> mx.array:
+    return fields(b[..., 32:96], 2, 2) | (fields(b[..., :32], 1, 1) << 2)
+
+
+def _q3_scales(b: mx.array) -> mx.array:
+    raw = b[..., 96:108]
+    return whole(fields(raw[..., :8], 1, 4) | (fields(raw[..., 8:], 1, 2) << 4)) - 32
 
 
 def q8_k(b: mx.array) -> QuantizedWeight:
@@ -132,21 +143,40 @@ def q8_k(b: mx.array) -> QuantizedWeight:
 
 
 def q6_k(b: mx.array) -> QuantizedWeight:
-    steps = (half(b, 208) * signed(b[..., 192:208])).reshape(*b.shape[:-1], SUPER // 32, 2)
+    steps = _q6_scales(b).reshape(*b.shape[:-1], SUPER // 32, 2)
     larger = mx.abs(steps[..., 0]) >= mx.abs(steps[..., 1])
     return centred(rows(q6_k_values(b)), rows(mx.where(larger, steps[..., 0], steps[..., 1])) / 4, 8)
 
 
+def q6_k_by16(b: mx.array) -> QuantizedWeight:
+    return _around(_q6_codes(b), _q6_scales(b), 32, 6)
+
+
 def q6_k_values(b: mx.array) -> mx.array:
-    codes = whole(fields(b[..., :128], 2, 4) | (fields(b[..., 128:192], 2, 2) << 4)) - 32
-    return _scaled(codes, half(b, 208) * signed(b[..., 192:208]))
+    return _scaled(whole(_q6_codes(b)) - 32, _q6_scales(b))
+
+
+def _q6_codes(b: mx.array) -> mx.array:
+    return fields(b[..., :128], 2, 4) | (fields(b[..., 128:192], 2, 2) << 4)
+
+
+def _q6_scales(b: mx.array) -> mx.array:
+    return half(b, 208) * signed(b[..., 192:208])
+
+
+def q2_k_by16(b: mx.array) -> QuantizedWeight:
+    return _affine(fields(b[..., 16:80], 2, 2), *_q2_scales(b), 2)
 
 
 def q2_k_values(b: mx.array) -> mx.array:
+    codes, (scales, biases) = _by16(whole(fields(b[..., 16:80], 2, 2))), _q2_scales(b)
+    return (scales[..., None] * codes + biases[..., None]).reshape(*b.shape[:-1], SUPER)
+
+
+def _q2_scales(b: mx.array) -> tuple[mx.array, mx.array]:
+    """(scales, biases)"""
     raw = b[..., :16]
-    codes = _by16(whole(fields(b[..., 16:80], 2, 2)))
-    scales, mins = half(b, 80) * whole(raw & 15), half(b, 82) * whole(raw >> 4)
-    return (scales[..., None] * codes - mins[..., None]).reshape(*b.shape[:-1], SUPER)
+    return half(b, 80) * whole(raw & 15), -half(b, 82) * whole(raw >> 4)
 
 
 def _by16(values: mx.array) -> mx.array:

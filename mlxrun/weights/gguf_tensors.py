@@ -3,8 +3,11 @@
 F32, F16 and BF16 are arrays as they are. Quantized types become affine weights or one of MLX's four-bit float
 formats; most without loss, the others as near as the layout allows (`Form.values` is what they stood for).
 Where scales are half floats and a power of two times them fits a half float too, they stay half floats.
-Q6_K has a second form, `wide`: float16 values, which are closer to the file's by a factor of twenty and take
-16 bits a weight. It is for devices that multiply by float16 as it lies.
+`Reading` says what else than MLX's layouts may be made:
+  mlx   nothing
+  wide  Q6_K as float16 values, which are closer to the file's by a factor of twenty and take 16 bits a weight: for
+        devices that multiply by float16 as it lies
+  fine  groups of 16, which keep Q2_K, Q3_K and Q6_K as they are: for our CPU kernels, and for whoever dequantizes
 
 MLX has no lazy array over a place in such a file, so the bytes are copied once when the tensors are asked
 for; taking the blocks apart is lazy.
@@ -16,6 +19,7 @@ import mmap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import mlx.core as mx
 import numpy as np
@@ -36,6 +40,7 @@ HALF_INFINITY = 0x7C00
 HALF_EXPONENT = 0x0400  # one step of the exponent: a factor of two
 LARGEST_Q6_K = 12  # exponent: a value is at most 128 * 32 times its block's half float
 
+Reading = Literal["mlx", "wide", "fine"]
 Make = Callable[[mx.array], QuantizedWeight]
 Values = Callable[[mx.array], mx.array]
 
@@ -53,27 +58,39 @@ class Form:
     narrow: bool = False  # scales are the half floats themselves
     values: Values | None = None  # what the blocks stand for, where `make` cannot keep it
     wide: int | None = None  # kept as float16 where that is wanted: values are below 2**wide times the half float
+    fine: Form | None = None  # by groups of 16, without loss
 
 
-def _refitted(values: Values, bits: int, *halves: int) -> Form:
-    return Form(lambda b: refit(_row_values(values, b), bits), bits, halves=halves, values=values)
+def _refitted(values: Values, bits: int, *halves: int, fine: Form | None = None) -> Form:
+    return Form(lambda b: refit(_row_values(values, b), bits), bits, halves=halves, values=values, fine=fine)
 
 
 def _row_values(values: Values, blocks: mx.array) -> mx.array:
     return blocks_of.rows(values(blocks))
 
 
+Q2_FINE = Form(blocks_of.q2_k_by16, 2, 16, halves=(80, 82))
+Q3_FINE = Form(blocks_of.q3_k_by16, 3, 16, halves=(108,), middle=4)
+Q6_FINE = Form(blocks_of.q6_k_by16, 6, 16, halves=(208,), middle=32)
 FORMS: dict[str, Form] = {
     "Q4_0": Form(blocks_of.q4_0, 4, middle=8, narrow=True),
     "Q4_1": Form(blocks_of.q4_1, 4, halves=(0, 2), narrow=True),
     "Q5_0": Form(blocks_of.q5_0, 5, middle=16, narrow=True),
     "Q5_1": Form(blocks_of.q5_1, 5, halves=(0, 2), narrow=True),
     "Q8_0": Form(blocks_of.q8_0, 8, middle=128, narrow=True),
-    "Q2_K": _refitted(blocks_of.q2_k_values, 8, 80, 82),
-    "Q3_K": Form(blocks_of.q3_k, 8, 128, halves=(108,), middle=128, narrow=True),
+    "Q2_K": _refitted(blocks_of.q2_k_values, 8, 80, 82, fine=Q2_FINE),
+    "Q3_K": Form(blocks_of.q3_k, 8, 128, halves=(108,), middle=128, narrow=True, fine=Q3_FINE),
     "Q4_K": Form(blocks_of.q4_k, 4, halves=(0, 2)),
     "Q5_K": Form(blocks_of.q5_k, 5, halves=(0, 2)),
-    "Q6_K": Form(blocks_of.q6_k, 8, halves=(208,), middle=128, values=blocks_of.q6_k_values, wide=LARGEST_Q6_K),
+    "Q6_K": Form(
+        blocks_of.q6_k,
+        8,
+        halves=(208,),
+        middle=128,
+        values=blocks_of.q6_k_values,
+        wide=LARGEST_Q6_K,
+        fine=Q6_FINE,
+    ),
     "Q8_K": Form(blocks_of.q8_k, 8, 128, halves=(2,), middle=128),  # the high half of a float32
     "IQ4_NL": Form(codebooks.iq4_nl, 8, middle=128, narrow=True),
     "IQ4_XS": Form(codebooks.iq4_xs, 8, middle=128),
@@ -91,25 +108,30 @@ FORMS: dict[str, Form] = {
 }
 
 
-def load_tensors(path: Path, places: Mapping[str, Place], *, wide: bool = False) -> dict[str, Weight]:
+def form_of(kind: str, reading: Reading) -> Form:
+    form = FORMS[kind]
+    return form.fine if reading == "fine" and form.fine is not None else form
+
+
+def load_tensors(path: Path, places: Mapping[str, Place], reading: Reading = "mlx") -> dict[str, Weight]:
     try:
         with path.open("rb") as file:
             view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # goes with the last NumPy view of it
-        return {name: _load(view, name, place, path.name, wide) for name, place in places.items()}
+        return {name: _load(view, name, place, path.name, reading) for name, place in places.items()}
     except OSError as error:
         raise unreadable(path, error) from error
 
 
-def _load(view: mmap.mmap, name: str, place: Place, where: str, wide: bool) -> Weight:
+def _load(view: mmap.mmap, name: str, place: Place, where: str, reading: Reading) -> Weight:
     if place.kind in PLAIN:
         stored, dtype = PLAIN[place.kind]
         values = np.frombuffer(view, stored, place.nbytes // np.dtype(stored).itemsize, place.start)
         return mx.array(values.reshape(place.shape)).view(dtype)
-    blocks, form = _blocks(view, place), FORMS[place.kind]
+    blocks, form = _blocks(view, place), form_of(place.kind, reading)
     largest = max((_largest_half(blocks[..., at + 1]) for at in form.halves), default=0)
     if largest >= HALF_INFINITY:
         raise ModelError(f"{where}: the tensor {shown(name)} has a scale that is not a finite number.")
-    if wide and _fits_wide(form, largest):
+    if reading == "wide" and _fits_wide(form, largest):
         return _wide_values(form, mx.array(blocks))
     made = form.make(mx.array(blocks))
     return _halved(made) if form.narrow and largest < _room((form.middle or 1).bit_length() - 1) else made
@@ -162,15 +184,17 @@ def read_floats(path: Path, name: str, place: Place) -> tuple[float, ...]:
 # ---- what is lost -------------------------------------------------------------------------------
 
 
-def losses(path: Path, places: Mapping[str, Place], *, wide: bool = False) -> Iterator[tuple[str, str, float]]:
+def losses(path: Path, places: Mapping[str, Place], reading: Reading = "mlx") -> Iterator[tuple[str, str, float]]:
     """(name, stored type, relative error) of every tensor that cannot be kept as it is, from evenly spaced rows."""
     with path.open("rb") as file:
         view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     for name, place in places.items():
-        form = FORMS.get(place.kind)
+        form = None if place.kind in PLAIN else form_of(place.kind, reading)
         if form is None or form.values is None:
             continue
-        largest = max(_largest_half(_blocks(view, place)[..., at + 1]) for at in form.halves) if wide else HALF_INFINITY
+        largest = HALF_INFINITY
+        if reading == "wide":
+            largest = max((_largest_half(_blocks(view, place)[..., at + 1]) for at in form.halves), default=largest)
         blocks = _blocks(view, place).reshape(-1, place.shape[-1] // SIZES[place.kind][0], SIZES[place.kind][1])
         step = max(1, blocks.shape[0] * place.shape[-1] // SAMPLE)
         sample = mx.array(blocks[::step])

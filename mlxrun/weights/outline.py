@@ -11,23 +11,23 @@ import mlx.core as mx
 from ..ops.quantized import QuantizedWeight, Weight
 from .checkpoint import Checkpoint
 from .gguf import read_gguf
-from .gguf_tensors import FORMS, PLAIN
+from .gguf_tensors import PLAIN, Reading, form_of
 
 
-def outline(checkpoint: Checkpoint, *, centred: bool = False, wide: bool = False) -> dict[str, Weight]:
+def outline(checkpoint: Checkpoint, *, centred: bool = False, reading: Reading = "mlx") -> dict[str, Weight]:
     """As `checkpoint.tensors()`, with arrays that must not be evaluated. `centred`: without the biases of GGUF types
-    that have none of their own, as the native kernels hold them. `wide`: as a checkpoint that was opened so."""
+    that have none of their own, as the native kernels hold them. `reading`: as a checkpoint that was opened so."""
     if checkpoint.dialect != "gguf":
         return checkpoint.tensors()  # lazy already
     parts = (read_gguf(file).tensors for file in checkpoint.files)
-    return {name: _outlined(p.kind, p.shape, centred, wide) for places in parts for name, p in places.items()}
+    return {name: _outlined(p.kind, p.shape, centred, reading) for places in parts for name, p in places.items()}
 
 
-def _outlined(kind: str, shape: tuple[int, ...], centred: bool, wide: bool) -> Weight:
+def _outlined(kind: str, shape: tuple[int, ...], centred: bool, reading: Reading) -> Weight:
     if kind in PLAIN:
         return mx.zeros(shape, PLAIN[kind][1])
-    form = FORMS[kind]
-    if wide and form.wide is not None:
+    form = form_of(kind, reading)
+    if reading == "wide" and form.wide is not None:
         return mx.zeros(shape, mx.float16)
     *rows, width = shape
     packed = mx.zeros((*rows, width * form.bits // 32), mx.uint32)

@@ -10,7 +10,7 @@ from mlxrun.ops.per_head import reference as per_head_reference
 from mlxrun.ops.quantized import QuantizedWeight
 
 EXPERTS, OUT, IN = 16, 24, 64
-MODES = {"affine": (4, 32), "mxfp4": (4, 32), "mxfp8": (8, 32), "nvfp4": (4, 16)}
+MODES = {"affine": (4, 32), "mxfp4": (4, 32), "mxfp8": (8, 32), "nvfp4": (4, 16), "groups of 16": (6, 16)}
 
 
 def drawn(seed, *shape, dtype=mx.float32):
@@ -19,6 +19,9 @@ def drawn(seed, *shape, dtype=mx.float32):
 
 def quantized(weight, mode):
     bits, group = MODES[mode]
+    if mode == "groups of 16":  # every second group is the same as the one before it, in groups of 32
+        packed, scales, biases = mx.quantize(weight, group_size=32, bits=bits)
+        return QuantizedWeight(packed, *(mx.repeat(part, 2, -1) for part in (scales, biases)), "affine", bits, group)
     parts = mx.quantize(weight, group_size=group, bits=bits, mode=mode)
     return QuantizedWeight(parts[0], parts[1], parts[2] if len(parts) > 2 else None, mode, bits, group)
 

@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 from weight_files import gguf_bytes, gguf_info, one_sentence, values_of
 
+from mlxrun.ops.native import NATIVE, native, pack
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.spec import ModelError
 from mlxrun.weights import open_checkpoint
 from mlxrun.weights.gguf import BLOCKS
-from mlxrun.weights.gguf_tensors import FORMS, SIZES
+from mlxrun.weights.gguf_tensors import FORMS, SIZES, Reading
 from mlxrun.weights.outline import outline
 
 NUMBERS = {label: number for number, (label, _, _) in BLOCKS.items()}
 EXACT = [kind for kind, form in FORMS.items() if form.values is None and kind != "Q8_K"]
 # relative error on random bytes, which are harder than weights: a little above what was measured
+FINE = [kind for kind, form in FORMS.items() if form.fine is not None]
 LOSSY = {"Q2_K": 0.002, "Q6_K": 0.004, "IQ3_XXS": 0.02, "IQ2_XXS": 0.025, "IQ2_XS": 0.02, "IQ2_S": 0.02, "IQ1_M": 0.015}
 ROWS, WIDTH = 6, 1024
 
@@ -64,6 +66,26 @@ def test_bit_for_bit(kind: str, tmp_path: Path) -> None:
     assert np.array_equal(values_of(weight), expected(kind, blocks))
 
 
+@pytest.mark.parametrize("kind", FINE)
+def test_groups_of_16_are_bit_for_bit(kind: str, tmp_path: Path) -> None:
+    assert FINE == ["Q2_K", "Q3_K", "Q6_K"]
+    blocks = random_blocks(kind, scale=30.0)  # values beyond float16 too
+    checkpoint = open_checkpoint(write(tmp_path / "m.gguf", kind, blocks), reading="fine")
+    weight, drawn = checkpoint.tensors()["w"], outline(checkpoint, centred=True, reading="fine")["w"]
+    assert isinstance(weight, QuantizedWeight)
+    assert (weight.bits, weight.group) == (int(kind[1]), 16)
+    assert np.array_equal(values_of(weight), expected(kind, blocks))
+    assert list(checkpoint.losses()) == []
+    symmetric = kind != "Q2_K"
+    assert len(drawn.parts) == 3 - symmetric
+    assert [(p.dtype, p.shape) for p in drawn.parts] == [(p.dtype, p.shape) for p in weight.parts[: 3 - symmetric]]
+    if NATIVE:
+        packed = pack(weight)
+        assert packed.nbytes == drawn.nbytes * 16 // ROWS  # a panel has 16 rows
+        rows = native.table_rows(mx.arange(ROWS), packed, mx.float32)
+        assert np.array_equal(np.array(rows), expected(kind, blocks))
+
+
 @pytest.mark.parametrize("kind", LOSSY)
 def test_what_is_lost_is_little_and_said(kind: str, tmp_path: Path) -> None:
     blocks = random_blocks(kind)
@@ -100,9 +122,9 @@ def test_half_of_a_q6_k_group_is_exact(tmp_path: Path) -> None:
 def test_wide_q6_k_is_the_nearest_float16(tmp_path: Path) -> None:
     blocks = random_blocks("Q6_K")
     wanted = expected("Q6_K", blocks)
-    checkpoint = open_checkpoint(write(tmp_path / "m.gguf", "Q6_K", blocks), wide=True)
+    checkpoint = open_checkpoint(write(tmp_path / "m.gguf", "Q6_K", blocks), reading="wide")
     got = checkpoint.tensors()["w"]
-    assert got.dtype == outline(checkpoint, wide=True)["w"].dtype == mx.float16
+    assert got.dtype == outline(checkpoint, reading="wide")["w"].dtype == mx.float16
     assert np.array_equal(np.array(got), wanted.astype(np.float16))
     ((_, _, said),) = checkpoint.losses()
     error = np.array(got).astype(np.float64) - wanted
@@ -112,17 +134,20 @@ def test_wide_q6_k_is_the_nearest_float16(tmp_path: Path) -> None:
 
 def test_q6_k_beyond_float16_is_not_made_wide(tmp_path: Path) -> None:
     blocks = random_blocks("Q6_K", scale=30.0)
-    checkpoint = open_checkpoint(write(tmp_path / "m.gguf", "Q6_K", blocks), wide=True)
+    checkpoint = open_checkpoint(write(tmp_path / "m.gguf", "Q6_K", blocks), reading="wide")
     assert isinstance(checkpoint.tensors()["w"], QuantizedWeight)
     ((_, _, said),) = checkpoint.losses()
     assert 0.001 < said < LOSSY["Q6_K"]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FORMS if kind != "Q6_K"])
-def test_wide_leaves_other_types_as_they_are(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "reading"),
+    [(k, r) for r, own in (("wide", ["Q6_K"]), ("fine", FINE)) for k in FORMS if k not in own],
+)
+def test_other_types_are_the_same_in_every_reading(kind: str, reading: Reading, tmp_path: Path) -> None:
     path = write(tmp_path / "m.gguf", kind, random_blocks(kind))
-    wide, usual = open_checkpoint(path, wide=True).tensors()["w"], open_checkpoint(path).tensors()["w"]
-    assert all(mx.array_equal(a, b, equal_nan=True) for a, b in zip(wide.parts, usual.parts, strict=True))
+    own, usual = open_checkpoint(path, reading=reading).tensors()["w"], open_checkpoint(path).tensors()["w"]
+    assert all(mx.array_equal(a, b, equal_nan=True) for a, b in zip(own.parts, usual.parts, strict=True))
 
 
 @pytest.mark.parametrize("kind", FORMS)
@@ -135,14 +160,15 @@ def test_its_outline_has_the_same_shapes_and_types(kind: str, tmp_path: Path) ->
         assert mx.array_equal(real.biases, -FORMS[kind].middle * real.scales)
 
 
+@pytest.mark.parametrize("reading", ["mlx", "fine"])
 @pytest.mark.parametrize("kind", [kind for kind, form in FORMS.items() if form.halves])
-def test_a_scale_that_is_no_number_is_refused(kind: str, tmp_path: Path) -> None:
+def test_a_scale_that_is_no_number_is_refused(kind: str, reading: Reading, tmp_path: Path) -> None:
     for at in FORMS[kind].halves:
         blocks = random_blocks(kind)
         bad = struct.pack("<f", float("inf"))[2:] if kind == "Q8_K" else struct.pack("<e", float("nan"))
         blocks[-1, -1, at : at + 2] = np.frombuffer(bad, np.uint8)
         with pytest.raises(ModelError) as error:
-            open_checkpoint(write(tmp_path / "m.gguf", kind, blocks)).tensors()
+            open_checkpoint(write(tmp_path / "m.gguf", kind, blocks), reading=reading).tensors()
         assert "not a finite number" in one_sentence(error.value)
 
 
