@@ -20,7 +20,7 @@ from textual.reactive import reactive
 from textual.screen import Screen
 
 from .backend import BROKEN, STARTER, Backend, Choice, ModelState, Phase, ThisMachine
-from .messages import MemoryRead, ModelFailed, ModelOpened
+from .messages import LinkAsked, MemoryRead, ModelFailed, ModelOpened
 from .screens.chat import ChatScreen
 from .sessions import Sessions, default_place
 from .talk import Talk
@@ -57,7 +57,7 @@ class Chat(App[None]):
         self.theme = first_theme(None, os.environ)
 
     def get_default_screen(self) -> Screen[None]:
-        return ChatScreen()
+        return ChatScreen(self)
 
     @property
     def chat(self) -> ChatScreen:
@@ -159,7 +159,7 @@ class Chat(App[None]):
 
     # dialogs
 
-    def show_sessions(self) -> None:
+    def action_sessions(self) -> None:
         from .screens.sessions import SessionsScreen
 
         async def then(session: int | None) -> None:
@@ -175,7 +175,7 @@ class Chat(App[None]):
         talk = self.chat.talk
         self.push_screen(SessionsScreen(self.sessions, talk.session if talk else None), then)
 
-    def show_models(self) -> None:
+    def action_models(self) -> None:
         from .screens.models import ModelsScreen
 
         def then(choice: Choice | None) -> None:
@@ -186,13 +186,16 @@ class Chat(App[None]):
         client, server = self.client, self.model.server
         self.push_screen(ModelsScreen(lambda: self.backend.choices(client, server)), then)
 
-    def show_help(self) -> None:
+    def action_help(self) -> None:
         from .screens.help import HelpScreen
 
         self.push_screen(HelpScreen())
 
-    def show_link(self, href: str) -> None:
+    @on(LinkAsked)
+    def ask_about_link(self, event: LinkAsked) -> None:
         from .screens.link import LinkScreen
+
+        href = event.href
 
         def then(what: str | None) -> None:
             if what == "open":
@@ -229,15 +232,15 @@ class Chat(App[None]):
         chat = self.chat
         commands: tuple[tuple[str, str, Callable[[], object]], ...] = (
             ("New session", "Begin anew (ctrl+n)", chat.action_new),
-            ("Sessions", "Search, open, rename, delete (ctrl+o)", chat.action_sessions),
-            ("Models", "Change to another model (ctrl+l)", chat.action_models),
+            ("Sessions", "Search, open, rename, delete (ctrl+o)", self.action_sessions),
+            ("Models", "Change to another model (ctrl+l)", self.action_models),
             ("Edit the last message", "Change it and send it again (up in an empty prompt)", chat.action_edit),
             ("Answer again", "Another answer to the last message (ctrl+r)", chat.action_retry),
             ("Stop", "End the answer; the text so far stays (esc)", chat.action_stop),
             ("Reasoning", "Fold or unfold the last reasoning (ctrl+t)", chat.action_reasoning),
             ("Copy the last answer", "As it was written, in Markdown", chat.action_copy),
             ("Light or dark", "Change the colours, for the next time too", self.action_toggle_light),
-            ("Keys", "All keys (f1)", chat.action_help),
+            ("Keys", "All keys (f1)", self.action_help),
             ("Quit", "All is saved (ctrl+q)", self.action_quit),
         )
         for title, what, action in commands:

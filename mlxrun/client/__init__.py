@@ -11,9 +11,10 @@ from typing import Any
 from ..core import Finish, Memory, RequestError, Usage
 from ..spec import ModelError
 from .asynchronous import AsyncStream
-from .client import Client, Stream
+from .client import Client
 from .discover import find_server
 from .store import on_this_machine
+from .stream import Stream
 from .types import ClientError, ModelInfo, Piece, Reply, Token
 
 __all__ = [

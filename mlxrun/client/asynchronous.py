@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
 
+from .stream import Stream
 from .types import Piece, Reply
-
-if TYPE_CHECKING:
-    from .client import Stream
 
 
 class AsyncStream:

@@ -6,25 +6,17 @@ sense is refused here, before anything is sent, so both transports refuse alike.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, Protocol
 
 from ..core import Finish, Memory, RequestError
 from .asynchronous import AsyncStream
-from .types import Ask, ClientError, Held, Message, ModelInfo, Options, Piece, Reply, conversation
+from .stream import Source, Stream
+from .types import Ask, ClientError, Held, Message, ModelInfo, Options, Reply, conversation
 
 COMPLETION_TOKENS = 256  # a text that goes on has no end by itself
-
-
-class Source(Protocol):
-    """The pieces of one answer as they come; the last one has a `finish`, whatever happens."""
-
-    def __iter__(self) -> Iterator[Piece]: ...
-
-    def cancel(self) -> None:
-        """From any thread: the answer ends soon, with a last piece that says so."""
 
 
 class Transport(Protocol):
@@ -38,48 +30,6 @@ class Transport(Protocol):
     def memory(self) -> Memory | None: ...
 
     def close(self) -> None: ...
-
-
-class Stream:
-    """An answer on its way: iterate once over its pieces. Whoever stops iterating ends it."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._pieces: list[Piece] = []
-        self._running = self._run()
-
-    def __iter__(self) -> Iterator[Piece]:
-        return self._running
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def cancel(self) -> None:
-        """May be called from any thread; the text so far stays, and a last piece says CANCELLED."""
-        self._source.cancel()
-
-    def close(self) -> None:
-        self.cancel()
-        self._running.close()
-
-    @property
-    def reply(self) -> Reply:
-        """What came so far, as one."""
-        return Reply.of(self._pieces)
-
-    def _run(self) -> Generator[Piece, None, None]:
-        ended = False
-        try:
-            for piece in self._source:
-                self._pieces.append(piece)
-                ended = piece.finish is not None
-                yield piece
-        finally:
-            if not ended:
-                self._source.cancel()
 
 
 class Client:

@@ -17,7 +17,7 @@ from mlxrun.core import Finish
 
 from ..answer import Batch, Reader
 from ..backend import ModelState, Phase
-from ..messages import DraftChanged, EditAsked, LinkAsked, Submitted
+from ..messages import DraftChanged, EditAsked, Submitted
 from ..pace import Pace, Rate
 from ..sessions import Turn
 from ..talk import Talk
@@ -30,7 +30,7 @@ from ..widgets.status import Status
 if TYPE_CHECKING:
     from mlxrun.core import Memory, Usage
 
-    from ..app import Chat
+    from ..host import Host
     from ..widgets.message import Answer
 
 SAVE_SECONDS = 0.25  # between two savings of an answer that grows
@@ -43,16 +43,16 @@ class ChatScreen(Screen[None]):
     BINDINGS = [  # noqa: RUF012 Textual's own way to declare them
         Binding("escape", "stop", "Stop the answer"),
         Binding("ctrl+n", "new", "New session"),
-        Binding("ctrl+o", "sessions", "Sessions"),
-        Binding("ctrl+l", "models", "Models"),
+        Binding("ctrl+o", "app.sessions", "Sessions"),
+        Binding("ctrl+l", "app.models", "Models"),
         Binding("ctrl+r", "retry", "Answer again"),
         Binding("ctrl+t", "reasoning", "Reasoning"),
-        Binding("f1", "help", "Keys"),
+        Binding("f1", "app.help", "Keys"),
     ]
-    app: Chat
 
-    def __init__(self) -> None:
+    def __init__(self, host: Host) -> None:
         super().__init__()
+        self.host = host
         self.talk: Talk | None = None
         self.reader: Reader | None = None
         self.waiting: Answer | None = None  # shown for a message that waits for a model
@@ -133,7 +133,7 @@ class ChatScreen(Screen[None]):
             self._prompt.take(event.text)
             return
         if self.busy:
-            self.app.tell("One answer at a time: Esc stops this one.")
+            self.host.tell("One answer at a time: Esc stops this one.")
             return
         edited = self.edited
         if edited is not None:
@@ -197,17 +197,8 @@ class ChatScreen(Screen[None]):
 
     async def action_new(self) -> None:
         if self.talk is None or self.talk.turns or self.talk.title:
-            await self.app.open_session(None)
+            await self.host.open_session(None)
         self._prompt.focus()
-
-    def action_sessions(self) -> None:
-        self.app.show_sessions()
-
-    def action_models(self) -> None:
-        self.app.show_models()
-
-    def action_help(self) -> None:
-        self.app.show_help()
 
     def show_title(self) -> None:
         self._status.session = self.talk.title if self.talk is not None else ""
@@ -216,11 +207,7 @@ class ChatScreen(Screen[None]):
         answer = self.talk.last_answer if self.talk is not None else None
         if answer is not None:
             self.app.copy_to_clipboard(answer.content)
-            self.app.tell("The last answer is in the clipboard.")
-
-    @on(LinkAsked)
-    def ask_about_link(self, event: LinkAsked) -> None:
-        self.app.show_link(event.href)
+            self.host.tell("The last answer is in the clipboard.")
 
     # an answer
 
@@ -229,16 +216,16 @@ class ChatScreen(Screen[None]):
 
         view = Answer(Turn(0, "assistant", ""), running=True)
         await self._conversation.add(view)
-        if self.app.model.phase is Phase.READY:
+        if self.host.model.phase is Phase.READY:
             self._ask(view)
             return
         view.waiting = "waiting for the model · esc takes your message back"
         self.waiting = view
-        if self.app.model.phase in (Phase.FAILED, Phase.LOST):
-            self.app.open_model()
+        if self.host.model.phase in (Phase.FAILED, Phase.LOST):
+            self.host.open_model()
 
     def _ask(self, view: Answer) -> None:
-        client = self.app.client
+        client = self.host.client
         assert self.talk is not None
         assert client is not None
         messages = self.talk.messages()
@@ -279,8 +266,8 @@ class ChatScreen(Screen[None]):
         turn = view.turn
         empty = not turn.content.strip() and not turn.reasoning.strip()
         good = batch.finish in (Finish.STOP, Finish.LENGTH)
-        if batch.finish is Finish.FAILED and self.app.model.server:
-            self.app.lose_server(batch.reason or "")
+        if batch.finish is Finish.FAILED and self.host.model.server:
+            self.host.lose_server(batch.reason or "")
         if empty and not good:
             self._cut(turn)
             stopped = batch.finish is Finish.CANCELLED
@@ -329,7 +316,7 @@ class ChatScreen(Screen[None]):
 
     def _save(self, turn: Turn) -> None:
         if self.talk is not None:
-            with self.app.told_if_unsaved():
+            with self.host.told_if_unsaved():
                 self.talk.save(turn)
 
     def _cut(self, turn: Turn) -> None:
