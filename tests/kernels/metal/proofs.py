@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import mlx.core as mx
 import numpy as np
 from mlxrun.metal_kernels import launch
-from mlxrun.metal_kernels.attention import AttentionTile, Sight, paged_attention
+from mlxrun.metal_kernels.attention import JOIN, AttentionTile, Sight, paged_attention
 from mlxrun.metal_kernels.experts import ExpertTile, Rule, experts_in, experts_out, route
 from mlxrun.metal_kernels.glue import HeadNorm, Turn, best_of, greedy, heads, project
 from mlxrun.metal_kernels.norms import Normed, add_norm
@@ -60,6 +60,7 @@ def prove_qmv() -> None:
     for form, k in ((AFFINE4, 704), (MXFP4, 544), (NVFP4, 544), (AFFINE8, 320)):
         _product(lambda x, w: qmv(x, w, VectorTile(2, 2, True)), form, (3, 9, k), 2)
     _product(qmv, AFFINE4_32, (1, 3, 96), 2)
+    _product(qmv, AFFINE4_32, (1, 75, 64), 2)  # more outputs than activations
     # the scales' special values: zero, negative, the largest
     x, w = random((1, 32), mx.float32, 1), weight((4, 32), NVFP4, mx.float32)
     for value in (0, 1, 0x88, 0xB8, 0x7E):
@@ -289,10 +290,38 @@ def prove_attention() -> None:
     ):
         c = paged.case(counts, mx.float32, bits)
         _attended(c, sight, tile)
-    _attended(
-        paged.case((2, 1, 66), mx.float32, lengths=(16,)), Sight(0.1), AttentionTile(2, 2)
-    )  # every row of all pages
+    for width in (65, 66):  # every row of all pages
+        _attended(paged.case((2, 1, width), mx.float32, lengths=(16,)), Sight(0.1), AttentionTile(2, 2))
     _attended(paged.case((3, 1, 96), mx.float32, latent=72, lengths=(1, 19)), Sight(0.1), AttentionTile(2, 4))
+
+
+def prove_join() -> None:
+    """Scores so far apart that only the largest of them, wherever it stands, keeps all the exponentials finite."""
+    rng = np.random.default_rng(5)
+    rows, heads, blocks, width = 2, 3, 70, 40
+    parts = rng.standard_normal((rows, heads, blocks, width)).astype(np.float32)
+    best = np.array([300.0, 90.0, -100.0, 300.0, -250.0, 90.0]).reshape(rows, heads, 1)
+    scores = best - rng.uniform(150, 400, (rows, heads, blocks))
+    for head, place in enumerate((0, 31, 32, 65, 64, 69)):
+        scores[head // heads, head % heads, place] = best[head // heads, head % heads, 0]
+    sums = rng.uniform(0.5, 2, (rows, heads, blocks))
+    scores[:, :, 5], sums[:, :, 5] = -np.inf, 0  # a block that saw no key
+    marks = np.stack([scores, sums], -1).astype(np.float32)
+    share = np.exp(marks[..., :1].astype(np.float64) - best[..., None]) * marks[..., 1:]
+    exact = (share * parts).sum(2) / share.sum(2)
+    own = {"T": mx.float32, "H": heads, "DV": width, "BLOCKS": blocks}
+    shape = (rows, heads, width)
+    for order in (0, 2):
+        with settings(order=order, seconds=SECONDS):
+            (y,) = launch.launch(
+                JOIN,
+                (mx.array(parts), mx.array(marks)),
+                [(shape, mx.float32)],
+                own,
+                groups=(heads, rows, 1),
+                threads=32,
+            )
+        _near(y, exact)
 
 
 def _attended(c: paged.Case, sight: Sight, tile: AttentionTile) -> None:
@@ -321,6 +350,6 @@ PROOFS: dict[str, tuple[Callable[[], None], ...]] = {
     "greedy.metal": (prove_greedy,),
     "best.metal": (prove_best,),
     "paged_attention.metal": (prove_attention,),
-    "join_blocks.metal": (prove_attention,),
+    "join_blocks.metal": (prove_join, prove_attention),
     "pages.h": (prove_attention,),
 }
