@@ -261,6 +261,13 @@ def prove_greedy() -> None:
                 assert launches[0].buffers["w"].fetched == w.packed.nbytes
                 assert launches[0].buffers["best"].size == rows * -(-outputs // 64) * 4
                 assert greedy(Normed(x, norm, EPS), w).tolist() == exact[1].argmax(1).tolist()
+    # a row of zeros, and one whose squares just fit: the norm adds eps and divides before anything overflows
+    w, norm = weight((70, 320), AFFINE4, mx.float32, 6), random((320,), mx.float32, 7)
+    large = random((1, 320), mx.float32, 8) * 3e17
+    exact = normed(wide(large), wide(norm), EPS) @ w.exact().T
+    with settings(order=2, seconds=SECONDS):
+        assert greedy(Normed(mx.zeros((1, 320)), norm, EPS), w).tolist() == [0]
+        assert greedy(Normed(large, norm, EPS), w).tolist() == exact.argmax(1).tolist()
     prove_best()
     # every output's turn to win, alone and beside an equal that comes later
     for best, also in ((0, 200), (5, 6), (70, 71), (63, 64), (129, 299), (299, 299)):
