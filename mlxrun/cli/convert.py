@@ -20,6 +20,7 @@ TOKENS = 256  # of the calibration text, that sensitivity is measured on
 HELP = "write a model in MLX's format, quantized if asked, or as a GGUF file"
 DTYPES = ("float16", "bfloat16", "float32")
 GGUF = ("F16", "Q8_0", "Q4_0", "Q4_1")
+METHODS = ("gptq", "awq", "dwq")
 MODES = ("affine", "mxfp4", "nvfp4", "mxfp8")
 
 
@@ -31,6 +32,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quantize", type=int, metavar="BITS", help="2, 3, 4, 5, 6 or 8 bits a weight")
     parser.add_argument("--group", type=int, metavar="G", help="weights that share a scale: 32, 64 or 128")
     parser.add_argument("--recipe", choices=("mixed",), help="mixed: bits for each module by measured sensitivity")
+    parser.add_argument("--method", choices=METHODS, help="quantize by mlx-lm's GPTQ, AWQ or DWQ, on a text")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="for --recipe and --method: another text than the one carried here",
+    )
     parser.add_argument("--bits", type=float, metavar="B", help="for --recipe: bits a weight on average, such as 4.3")
     parser.add_argument("--fit", metavar="SIZE", help="for --recipe: bytes of all weights, such as 16GB or 900MB")
     parser.add_argument("--mode", choices=MODES, default="affine", help="affine, or one of the float formats")
@@ -58,7 +66,11 @@ def main(flags: argparse.Namespace) -> int:
     dtype = getattr(mx, flags.dtype) if flags.dtype else None
     if into_gguf:
         return gguf_file(checkpoint, flags)
+    if flags.calibration is not None and not (flags.recipe or flags.method):
+        raise RequestError("--calibration is for --recipe and --method; nothing else looks at a text.")
     wanted = None
+    if flags.method:
+        return by_method(checkpoint, path, flags, dtype)
     if flags.recipe:
         wanted = chosen(checkpoint, path, flags, dtype)
     elif flags.bits is not None or flags.fit is not None:
@@ -68,15 +80,46 @@ def main(flags: argparse.Namespace) -> int:
         wanted = Wanted(usual, lambda module, shape: usual)
     with bar("writing") as progress:
         convert_folder(checkpoint, flags.out, wanted=wanted, dtype=dtype, progress=progress)
-    aside(f"{flags.out} is written, {sum(f.stat().st_size for f in flags.out.iterdir()) / 1e6:,.1f} MB.")
+    tell(flags.out)
     return 0
+
+
+def tell(folder: Path) -> None:
+    aside(f"{folder} is written, {sum(f.stat().st_size for f in folder.iterdir()) / 1e6:,.1f} MB.")
+
+
+def by_method(checkpoint: Checkpoint, path: Path, flags: argparse.Namespace, dtype: mx.Dtype | None) -> int:
+    """Quantized by mlx-lm's function of that name."""
+    from ..convert.calibrated import calibrated
+    from ..convert.folder import convert_folder
+    from ..convert.layouts import layout
+    from ..core import RequestError
+
+    if flags.recipe or flags.bits is not None or flags.fit is not None or flags.mode != "affine":
+        raise RequestError("--method goes with --quantize, --group, --dtype and --calibration only.")
+    how, ids = layout(flags.quantize, flags.group, "affine"), text_of(path, flags)
+    with bar(flags.method) as progress:
+        making = calibrated(flags.method, ids, how, dtype=dtype, progress=progress, told=aside)
+        convert_folder(checkpoint, flags.out, by=making)
+    tell(flags.out)
+    return 0
+
+
+def text_of(path: Path, flags: argparse.Namespace) -> list[int]:
+    """The calibration text as token ids."""
+    from ..convert.text import calibration, read_text
+    from .eval import tokenizer_of
+
+    text = calibration() if flags.calibration is None else read_text(flags.calibration)
+    return tokenizer_of(path).encode(text, special=False)
 
 
 def gguf_file(checkpoint: Checkpoint, flags: argparse.Namespace) -> int:
     from ..convert.to_gguf import to_gguf
     from ..core import RequestError
 
-    if any((flags.quantize, flags.group, flags.recipe, flags.dtype, flags.bits, flags.fit, flags.mode != "affine")):
+    others = (flags.quantize, flags.group, flags.recipe, flags.dtype, flags.bits, flags.fit, flags.method)
+    if any((*others, flags.mode != "affine")):
         raise RequestError("--gguf says all about a .gguf file; leave out the flags of MLX's format.")
     if flags.out.suffix != ".gguf":
         raise RequestError(f"With --gguf the file to write must end in .gguf; {flags.out} does not.")
@@ -89,10 +132,8 @@ def gguf_file(checkpoint: Checkpoint, flags: argparse.Namespace) -> int:
 def chosen(checkpoint: Checkpoint, path: Path, flags: argparse.Namespace, dtype: mx.Dtype | None) -> Wanted:
     """Bits for each module under the budget that flags name."""
     from ..convert.mixed import mixed
-    from ..convert.text import calibration
     from ..core import RequestError
     from ..settings import bytes_of
-    from .eval import tokenizer_of
 
     if flags.quantize or flags.group or flags.mode != "affine":
         raise RequestError("--recipe mixed chooses bits itself; leave out --quantize, --group and --mode.")
@@ -101,6 +142,6 @@ def chosen(checkpoint: Checkpoint, path: Path, flags: argparse.Namespace, dtype:
     budget = None if flags.fit is None else bytes_of(flags.fit)
     if flags.fit is not None and budget is None:
         raise RequestError(f"--fit must be a size such as 16GB, not {flags.fit!r}.")
-    ids = tokenizer_of(path).encode(calibration(), special=False)[:TOKENS]
+    ids = text_of(path, flags)[:TOKENS]
     with bar("measuring modules") as progress:
         return mixed(checkpoint, ids, bits=flags.bits, file_bytes=budget, dtype=dtype, progress=progress)

@@ -7,7 +7,8 @@ already and shall stay so are kept bit for bit, where mlx-lm's names only rename
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from .layouts import Wanted, of, quantize, written
 from .names import Named, named
 from .stream import Progress, copy_others, write_model
 
+# (weights by their names in the file, config.json) -> (tensors as they are to be written, config.json)
+Making = Callable[[Mapping[str, Weight], Mapping[str, Any]], tuple[dict[str, mx.array], dict[str, Any]]]
+
 
 def convert_folder(
     checkpoint: Checkpoint,
@@ -33,8 +37,10 @@ def convert_folder(
     wanted: Wanted | None = None,
     dtype: mx.Dtype | None = None,
     progress: Progress | None = None,
+    by: Making | None = None,
 ) -> None:
-    """`wanted` None: nothing is quantized that is not. `dtype`: of what is not quantized, and of scales."""
+    """`wanted` None: nothing is quantized that is not. `dtype`: of what is not quantized, and of scales. `by`: another
+    way to quantize than one weight after the other."""
     with made_aside(target) as aside:
         weights, said = source(checkpoint)
         if checkpoint.dialect == "gguf":
@@ -42,7 +48,8 @@ def convert_folder(
                 (aside / name).write_text(content, encoding="utf-8")
         else:
             copy_others(checkpoint.path, aside, leave=("config.json", MODELOPT))
-        tensors, config = in_mlx_names(weights, said, wanted, dtype)
+        make = by or partial(in_mlx_names, wanted=wanted, dtype=dtype)
+        tensors, config = make(weights, said)
         weights.clear()  # so that each can be freed once it is written
         write_model(aside, tensors, progress=progress)
         (aside / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
@@ -75,7 +82,7 @@ def in_mlx_names(
         tensors |= _parts(module, made, dtype)
     if wanted is None and any(isinstance(weight, QuantizedWeight) for weight in found.values()):
         _refuse_lost(layouts, found)
-    return tensors, _config(names.config, layouts, None if wanted is None else wanted.usual)
+    return tensors, with_quantization(names.config, layouts, None if wanted is None else wanted.usual)
 
 
 def plain_weight(weight: Weight, dtype: mx.Dtype | None) -> mx.array:
@@ -120,8 +127,10 @@ def _refuse_lost(layouts: Mapping[str, Layout | None], found: Mapping[str, Weigh
         )
 
 
-def _config(config: Mapping[str, Any], layouts: Mapping[str, Layout | None], usual: Layout | None) -> dict[str, Any]:
-    """With `quantization`: the usual layout, and modules that differ from it."""
+def with_quantization(
+    config: Mapping[str, Any], layouts: Mapping[str, Layout | None], usual: Layout | None
+) -> dict[str, Any]:
+    """config.json with `quantization`: the usual layout, and modules that differ from it."""
     used = [layout for layout in layouts.values() if layout is not None]
     if not used:
         return dict(config)

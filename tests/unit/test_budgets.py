@@ -29,6 +29,7 @@ CATCHES_ALL: dict[str, str] = {
     "mlxrun/convert/aside.py:made_aside": "what interrupts the making is raised again; the half made goes away",
     "mlxrun/convert/gguf_file.py:write_file": "what interrupts the writing is raised again; the half written goes away",
     "mlxrun/convert/names.py:named": "other people's classes raise anything, SystemExit included",
+    "mlxrun/convert/calibrated.py:watched": "other people's functions raise anything",
     "mlxrun/engine/fallback.py:load_fallback": "other people's loaders raise anything, SystemExit included",
 }
 
