@@ -202,7 +202,12 @@ EPS = 1e-3
 
 
 def prove_project() -> None:
-    for form, widths, k in ((AFFINE4, (15, 7, 3), 704), (NVFP4, (9, 2), 544), (AFFINE8, (7,), 320)):
+    for form, widths, k in (
+        (AFFINE4, (15, 7, 3), 704),
+        (AFFINE4_32, (8, 17, 3), 96),
+        (NVFP4, (9, 2), 544),
+        (AFFINE8, (7,), 320),
+    ):
         matrices = [weight((n, k), form, mx.float32, n) for n in widths]
         x, norm = random((3, k), mx.float32, 2, 0.1), random((k,), mx.float32, 3)
         rows, added = normed(wide(x), wide(norm), EPS), random((sum(widths),), mx.float32, 4)
