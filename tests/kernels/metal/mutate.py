@@ -64,6 +64,7 @@ EQUIVALENT = (
     (r"\(thread_index_in_simdgroup == 1\) parts", "every lane holds the sum"),
     (r"b \+= 31\) top", "every block is looked at, some twice"),
     (r"groups1 \? 1 : 3;", "the third part is whatever is neither the first nor the second"),
+    (r"CLAMPED_SWIGLU = [35]", "it is what none of the others is"),
     (r"sum >= 0 \?", "a block without keys has a mark of -inf, whose exponential is zero as well"),
     (
         r"to\[i\] = 0\.010000f|\* scale : 0\.010000f",
