@@ -30,7 +30,7 @@ from .stream import Progress
 
 SEQUENCE = 256  # tokens that are read together
 SEED = 0
-# GPTQ packs codes that words divide by; DWQ trains scales of fewer than eight bits
+# GPTQ packs whole codes in a word; DWQ trains scales of fewer than eight bits
 BITS = {"gptq": (2, 4, 8), "awq": (2, 3, 4, 5, 6, 8), "dwq": (2, 3, 4, 5, 6)}
 FALLBACK_BITS = 6  # of what GPTQ does not reach (embeddings); mlx-lm's own choice
 EMBED_BITS = 4  # of embeddings and head under AWQ; mlx-lm's own choice

@@ -18,6 +18,7 @@ from ..spec import ModelError
 from .folder import Folder
 from .gguf import KEY, build
 from .hub import BYTE_PIECE, HubTokenizer
+from .opening import folder_tokenizer
 from .pretokenizers import PRETOKENIZERS, WORDS_GPT2, PreTokenizer
 from .sentence import BYTE, CONTROL, NORMAL, SPACE, UNKNOWN, UNUSED, USER_DEFINED, SentencePieceTokenizer, scores_of
 from .template import ChatTemplate
@@ -85,10 +86,10 @@ class Words:
 
 def tokenizer_metadata(place: Path, count: int, arch: str) -> dict[str, Any]:
     """With `general.name`, which some readers tell tokenizers by. `count`: how many embeddings the model has."""
-    name = {"general.name": place.resolve().name}
+    name = {"general.name": _name_of(place.absolute())}
     if not any(True for pattern in FILES for _ in place.glob(pattern)):
         return {**name, KEY + "model": "none"}  # it takes ids only
-    folder, tokenizer = Folder.read(place), Tokenizer.from_folder(place)
+    folder, tokenizer = Folder.read(place), folder_tokenizer(place)
     ways = _hub(tokenizer, folder, count) if isinstance(tokenizer, HubTokenizer) else _sentence(tokenizer, place, count)
     if arch == "phi3" and "phi3" not in name["general.name"].lower().replace("-", ""):
         name["general.name"] = f"Phi-3 {name['general.name']}"
@@ -99,6 +100,11 @@ def tokenizer_metadata(place: Path, count: int, arch: str) -> dict[str, Any]:
     raise ModelError(
         f"{place}: its tokenizer cuts text in a way that GGUF has no name for, so no GGUF file is written."
     )
+
+
+def _name_of(place: Path) -> str:
+    """The folder's, or in Hugging Face's cache (models--org--name/snapshots/revision) the repository's."""
+    return place.parent.parent.name.rpartition("--")[2] if place.parent.name == "snapshots" else place.name
 
 
 def _same(tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> bool:

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer as Inner
 from mlxrun.spec import ModelError
 from mlxrun.text.gguf import as_files
 from mlxrun.text.gguf_written import PROBES, tokenizer_metadata
+from mlxrun.text.opening import folder_tokenizer, gguf_tokenizer
 from mlxrun.text.pretokenizers import LLAMA3, PRETOKENIZERS, QWEN2
-from mlxrun.text.tokenizer import Tokenizer
 
 TEXTS = (*PROBES, *CORPUS[:5], "12345678 and <|turn|>x</s>y", "DON'T\tdon't\n\n\n  x", "a <s> b")
 COUNT = 512  # embeddings; more than there are tokens
@@ -57,7 +57,7 @@ def folder(inner: Inner, place: Path, **more: Any) -> Path:
 
 
 def same(place: Path, metadata: dict[str, Any], texts: tuple[str, ...] = TEXTS) -> None:
-    inside, beside = Tokenizer.from_gguf(metadata), Tokenizer.from_folder(place)
+    inside, beside = gguf_tokenizer(metadata), folder_tokenizer(place)
     for text in texts:
         for special in (True, False):
             assert inside.encode(text, special=special) == beside.encode(text, special=special), text
@@ -109,6 +109,12 @@ def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
     assert found == {"general.name": tmp_path.name, "tokenizer.ggml.model": "none"}
 
 
+def test_the_name_is_the_repository_s(tmp_path: Path) -> None:
+    place = tmp_path / "models--org--Some-1B" / "snapshots" / "0123abcd"
+    place.mkdir(parents=True)
+    assert tokenizer_metadata(place, COUNT, "llama")["general.name"] == "Some-1B"
+
+
 def test_sentencepiece_file(spm_folder: Path) -> None:
     metadata = tokenizer_metadata(spm_folder, COUNT, "llama")
     assert metadata["tokenizer.ggml.model"] == "llama"
@@ -158,7 +164,7 @@ def test_wordpiece(lower: bool, tmp_path: Path) -> None:
     roles = {f"{name[1:-1].lower()}_token": name for name in names}
     write(place, "tokenizer_config.json", roles)
     metadata = tokenizer_metadata(place, COUNT, "bert")
-    inside, beside = Tokenizer.from_gguf(metadata), Tokenizer.from_folder(place)
+    inside, beside = gguf_tokenizer(metadata), folder_tokenizer(place)
     for text in TEXTS:
         assert inside.encode(text, special=False) == beside.encode(text, special=False), text
     said = {key: metadata[f"tokenizer.ggml.{key}_token_id"] for key in ("cls", "seperator", "unknown", "padding")}
