@@ -30,7 +30,7 @@ from mlxrun.nn.decoder import DecoderModel
 from mlxrun.nn.params import AS_STORED, Forms
 from mlxrun.ops.native import NATIVE, exactly, pack
 from mlxrun.store import starter
-from mlxrun.text.tokenizer import Tokenizer
+from mlxrun.text.opening import gguf_tokenizer
 from mlxrun.weights import apply_rules, open_checkpoint
 
 try:
@@ -109,7 +109,7 @@ def strings() -> Iterator[str]:
 
 def same_ids(path: Path) -> None:
     theirs = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
-    ours = Tokenizer.from_gguf(open_checkpoint(path).metadata)
+    ours = gguf_tokenizer(open_checkpoint(path).metadata)
     wrong = []
     for text in strings():
         for special in (True, False):
@@ -133,7 +133,7 @@ def kinds_of(path: Path) -> str:
 
 
 def judged(path: Path, count: int) -> str:
-    ids = Tokenizer.from_gguf(open_checkpoint(path).metadata).encode(calibration(), special=False)[:count]
+    ids = gguf_tokenizer(open_checkpoint(path).metadata).encode(calibration(), special=False)[:count]
     with exactly():
         found = compare(load_model(path), plain(path), ids)
     theirs = their_perplexity(path, ids)

@@ -24,7 +24,7 @@ from mlxrun.convert.text import calibration
 from mlxrun.convert.trial import trial_of
 from mlxrun.engine.fallback import quiet_import
 from mlxrun.store import starter
-from mlxrun.text.tokenizer import Tokenizer
+from mlxrun.text.opening import gguf_tokenizer
 from mlxrun.weights import open_checkpoint
 from mlxrun.weights.quantized import Layout
 
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--measure", type=int, default=64, help="of the calibration text, that recipes are made from")
     flags = parser.parse_args()
     path = starter.fetch()
-    tokenizer = Tokenizer.from_gguf(open_checkpoint(path).metadata)
+    tokenizer = gguf_tokenizer(open_checkpoint(path).metadata)
     weights, config = source(open_checkpoint(path))
     names = named({name: plain_weight(weight, mx.float32) for name, weight in weights.items()}, config)
     modules = {name: names.tensors[f"{name}.weight"] for name, advice in names.advice.items() if advice is not False}

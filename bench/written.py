@@ -23,7 +23,7 @@ from mlxrun.convert.to_gguf import to_gguf
 from mlxrun.engine.load import load_model
 from mlxrun.ops.native import exactly
 from mlxrun.store import starter
-from mlxrun.text.tokenizer import Tokenizer
+from mlxrun.text.opening import gguf_tokenizer
 from mlxrun.weights import open_checkpoint
 
 try:
@@ -81,7 +81,7 @@ def starter_in(kind: str, folder: Path, target: Path) -> None:
     to_gguf(open_checkpoint(folder), target, kind)
     if kind == KINDS[0]:
         same_ids(target)
-    tokenizer = Tokenizer.from_gguf(open_checkpoint(target).metadata)
+    tokenizer = gguf_tokenizer(open_checkpoint(target).metadata)
     ids = tokenizer.encode(calibration(), special=False)[:TOKENS]
     same = (ours(target, ids).argmax(-1) == theirs(target, ids).argmax(-1)).mean()
     asked = tokenizer.encode(PROMPT, special=False)

@@ -18,6 +18,7 @@ from .engine.handle import Handle
 from .text import advice
 from .text.detokenizer import Detokenizer
 from .text.folder import read_json
+from .text.opening import folder_tokenizer, gguf_tokenizer
 from .text.quoting import Quoting
 from .text.reasoning import Part, ReasoningSplit
 from .text.stops import StopStrings
@@ -219,11 +220,11 @@ def metadata_of(place: Path) -> Any:
 def voice_of(place: Path) -> tuple[Tokenizer, ChatTemplate]:
     """The tokenizer and chat template that lie in a folder or in a GGUF file."""
     if place.is_dir():
-        return Tokenizer.from_folder(place), ChatTemplate.from_folder(place)
+        return folder_tokenizer(place), ChatTemplate.from_folder(place)
     from .weights import open_checkpoint
 
     metadata = open_checkpoint(place).metadata
-    return Tokenizer.from_gguf(metadata), ChatTemplate.from_gguf(metadata)
+    return gguf_tokenizer(metadata), ChatTemplate.from_gguf(metadata)
 
 
 def recommended(place: Path) -> Sampling:

@@ -15,6 +15,7 @@ from .terminal import forgive_encodings
 
 if TYPE_CHECKING:
     from ..convert.compare import Agreement
+    from ..text.opening import folder_tokenizer, gguf_tokenizer
     from ..text.tokenizer import Tokenizer
 
 HELP = "measure a model on a text: perplexity, and KL divergence and agreement with another model"
@@ -60,10 +61,9 @@ def main(flags: argparse.Namespace) -> int:
 
 
 def tokenizer_of(path: Path) -> Tokenizer:
-    from ..text.tokenizer import Tokenizer
     from ..weights import open_checkpoint
 
-    return Tokenizer.from_folder(path) if path.is_dir() else Tokenizer.from_gguf(open_checkpoint(path).metadata)
+    return folder_tokenizer(path) if path.is_dir() else gguf_tokenizer(open_checkpoint(path).metadata)
 
 
 def first(ids: Sequence[int], count: int | None) -> list[int]:

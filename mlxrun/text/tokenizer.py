@@ -9,15 +9,10 @@ template writes its own. Knows no model, no template.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from ..spec import ModelError
 from .quoting import MARK
-
-LOOKED_FOR = "tokenizer.json, tokenizer.model, or vocab.json with merges.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,31 +31,6 @@ class Tokenizer(ABC):
     def __init__(self, marks: Marks) -> None:
         self.marks = marks
         self._bytes: dict[int, bytes] = {}
-
-    @staticmethod
-    def from_folder(path: Path | str) -> Tokenizer:
-        """The tokenizer of a model folder, from the files that Hugging Face and MLX checkpoints carry."""
-        from . import hub, sentence
-        from .folder import Folder
-
-        folder = Path(path)
-        if (folder / "tokenizer.json").is_file():
-            return hub.from_tokenizer_json(Folder.read(folder))
-        for pattern in ("tokenizer.model", "tokenizer.model.v*"):
-            for found in sorted(folder.glob(pattern)):
-                return sentence.from_model_file(found, Folder.read(folder))
-        if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-            return hub.from_vocab_and_merges(Folder.read(folder))
-        if (folder / "tekken.json").is_file():
-            raise ModelError(f"{folder} has only tekken.json, which is not read; get the model's tokenizer.json.")
-        raise ModelError(f"{folder} has no tokenizer: looked for {LOOKED_FOR}.")
-
-    @staticmethod
-    def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
-        """The tokenizer inside a GGUF file: its `tokenizer.ggml.*` metadata as plain Python values."""
-        from .gguf import build
-
-        return build(metadata)
 
     @abstractmethod
     def encode(self, text: str, *, special: bool) -> list[int]:

@@ -10,7 +10,7 @@ import pytest
 from mlxrun.engine.load import load_model, recipe_of
 from mlxrun.engine.model import Model
 from mlxrun.nn.decoder import DecoderModel
-from mlxrun.text.tokenizer import Tokenizer
+from mlxrun.text.opening import gguf_tokenizer
 from mlxrun.weights import open_checkpoint
 from mlxrun.weights.apply import apply_rules
 
@@ -42,7 +42,7 @@ def models(smollm2_gguf):
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_greedy_continuation_is_that_of_the_dequantized_weights(models, smollm2_gguf, prompt):
-    tokenizer = Tokenizer.from_gguf(open_checkpoint(smollm2_gguf).metadata)
+    tokenizer = gguf_tokenizer(open_checkpoint(smollm2_gguf).metadata)
     ids = tokenizer.encode(prompt, special=False)
     ours, plain = (greedy(model, ids) for model in models)
     assert tokenizer.decode(ours) == tokenizer.decode(plain)

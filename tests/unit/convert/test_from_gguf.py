@@ -15,7 +15,7 @@ from mlxrun.convert.from_gguf import hf_tensors
 from mlxrun.convert.stream import write_model
 from mlxrun.spec import ModelError
 from mlxrun.text.gguf import as_files
-from mlxrun.text.tokenizer import Tokenizer
+from mlxrun.text.opening import folder_tokenizer, gguf_tokenizer
 from mlxrun.weights import open_checkpoint
 from tests.golden.checkpoint import reference
 from tests.unit.convert.test_folder import ours, theirs
@@ -86,7 +86,7 @@ def test_the_tokenizer_as_files(smollm2_gguf: Path, tmp_path: Path) -> None:
     metadata = open_checkpoint(smollm2_gguf).metadata
     for name, content in as_files(metadata).items():
         (tmp_path / name).write_text(content, encoding="utf-8")
-    inside, beside = Tokenizer.from_gguf(metadata), Tokenizer.from_folder(tmp_path)
+    inside, beside = gguf_tokenizer(metadata), folder_tokenizer(tmp_path)
     for text in TEXTS:
         for special in (True, False):
             assert beside.encode(text, special=special) == inside.encode(text, special=special)

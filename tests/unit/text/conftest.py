@@ -12,6 +12,7 @@ from text_files import CORPUS, SPECIAL, write
 from tokenizers import Tokenizer as Inner
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
+from mlxrun.text.opening import gguf_tokenizer
 from mlxrun.text.tokenizer import Tokenizer
 from mlxrun.weights.gguf import read_gguf
 
@@ -23,7 +24,7 @@ def smollm2_metadata(smollm2_gguf: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def smollm2(smollm2_metadata: dict[str, Any]) -> Tokenizer:
-    return Tokenizer.from_gguf(smollm2_metadata)
+    return gguf_tokenizer(smollm2_metadata)
 
 
 @pytest.fixture(scope="session")

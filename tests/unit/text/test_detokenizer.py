@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxrun.text.detokenizer import Detokenizer
+from mlxrun.text.opening import folder_tokenizer, gguf_tokenizer
 from mlxrun.text.tokenizer import Tokenizer
 
 CUTS = st.lists(st.integers(0, 60), max_size=12)
@@ -21,9 +22,9 @@ def tokenizer(
 ) -> Tokenizer:
     made = {
         "smollm2": lambda: smollm2,
-        "tokenizer.json": lambda: Tokenizer.from_folder(bpe_folder),
-        "tokenizer.model": lambda: Tokenizer.from_folder(spm_folder),
-        "gguf llama": lambda: Tokenizer.from_gguf(spm_metadata),
+        "tokenizer.json": lambda: folder_tokenizer(bpe_folder),
+        "tokenizer.model": lambda: folder_tokenizer(spm_folder),
+        "gguf llama": lambda: gguf_tokenizer(spm_metadata),
     }
     return made[request.param]()
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, normalizers
 from tokenizers import Tokenizer as Inner
 
+from mlxrun.text.opening import folder_tokenizer, gguf_tokenizer
 from mlxrun.text.quoting import MARK, Quoting
 from mlxrun.text.template import ChatTemplate
 from mlxrun.text.tokenizer import Tokenizer
@@ -42,9 +43,9 @@ def tokenizers(
     made = (bpe_folder, spm_folder)
     read = [
         smollm2,
-        *map(Tokenizer.from_folder, made),
-        Tokenizer.from_gguf(spm_metadata),
-        Tokenizer.from_folder(folder),
+        *map(folder_tokenizer, made),
+        gguf_tokenizer(spm_metadata),
+        folder_tokenizer(folder),
     ]
     return dict(zip(KINDS, read, strict=True))
 

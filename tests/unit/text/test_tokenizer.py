@@ -15,6 +15,7 @@ from tokenizers import Tokenizer as Inner
 from tokenizers import decoders, models, normalizers
 
 from mlxrun.spec import ModelError
+from mlxrun.text.opening import folder_tokenizer, gguf_tokenizer
 from mlxrun.text.tokenizer import Tokenizer
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -129,7 +130,7 @@ def test_every_text_comes_back(smollm2: Tokenizer, text: str) -> None:
 
 
 def test_half_a_surrogate_pair_is_replaced(smollm2: Tokenizer, spm_folder: Path) -> None:
-    for tokenizer in (smollm2, Tokenizer.from_folder(spm_folder)):
+    for tokenizer in (smollm2, folder_tokenizer(spm_folder)):
         assert tokenizer.decode(tokenizer.encode("a\ud800b", special=True), whole=True) == "a\ufffdb"
     assert smollm2.decode(smollm2.encode("\ud83d\ude42", special=False)) == "🙂"
 
@@ -141,7 +142,7 @@ def test_half_a_surrogate_pair_is_replaced(smollm2: Tokenizer, spm_folder: Path)
 def test_tokenizer_model_is_sentencepiece(
     spm: sentencepiece.SentencePieceProcessor, spm_folder: Path, text: str
 ) -> None:
-    tokenizer = Tokenizer.from_folder(spm_folder)
+    tokenizer = folder_tokenizer(spm_folder)
     assert tokenizer.encode(text, special=False) == spm.encode(text)
     assert tokenizer.decode(spm.encode(text), whole=True) == text
 
@@ -150,13 +151,13 @@ def test_tokenizer_model_is_sentencepiece(
 def test_llama_vocabulary_in_gguf_is_sentencepiece(
     spm: sentencepiece.SentencePieceProcessor, spm_metadata: dict[str, Any], text: str
 ) -> None:
-    tokenizer = Tokenizer.from_gguf(spm_metadata)
+    tokenizer = gguf_tokenizer(spm_metadata)
     assert tokenizer.encode(text, special=False) == spm.encode(text)
     assert tokenizer.decode(spm.encode(text), whole=True) == text
 
 
 def test_sentencepiece_control_tokens(spm: sentencepiece.SentencePieceProcessor, spm_folder: Path) -> None:
-    tokenizer = Tokenizer.from_folder(spm_folder)
+    tokenizer = folder_tokenizer(spm_folder)
     inst, bos, eos = spm.piece_to_id("[INST]"), spm.bos_id(), spm.eos_id()
     assert (tokenizer.bos_id, tokenizer.eos_ids, tokenizer.add_bos) == (bos, {eos}, True)
     ids = tokenizer.encode("<s>[INST] the dog</s>", special=True)
@@ -175,7 +176,7 @@ def test_space_after_a_control_token(
     """As transformers 5 reads the same files."""
     shutil.copy(spm_folder / "tokenizer.model", tmp_path)
     write(tmp_path, "tokenizer_config.json", {} if legacy is None else {"legacy": legacy})
-    ids = Tokenizer.from_folder(tmp_path).encode("the</s>dog", special=True)
+    ids = folder_tokenizer(tmp_path).encode("the</s>dog", special=True)
     dog = spm.encode("dog") if spaced else spm.encode("the dog")[0:0] + spm.encode("\ndog")[2:]
     assert ids == [*spm.encode("the"), spm.eos_id(), *dog]
 
@@ -185,7 +186,7 @@ def test_tokens_added_to_a_sentencepiece_model(spm_folder: Path, tmp_path: Path)
     added = {"400": {"content": "<|user|>", "special": True, "rstrip": True}, "401": {"content": "<tool>"}}
     write(tmp_path, "tokenizer_config.json", {"added_tokens_decoder": added, "eos_token": "<|user|>"})
     write(tmp_path, "added_tokens.json", {"<|end|>": 402})
-    tokenizer = Tokenizer.from_folder(tmp_path)
+    tokenizer = folder_tokenizer(tmp_path)
     ids = tokenizer.encode("<|user|>\n the<tool>", special=True)
     assert (ids[0], ids[-1]) == (400, 401)
     assert tokenizer.decode(ids) == "the<tool>"  # the white space after <|user|> is not the model's to see
@@ -202,10 +203,8 @@ def test_a_gguf_vocabulary_with_oddities(spm_metadata: dict[str, Any]) -> None:
     odd["tokenizer.ggml.tokens"] += ["[PAD]", "[PAD]", "", "<tool>", "<|end|>"]
     odd["tokenizer.ggml.scores"] += [-1000.0] * 5
     odd["tokenizer.ggml.token_type"] += [5, 2, 1, 4, 4]
-    tokenizer = Tokenizer.from_gguf(odd)
-    assert tokenizer.encode("the dog", special=False) == Tokenizer.from_gguf(spm_metadata).encode(
-        "the dog", special=False
-    )
+    tokenizer = gguf_tokenizer(odd)
+    assert tokenizer.encode("the dog", special=False) == gguf_tokenizer(spm_metadata).encode("the dog", special=False)
     assert tokenizer.encode("<tool>", special=False) == [403]
     assert tokenizer.decode([400, 402, 403, 10**9]) == "<tool>"
     assert tokenizer.eos_ids == {2, 404}  # a token that ends a turn, whatever its type says
@@ -217,7 +216,7 @@ def test_a_gguf_vocabulary_with_oddities(spm_metadata: dict[str, Any]) -> None:
 
 @given(text=TEXT)
 def test_tokenizer_json_is_tokenizers(bpe: Inner, bpe_folder: Path, text: str) -> None:
-    tokenizer = Tokenizer.from_folder(bpe_folder)
+    tokenizer = folder_tokenizer(bpe_folder)
     ids = bpe.encode(text).ids
     assert tokenizer.encode(text, special=True) == ids
     assert tokenizer.decode(ids) == bpe.decode(ids) == text
@@ -225,11 +224,11 @@ def test_tokenizer_json_is_tokenizers(bpe: Inner, bpe_folder: Path, text: str) -
 
 @given(ids=st.lists(st.integers(0, 399)))
 def test_any_ids_decode_as_tokenizers_does(bpe: Inner, bpe_folder: Path, ids: list[int]) -> None:
-    assert Tokenizer.from_folder(bpe_folder).decode(ids) == bpe.decode(ids)
+    assert folder_tokenizer(bpe_folder).decode(ids) == bpe.decode(ids)
 
 
 def test_folder_facts(bpe_folder: Path) -> None:
-    tokenizer = Tokenizer.from_folder(bpe_folder)
+    tokenizer = folder_tokenizer(bpe_folder)
     assert (tokenizer.bos_id, tokenizer.eos_ids, tokenizer.prefix, tokenizer.suffix) == (1, {2}, (1,), ())
     assert tokenizer.add_bos
     assert tokenizer.vocab_size == 400
@@ -240,7 +239,7 @@ def test_stop_ids_come_from_every_file(bpe_folder: Path, tmp_path: Path) -> None
     shutil.copytree(bpe_folder, tmp_path, dirs_exist_ok=True)
     write(tmp_path, "generation_config.json", {"eos_token_id": [2, 7, 9]})
     write(tmp_path, "config.json", {"eos_token_id": 8, "text_config": {"eos_token_id": [11]}})
-    assert Tokenizer.from_folder(tmp_path).eos_ids == {2, 7, 8, 9, 11}
+    assert folder_tokenizer(tmp_path).eos_ids == {2, 7, 8, 9, 11}
 
 
 @pytest.mark.parametrize(
@@ -257,7 +256,7 @@ def test_what_stands_around_a_text(
 ) -> None:
     shutil.copytree(bpe_folder, tmp_path, dirs_exist_ok=True)
     write(tmp_path, "tokenizer_config.json", settings)
-    tokenizer = Tokenizer.from_folder(tmp_path)
+    tokenizer = folder_tokenizer(tmp_path)
     assert (tokenizer.prefix, tokenizer.suffix) == (prefix, suffix)
 
 
@@ -265,17 +264,17 @@ def test_special_tokens_map_and_config_fill_in(bpe_folder: Path, tmp_path: Path)
     shutil.copy(bpe_folder / "tokenizer.json", tmp_path)
     write(tmp_path, "special_tokens_map.json", {"eos_token": "<|turn|>"})
     write(tmp_path, "config.json", {"bos_token_id": 1})
-    tokenizer = Tokenizer.from_folder(tmp_path)
+    tokenizer = folder_tokenizer(tmp_path)
     assert (tokenizer.bos_id, tokenizer.eos_ids) == (1, {3})
 
 
 def test_tokens_only_tokenizer_config_knows(bpe_folder: Path, tmp_path: Path) -> None:
     shutil.copy(bpe_folder / "tokenizer.json", tmp_path)
     write(tmp_path, "tokenizer_config.json", {"added_tokens_decoder": {"400": {"content": "<x>", "special": True}}})
-    assert Tokenizer.from_folder(tmp_path).encode("<x>", special=True) == [400]
+    assert folder_tokenizer(tmp_path).encode("<x>", special=True) == [400]
     write(tmp_path, "tokenizer_config.json", {"added_tokens_decoder": {"600": {"content": "<x>", "special": True}}})
     with pytest.raises(ModelError, match=r"gives '<x>' the id 600, but tokenizer\.json makes it 400"):
-        Tokenizer.from_folder(tmp_path)
+        folder_tokenizer(tmp_path)
 
 
 def test_vocab_and_merges(bpe: Inner, tmp_path: Path) -> None:
@@ -285,7 +284,7 @@ def test_vocab_and_merges(bpe: Inner, tmp_path: Path) -> None:
         "tokenizer_config.json",
         {"tokenizer_class": "GPT2Tokenizer", "bos_token": "</s>", "add_bos_token": True},
     )
-    tokenizer = Tokenizer.from_folder(tmp_path)
+    tokenizer = folder_tokenizer(tmp_path)
     text = "the dog's 42\n  naïve</s>"
     assert tokenizer.encode(text, special=False) == [
         i
@@ -296,7 +295,7 @@ def test_vocab_and_merges(bpe: Inner, tmp_path: Path) -> None:
     assert tokenizer.prefix == (2,)
     write(tmp_path, "tokenizer_config.json", {"tokenizer_class": "OtherTokenizer"})
     with pytest.raises(ModelError, match="tokenizer_class is 'OtherTokenizer'"):
-        Tokenizer.from_folder(tmp_path)
+        folder_tokenizer(tmp_path)
 
 
 def plain(bpe: Inner, text: str) -> list[int]:
@@ -313,7 +312,7 @@ def test_llama_style_tokenizer_json(spm: sentencepiece.SentencePieceProcessor, t
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     inner.decoder = decoders.Sequence(steps)
     inner.save(str(tmp_path / "tokenizer.json"))
-    tokenizer = Tokenizer.from_folder(tmp_path)
+    tokenizer = folder_tokenizer(tmp_path)
     text = "a 🙂 é"
     ids = tokenizer.encode(text, special=False)
     assert tokenizer.decode(ids, whole=True) == inner.decode(ids) == text
@@ -334,7 +333,7 @@ def test_other_decoders(tmp_path: Path, decoder: Any, pieces: list[str], expecte
         inner.decoder = decoder
     inner.save(str(tmp_path / "tokenizer.json"))
     ids = list(range(len(pieces)))
-    assert Tokenizer.from_folder(tmp_path).decode(ids, whole=True) == inner.decode(ids) == expected
+    assert folder_tokenizer(tmp_path).decode(ids, whole=True) == inner.decode(ids) == expected
 
 
 # GGUF, byte-level
@@ -358,12 +357,12 @@ def bpe_metadata(bpe: Inner, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 @given(text=TEXT)
 def test_gpt2_vocabulary_in_gguf_is_tokenizers(bpe: Inner, bpe_metadata: dict[str, Any], text: str) -> None:
-    assert Tokenizer.from_gguf(bpe_metadata).encode(text, special=True) == bpe.encode(text).ids
+    assert gguf_tokenizer(bpe_metadata).encode(text, special=True) == bpe.encode(text).ids
 
 
 def test_gguf_marks(bpe_metadata: dict[str, Any]) -> None:
     def marks(**extra: Any) -> tuple[Any, ...]:
-        tokenizer = Tokenizer.from_gguf(bpe_metadata | {f"tokenizer.ggml.{k}": v for k, v in extra.items()})
+        tokenizer = gguf_tokenizer(bpe_metadata | {f"tokenizer.ggml.{k}": v for k, v in extra.items()})
         return tokenizer.prefix, tokenizer.suffix, tokenizer.eos_ids
 
     assert marks() == ((), (), {2})
@@ -375,8 +374,8 @@ def test_gguf_marks(bpe_metadata: dict[str, Any]) -> None:
 def test_a_word_that_is_a_token_is_not_merged_for_llama3(bpe_metadata: dict[str, Any]) -> None:
     tokens = [*bpe_metadata["tokenizer.ggml.tokens"], "Ġxyzzy"]  # no merges lead to it
     odd = bpe_metadata | {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": [1] * 401}
-    assert Tokenizer.from_gguf(odd | {"tokenizer.ggml.pre": "llama-bpe"}).encode(" xyzzy", special=False) == [400]
-    assert 400 not in Tokenizer.from_gguf(odd).encode(" xyzzy", special=False)
+    assert gguf_tokenizer(odd | {"tokenizer.ggml.pre": "llama-bpe"}).encode(" xyzzy", special=False) == [400]
+    assert 400 not in gguf_tokenizer(odd).encode(" xyzzy", special=False)
 
 
 # what cannot be read
@@ -400,7 +399,7 @@ def test_bad_folders(tmp_path: Path, files: dict[str, str], sentence: str) -> No
     for name, content in files.items():
         write(tmp_path, name, content)
     with pytest.raises(ModelError, match=sentence) as error:
-        Tokenizer.from_folder(tmp_path)
+        folder_tokenizer(tmp_path)
     assert "\n" not in str(error.value)
 
 
@@ -417,7 +416,7 @@ def test_bad_settings(bpe_folder: Path, tmp_path: Path, name: str, content: Any,
     shutil.copytree(bpe_folder, tmp_path, dirs_exist_ok=True)
     write(tmp_path, name, content)
     with pytest.raises(ModelError, match=sentence):
-        Tokenizer.from_folder(tmp_path)
+        folder_tokenizer(tmp_path)
 
 
 def test_an_unknown_decoder_is_refused(bpe: Inner, tmp_path: Path) -> None:
@@ -425,7 +424,7 @@ def test_an_unknown_decoder_is_refused(bpe: Inner, tmp_path: Path) -> None:
     inner.decoder = decoders.CTC()
     inner.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ModelError, match="the decoder CTC is not known"):
-        Tokenizer.from_folder(tmp_path)
+        folder_tokenizer(tmp_path)
 
 
 def test_a_panic_in_the_library_is_a_sentence(bpe_folder: Path, tmp_path: Path) -> None:
@@ -434,7 +433,7 @@ def test_a_panic_in_the_library_is_a_sentence(bpe_folder: Path, tmp_path: Path) 
     assert broken != text
     write(tmp_path, "tokenizer.json", broken)
     with pytest.raises(ModelError, match="is not a usable tokenizer"):
-        Tokenizer.from_folder(tmp_path)
+        folder_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -457,13 +456,11 @@ def test_a_panic_in_the_library_is_a_sentence(bpe_folder: Path, tmp_path: Path) 
 def test_bad_metadata(bpe_metadata: dict[str, Any], change: dict[str, Any], sentence: str) -> None:
     metadata = bpe_metadata | {f"tokenizer.ggml.{key}": value for key, value in change.items()}
     with pytest.raises(ModelError, match=sentence):
-        Tokenizer.from_gguf({key: value for key, value in metadata.items() if value is not None})
+        gguf_tokenizer({key: value for key, value in metadata.items() if value is not None})
 
 
 def test_llama_vocabulary_needs_scores(spm_metadata: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match=r"scores has 1 entries for 400 tokens"):
-        Tokenizer.from_gguf(spm_metadata | {"tokenizer.ggml.scores": [0.0]})
+        gguf_tokenizer(spm_metadata | {"tokenizer.ggml.scores": [0.0]})
     with pytest.raises(ModelError, match="is not a usable SentencePiece model"):
-        Tokenizer.from_gguf(
-            spm_metadata | {"tokenizer.ggml.token_type": [1] * 400, "tokenizer.ggml.unknown_token_id": None}
-        )
+        gguf_tokenizer(spm_metadata | {"tokenizer.ggml.token_type": [1] * 400, "tokenizer.ggml.unknown_token_id": None})

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mlxrun.convert.text import calibration
 from mlxrun.spec import ModelError
-from mlxrun.text.tokenizer import Tokenizer
+from mlxrun.text.opening import gguf_tokenizer
 
 CONTROLS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 STRINGS = 2000
@@ -114,7 +114,7 @@ def test_the_ids_of_transformers(cased: bool, tmp_path: Path) -> None:
     tokens = vocabulary(calibration(), cased)
     (tmp_path / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
     theirs = BertTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=not cased)
-    ours = Tokenizer.from_gguf(metadata(tokens))
+    ours = gguf_tokenizer(metadata(tokens))
     assert (ours.prefix, ours.suffix) == ((2,), (3,))
     for text in strings():
         wanted = theirs(text)["input_ids"]
@@ -126,18 +126,18 @@ TOKENS = vocabulary(calibration(), cased=False)
 
 @given(text=st.text(st.characters(codec="utf-8", max_codepoint=0x36F), max_size=40))
 def test_the_ids_by_the_rule(text: str) -> None:
-    assert Tokenizer.from_gguf(metadata(TOKENS)).encode(text, special=False) == by_rule(TOKENS, text, lower=True)
+    assert gguf_tokenizer(metadata(TOKENS)).encode(text, special=False) == by_rule(TOKENS, text, lower=True)
 
 
 def test_the_ids_of_words_by_the_rule() -> None:
-    ours = Tokenizer.from_gguf(metadata(TOKENS))
+    ours = gguf_tokenizer(metadata(TOKENS))
     for text in strings():
         if "[" not in text:
             assert ours.encode(text, special=False) == by_rule(TOKENS, text, lower=True), repr(text)
 
 
 def test_words_come_back(tmp_path: Path) -> None:
-    ours = Tokenizer.from_gguf(metadata(TOKENS))
+    ours = gguf_tokenizer(metadata(TOKENS))
     ids = ours.encode("Hello unable world", special=False)
     assert 1 not in ids
     assert ours.decode(ids, whole=True) == "hello unable world"
@@ -145,17 +145,17 @@ def test_words_come_back(tmp_path: Path) -> None:
 
 
 def test_control_tokens_are_meant_only_when_said() -> None:
-    ours = Tokenizer.from_gguf(metadata(TOKENS))
+    ours = gguf_tokenizer(metadata(TOKENS))
     assert ours.encode("[MASK]", special=True) == [4]
     assert 4 not in ours.encode("[MASK]", special=False)
 
 
 def test_what_the_file_says_outranks_the_vocabulary() -> None:
-    kept = Tokenizer.from_gguf(metadata(TOKENS, **{"normalizer.lowercase": False}))
+    kept = gguf_tokenizer(metadata(TOKENS, **{"normalizer.lowercase": False}))
     assert kept.encode("A", special=False) == [1]
-    bare = Tokenizer.from_gguf(metadata(TOKENS, add_bos_token=False, add_sep_token=False))
+    bare = gguf_tokenizer(metadata(TOKENS, add_bos_token=False, add_sep_token=False))
     assert (bare.prefix, bare.suffix) == ((), ())
-    named = Tokenizer.from_gguf(metadata(TOKENS, cls_token_id=None, seperator_token_id=None, unknown_token_id=None))
+    named = gguf_tokenizer(metadata(TOKENS, cls_token_id=None, seperator_token_id=None, unknown_token_id=None))
     assert (named.prefix, named.suffix, named.encode("\u0e01", special=False)) == ((2,), (3,), [1])
 
 
@@ -163,4 +163,4 @@ def test_no_unknown_token() -> None:
     tokens = [token for token in TOKENS if token != "[UNK]"]
     said = metadata(tokens, unknown_token_id=None)
     with pytest.raises(ModelError, match="unknown_token_id"):
-        Tokenizer.from_gguf(said)
+        gguf_tokenizer(said)
