@@ -15,7 +15,6 @@ from .terminal import forgive_encodings
 
 if TYPE_CHECKING:
     from ..convert.compare import Agreement
-    from ..text.opening import folder_tokenizer, gguf_tokenizer
     from ..text.tokenizer import Tokenizer
 
 HELP = "measure a model on a text: perplexity, and KL divergence and agreement with another model"
@@ -61,6 +60,7 @@ def main(flags: argparse.Namespace) -> int:
 
 
 def tokenizer_of(path: Path) -> Tokenizer:
+    from ..text.opening import folder_tokenizer, gguf_tokenizer
     from ..weights import open_checkpoint
 
     return folder_tokenizer(path) if path.is_dir() else gguf_tokenizer(open_checkpoint(path).metadata)

@@ -39,7 +39,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(flags: argparse.Namespace) -> int:
     from ..memory.here import this_machine
-    from ..memory.plan import Need, advise, plan
+    from ..memory.need import Need
+    from ..memory.plan import advise, plan
     from ..memory.profiles import profile
     from ..settings import from_environment
     from . import fit_picture

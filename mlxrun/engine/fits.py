@@ -13,7 +13,8 @@ from ..families import Recipe
 from ..memory.guard import Budget
 from ..memory.here import this_machine
 from ..memory.machine import Machine
-from ..memory.plan import Advice, Need, Plan, advise, plan, streaming
+from ..memory.need import Need
+from ..memory.plan import Advice, Plan, advise, plan, streaming
 from ..memory.streaming import EDGES, RATE, SPARE, Streaming
 from ..memory.weights import EXPERTS
 from ..ops.native import NATIVE

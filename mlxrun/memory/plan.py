@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ..spec import Decoder
 from . import activations, sequence
 from .forecast import Forecast, decode_speed
 from .machine import Machine
+from .need import Need
 from .profiles import machines
 from .streaming import EDGES, SPARE, Streaming
 from .weights import EXPERTS, Weights
@@ -21,32 +21,12 @@ from .weights import EXPERTS, Weights
 MIB = 2**20
 RUNTIME = 150 * MIB  # Python, MLX, a tokenizer: 130 MB measured on Linux with SmolLM2
 CHUNKS = (2048, 1024, 512, 256, 128)
-CHUNK = 512  # what the engine takes
 BITS = (8, 6, 5, 4, 3, 2)
 SCALES = 0.5  # bits a weight: a 16-bit scale and bias for each 64
 KEEP = 16  # bits of what a quantizer leaves alone
 KV_BITS = (8, 4)
 CONTEXTS = (32768, 8192, 4096)  # offered in place of one that is too long
 SPARED = 8 * 2**30  # what the system keeps of a Mac when the GPU's limit is raised
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """Of whom, and how used."""
-
-    decoder: Decoder
-    weights: Weights
-    width: int  # bytes of a value that is computed
-    context: int
-    parallel: int = 1
-    chunk: int = CHUNK
-    keys: int | None = None  # bytes of a value of an attention's keys, where those are narrower
-    hot: int | None = None  # bytes of experts that stay in memory, where the others stay on disk
-
-    @property
-    def on_disk(self) -> int:
-        """Bytes of experts that are not in memory."""
-        return 0 if self.hot is None else max(0, self.weights.kinds.get(EXPERTS, 0) - self.hot)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,8 @@ were chosen evenly, so true models, which prefer some, read less; the disk's rat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .plan import Need
+from .need import Need
 
 RATE = 2e9  # bytes a second, assumed: what a common NVMe disk reads in pieces of a megabyte
 SPARE = 128 << 20  # bytes that experts do not get, for what a plan only estimates

@@ -114,7 +114,8 @@ def fits(place: Path, machine: Machine) -> bool:
     from ..core import USUAL_CONTEXT
     from ..engine.load import recipe_of
     from ..engine.outlook import look
-    from ..memory.plan import Need, plan
+    from ..memory.need import Need
+    from ..memory.plan import plan
     from ..weights import open_checkpoint
 
     checkpoint = open_checkpoint(place)

@@ -20,7 +20,8 @@ from mlxrun.engine.model import Model
 from mlxrun.engine.outlook import look
 from mlxrun.engine.shelf import Shelf, Stack
 from mlxrun.memory import plan as plans
-from mlxrun.memory.plan import Need, plan
+from mlxrun.memory.need import Need
+from mlxrun.memory.plan import plan
 from mlxrun.memory.streaming import EDGES
 from mlxrun.memory.weights import EXPERTS
 from mlxrun.ops.native import NATIVE

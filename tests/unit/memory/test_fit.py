@@ -16,7 +16,8 @@ from mlxrun import cli
 from mlxrun.cli import fit_picture
 from mlxrun.engine.load import recipe_of
 from mlxrun.engine.outlook import look
-from mlxrun.memory.plan import Need, advise, plan
+from mlxrun.memory.need import Need
+from mlxrun.memory.plan import advise, plan
 from mlxrun.memory.profiles import profile
 from mlxrun.weights import open_checkpoint
 from tests.unit.memory.outlines import QWEN3_4B, QWEN3_30B_A3B, write

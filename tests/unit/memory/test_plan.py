@@ -13,7 +13,8 @@ from mlxrun.engine.load import recipe_of
 from mlxrun.engine.outlook import look
 from mlxrun.memory.activations import prefill_bytes
 from mlxrun.memory.machine import Machine
-from mlxrun.memory.plan import BITS, RUNTIME, Need, advise, plan, weights_at
+from mlxrun.memory.need import Need
+from mlxrun.memory.plan import BITS, RUNTIME, advise, plan, weights_at
 from mlxrun.memory.profiles import machines, profile
 from mlxrun.memory.weights import Weights, weigh
 from mlxrun.spec import Attention, Decoder, Dense, Layer, MoE, Router

@@ -15,7 +15,8 @@ import pytest
 from mlxrun.engine.load import recipe_of
 from mlxrun.engine.outlook import look
 from mlxrun.memory.forecast import BAND, decode_speed
-from mlxrun.memory.plan import Need, plan
+from mlxrun.memory.need import Need
+from mlxrun.memory.plan import plan
 from mlxrun.memory.profiles import profile
 from mlxrun.weights import open_checkpoint
 from tests.unit.memory.outlines import LLAMA_32_3B, QWEN3_4B, QWEN3_30B_A3B, write

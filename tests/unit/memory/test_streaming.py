@@ -11,7 +11,8 @@ from mlxrun import cli
 from mlxrun.engine.load import recipe_of
 from mlxrun.engine.outlook import look
 from mlxrun.memory.machine import Machine
-from mlxrun.memory.plan import Need, plan, streaming
+from mlxrun.memory.need import Need
+from mlxrun.memory.plan import plan, streaming
 from mlxrun.memory.profiles import profile
 from mlxrun.memory.streaming import RATE, SPARE
 from mlxrun.ops.native import NATIVE
