@@ -16,12 +16,13 @@ import mlx.core as mx
 from ..families import Recipe, UnknownFamily, resolve
 from ..families.config import Dialect
 from ..families.gguf import resolve_gguf
+from ..memory.guard import give_back
 from ..memory.machine import private_bytes
 from ..memory.wiring import Policy
 from ..nn.decoder import DecoderModel
 from ..nn.params import AS_STORED, Forms
 from ..ops.native import NATIVE, pack, release
-from ..ops.quantized import Weight
+from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import ModelError
 from ..weights import Checkpoint, open_checkpoint, read_weights
 from . import ready
@@ -33,6 +34,8 @@ from .outlook import Outlook, look
 from .ready import Progress
 from .shelf import Place, put_on_shelf
 from .spare import Idle
+
+LARGE = 32 << 20  # bytes of a weight
 
 
 def unheard(done: int, total: int) -> None:
@@ -152,6 +155,8 @@ def kept_aside(
         weights = read_weights(checkpoint, recipe)
         for name, matrix in seen.order.items():
             weight = weights.pop(name)
+            if weight.nbytes >= LARGE:
+                computed(weight)
             yield name, pack(weight) if matrix else widened(weight)  # type: ignore[misc]  # plain after widening
 
     try:
@@ -162,6 +167,12 @@ def kept_aside(
     except OSError as error:
         reason = f"{file.parent} could not be written: {error.strerror or error}"
     return None if reason is None else f"Packed weights were not kept: {reason}."
+
+
+def computed(weight: Weight) -> None:
+    """What it was made from goes back to the system before its packed form takes as much again."""
+    mx.eval(*(weight.parts if isinstance(weight, QuantizedWeight) else (weight,)))
+    give_back()
 
 
 def watched(seen: Outlook, terms: Terms) -> Forms:

@@ -54,13 +54,13 @@ class Checkpoint:
 def open_checkpoint(
     path: str | Path, dialect: Dialect | None = None, *, mapped: bool = True, reading: Reading = "mlx"
 ) -> Checkpoint:
-    """`dialect` overrides what the safetensors files say of themselves. `mapped`: their tensors are views into them
+    """`dialect` overrides what the safetensors files say of themselves. `mapped`: tensors are views into the files
     where that can be; else they are read. `reading`: what GGUF types may become that MLX's layouts do not hold."""
     path = Path(path)
     if os.path.isdir(path):  # as os.path.exists, false for a name that cannot be
         return _open_folder(path, dialect, mapped)
     if path.suffix.lower() == ".gguf":
-        return _open_gguf(path, reading)
+        return _open_gguf(path, reading, mapped)
     if os.path.exists(path):
         raise ModelError(f"{path} is neither a model's folder nor a .gguf file.")
     raise ModelError(f"There is no model at {path}.")
@@ -169,7 +169,7 @@ def _load_file(file: Path) -> dict[str, mx.array]:
 # ---- a GGUF file --------------------------------------------------------------------------------
 
 
-def _open_gguf(path: Path, reading: Reading) -> Checkpoint:
+def _open_gguf(path: Path, reading: Reading, mapped: bool) -> Checkpoint:
     """One file, or the parts of one: the first has the metadata, each says how many tensors all have together."""
     named = read_gguf(path)
     files = parts_of(path, named.metadata)
@@ -197,7 +197,7 @@ def _open_gguf(path: Path, reading: Reading) -> Checkpoint:
         tensors=lambda: {
             name: tensor
             for file, found in parts.items()
-            for name, tensor in load_tensors(file, found.tensors, reading).items()
+            for name, tensor in load_tensors(file, found.tensors, reading, mapped=mapped).items()
         },
         metadata=metadata,
         rope_factors={

@@ -9,8 +9,8 @@ Where scales are half floats and a power of two times them fits a half float too
         devices that multiply by float16 as it lies
   fine  groups of 16, which keep Q2_K, Q3_K and Q6_K as they are: for our CPU kernels, and for whoever dequantizes
 
-MLX has no lazy array over a place in such a file, so the bytes are copied once when the tensors are asked
-for; taking the blocks apart is lazy.
+Stored bytes are views into the mapped file where `mapped` can make such, and are copied when the tensors are asked
+for where it cannot; taking the blocks apart is lazy either way, and large tensors are taken apart piece by piece.
 """
 
 from __future__ import annotations
@@ -18,20 +18,25 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import mlx.core as mx
 import numpy as np
 
-from ..ops.quantized import Mode, QuantizedWeight, Weight
+from ..ops.quantized import Mode, QuantizedWeight, Weight, gather
 from ..spec import ModelError
 from . import gguf_blocks as blocks_of
 from . import gguf_codebooks as codebooks
-from .files import shown, unreadable
+from .files import shown, size_of, unreadable
 from .gguf import BLOCKS, Place
+from .headers import Stored
+from .mapped import views
 from .repack import refit, relative_error
 
+PIECE = 2 << 20  # bytes of blocks; taken apart they need a multiple of that for a while
+COPIED = 1 << 20  # bytes; smaller plain tensors are not worth holding the file's pages for
 MAX_FLOATS = 4096  # of a tensor that is read at once
 SAMPLE = 1 << 18  # values of a tensor that its loss is measured on
 PLAIN = {"F32": ("<f4", mx.float32), "F16": ("<f2", mx.float16), "BF16": ("<u2", mx.bfloat16)}
@@ -113,28 +118,62 @@ def form_of(kind: str, reading: Reading) -> Form:
     return form.fine if reading == "fine" and form.fine is not None else form
 
 
-def load_tensors(path: Path, places: Mapping[str, Place], reading: Reading = "mlx") -> dict[str, Weight]:
+def load_tensors(
+    path: Path, places: Mapping[str, Place], reading: Reading = "mlx", *, mapped: bool = True
+) -> dict[str, Weight]:
+    """`mapped`: the stored bytes are views into the file where that can be."""
+    seen = _views(path, places) if mapped else {}
     try:
         with path.open("rb") as file:
             view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # goes with the last NumPy view of it
-        return {name: _load(view, name, place, path.name, reading) for name, place in places.items()}
+        return {
+            name: _plain(view, place, seen.get(name))
+            if place.kind in PLAIN
+            else _load(view, place, f"{path.name}: the tensor {shown(name)}", reading, seen.get(name))
+            for name, place in places.items()
+        }
     except OSError as error:
         raise unreadable(path, error) from error
 
 
-def _load(view: mmap.mmap, name: str, place: Place, where: str, reading: Reading) -> Weight:
-    if place.kind in PLAIN:
+def _views(path: Path, places: Mapping[str, Place]) -> dict[str, mx.array]:
+    stored = {
+        name: Stored(place.kind, place.shape, place.start, place.nbytes)
+        if place.kind in PLAIN
+        else Stored("U8", _shape_of_blocks(place), place.start, place.nbytes)
+        for name, place in places.items()
+        if place.kind not in PLAIN or place.nbytes >= COPIED
+    }
+    return views(path, stored, size_of(path))
+
+
+def _plain(view: mmap.mmap, place: Place, seen: mx.array | None) -> mx.array:
+    if seen is None:
         stored, dtype = PLAIN[place.kind]
         values = np.frombuffer(view, stored, place.nbytes // np.dtype(stored).itemsize, place.start)
         return mx.array(values.reshape(place.shape)).view(dtype)
+    return seen
+
+
+def _load(view: mmap.mmap, place: Place, what: str, reading: Reading, seen: mx.array | None) -> Weight:
     blocks, form = _blocks(view, place), form_of(place.kind, reading)
     largest = max((_largest_half(blocks[..., at + 1]) for at in form.halves), default=0)
     if largest >= HALF_INFINITY:
-        raise ModelError(f"{where}: the tensor {shown(name)} has a scale that is not a finite number.")
+        raise ModelError(f"{what} has a scale that is not a finite number.")
+    stored = mx.array(blocks) if seen is None else seen
     if reading == "wide" and _fits_wide(form, largest):
-        return _wide_values(form, mx.array(blocks))
-    made = form.make(mx.array(blocks))
-    return _halved(made) if form.narrow and largest < _room((form.middle or 1).bit_length() - 1) else made
+        return _by_pieces(partial(_wide_values, form), stored)
+    halved = form.narrow and largest < _room((form.middle or 1).bit_length() - 1)
+    return _by_pieces(lambda piece: _halved(form.make(piece)) if halved else form.make(piece), stored)
+
+
+def _by_pieces(make: Callable[[mx.array], Weight], blocks: mx.array) -> Weight:
+    """Rows, or whole experts, do not know of each other."""
+    step = max(1, PIECE * blocks.shape[0] // blocks.size)
+    if step >= blocks.shape[0]:
+        return make(blocks)
+    pieces = [make(blocks[first : first + step]) for first in range(0, blocks.shape[0], step)]
+    return gather(pieces, mx.concatenate)
 
 
 def _room(powers: int) -> int:
@@ -152,9 +191,12 @@ def _wide_values(form: Form, blocks: mx.array) -> mx.array:
 
 
 def _blocks(view: mmap.mmap, place: Place) -> np.ndarray:
+    return np.frombuffer(view, np.uint8, place.nbytes, place.start).reshape(_shape_of_blocks(place))
+
+
+def _shape_of_blocks(place: Place) -> tuple[int, ...]:
     values, nbytes = SIZES[place.kind]
-    raw = np.frombuffer(view, np.uint8, place.nbytes, place.start)
-    return raw.reshape(*place.shape[:-1], place.shape[-1] // values, nbytes)
+    return (*place.shape[:-1], place.shape[-1] // values, nbytes)
 
 
 def _largest_half(high_bytes: np.ndarray) -> int:
