@@ -137,7 +137,7 @@ def judged(path: Path, count: int) -> str:
     with exactly():
         found = compare(load_model(path), plain(path), ids)
     theirs = their_perplexity(path, ids)
-    lost = max((error for _, _, error in open_checkpoint(path, reading=reading()).losses()), default=0.0)
+    lost = max((error for _, _, error in open_checkpoint(path, reading=reading(path)).losses()), default=0.0)
     return (
         f"{found.top1:.1%} | {found.kl:.0e} | {lost:.2%} | {found.perplexity:.2f} | {theirs:.2f} "
         f"({found.perplexity / theirs - 1:+.1%})"

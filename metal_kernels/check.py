@@ -10,6 +10,9 @@ FLOATS = (mx.float16, mx.bfloat16, mx.float32)
 SMALL = 8  # smaller inputs live in constant memory, where the kernels do not look
 FORMATS = {"affine": 0, "mxfp4": 1, "nvfp4": 2}  # as in weights.h
 SERVED = {
+    ("affine", 2, 16),
+    ("affine", 3, 16),
+    ("affine", 6, 16),
     ("affine", 4, 32),
     ("affine", 4, 64),
     ("affine", 4, 128),

@@ -3,7 +3,7 @@
 // A threadgroup stands for a pair and a block of outputs. The first pair of an expert works for all pairs
 // of that expert, M at a time, and the threadgroups of the others leave: an expert's weights are read once.
 // With NORMED, x stands for RMSNorm(x): the norm's weights multiply x where it is loaded, its factor the products.
-constexpr int COUNT = 64 / BITS;
+constexpr int COUNT = values_of_lane<BITS>();
 constexpr int BLOCK = COUNT * 32;
 const int lane = thread_index_in_simdgroup;
 const int N = gate_w_shape[1];
@@ -45,16 +45,15 @@ while (next < pairs) {
     }
     for (int r = 0; r < ROWS; r++) {
       const ulong row = ulong(expert) * N + min(first + r, N - 1);
-      const ulong word = row * words + k / (32 / BITS);
       const ulong group = row * groups + k / GROUP;
       const float gate_scale = scale_to_float<FORMAT>(gate_scales[group]);
       const float gate_shift = FORMAT == AFFINE ? float(gate_biases[group]) : 0.0f;
       const float up_scale = scale_to_float<FORMAT>(up_scales[group]);
       const float up_shift = FORMAT == AFFINE ? float(up_biases[group]) : 0.0f;
       float codes[COUNT];
-      decode<FORMAT, BITS, BITCAST>(*(const device uint2*)(gate_w + word), codes);
+      decode<FORMAT, BITS, BITCAST>(codes_at<BITS>(gate_w + row * words, k), codes);
       for (int m = 0; m < M; m++) gates[r][m] += gate_scale * dot_codes<BITS>(codes, xs[m]) + x_sums[m] * gate_shift;
-      decode<FORMAT, BITS, BITCAST>(*(const device uint2*)(up_w + word), codes);
+      decode<FORMAT, BITS, BITCAST>(codes_at<BITS>(up_w + row * words, k), codes);
       for (int m = 0; m < M; m++) ups[r][m] += up_scale * dot_codes<BITS>(codes, xs[m]) + x_sums[m] * up_shift;
     }
   }

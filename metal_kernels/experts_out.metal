@@ -3,7 +3,7 @@
 // A threadgroup makes a block of outputs for all rows. It goes through the experts, each with all its
 // pairs, M at a time, so that weights are read once; then sums every row in the order of its choices,
 // so that a row's bits do not depend on the others. With RESIDUAL, y is that, rounded, plus residual (T, N).
-constexpr int COUNT = 64 / BITS;
+constexpr int COUNT = values_of_lane<BITS>();
 constexpr int BLOCK = COUNT * 32;
 const int lane = thread_index_in_simdgroup;
 const int simdgroup = simdgroup_index_in_threadgroup;
@@ -42,7 +42,7 @@ for (int pair = 0; pair < PAIRS; pair++) {
         const float scale = scale_to_float<FORMAT>(scales[group]);
         const float shift = FORMAT == AFFINE ? float(biases[group]) : 0.0f;
         float codes[COUNT];
-        decode<FORMAT, BITS, BITCAST>(*(const device uint2*)(w + row * words + k / (32 / BITS)), codes);
+        decode<FORMAT, BITS, BITCAST>(codes_at<BITS>(w + row * words, k), codes);
         for (int m = 0; m < M; m++) sums[r][m] += scale * dot_codes<BITS>(codes, xs[m]) + x_sums[m] * shift;
       }
     }

@@ -12,9 +12,16 @@ template <typename M> inline float2 get_elements(thread M& matrix) {
 
 // Eight weights in a row as floats. A masked nibble is 16^position too large, so the scale is made smaller.
 template <int FORMAT, int BITS, bool BITCAST>
-inline void decode_eight(const device uint* from, float scale, float bias, thread float* values) {
+inline void decode_eight(const device uchar* from, float scale, float bias, thread float* values) {
+  if (BITS != 4 && BITS != 8) {
+    uchar bytes[BITS];
+    for (int i = 0; i < BITS; i++) bytes[i] = from[i];
+    for (int i = 0; i < 8; i++) values[i] = scale * to_float<BITCAST>(code_of<BITS>(bytes, i)) + bias;
+    return;
+  }
+  const device uint* whole = (const device uint*)from;
   if (BITS == 4) {
-    const ushort2 words = as_type<ushort2>(from[0]);
+    const ushort2 words = as_type<ushort2>(whole[0]);
     for (int i = 0; i < 2; i++) {
       const uint w = words[i];
       if (FORMAT == AFFINE) {
@@ -28,7 +35,7 @@ inline void decode_eight(const device uint* from, float scale, float bias, threa
     }
   } else {
     for (int i = 0; i < 2; i++) {
-      const uchar4 codes = as_type<uchar4>(from[i]);
+      const uchar4 codes = as_type<uchar4>(whole[i]);
       for (int j = 0; j < 4; j++) values[4 * i + j] = scale * to_float<BITCAST>(codes[j]) + bias;
     }
   }

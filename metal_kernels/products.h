@@ -7,9 +7,9 @@ template <typename T, int FORMAT, int BITS, int GROUP, int ROWS, int M, bool BIT
 inline void lane_products(const device T* x, const device Norm* norm, const device uint* w, Scales scales,
                           Scales biases, int first, int N, int K, int lane, thread float (&sums)[ROWS][M],
                           thread float (&squares)[M]) {
-  constexpr int COUNT = 64 / BITS;   // values a lane takes at a time: 8 bytes of codes
+  constexpr int COUNT = values_of_lane<BITS>();
   constexpr int BLOCK = COUNT * 32;  // values a simdgroup takes at a time
-  const int words = K / (32 / BITS);
+  const int words = K / 8 * BITS / 4;
   const int groups = K / GROUP;
   float xs[M][COUNT];
   float x_sums[M];
@@ -23,12 +23,11 @@ inline void lane_products(const device T* x, const device Norm* norm, const devi
     }
     for (int r = 0; r < ROWS; r++) {
       const int row = metal::min(first + r, N - 1);  // rows past the end repeat the last and are not stored
-      const ulong word = ulong(row) * words + k / (32 / BITS);
       const ulong group = ulong(row) * groups + k / GROUP;
       const float scale = scale_to_float<FORMAT>(scales[group]);
       const float bias = FORMAT == AFFINE ? float(biases[group]) : 0.0f;
       float codes[COUNT];
-      decode<FORMAT, BITS, BITCAST>(*(const device uint2*)(w + word), codes);
+      decode<FORMAT, BITS, BITCAST>(codes_at<BITS>(w + ulong(row) * words, k), codes);
       for (int m = 0; m < M; m++) {
         const float sum = dot_codes<BITS>(codes, xs[m]);
         if (FORMAT == AFFINE) {

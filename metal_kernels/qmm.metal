@@ -52,7 +52,7 @@ while (first_m < limit) {
         const ulong group = output * groups + (k + at) / GROUP;
         const float scale = scale_to_float<FORMAT>(scales[group]);
         const float bias = FORMAT == AFFINE ? float(biases[group]) : 0.0f;
-        const device uint* from = w + output * words + (k + at) / (32 / BITS);
+        const device uchar* from = (const device uchar*)(w + output * words) + (k + at) / 8 * BITS;
         decode_eight<FORMAT, BITS, BITCAST>(from, scale, bias, values);
       }
       for (int j = 0; j < 8; j++) ws[n][at + j] = static_cast<T>(values[j]);

@@ -1,6 +1,6 @@
 // y (M, N) = x (M, K) times w (N, K) transposed, M = 1..4: each weight is read once for all M rows.
 //
-// A simdgroup makes ROWS outputs; a lane holds 64 / BITS activations of each of the M rows in registers.
+// A simdgroup makes ROWS outputs; a lane holds some activations of each of the M rows in registers.
 // With RESIDUAL, y is that, rounded, plus residual (M, N).
 const int lane = thread_index_in_simdgroup;
 const int N = w_shape[0];

@@ -40,7 +40,7 @@ for (int start = part * STEP; start < K; start += SPLIT * STEP) {
       const float scale = scale_to_float<FORMAT>(scales[group]);
       const float bias = FORMAT == AFFINE ? float(biases[group]) : 0.0f;
       float values[8];
-      const device uint* from = w + ulong(output) * words + own / (32 / BITS);
+      const device uchar* from = (const device uchar*)(w + ulong(output) * words) + own / 8 * BITS;
       decode_eight<FORMAT, BITS, BITCAST>(from, scale, bias, values);
       for (int i = 0; i < 4; i++) {
         simdgroup_matrix<float, 8, 8> a;

@@ -59,9 +59,32 @@ inline float load_normed(const device T* from, const device N* norm, thread floa
   return prepare<FORMAT, BITS, COUNT>(to);
 }
 
-// Eight bytes of codes to COUNT = 64 / BITS floats, so scaled as `load_activations` expects them
-template <int FORMAT, int BITS, bool BITCAST> inline void decode(uint2 packed, thread float* codes) {
-  const ushort4 words = as_type<ushort4>(packed);
+// Values that a lane takes at a time: the codes are eight bytes, or as many halves of a word as a code has bits
+template <int BITS> constexpr int values_of_lane() { return BITS == 8 ? 8 : 16; }
+
+// Where the codes of value k of a row begin; they must begin a half of a word.
+template <int BITS> inline const device ushort* codes_at(const device uint* row, int k) {
+  return (const device ushort*)row + k * BITS / 16;
+}
+
+// Code i of a stream of BITS bits each, low bits first.
+template <int BITS, typename Word> inline uint code_of(const thread Word* words, int i) {
+  constexpr int WIDTH = 8 * sizeof(Word);
+  const int at = BITS * i / WIDTH, shift = BITS * i % WIDTH;
+  uint v = uint(words[at]) >> shift;
+  if (shift + BITS > WIDTH) v |= uint(words[at + 1]) << (WIDTH - shift);
+  return v & ((1u << BITS) - 1);
+}
+
+// Codes to `values_of_lane` floats, so scaled as `load_activations` expects them
+template <int FORMAT, int BITS, bool BITCAST> inline void decode(const device ushort* from, thread float* codes) {
+  if (BITS != 4 && BITS != 8) {
+    ushort halves[BITS];
+    for (int i = 0; i < BITS; i++) halves[i] = from[i];
+    for (int i = 0; i < 16; i++) codes[i] = to_float<BITCAST>(code_of<BITS>(halves, i));
+    return;
+  }
+  const ushort4 words = as_type<ushort4>(*(const device uint2*)from);
   if (BITS == 4) {
     for (int i = 0; i < 4; i++) {
       const uint w = words[i];
@@ -94,7 +117,7 @@ template <int BITS> inline float dot_codes(const thread float* codes, const thre
       sum += (x[i] * codes[i] + x[i + 1] * codes[i + 1] + x[i + 2] * codes[i + 2] + x[i + 3] * codes[i + 3]);
     }
   } else {
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < values_of_lane<BITS>(); i++) {
       sum += x[i] * codes[i];
     }
   }

@@ -42,9 +42,10 @@ def main(flags: argparse.Namespace) -> int:
 
     forgive_encodings()
     path = resolve(flags.model)
-    checkpoint = open_checkpoint(path, dialect=flags.dialect, reading=reading())
+    how = reading(path)
+    checkpoint = open_checkpoint(path, dialect=flags.dialect, reading=how)
     recipe = recipe_of(checkpoint, frozenset(flags.waive))
-    seen = partial(outline, checkpoint, centred=NATIVE, reading=reading())
+    seen = partial(outline, checkpoint, centred=NATIVE, reading=how)
     weights = read_weights(replace(checkpoint, tensors=seen), recipe)
     if flags.json:
         found = {"path": str(path), "spec": plain(recipe.decoder), **numbers(recipe, weights)}

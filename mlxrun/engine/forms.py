@@ -1,28 +1,36 @@
-"""What becomes of weights on a CPU: float32 beside the native kernels, or all over where there are none."""
+"""What a device makes of weights: the layouts that it multiplies by, and what is widened on a CPU."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import mlx.core as mx
 
 from ..memory.machine import available_bytes
+from ..ops import metal
+from ..ops.choose import chooser
 from ..ops.native import NATIVE
 from ..ops.quantized import QuantizedWeight, Weight
-from ..weights.gguf_tensors import Reading
+from ..weights.gguf import read_gguf
+from ..weights.gguf_tensors import FORMS, Reading
 
 # of what is free, how much the weights may take when widened to float32
 WIDEN_SHARE = 0.7
 
 
-def reading(dtype: mx.Dtype | None = None) -> Reading:
-    """What is multiplied by as it lies, of what a GGUF file may become. Only our CPU kernels know groups of 16, and
-    they take no weights that shall be held in a `dtype`; a GPU copies a float16 matrix to the rows' type for every
-    product."""
-    if NATIVE and dtype is None:
-        return "fine"
-    return "wide" if mx.default_device().type == mx.DeviceType.cpu else "mlx"
+def reading(path: Path, dtype: mx.Dtype | None = None) -> Reading:
+    """What is multiplied by as it lies, of what the types of a GGUF file may become. Only our own kernels know groups
+    of 16, on a GPU if they compute right there; in a `dtype` weights are held in MLX's layouts. A GPU copies a float16
+    matrix to the rows' type for every product."""
+    if mx.default_device().type == mx.DeviceType.cpu:
+        return "fine" if NATIVE and dtype is None else "wide"
+    if dtype is not None or path.suffix.lower() != ".gguf" or not path.is_file() or not chooser.possible():
+        return "mlx"
+    forms = {FORMS[place.kind] for place in read_gguf(path).tensors.values() if place.kind in FORMS}
+    bits = {form.fine.bits for form in forms if form.fine is not None}
+    return "fine" if bits and all(metal.computes_groups_of_16(each) for each in sorted(bits)) else "mlx"
 
 
 def widened(weight: Weight) -> Weight:

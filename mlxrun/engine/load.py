@@ -76,13 +76,14 @@ def load_model(
 ) -> Model | FallbackModel:
     """`dtype` None: as stored where the device computes it well, float32 on a CPU."""
     terms, before = terms or Terms(), private_bytes() or 0
-    checkpoint = open_checkpoint(Path(path), dialect=dialect, mapped=terms.mapped, reading=reading(dtype))
+    path = Path(path)
+    checkpoint = open_checkpoint(path, dialect=dialect, mapped=terms.mapped, reading=reading(path, dtype))
     try:
         recipe = recipe_of(checkpoint, waive)
     except UnknownFamily as unknown:
         if checkpoint.dialect == "gguf":
             raise
-        return load_fallback(Path(path), checkpoint.config, unknown, dtype)
+        return load_fallback(path, checkpoint.config, unknown, dtype)
     seen = look(checkpoint, recipe, here=True, dtype=dtype)
     how = Allowed(terms.anyway, terms.experts_on_disk)
     settled = settle(recipe, seen, terms.context, how, memory=terms.memory)

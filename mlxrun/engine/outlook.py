@@ -51,7 +51,7 @@ class Outlook:
 def look(checkpoint: Checkpoint, recipe: Recipe, *, here: bool, dtype: mx.Dtype | None = None) -> Outlook:
     """`dtype`: in which all of it shall be held, where a person says so."""
     packed = here and NATIVE and dtype is None
-    form_of = reading(dtype) if here else "mlx"
+    form_of = reading(checkpoint.path, dtype) if here else "mlx"
     found = read_weights(
         replace(checkpoint, tensors=partial(outline, checkpoint, centred=packed, reading=form_of)), recipe
     )

@@ -83,10 +83,10 @@ def _plain_on_cpu(x: mx.array, weight: mx.array, d: Dispatch) -> mx.array:
 
 
 def _quantized(x: mx.array, weight: QuantizedWeight, d: Dispatch) -> mx.array:
+    if not weight.in_mlx:
+        return _own(x, weight, d)
     if d.order is not None and (ours := metal.expert_rows(mx.squeeze(x, -2), weight, d.experts)) is not None:
         return mx.expand_dims(ours, -2)
-    if not weight.in_mlx:
-        return expert_matmul(x, weight.dequantize(x.dtype), d)
     wide = x.astype(mx.float32) if mx.default_device().type == mx.DeviceType.cpu else x
     y = mx.gather_qmm(
         wide,
@@ -100,3 +100,14 @@ def _quantized(x: mx.array, weight: QuantizedWeight, d: Dispatch) -> mx.array:
         sorted_indices=d.order is not None,
     )
     return y.astype(x.dtype)
+
+
+def _own(x: mx.array, weight: QuantizedWeight, d: Dispatch) -> mx.array:
+    """For a layout that MLX does not know: by our kernel for sorted rows, else in full."""
+    shape = (*d.experts.shape, 1, x.shape[-1])
+    rows, experts = mx.broadcast_to(x, shape).reshape(-1, x.shape[-1]), d.experts.reshape(-1)
+    order = mx.argsort(experts)
+    y = metal.expert_rows(rows[order], weight, experts[order])
+    if y is None:
+        return expert_matmul(x, weight.dequantize(x.dtype), d)
+    return y[mx.argsort(order)].reshape(*shape[:-1], y.shape[-1])

@@ -1,12 +1,14 @@
 """Our Metal kernels as the operations that blocks know: each serves a call, or says that it does not.
 
 `None` means: not served, or MLX's own form is the one to use here; the caller then does what it does anywhere.
-One to four rows of x for all but `matmul` and `expert_rows`, which take any number.
+One to four rows of x for all but `matmul` and `expert_rows`, which take any number. Those two are for weights that MLX
+does not know as well: there ours runs without being asked for, in the type of the scales, to which MLX widens x too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import mlx.core as mx
 
@@ -18,14 +20,17 @@ from ..metal_kernels.products import FEW, MOST_VECTORS, qmm, qmm_experts, qmv, q
 from ..spec import Router
 from .choose import chooser, key
 from .fused import Rms, Turn
-from .quantized import QuantizedWeight
+from .quantized import QuantizedWeight, same_layout
 
+ALONE = ("matmul", "sorted")  # operations on one weight: of what MLX does not know, ours is the only form
 PAGES_HEADS = (64, 256)  # sizes of a head that attention over pages is meant for
 
 
 def matmul(x: mx.array, w: QuantizedWeight) -> mx.array | None:
     """(..., in) x (out, in) -> (..., out)."""
     rows = x.size // x.shape[-1]
+    if not w.in_mlx:
+        x = x.astype(w.scales.dtype)
     if not _chosen("matmul", rows, x.dtype, w) or x.size == 0:
         return None
     flat = x.reshape(rows, x.shape[-1])
@@ -75,7 +80,7 @@ def add_feed_forward(
     x: mx.array, norm: Rms, gate: QuantizedWeight, up: QuantizedWeight, down: QuantizedWeight, act: str
 ) -> mx.array | None:
     """x + down(act(gate(norm(x))) * up(norm(x)))."""
-    if x.shape[0] > MOST_VECTORS or act not in experts.ACTIVATIONS:
+    if x.shape[0] > MOST_VECTORS or act not in experts.ACTIVATIONS or not same_layout([gate, up]):
         return None
     if not _chosen("feed", x.shape[0], x.dtype, gate, up, down):
         return None
@@ -98,7 +103,7 @@ class Experts:
     def __call__(self, x: mx.array) -> mx.array | None:
         if x.shape[0] > MOST_VECTORS or not _chosen("experts", x.shape[0], x.dtype, self.gate, self.up, self.down):
             return None
-        if not serves(self.router, x.dtype):
+        if not serves(self.router, x.dtype) or not same_layout([self.gate, self.up]):
             return None
         own, s = Normed(x, self.norm.weight, self.norm.eps), self.spec
         logits = glue.project(own, [self.router], dtype=mx.float32)
@@ -110,7 +115,9 @@ class Experts:
 
 def expert_rows(x: mx.array, w: QuantizedWeight, experts: mx.array) -> mx.array | None:
     """x (N, in) sorted by expert, experts (N,) rising, w (E, out, in) -> (N, out)."""
-    if w.shape[-1] % 32 or not _chosen("sorted", x.shape[0], x.dtype, w):
+    if not w.in_mlx:
+        x = x.astype(w.scales.dtype)
+    if w.shape[-1] % 32 or x.size == 0 or not _chosen("sorted", x.shape[0], x.dtype, w):
         return None
     return qmm_experts(x, w, experts.astype(mx.uint32))
 
@@ -145,8 +152,33 @@ def attention(
     return y.reshape(1, q.shape[1], 1, v.shape[3])
 
 
+@cache
+def computes_groups_of_16(bits: int) -> bool:
+    """Whether our kernels multiply by such affine weights on this device, and right: nothing else does, so before a
+    model depends on them they are tried, with any codes, by a row, a few, many, and rows of several experts."""
+    keys = mx.random.split(mx.random.key(bits), 4)
+    words = mx.random.randint(-(1 << 31), (1 << 31) - 1, (2, 24, 512 * bits // 32), key=keys[0]).view(mx.uint32)
+    scales, biases = (mx.random.normal((2, 24, 32), key=key) for key in keys[1:3])
+    both = QuantizedWeight(words, scales, biases, "affine", bits, 16)
+    first, x, experts = both.rows(lambda part: part[0]), mx.random.normal((40, 512), key=keys[3]), mx.arange(40) // 24
+    try:
+        for rows in (1, 5, 40):
+            if not _same(matmul(x[:rows], first), x[:rows] @ first.dequantize(mx.float32).T):
+                return False
+        full = both.dequantize(mx.float32)
+        wanted = mx.concatenate([x[:24] @ full[0].T, x[24:] @ full[1].T])
+        return _same(expert_rows(x, both, experts), wanted)
+    except (RuntimeError, ValueError):  # the device refused a kernel
+        return False
+
+
+def _same(found: mx.array | None, wanted: mx.array) -> bool:
+    return found is not None and bool(mx.abs(found - wanted).max() < 1e-3 * mx.abs(wanted).max())
+
+
 def _chosen(op: str, rows: int, dtype: mx.Dtype, *weights: QuantizedWeight) -> bool:
     """Served, and the form to use."""
-    if not chooser.possible() or not chooser.ours(key(op, rows, *weights, dtype=dtype)):
+    known = op not in ALONE or weights[0].in_mlx
+    if not chooser.possible() or (known and not chooser.ours(key(op, rows, *weights, dtype=dtype))):
         return False
     return dtype in FLOATS and all(serves(w, dtype) for w in weights)

@@ -4,6 +4,7 @@ every path of the native kernels and without them. Blocks are random bytes; the 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gguf
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from mlxrun.engine import forms, load, ready
 from mlxrun.engine.load import Terms, load_model, recipe_of
 from mlxrun.engine.outlook import look
+from mlxrun.ops import choose, metal
 from mlxrun.ops.native import NATIVE, exactly
 from mlxrun.weights import open_checkpoint
 
@@ -157,10 +159,29 @@ def test_held_in_a_type_it_has_mlxs_layouts(files: tuple[Path, Path], dtype: mx.
     assert np.median(np.abs(found - wanted).max(axis=-1)) < 0.05 * np.abs(wanted).max()
 
 
-def test_who_gets_groups_of_16(monkeypatch: pytest.MonkeyPatch) -> None:
-    on_cpu = mx.default_device().type == mx.DeviceType.cpu
+@pytest.mark.skipif(mx.default_device().type != mx.DeviceType.cpu, reason="on a GPU its own kernels decide")
+def test_who_gets_groups_of_16_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path("m.gguf")
     monkeypatch.setattr(forms, "NATIVE", False)
-    assert forms.reading() == forms.reading(mx.float32) == ("wide" if on_cpu else "mlx")
+    assert forms.reading(path) == forms.reading(path, mx.float32) == "wide"
     monkeypatch.setattr(forms, "NATIVE", True)
-    assert forms.reading() == "fine"
-    assert forms.reading(mx.float32) != "fine"
+    assert forms.reading(path) == "fine"
+    assert forms.reading(path, mx.float32) == "wide"
+
+
+def test_who_gets_groups_of_16_on_a_gpu(files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where ours may run and were seen to compute right, and for files that have such types."""
+    asked: list[int] = []
+    monkeypatch.setattr(mx, "default_device", lambda: SimpleNamespace(type=mx.DeviceType.gpu))
+    monkeypatch.setattr(choose.Chooser, "possible", lambda self: self.policy != "mlx")
+    monkeypatch.setattr(metal, "computes_groups_of_16", lambda bits: asked.append(bits) or bits != wrong)
+    wrong = 0
+    assert forms.reading(files[0]) == "fine"
+    assert asked == [2, 3, 6]
+    assert forms.reading(files[1]) == forms.reading(files[0], mx.float16) == forms.reading(files[0].parent) == "mlx"
+    assert asked == [2, 3, 6]
+    wrong = 6
+    assert forms.reading(files[0]) == "mlx"
+    wrong = 0
+    monkeypatch.setattr(choose.chooser, "policy", "mlx")
+    assert forms.reading(files[0]) == "mlx"

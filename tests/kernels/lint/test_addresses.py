@@ -16,7 +16,7 @@ from mlxrun.metal_kernels.glue import HeadNorm, Turn, greedy, heads, project
 from mlxrun.metal_kernels.norms import Normed, add_norm
 from mlxrun.metal_kernels.products import qmm, qmm_experts, qmv, qmv_few
 
-from ..metal.made import FLOATS, FORMATS, random, weight
+from ..metal.made import BY16, FLOATS, FORMATS, random, weight
 from ..metal.test_paged_attention import case
 from ..mslsim.wrapper import Definition, Generated, generate
 from .addresses import faults, why_not
@@ -92,7 +92,7 @@ def glue(dtype: mx.Dtype) -> None:
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_address_spaces(dtype: mx.Dtype) -> None:
     with written() as texts:
-        for form in FORMATS:
+        for form in (*FORMATS, *BY16):
             products(form, dtype)
             mixtures(form, dtype)
         glue(dtype)

@@ -16,6 +16,7 @@ FORMATS = (
     ("mxfp4", 4, 32),
     ("nvfp4", 4, 16),
 )
+BY16 = (("affine", 2, 16), ("affine", 3, 16), ("affine", 6, 16))  # which MLX has not
 # an output is rounded once, from a sum in float32
 ROUNDING = {mx.float16: 2.0**-11, mx.bfloat16: 2.0**-8, mx.float32: 2.0**-20}
 
@@ -39,9 +40,12 @@ class Weight:
 
     def exact(self) -> np.ndarray:
         """The weight as float64, worked out from the codes alone."""
-        wide = [p.astype(mx.float32) if self.mode == "affine" else p for p in self.parts[1:]]
+        if self.mode == "affine" and self.group == 16:
+            codes, scales, biases = codes_of(self.packed, self.bits), *(wide(p) for p in self.parts[1:])
+            return codes * np.repeat(scales, 16, -1) + np.repeat(biases, 16, -1)
+        parts = [p.astype(mx.float32) if self.mode == "affine" else p for p in self.parts[1:]]
         full = mx.dequantize(
-            self.packed, *wide, group_size=self.group, bits=self.bits, mode=self.mode, dtype=mx.float32
+            self.packed, *parts, group_size=self.group, bits=self.bits, mode=self.mode, dtype=mx.float32
         )
         return np.array(full, np.float64)
 
@@ -54,8 +58,27 @@ def weight(shape: tuple[int, ...], form: tuple[str, int, int], dtype: mx.Dtype, 
     mode, bits, group = form
     # columns of very different size: a swapped group or nibble then shows in every output
     full = random(shape, mx.float32, seed) * mx.exp(random(shape[-1:], mx.float32, seed + 100))
+    if form in BY16:
+        return by16(full, bits, dtype)
     made = mx.quantize(full.astype(dtype), group_size=group, bits=bits, mode=mode)
     return Weight(made[0], made[1], made[2] if len(made) > 2 else None, mode, bits, group)
+
+
+def by16(full: mx.array, bits: int, dtype: mx.Dtype) -> Weight:
+    """The nearest codes between a group's least and largest value."""
+    grouped = np.array(full).reshape(*full.shape[:-1], -1, 16)
+    low, high = grouped.min(-1), grouped.max(-1)
+    steps = (high - low) / (2**bits - 1)
+    codes = np.rint((grouped - low[..., None]) / steps[..., None]).astype(np.uint8).reshape(full.shape)
+    stream = ((codes[..., None] >> np.arange(bits)) & 1).astype(np.uint8).reshape(*full.shape[:-1], -1)
+    packed = np.packbits(stream, axis=-1, bitorder="little").view(np.uint32)
+    return Weight(mx.array(packed), *(mx.array(part).astype(dtype) for part in (steps, low)), "affine", bits, 16)
+
+
+def codes_of(packed: mx.array, bits: int) -> np.ndarray:
+    """Cut out of a stream of bits, low bits first."""
+    stream = np.unpackbits(np.array(packed).view(np.uint8), axis=-1, bitorder="little")
+    return stream.reshape(*packed.shape[:-1], -1, bits) @ (1 << np.arange(bits))
 
 
 def wide(a: mx.array) -> np.ndarray:

@@ -24,6 +24,7 @@ from .made import close, normed, random, turned, weight, wide
 
 AFFINE4, AFFINE4_32, AFFINE8 = ("affine", 4, 64), ("affine", 4, 32), ("affine", 8, 64)
 MXFP4, NVFP4 = ("mxfp4", 4, 32), ("nvfp4", 4, 16)
+AFFINE3_16, AFFINE6_16 = ("affine", 3, 16), ("affine", 6, 16)
 SECONDS = 10
 
 
@@ -57,7 +58,7 @@ def _product(
 
 
 def prove_qmv() -> None:
-    for form, k in ((AFFINE4, 704), (MXFP4, 544), (NVFP4, 544), (AFFINE8, 320)):
+    for form, k in ((AFFINE4, 704), (MXFP4, 544), (NVFP4, 544), (AFFINE8, 320), (AFFINE3_16, 544)):
         _product(lambda x, w: qmv(x, w, VectorTile(2, 2, True)), form, (3, 9, k), 2)
     _product(qmv, AFFINE4_32, (1, 3, 96), 2)
     _product(qmv, AFFINE4_32, (1, 75, 64), 2)  # more outputs than activations
@@ -76,13 +77,13 @@ def prove_qmv() -> None:
 
 
 def prove_qmv_few() -> None:
-    for form, k in ((AFFINE4, 320), (NVFP4, 96), (AFFINE8, 128)):
+    for form, k in ((AFFINE4, 320), (NVFP4, 96), (AFFINE8, 128), (AFFINE6_16, 96)):
         _product(lambda x, w: qmv_few(x, w, FewTile(2, 2, True)), form, (11, 21, k), 3)
     _product(lambda x, w: qmv_few(x, w, FewTile(1, 4)), AFFINE4_32, (5, 8, 96), 3)
 
 
 def prove_qmm() -> None:
-    for form, k in ((AFFINE4, 128), (NVFP4, 64), (AFFINE8, 64)):
+    for form, k in ((AFFINE4, 128), (NVFP4, 64), (AFFINE8, 64), (AFFINE3_16, 64)):
         _product(lambda x, w: qmm(x, w, MatrixTile(32, 32, True)), form, (37, 45, k), 3)
     _product(lambda x, w: qmm(x, w, MatrixTile(16, 64)), AFFINE4_32, (16, 70, 96), 3)
 
@@ -106,7 +107,8 @@ IDS = mx.array([[1, 4], [4, 0], [2, 4], [4, 3], [4, 1]], mx.uint32)
 def prove_experts_in() -> None:
     dtype = mx.float32
     sizes = mx.array([3.0, 1.0, 0.3, 0.03, 0.003])[:, None]  # activations bend in other places
-    for form, act, k in ((AFFINE4, "silu", 576), (MXFP4, "clamped_swiglu", 160), (AFFINE4_32, "gelu", 32)):
+    cases = (AFFINE4, "silu", 576), (AFFINE6_16, "silu", 544), (MXFP4, "clamped_swiglu", 160), (AFFINE4_32, "gelu", 32)
+    for form, act, k in cases:
         gate, up = weight((5, 7, k), form, dtype), weight((5, 7, k), form, dtype, 2)
         x, added = random((5, k), dtype, 3, 0.1) * sizes, (random((5, 7), dtype, 4), random((5, 7), dtype, 5))
         rows, experts = np.repeat(np.arange(5), 2), np.array(IDS).ravel()
@@ -143,7 +145,7 @@ def _near(got: mx.array, exact: np.ndarray) -> None:
 
 
 def prove_experts_out() -> None:
-    for form in (AFFINE4, MXFP4):
+    for form in (AFFINE4, AFFINE6_16, MXFP4):
         down, hidden = weight((5, 7, 576), form, mx.float32), random((10, 576), mx.float32, 3)
         weights, added = mx.softmax(random((5, 2), mx.float32, 6), axis=-1), random((5, 7), mx.float32, 7)
         experts = np.array(IDS).ravel()

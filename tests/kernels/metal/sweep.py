@@ -16,7 +16,7 @@ from mlxrun.metal_kernels import launch
 from mlxrun.metal_kernels.products import FewTile, MatrixTile, VectorTile, qmm, qmv, qmv_few
 
 from .. import mslsim
-from .made import FLOATS, FORMATS, close, random, weight, wide
+from .made import BY16, FLOATS, FORMATS, close, random, weight, wide
 
 # inner widths of SmolLM2, Qwen3 0.6B to 32B, Llama 3, Gemma 3, gpt-oss, Mixtral, DeepSeek
 WIDTHS = (576, 1024, 1152, 1536, 2048, 2560, 2880, 3072, 4096, 5120, 5376, 7168, 9728, 14336)
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     outputs = options.parse_args(arguments).outputs
     count = 0
     with launch.made_by(mslsim.metal_kernel):
-        for form in FORMATS:
+        for form in (*FORMATS, *BY16):
             for dtype in FLOATS:
                 for width in (k for k in WIDTHS if k % form[2] == 0):
                     count += prove(form, dtype, width, outputs)

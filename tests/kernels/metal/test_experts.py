@@ -11,7 +11,7 @@ import pytest
 from mlxrun.metal_kernels.experts import ExpertTile, Rule, experts_in, experts_out, gate_up, route
 
 from ..mslsim import Mode, settings
-from .made import FORMATS, ROUNDING, random, weight, wide
+from .made import BY16, FORMATS, ROUNDING, random, weight, wide
 
 IDS = mx.array([[1, 4], [4, 0], [2, 4], [4, 3], [4, 1]], mx.uint32)  # expert 4 serves five rows: more than go at once
 
@@ -56,6 +56,7 @@ def near(got: mx.array, exact: np.ndarray, part: float) -> None:
         (FORMATS[3], "relu", mx.bfloat16),
         (FORMATS[4], "clamped_swiglu", mx.bfloat16),
         (FORMATS[5], "silu", mx.float16),
+        *((form, "silu", mx.float32) for form in BY16),
     ],
     ids=str,
 )
@@ -73,7 +74,7 @@ def test_gate_and_up_of_each_pair(form: tuple[str, int, int], act: str, dtype: m
             near(experts_in(x, IDS, gate, up, act, added), exact, 0.2)
 
 
-@pytest.mark.parametrize("form", [FORMATS[1], FORMATS[4]], ids=str)
+@pytest.mark.parametrize("form", [FORMATS[1], FORMATS[4], *BY16], ids=str)
 def test_down_and_the_weighted_sum(form: tuple[str, int, int]) -> None:
     down, hidden = weight((6, 21, 320), form, mx.bfloat16), random((10, 320), mx.bfloat16, 3)
     weights, added = mx.softmax(random((5, 2), mx.float32, 6), axis=-1), random((6, 21), mx.bfloat16, 7)

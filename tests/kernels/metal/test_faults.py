@@ -67,7 +67,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     "a tile without padding in its declaration": ("qmm.metal", "xs[BM][BK + PAD]", "xs[BM][BK - 8]", "index outside|outside of xs"),
     "vectors past the end are read": ("qmv_few.metal", "vector < M ? float", "vector < M + 1 ? float", "read outside of x"),
     "a weight pointer off by two bytes": (
-        *("products.h", "(const device uint2*)(w + word)", "(const device uint2*)((const device ushort*)w + word + 1)"),
+        *("products.h", "codes_at<BITS>(w + ulong(row) * words, k)", "codes_at<BITS>(w + ulong(row) * words, k) + 1"),
         "not aligned|read outside",
     ),
     # --- initialisation
@@ -80,6 +80,8 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     "scale and bias swapped": ("products.h", "scale * sum + x_sums[m] * bias", "bias * sum + x_sums[m] * scale", WRONG),
     "nibbles in the wrong order": ("weights.h", "to_float<BITCAST>(w & 0x00f0)", "to_float<BITCAST>(w & 0x0f00)", WRONG),
     "the wrong group's scale": ("products.h", "k / GROUP;", "k / GROUP / 2 * 2;", WRONG),
+    "the rest of a code in the wrong place": ("weights.h", "(WIDTH - shift)", "(WIDTH + 1 - shift)", WRONG),
+    "the codes of the next eight values": ("fragments.h", "bytes[i] = from[i]", "bytes[i] = from[i + BITS]", "read outside of"),
     "an activation not divided": ("weights.h", "x[i + 1] / 16.0f", "x[i + 1]", WRONG),
     "a fragment transposed": ("fragments.h", "set_elements(thread M& matrix, float first, float second)",
                               "set_elements(thread M& matrix, float second, float first)", WRONG),

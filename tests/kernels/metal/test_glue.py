@@ -11,7 +11,7 @@ from mlxrun.metal_kernels.norms import Normed
 from mlxrun.metal_kernels.products import VectorTile, qmv
 
 from ..mslsim import Mode, settings
-from .made import FLOATS, FORMATS, ROUNDING, close, normed, random, turned, weight, wide
+from .made import BY16, FLOATS, FORMATS, ROUNDING, close, normed, random, turned, weight, wide
 from .test_experts import IDS, gated, near, small
 
 EPS = 1e-5
@@ -19,7 +19,7 @@ NOT_A_NUMBER = 2**32 - 1
 KINDS = [(form, dtype) for form in FORMATS for dtype in FLOATS if dtype != mx.float32 or form == FORMATS[1]]
 
 
-@pytest.mark.parametrize(("form", "dtype"), KINDS, ids=str)
+@pytest.mark.parametrize(("form", "dtype"), [*KINDS, *((form, mx.float32) for form in BY16)], ids=str)
 def test_a_norm_before_three_matrices(form: tuple[str, int, int], dtype: mx.Dtype) -> None:
     widths = (37, 9, 16)
     matrices = [weight((n, 640), form, dtype, seed) for seed, n in enumerate(widths)]

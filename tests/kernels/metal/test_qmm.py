@@ -8,14 +8,14 @@ import pytest
 from mlxrun.metal_kernels.products import MatrixTile, qmm
 
 from ..mslsim import settings, upstream
-from .made import FORMATS, Weight, close, random, weight, wide
+from .made import BY16, FORMATS, Weight, close, random, weight, wide
 
 
 def rounded(w: Weight, dtype: mx.Dtype) -> np.ndarray:
     return wide(mx.array(w.exact().astype(np.float32)).astype(dtype))
 
 
-@pytest.mark.parametrize("form", FORMATS, ids=str)
+@pytest.mark.parametrize("form", [*FORMATS, *BY16], ids=str)
 @pytest.mark.parametrize(("dtype", "m", "n", "k"), [(mx.float16, 37, 45, 256), (mx.bfloat16, 16, 70, 128)])
 def test_close_to_float64(form: tuple[str, int, int], dtype: mx.Dtype, m: int, n: int, k: int) -> None:
     w, x = weight((n, k), form, dtype), random((m, k), dtype, 2)

@@ -14,7 +14,7 @@ from mlxrun.ops import choose
 from mlxrun.ops.native import exactly
 
 from ..mslsim import Mode, settings
-from .made import FORMATS, Weight, close, random, weight, wide
+from .made import BY16, FORMATS, Weight, close, random, weight, wide
 from .test_launches import models
 from .test_qmm import rounded
 
@@ -28,7 +28,7 @@ def each(x: mx.array, exact: np.ndarray, ids: tuple[int, ...]) -> tuple[np.ndarr
     return np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])
 
 
-@pytest.mark.parametrize("form", FORMATS, ids=str)
+@pytest.mark.parametrize("form", [*FORMATS, *BY16], ids=str)
 @pytest.mark.parametrize(("dtype", "n", "k"), [(mx.float16, 45, 128), (mx.bfloat16, 32, 256)])
 def test_close_to_float64(form: tuple[str, int, int], dtype: mx.Dtype, n: int, k: int) -> None:
     w, x = weight((6, n, k), form, dtype), random((len(MANY), k), dtype, 2)

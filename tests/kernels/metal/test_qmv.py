@@ -8,9 +8,9 @@ import pytest
 from mlxrun.metal_kernels.products import VectorTile, qmv
 
 from ..mslsim import Mode, settings, upstream
-from .made import FLOATS, FORMATS, close, random, weight, wide
+from .made import BY16, FLOATS, FORMATS, close, random, weight, wide
 
-RAGGED = ((1, 64), (7, 192), (33, 544), (130, 1056))  # N, K; K is made a multiple of the group
+RAGGED = ((1, 128), (7, 192), (33, 544), (130, 1056))  # N, K; K is made a multiple of the group
 KINDS = [(form, dtype) for form in FORMATS for dtype in FLOATS if dtype != mx.float32 or form == ("affine", 4, 64)]
 
 
@@ -18,7 +18,7 @@ def shape_for(n: int, k: int, group: int) -> tuple[int, int]:
     return n, max(group, k // group * group)
 
 
-@pytest.mark.parametrize(("form", "dtype"), KINDS, ids=str)
+@pytest.mark.parametrize(("form", "dtype"), [*KINDS, *((form, mx.float32) for form in BY16)], ids=str)
 def test_close_to_float64_on_ragged_shapes(form: tuple[str, int, int], dtype: mx.Dtype) -> None:
     for order, (n, k) in enumerate(RAGGED):
         w = weight(shape_for(n, k, form[2]), form, dtype)
@@ -45,7 +45,7 @@ def test_the_tile_changes_no_bit(tile: VectorTile) -> None:
     assert mx.array_equal(qmv(x, w, tile), qmv(x, w))
 
 
-@pytest.mark.parametrize("form", FORMATS, ids=str)
+@pytest.mark.parametrize("form", [*FORMATS, *BY16], ids=str)
 @pytest.mark.parametrize("mode", [Mode.PLAIN, Mode.CONTRACTED])
 def test_rows_are_the_same_bits_alone_and_together(form: tuple[str, int, int], mode: Mode) -> None:
     """So that checking guessed tokens gives what one token at a time would have given."""
@@ -71,7 +71,7 @@ def test_the_same_bits_as_mlx(form: tuple[str, int, int], dtype: mx.Dtype) -> No
 
 
 @pytest.mark.parametrize("m", [1, 2, 4])
-@pytest.mark.parametrize("form", FORMATS, ids=str)
+@pytest.mark.parametrize("form", [*FORMATS, *BY16], ids=str)
 def test_every_weight_is_read_once(form: tuple[str, int, int], m: int) -> None:
     w = weight((256, 2048), form, mx.bfloat16)
     x = random((m, 2048), mx.bfloat16, 1)

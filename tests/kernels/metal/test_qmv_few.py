@@ -8,10 +8,10 @@ import pytest
 from mlxrun.metal_kernels.products import FewTile, qmv_few
 
 from ..mslsim import Mode, settings
-from .made import FORMATS, close, random, weight, wide
+from .made import BY16, FORMATS, close, random, weight, wide
 
 
-@pytest.mark.parametrize("form", FORMATS, ids=str)
+@pytest.mark.parametrize("form", [*FORMATS, *BY16], ids=str)
 @pytest.mark.parametrize(("dtype", "m", "n", "k"), [(mx.float16, 5, 30, 512), (mx.bfloat16, 11, 21, 384)])
 def test_close_to_float64(form: tuple[str, int, int], dtype: mx.Dtype, m: int, n: int, k: int) -> None:
     w, x = weight((n, k), form, dtype), random((m, k), dtype, 2)
@@ -39,7 +39,7 @@ def test_a_row_does_not_depend_on_the_others() -> None:
 
 
 @pytest.mark.parametrize("m", [6, 16])
-@pytest.mark.parametrize("form", FORMATS, ids=str)
+@pytest.mark.parametrize("form", [*FORMATS, *BY16], ids=str)
 def test_every_weight_is_read_once(form: tuple[str, int, int], m: int) -> None:
     w, x = weight((64, 1024), form, mx.bfloat16), random((m, 1024), mx.bfloat16, 1)
     with settings() as launches:
