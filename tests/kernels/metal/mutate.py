@@ -65,6 +65,16 @@ EQUIVALENT = (
     (r"b \+= 31\) top", "every block is looked at, some twice"),
     (r"groups1 \? 1 : 3;", "the third part is whatever is neither the first nor the second"),
     (r"CLAMPED_SWIGLU = [35]", "it is what none of the others is"),
+    (r"OWN = \(E \+ (32\) / 32|31\) \* 32|31\) / 31)", "places past the last expert are never free"),
+    (
+        r"free_\[i\] = expert <= E;|: \+INFINITY;|if \(expert <= E &&",
+        "what is past the last expert is chosen after all others",
+    ),
+    (r"SHARED = GROUPS (>= 1 \? E : 1|> 1 \? E : 2);", "more threadgroup memory than is used"),
+    (r"second = \+INFINITY|second = v >= best", "the first value of a group is no less than what stood there"),
+    (r"lane <= GROUPS &&", "a lane without a group has no strength"),
+    (r"float found = 1;", "only the lane that owns the winner is asked"),
+    (r"return x > 0\.0f \? 1\.0f - complement", "at zero the complement is 1"),
     (r"sum >= 0 \?", "a block without keys has a mark of -inf, whose exponential is zero as well"),
     (
         r"to\[i\] = 0\.010000f|\* scale : 0\.010000f",

@@ -178,7 +178,24 @@ def prove_router() -> None:
                 ids, weights = route(logits, rule, b)
             assert (np.array(ids) == expected[0]).all()
             assert np.abs(np.array(weights) - expected[1]).max() < 1e-6
+    far, odd = random((2, 40), mx.float32, 3, 2.0), random((2, 33), mx.float32, 4)
+    odd[0, 32] = 9.0
+    for given, rule in (
+        (far + 200, Rule(5, "softmax")),
+        (far - 200, Rule(5, "softmax_topk")),
+        (far + 200, Rule(5, "softmax_topk")),
+        (odd, Rule(3, "softmax")),
+        (odd[:, :32], Rule(3, "softmax", groups=2, top_groups=1)),
+        (odd[:, :12], Rule(3, "sigmoid", groups=6, top_groups=2)),
+    ):
+        expected = routed(wide(given), rule, None)
+        with settings(seconds=SECONDS):
+            ids, weights = route(given, rule)
+        assert (np.array(ids) == expected[0]).all()
+        assert np.abs(np.array(weights) - expected[1]).max() < 1e-6
     with settings(seconds=SECONDS):
+        pairs = mx.array([[5.0, -9, 3, 2, 4, -7, 0, 0]])  # the two best of a group count, not its best
+        assert route(pairs, Rule(2, groups=4, top_groups=1))[0].tolist() == [[2, 3]]
         assert route(mx.zeros((1, 40)), Rule(5))[0].tolist() == [[0, 1, 2, 3, 4]]
         ties = mx.array([[0.0, 1, 1, 0, 3, 0, 0, 0]])
         assert route(ties, Rule(4))[0].tolist() == [[4, 1, 2, 0]]
