@@ -128,6 +128,10 @@ def prove_experts_in() -> None:
     with settings(seconds=SECONDS):
         _near(experts_in(Normed(x, norm, EPS), IDS, gate, up, "relu"), _gated("relu", *normed_sums))
     plain = [s - wide(a)[experts] for s, a in zip(sums, added, strict=True)]
+    broad = weight((5, 37, 32), AFFINE4_32, dtype, 6)  # more outputs than activations
+    sums = [np.einsum("pk,pnk->pn", wide(x)[np.repeat(np.arange(5), 2)], broad.exact()[experts])] * 2
+    with settings(seconds=SECONDS):
+        _near(experts_in(x, IDS, broad, broad, "silu"), _gated("silu", *sums))
     for act, size in (("gelu", 1.0), ("gelu", 0.004), ("gelu_tanh", 1.0), ("relu", 1.0)):  # small: erf changes sign
         with settings(seconds=SECONDS):
             _near(experts_in(x * size, IDS, gate, up, act), _gated(act, *(s * size for s in plain)))
