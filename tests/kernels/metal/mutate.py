@@ -166,6 +166,9 @@ def main(arguments: list[str]) -> int:
     chosen = options.parse_args(arguments)
     killed = survived = 0
     for file in chosen.files:
+        with launch.made_by(mslsim.metal_kernel):
+            for prove in PROOFS[file]:
+                prove()  # of the text as it is: a proof that fails anyway would kill them all
         every = list(mutants(file))
         if chosen.sample and chosen.sample < len(every):
             every = random.Random(chosen.seed).sample(every, chosen.sample)

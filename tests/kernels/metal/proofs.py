@@ -199,7 +199,7 @@ def prove_router() -> None:
         assert np.abs(np.array(weights) - expected[1]).max() < 1e-6
     with settings(seconds=SECONDS):
         pairs = mx.array([[5.0, -9, 3, 2, 4, -7, 0, 0]])  # the two best of a group count, not its best
-        assert route(pairs, Rule(2, groups=4, top_groups=1))[0].tolist() == [[2, 3]]
+        assert route(pairs, Rule(2, "sigmoid", groups=4, top_groups=1))[0].tolist() == [[2, 3]]
         assert route(mx.zeros((1, 40)), Rule(5))[0].tolist() == [[0, 1, 2, 3, 4]]
         ties = mx.array([[0.0, 1, 1, 0, 3, 0, 0, 0]])
         assert route(ties, Rule(4))[0].tolist() == [[4, 1, 2, 0]]
