@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -195,10 +195,13 @@ def llama(program: str, gguf: Path, runs: int) -> None:
 # ---- the checkpoint -----------------------------------------------------------------------------
 
 
-def checkpoint(folder: Path, shape: dict[str, Any]) -> int:
-    """Bytes of its tensors; what is there already is taken."""
+Tensor = tuple[str, str, list[int], int, int | None]  # name, type, shape, bytes a value, the value; None: random
+
+
+def checkpoint(folder: Path, shape: dict[str, Any], tensors: Iterable[Tensor] | None = None) -> int:
+    """Bytes of its tensors; what is there already is taken. `tensors` None: those of `layout`."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = list(layout(shape))
+    tensors = list(tensors or layout(shape))
     size = sum(math.prod(extent) * width for _, _, extent, width, _ in tensors)
     target = folder / "model.safetensors"
     header: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
@@ -223,8 +226,8 @@ def checkpoint(folder: Path, shape: dict[str, Any]) -> int:
     return size
 
 
-def layout(shape: dict[str, Any]) -> Iterator[tuple[str, str, list[int], int, int | None]]:
-    """(name, type, shape, bytes a value, the value; None: random), in MLX's layout."""
+def layout(shape: dict[str, Any]) -> Iterator[Tensor]:
+    """In MLX's layout."""
     dim, head = shape["hidden_size"], shape["head_dim"]
     q, kv, hidden = shape["num_attention_heads"] * head, shape["num_key_value_heads"] * head, shape["intermediate_size"]
     for name in ("model.embed_tokens", "lm_head"):
@@ -245,7 +248,7 @@ def layout(shape: dict[str, Any]) -> Iterator[tuple[str, str, list[int], int, in
             yield from quantized(f"{layer}.mlp.{name}_proj", out, width)
 
 
-def quantized(name: str, out: int, width: int) -> Iterator[tuple[str, str, list[int], int, int | None]]:
+def quantized(name: str, out: int, width: int) -> Iterator[Tensor]:
     yield f"{name}.weight", "U32", [out, width // 8], 4, None
     yield f"{name}.scales", "BF16", [out, width // 64], 2, SMALL_BF16
     yield f"{name}.biases", "BF16", [out, width // 64], 2, BIAS_BF16
