@@ -76,6 +76,8 @@ EQUIVALENT = (
     (r"float found = 1;", "only the lane that owns the winner is asked"),
     (r"return x > 0\.0f \? 1\.0f - complement", "at zero the complement is 1"),
     (r"while \(next <= pairs\)", "a round that finds no pair ends it"),
+    (r"total = simd_sum\(lane <= K", "the lane after the last choice has a score of zero"),
+    (r"total - 1e-20f", "too little to change a sum that is not zero"),
     (r"sum >= 0 \?", "a block without keys has a mark of -inf, whose exponential is zero as well"),
     (
         r"to\[i\] = 0\.010000f|\* scale : 0\.010000f",
