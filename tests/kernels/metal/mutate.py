@@ -78,6 +78,7 @@ EQUIVALENT = (
     (r"while \(next <= pairs\)", "a round that finds no pair ends it"),
     (r"total = simd_sum\(lane <= K", "the lane after the last choice has a score of zero"),
     (r"total - 1e-20f", "too little to change a sum that is not zero"),
+    (r"BITS != 4 && BITS != [79]\)", "the general way is right for eight bits too"),
     (r"sum >= 0 \?", "a block without keys has a mark of -inf, whose exponential is zero as well"),
     (
         r"to\[i\] = 0\.010000f|\* scale : 0\.010000f",

@@ -67,10 +67,13 @@ def prove_qmv() -> None:
     for value in (0, 1, 0x88, 0xB8, 0x7E):
         same = type(w)(w.packed, mx.full(w.scales.shape, value, mx.uint8), None, *NVFP4)
         close(qmv(x, same), wide(x) @ same.exact().T, np.abs(wide(x)) @ np.abs(same.exact().T))
+    nothing = type(w)(w.packed, mx.full(w.scales.shape, 0x7F, mx.uint8), None, *NVFP4)
+    assert np.isnan(wide(qmv(x, nothing))).all()
     x, w = random((1, 32), mx.float32, 1), weight((4, 32), MXFP4, mx.float32)
-    for value in (1, 100, 130):
+    for value in (0, 1, 100, 130):
+        large = x * (1e30 if value < 2 else 1)  # or results would be too small to be told from zero
         same = type(w)(w.packed, mx.full(w.scales.shape, value, mx.uint8), None, *MXFP4)
-        close(qmv(x, same), wide(x) @ same.exact().T, np.abs(wide(x)) @ np.abs(same.exact().T))
+        close(qmv(large, same), wide(large) @ same.exact().T, np.abs(wide(large)) @ np.abs(same.exact().T))
 
     residual = random((1, 4), mx.float32, 5)
     assert mx.array_equal(qmv(x, w, residual=residual), qmv(x, w) + residual)
