@@ -122,6 +122,18 @@ template <int b> inline __m256 e4m3_half(__m256i v) {
   return _mm256_or_ps(_mm256_mul_ps(_mm256_castsi256_ps(rest), _mm256_set1_ps(0x1p120f)), _mm256_castsi256_ps(sign));
 }
 template <int b> inline F byte_e4m3(B x) { return BOTH(e4m3_half<b>(x.a), e4m3_half<b>(x.b)); }
+// 16 bytes, the lowest of each lane
+inline B widened(const uint8_t* p) {
+  const __m128i v = half_line(p);
+  return BOTH(_mm256_cvtepu8_epi32(v), _mm256_cvtepu8_epi32(_mm_srli_si128(v, 8)));
+}
+// 2 to the power of a lane's byte less 127; 255 is not a number
+inline __m256 power_half(__m256i v) {
+  const __m256i quiet = _mm256_set1_epi32(0x400000);  // alone it is 2^-127
+  const __m256i nan = _mm256_and_si256(_mm256_cmpeq_epi32(v, _mm256_set1_epi32(255)), quiet);
+  return _mm256_castsi256_ps(_mm256_or_si256(_mm256_max_epu32(_mm256_slli_epi32(v, 23), quiet), nan));
+}
+inline F power(B x) { return BOTH(power_half(x.a), power_half(x.b)); }
 #if defined(__AVXVNNI__)
 inline I dot(I acc, B w, const int8_t* x) {
   int32_t four;

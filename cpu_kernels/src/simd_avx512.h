@@ -80,6 +80,15 @@ template <int b> inline F byte_e4m3(B a) {
   const __m512 value = _mm512_mul_ps(_mm512_castsi512_ps(rest), _mm512_set1_ps(0x1p120f));
   return {_mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(value), sign))};
 }
+// 16 bytes, the lowest of each lane
+inline B widened(const uint8_t* p) { return {_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p))}; }
+// 2 to the power of a lane's byte less 127; 255 is not a number
+inline F power(B a) {
+  const __m512i quiet = _mm512_set1_epi32(0x400000);  // alone it is 2^-127
+  const __m512i v = _mm512_max_epu32(_mm512_slli_epi32(a.v, 23), quiet);
+  const __mmask16 nan = _mm512_cmpeq_epi32_mask(a.v, _mm512_set1_epi32(255));
+  return {_mm512_castsi512_ps(_mm512_mask_or_epi32(v, nan, v, quiet))};
+}
 // 4 bytes of x against each row's 4 codes
 inline I dot(I acc, B w, const int8_t* x) {
   // the compiler would load and spread x apart from the product: twice the instructions

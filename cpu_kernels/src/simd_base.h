@@ -92,6 +92,12 @@ template <int b> inline F byte(const B& a) { EACH(F, (float)a.v[4 * i + b]); }
 template <int b> inline F byte_e4m3(const B& a) {
   EACH(F, (a.v[4 * i + b] & 128 ? -1.0f : 1.0f) * (bits_float((uint32_t)(a.v[4 * i + b] & 127) << 20) * 0x1p120f));
 }
+// 16 bytes, the lowest of each lane
+inline B widened(const uint8_t* p) { B r = {}; for (int i = 0; i < 16; i++) r.v[4 * i] = p[i]; return r; }
+// 2 to the power of a lane's byte less 127; 255 is not a number
+inline F power(const B& a) {
+  EACH(F, bits_float(a.v[4 * i] == 255 ? 0x7fc00000u : a.v[4 * i] == 0 ? 0x400000u : (uint32_t)a.v[4 * i] << 23));
+}
 inline I dot(const I& acc, const B& w, const int8_t* x) {
   EACH(I, acc.v[i] + w.v[4 * i] * x[0] + w.v[4 * i + 1] * x[1] + w.v[4 * i + 2] * x[2] + w.v[4 * i + 3] * x[3]);
 }

@@ -89,6 +89,24 @@ inline float32x4_t e4m3_of(uint32x4_t v) {
   return vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(vmulq_n_f32(rest, 0x1p120f)), sign));
 }
 template <int b> inline F byte_e4m3(B x) { EACH(F, e4m3_of(word<b>(x.v[i]))); }
+// 16 bytes, the lowest of each lane
+inline B widened(const uint8_t* p) {
+  B r;
+  for (int i = 0; i < 4; i++) {
+    uint32_t four;
+    std::memcpy(&four, p + 4 * i, 4);
+    const uint16x8_t wide = vmovl_u8(vcreate_u8(four));
+    r.v[i] = vreinterpretq_u8_u32(vmovl_u16(vget_low_u16(wide)));
+  }
+  return r;
+}
+// 2 to the power of a lane's byte less 127; 255 is not a number
+inline float32x4_t power_of(uint32x4_t v) {
+  const uint32x4_t quiet = vdupq_n_u32(0x400000);  // alone it is 2^-127
+  const uint32x4_t nan = vandq_u32(vceqq_u32(v, vdupq_n_u32(255)), quiet);
+  return vreinterpretq_f32_u32(vorrq_u32(vmaxq_u32(vshlq_n_u32(v, 23), quiet), nan));
+}
+inline F power(B x) { EACH(F, power_of(word<0>(x.v[i]))); }
 inline I dot(I acc, B w, const int8_t* x) {
   int32_t four;
   std::memcpy(&four, x, 4);

@@ -239,6 +239,26 @@ def test_weights_that_are_no_numbers() -> None:
         oracle.check_ieee(native.matmul(x, packed, precision=precision), wanted)
 
 
+def test_every_scale_of_a_byte(isa: str) -> None:
+    """E8M0 beside eight bits, E4M3 beside four; all codes are 1.0 and so is one value of x: a product is a scale."""
+    codes = np.arange(256)
+    x = np.zeros((1, 32), np.float32)
+    x[0, 7] = 1
+    powers = np.where(codes == 255, np.nan, 2.0 ** np.minimum(codes - 127, 127))
+    fraction, exponent = codes % 8, codes // 8 % 16
+    small = np.where(exponent == 0, fraction * 2.0**-9, (8 + fraction) * 2.0 ** (exponent - 10)) * np.where(
+        codes > 127, -1, 1
+    )
+    ones8, ones4 = np.full((256, 8), 0x38383838, np.uint32), np.full((256, 4), 0x22222222, np.uint32)
+    for precision in (EXACT, FAST):
+        for words, group, mode, bits, wanted in ((ones8, 32, "mxfp8", 8, powers), (ones4, 16, "nvfp4", 4, small)):
+            scales = np.repeat(codes.astype(np.uint8)[:, None], 32 // group, 1)
+            packed = native.pack_quantized(mx.array(words), mx.array(scales), None, mode, bits, group)
+            y = wide(native.matmul(mx.array(x), packed, precision=precision))[0]
+            near = 0 if precision == EXACT else 1e-6  # x is an integer of its block's unit, and 1.0 is not exactly one
+            assert np.allclose(y, wanted, rtol=near, atol=near * 2.0**-126, equal_nan=True)
+
+
 @pytest.mark.parametrize("kind", [("affine", 4, 32), ("mxfp8", 8, 32), ("f32", 32, 0)], ids=name_of)
 @pytest.mark.parametrize("size", [1e-40, 1e-37, 1e-30, 1e-20, 1e20, 1e30, 1e34, 3e38])
 def test_values_at_the_ends_of_the_range(isa: str, kind: Kind, size: float) -> None:
