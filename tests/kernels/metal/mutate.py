@@ -75,7 +75,7 @@ EQUIVALENT = (
     (r"lane <= GROUPS &&", "a lane without a group has no strength"),
     (r"float found = 1;", "only the lane that owns the winner is asked"),
     (r"return x > 0\.0f \? 1\.0f - complement", "at zero the complement is 1"),
-    (r"while \(next <= pairs\)", "a round that finds no pair ends it"),
+    (r"while \(next <= (pairs|PAIRS)\)", "a round that finds no pair ends it"),
     (r"total = simd_sum\(lane <= K", "the lane after the last choice has a score of zero"),
     (r"total - 1e-20f", "too little to change a sum that is not zero"),
     (r"BITS != 4 && BITS != [79]\)", "the general way is right for eight bits too"),
