@@ -16,7 +16,7 @@ import mlx.core as mx
 from ..families import Recipe, UnknownFamily, resolve
 from ..families.config import Dialect
 from ..families.gguf import resolve_gguf
-from ..memory.guard import give_back
+from ..memory.guard import give_back, let_large_blocks_go
 from ..memory.machine import private_bytes
 from ..memory.wiring import Policy
 from ..nn.decoder import DecoderModel
@@ -75,6 +75,7 @@ def load_model(
     terms: Terms | None = None,
 ) -> Model | FallbackModel:
     """`dtype` None: as stored where the device computes it well, float32 on a CPU."""
+    let_large_blocks_go()
     terms, before = terms or Terms(), private_bytes() or 0
     path = Path(path)
     checkpoint = open_checkpoint(path, dialect=dialect, mapped=terms.mapped, reading=reading(path, dtype))

@@ -23,6 +23,8 @@ from .wiring import Policy
 MIB = 2**20
 FLOOR = 128 * MIB  # of the machine's memory, left to everybody else
 LEAST_CACHE = 64 * MIB  # of freed buffers that MLX may keep for their next use
+LARGE_BLOCK = MIB
+M_MMAP_THRESHOLD = -3  # as malloc.h numbers it
 
 
 class Pressure(IntEnum):
@@ -102,15 +104,21 @@ def footprint() -> int:
 def give_back() -> None:
     """Freed memory goes back to the system: MLX's buffers, then the C library's."""
     mx.clear_cache()
-    trim = _trim()
-    if trim is not None:
-        trim(0)
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
 
 
 @cache
-def _trim() -> Callable[[int], int] | None:
-    """Of the GNU C library, which keeps freed blocks up to 32 MiB for itself."""
-    if not sys.platform.startswith("linux"):
-        return None
-    library = ctypes.CDLL(None)
-    return library.malloc_trim if hasattr(library, "malloc_trim") else None
+def let_large_blocks_go() -> None:
+    """Before anything large is made. By itself the GNU C library learns to put blocks of up to 32 MiB into heaps, one
+    for each thread, and the holes that they leave there no trim gives back: 8 MB and more for every load of a model."""
+    library = _glibc()
+    if library is not None:
+        library.mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    return library if hasattr(library, "malloc_trim") else None

