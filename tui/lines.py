@@ -17,6 +17,7 @@ NARROWEST = 2  # cells: a character may take two
 class Line:
     content: Content
     end: str = "\n"  # what a copy has between this line and the next: a line that was broken is one line again
+    aside: int = 0  # characters at its beginning that no copy has
 
 
 BLANK = Line(Content(""))
@@ -49,6 +50,11 @@ def joined(whole: str, pieces: list[Content]) -> Iterator[Line]:
     yield Line(pieces[-1])
 
 
-def hung(lines: Iterable[Line], first: Content, rest: Content) -> list[Line]:
-    """`first` stands before the first line, `rest` before the others."""
-    return [replace(line, content=(rest if index else first) + line.content) for index, line in enumerate(lines)]
+def hung(lines: Iterable[Line], margin: Content, mark: Content | None = None) -> list[Line]:
+    """`margin` stands before each line, and a copy has it not; `mark`, which it has, before the first."""
+    return [
+        replace(line, content=mark + line.content)
+        if mark is not None and index == 0
+        else replace(line, content=margin + line.content, aside=len(margin) + line.aside)
+        for index, line in enumerate(lines)
+    ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 from markdown_it import MarkdownIt
@@ -80,8 +80,7 @@ def block(node: SyntaxTreeNode, width: int, depth: int = 0) -> list[Line]:
         case "bullet_list" | "ordered_list":
             return items(node, width, depth)
         case "blockquote":
-            bar = Content.styled("▌ ", QUOTE)
-            return hung(stacked(node.children, width - 2, depth), bar, bar)
+            return hung(stacked(node.children, width - 2, depth), Content.styled("▌ ", QUOTE))
         case "fence" | "code_block":
             return code(node, width)
         case "hr":
@@ -112,17 +111,15 @@ def items(node: SyntaxTreeNode, width: int, depth: int) -> list[Line]:
     lines: list[Line] = []
     for mark, item in zip(marks, node.children, strict=True):
         content = stacked(item.children, width - room, depth + 1)
-        lines += hung(content, Content.styled(f"{mark:>{room - 1}} ", MARKER), Content(" " * room))
+        lines += hung(content, Content(" " * room), Content.styled(f"{mark:>{room - 1}} ", MARKER))
     return lines
 
 
 def code(node: SyntaxTreeNode, width: int) -> list[Line]:
     language = node.info.split()[0] if node.info.split() else None
     lines = folded(highlight(node.content.rstrip("\n"), language=language), width - 2)
-    return [
-        Line(line.content.pad_left(1).pad_right(width - 1 - line.content.cell_length).stylize_before(FENCE), line.end)
-        for line in lines
-    ]
+    padded = [replace(line, content=line.content.pad_right(width - 1 - line.content.cell_length)) for line in lines]
+    return [replace(line, content=line.content.stylize_before(FENCE)) for line in hung(padded, Content(" "))]
 
 
 def grid(rows: list[SyntaxTreeNode], width: int) -> list[Line]:

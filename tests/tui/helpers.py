@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from mlxrun.tui.app import Chat
 from mlxrun.tui.backend import Phase
@@ -68,3 +70,13 @@ async def running(app: Chat, size: tuple[int, int] = (80, 24), *, ready: bool = 
 
 def gate() -> threading.Event:
     return threading.Event()
+
+
+def in_app(test):
+    """An async test as a plain one."""
+
+    def run(tmp_path: Path) -> None:
+        asyncio.run(test(tmp_path))
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run

@@ -17,17 +17,7 @@ from mlxrun.client import Piece
 from mlxrun.core import Finish
 
 from .fakes import FakeBackend, FakeClient, chat, said
-from .helpers import gate, hides, idle, prompt, running, seen, send, shows, until
-
-
-def in_app(test):
-    """An async test as a plain one."""
-
-    def run(tmp_path: Path) -> None:
-        asyncio.run(test(tmp_path))
-
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
-    return run
+from .helpers import gate, hides, idle, in_app, prompt, running, seen, send, shows, until
 
 
 @in_app

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,16 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlxrun.tui import markdown as module
+from mlxrun.tui.lines import Line, wrapped
 from mlxrun.tui.markdown import Growing, markdown, plain
 from mlxrun.tui.table import narrowed
 from mlxrun.tui.widgets.document import Document
 from textual.content import Content
 from textual.geometry import Offset
+from textual.pilot import Pilot
 from textual.selection import Selection
 from textual.style import Style
 
 from .fakes import chat, said
-from .helpers import idle, running, send
+from .helpers import idle, in_app, running, send
 
 
 def laid_out(document: Growing, width: int) -> list[Content]:
@@ -102,62 +105,60 @@ def test_in_pieces_it_becomes_what_it_is_at_once(cuts: list[int], read: object) 
     assert [block.start for block in growing.blocks] == [block.start for block in whole.blocks]
 
 
-LONG = "one two three four five six seven eight nine ten\n\n```\n" + "x" * 30 + "\n```\nlast"
+LONG = (
+    "one two three four five six seven eight nine ten\n\n```\nif y:\n    " + "x" * 30 + "\n```\n"
+    "- an item that is as long as two lines\n\n> a quote that is as long as two lines\n"
+)
+COPIED = (
+    "one two three four five six seven eight nine ten\n\nif y:\n    " + "x" * 30 + "\n\n"
+    "• an item that is as long as two lines\n\na quote that is as long as two lines"
+)
 
 
-def test_a_copy_has_the_lines_of_the_source_and_not_those_of_the_screen(tmp_path: Path) -> None:
-    async def run() -> None:
-        app, _ = chat(tmp_path, said(LONG))
-        async with running(app, (30, 24)) as pilot:
-            await send(pilot, "go")
-            await idle(pilot)
-            document = app.chat.query_one(".said", Document)
-            assert document.get_selection(Selection(None, None)) == (
-                "one two three four five six seven eight nine ten\n\n " + "x" * 23 + " " + "x" * 7 + "\n\nlast",
-                "\n",
-            )
-            assert document.get_selection(Selection(Offset(4, 0), Offset(5, 1))) == ("two three four five six s", "\n")
-
-    asyncio.run(run())
+@asynccontextmanager
+async def answered(folder: Path, text: str, width: int = 60) -> AsyncIterator[tuple[Pilot[None], Document]]:
+    app, _ = chat(folder, said(text))
+    async with running(app, (width, 24)) as pilot:
+        await send(pilot, "go")
+        await idle(pilot)
+        yield pilot, app.chat.query_one(".said", Document)
 
 
-def test_what_is_selected_looks_so_and_a_theme_paints_anew(tmp_path: Path) -> None:
-    async def run() -> None:
-        app, _ = chat(tmp_path, said("# Head\n\nwords here"))
-        async with running(app, (60, 24)) as pilot:
-            await send(pilot, "go")
-            await idle(pilot)
-            document = app.chat.query_one(".said", Document)
-            head = document.render_line(0)
-            assert document.render_line(0) is head
-            app.screen.selections = {document: Selection(Offset(6, 2), None)}
-            await pilot.pause()
-            colours = [(part.text, part.style.bgcolor) for part in document.render_line(2) if part.style]
-            assert colours[0][0] == "words "
-            assert colours[1] != ("here", colours[0][1])
-            app.theme = "mlxrun-light"
-            await pilot.pause()
-            assert [part.style for part in document.render_line(0)] != [part.style for part in head]
-
-    asyncio.run(run())
+@in_app
+async def test_a_copy_has_the_lines_of_the_source_and_not_those_of_the_screen(folder: Path) -> None:
+    async with answered(folder, LONG, 30) as (_, document):
+        assert document.get_selection(Selection(None, None)) == (COPIED, "\n")
+        assert document.get_selection(Selection(Offset(4, 0), Offset(5, 1))) == ("two three four five six s", "\n")
 
 
-def test_a_long_answer_lays_out_only_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def run() -> None:
-        app, _ = chat(tmp_path, said("go"))
-        async with running(app, (60, 24)) as pilot:
-            await send(pilot, "go")
-            await idle(pilot)
-            document = app.chat.query_one(".said", Document)
-            document.show("go\n\n" + "words\n\n" * 500)
-            await pilot.pause()
-            laid_out: list[str] = []
-            whole = module.wrapped
-            monkeypatch.setattr(
-                module, "wrapped", lambda content, width: laid_out.append(content.plain) or whole(content, width)
-            )
+@in_app
+async def test_what_is_selected_looks_so_and_a_theme_paints_anew(folder: Path) -> None:
+    async with answered(folder, "# Head\n\nwords here") as (pilot, document):
+        head = document.render_line(0)
+        assert document.render_line(0) is head
+        pilot.app.screen.selections = {document: Selection(Offset(6, 2), None)}
+        await pilot.pause()
+        colours = [(part.text, part.style.bgcolor) for part in document.render_line(2) if part.style]
+        assert colours[0][0] == "words "
+        assert colours[1] != ("here", colours[0][1])
+        pilot.app.theme = "mlxrun-light"
+        await pilot.pause()
+        assert [part.style for part in document.render_line(0)] != [part.style for part in head]
+
+
+@in_app
+async def test_a_long_answer_lays_out_only_what_is_new(folder: Path) -> None:
+    async with answered(folder, "go") as (pilot, document):
+        document.show("go\n\n" + "words\n\n" * 500)
+        await pilot.pause()
+        laid_out: list[str] = []
+
+        def noted(content: Content, width: int) -> list[Line]:
+            laid_out.append(content.plain)
+            return wrapped(content, width)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "wrapped", noted)
             document.add("more\n\nend")
             await pilot.pause()
-            assert laid_out == ["words", "more", "end"]  # the last block might have gone on
-
-    asyncio.run(run())
+        assert laid_out == ["words", "more", "end"]  # the last block might have gone on

@@ -67,7 +67,7 @@ class Document(Widget):
         for y, line in enumerate(self._lines):
             if (span := selection.get_span(y)) is not None:
                 start, end = span
-                text = line.content.plain
+                text, start = line.content.plain, max(start, line.aside)
                 whole = end == -1 or end >= len(text)
                 parts.append(text[start:].rstrip() + line.end if whole else text[start:end])
         return "".join(parts).rstrip("\n"), "\n"
