@@ -19,17 +19,23 @@ inline float scale_e4m3(uint8_t code) {
   return code & 128 ? -value : value;
 }
 
-// 16 scales as floats; p moves on. In line for every type: a call would have the sums put aside and taken up again.
-inline F next_scales(Type type, const uint8_t*& p) {
-  const uint8_t* from = p;
-  p += type == F32 ? 64 : type == F16 || type == BF16 ? 32 : 16;
-  switch (type) {
-    case F32: return load((const float*)from);
-    case F16: return load_f16((const uint16_t*)from);
-    case BF16: return load_bf16((const uint16_t*)from);
-    case E8M0: return power(widened(from));
-    default: return byte_e4m3<0>(widened(from));
-  }
+// 16 scales as floats; p moves on. In line: a call would have the sums put aside and taken up again.
+inline F byte_scales(Type type, const uint8_t*& p) {
+  p += 16;
+  const B codes = widened(p - 16);
+  return type == E8M0 ? power(codes) : byte_e4m3<0>(codes);
+}
+inline F wide_scales(Type type, const uint8_t*& p) {
+  if (type == F32) return p += 64, load((const float*)(p - 64));
+  p += 32;
+  return type == F16 ? load_f16((const uint16_t*)(p - 32)) : load_bf16((const uint16_t*)(p - 32));
+}
+template <Codes C> inline F next_scales(Type type, const uint8_t*& p) {
+  if constexpr (C == FP4 || C == FP8) return byte_scales(type, p);
+  else return wide_scales(type, p);
+}
+inline F next_scales(Codes codes, Type type, const uint8_t*& p) {
+  return codes == FP4 || codes == FP8 ? byte_scales(type, p) : wide_scales(type, p);
 }
 
 constexpr int bits_of(Codes c) {
@@ -108,10 +114,10 @@ void tile_integer(const Weight& w, const uint8_t* panel, const Rows& r, int m0, 
     if (M <= 2) ahead(panel, i, per_block);
     if (left == 0) {
       left = per_group;
-      s = next_scales(w.scale_type, scales);
-      if (biased) b = next_scales(w.scale_type, scales);
-      if constexpr (halved) s2 = next_scales(w.scale_type, scales);
-      if (halved && biased) b2 = next_scales(w.scale_type, scales);
+      s = next_scales<C>(w.scale_type, scales);
+      if (biased) b = next_scales<C>(w.scale_type, scales);
+      if constexpr (halved) s2 = next_scales<C>(w.scale_type, scales);
+      if (halved && biased) b2 = next_scales<C>(w.scale_type, scales);
       if constexpr (offset != 0)
         if (biased) b = fma(s, set1((float)offset), b), b2 = fma(s2, set1((float)offset), b2);
       if constexpr (C == FP4) s = mul(s, set1(0.5f)), s2 = mul(s2, set1(0.5f));
@@ -170,8 +176,8 @@ void pair_integer(const Weight& w, const uint8_t* panel, const Rows& r, int m0, 
   UNROLL for (int m = 0; m < M; m++) acc[0][m] = acc[1][m] = zero();
   const auto group = [&] {
     UNROLL for (int p = 0; p < 2; p++) {
-      s[p] = next_scales(w.scale_type, scales[p]);
-      if (w.has_bias) bias[p] = next_scales(w.scale_type, scales[p]);
+      s[p] = next_scales<C>(w.scale_type, scales[p]);
+      if (w.has_bias) bias[p] = next_scales<C>(w.scale_type, scales[p]);
       if constexpr (C == FP4) s[p] = mul(s[p], set1(0.5f));
       if (!w.has_bias) bias[p] = mul(minus_zero, s[p]);
     }
@@ -223,10 +229,10 @@ void tile_float(const Weight& w, const uint8_t* panel, const Rows& r, int m0, fl
   for (int i = 0, left = 0; i < blocks; i++, left--) {
     if (left == 0) {
       left = per_group;
-      s = next_scales(w.scale_type, scales);
-      if (w.has_bias) b = next_scales(w.scale_type, scales);
-      if (halves) s2 = next_scales(w.scale_type, scales);
-      if (halves && w.has_bias) b2 = next_scales(w.scale_type, scales);
+      s = next_scales<C>(w.scale_type, scales);
+      if (w.has_bias) b = next_scales<C>(w.scale_type, scales);
+      if (halves) s2 = next_scales<C>(w.scale_type, scales);
+      if (halves && w.has_bias) b2 = next_scales<C>(w.scale_type, scales);
       if constexpr (C == FP4) s = mul(s, set1(0.5f)), s2 = mul(s2, set1(0.5f));
       if (!w.has_bias) b = mul(minus_zero, s), b2 = mul(minus_zero, s2);
     }
@@ -372,9 +378,9 @@ void unpack_row(const Weight& w, size_t row, float* dst) {
     const int at = k % kBlock;
     if (at == 0) codes_of_row(w.codes, panel + w.scale_bytes + k / kBlock * bytes, lane, codes);
     if (k % w.group == 0) {
-      store(s, next_scales(w.scale_type, scales));
+      store(s, next_scales(w.codes, w.scale_type, scales));
       if (w.codes == FP4) s[lane] *= 0.5f;
-      if (w.has_bias) store(b, next_scales(w.scale_type, scales));
+      if (w.has_bias) store(b, next_scales(w.codes, w.scale_type, scales));
       else b[lane] = -(float)w.zero * s[lane];
     }
     if (w.codes == FP8) dst[k] = scale_e4m3(codes[at]) * s[lane];
