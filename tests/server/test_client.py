@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -42,13 +43,24 @@ def speaking(*answers: bytes) -> Iterator[str]:
             for said in answers:
                 connection, _ = listener.accept()
                 with connection:
-                    connection.recv(1 << 16)
+                    read_request(connection)
                     connection.sendall(said)
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         thread.join()
+
+
+def read_request(connection: socket.socket) -> None:
+    """All of it: a connection that is closed with bytes unread is torn down, and what was sent may be lost."""
+    request = b""
+    while b"\r\n\r\n" not in request:
+        request += connection.recv(1 << 16)
+    head, _, body = request.partition(b"\r\n\r\n")
+    told = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    while told is not None and len(body) < int(told[1]):
+        body += connection.recv(1 << 16)
 
 
 def json_answer(body: bytes, status: bytes = b"200 OK") -> bytes:
