@@ -159,9 +159,7 @@ def _fetched(name: Name, listing: hub.Listing, offer: Offer) -> Path:
     except ModelError:
         raise
     except hub.broken() as error:
-        raise ModelError(
-            hub.reason(str(name), error, kept="What has arrived is kept, and the next try goes on.")
-        ) from error
+        raise ModelError(hub.reason(str(name), error, kept=GOES_ON)) from error
     if not all((folder / file).exists() for file in offer.files):
         raise ModelError(f"{name} has changed on the hub meanwhile; fetch it again.")
     return folder / offer.files[0]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +20,24 @@ import pytest
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LARGE = (".safetensors", ".gguf")  # kept under its SHA-256, as the hub keeps large files
+
+
+REFUSALS = [  # (status, the hub's own word for it, what a person is told)
+    (401, None, "does not accept your token"),
+    (403, "GatedRepo", "accept their terms"),
+    (404, "RepoNotFound", "has no model org/name"),
+    (429, None, "too many requests"),
+    (500, None, "out of order"),
+    (503, None, "out of order"),
+]
+
+
+def printed_by_two(code: str, cache: Path) -> set[str]:
+    """What two processes print that run this at the same time, against the fake hub and with that cache."""
+    own = {"HF_ENDPOINT": huggingface_hub.constants.ENDPOINT, "HF_HUB_CACHE": str(cache), "HF_HUB_DISABLE_XET": "1"}
+    command, environ = [sys.executable, "-c", code], {**os.environ, **own}
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) for _ in range(2)]
+    return {process.communicate(timeout=120)[0].strip() for process in both}
 
 
 def git_digest(raw: bytes) -> str:

@@ -17,7 +17,7 @@ from mlxrun import cli
 from mlxrun.store import catalogue, far
 from tests.golden.checkpoint import Checkpoint, reference, write
 from tests.unit.families import test_gguf_models
-from tests.unit.store.fake_hub import FakeHub, the_only_hub
+from tests.unit.store.fake_hub import REFUSALS, FakeHub, the_only_hub
 from tests.unit.weights.foreign_files import packed_integers
 
 MACHINE = ("--on", "M4 Pro 24GB")
@@ -201,16 +201,7 @@ def test_one_of_several_files_is_named(gguf: Files, there: FakeHub, capsys: pyte
 # ---- what goes wrong ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "told"),
-    [
-        (401, None, "does not accept your token"),
-        (403, "GatedRepo", "accept their terms"),
-        (404, "RepoNotFound", "has no model org/name"),
-        (429, None, "too many requests"),
-        (500, None, "out of order"),
-    ],
-)
+@pytest.mark.parametrize(("status", "code", "told"), REFUSALS)
 @pytest.mark.parametrize("file", [None, "model.safetensors"], ids=["at once", "at the weights"])
 def test_refusals(
     status: int, code: str | None, told: str, file: str | None, plain: Files, there: FakeHub, capsys: Any

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from mlxrun.store.remove import remove
 from mlxrun.store.resolve import resolve
 from mlxrun.store.verify import verify
 from tests.golden.checkpoint import reference, write
-from tests.unit.store.fake_hub import COMMIT, FakeHub, the_only_hub
+from tests.unit.store.fake_hub import COMMIT, FakeHub, printed_by_two, the_only_hub
 
 
 @pytest.fixture(scope="module")
@@ -109,15 +107,7 @@ def test_offline_the_network_is_never_asked(far: FakeHub, monkeypatch: pytest.Mo
 
 def test_two_pulls_at_once_end_alike(far: FakeHub, tmp_path: Path) -> None:
     code = "from mlxrun.store import hub; print(hub.snapshot('org/name'))"
-    environ = {
-        **os.environ,
-        "HF_ENDPOINT": huggingface_hub.constants.ENDPOINT,
-        "HF_HUB_CACHE": str(tmp_path / "hub"),
-        "HF_HUB_DISABLE_XET": "1",
-    }
-    command = [sys.executable, "-c", code]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) for _ in range(2)]
-    places = {process.communicate(timeout=120)[0].strip() for process in both}
+    places = printed_by_two(code, tmp_path / "hub")
     assert places == {str(tmp_path / "hub" / "models--org--name" / "snapshots" / COMMIT)}
     assert all(one.fault is None for one in verify(Path(places.pop())))
 

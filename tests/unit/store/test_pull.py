@@ -6,8 +6,6 @@ import errno
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from mlxrun.store.resolve import installed, resolve
 from mlxrun.weights import open_checkpoint
 from tests.golden.checkpoint import reference
 from tests.unit.families import test_gguf_models
-from tests.unit.store.fake_hub import COMMIT, FakeHub, the_only_hub
+from tests.unit.store.fake_hub import COMMIT, REFUSALS, FakeHub, printed_by_two, the_only_hub
 from tests.unit.store.test_far import halved
 
 GIB = 2**30
@@ -193,17 +191,7 @@ def test_names_that_lead_elsewhere_are_not_followed(far: FakeHub, settings: Sett
 # ---- what fails midway ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "told"),
-    [
-        (401, None, "does not accept your token"),
-        (403, "GatedRepo", "accept their terms"),
-        (404, "RepoNotFound", "has no model org/name"),
-        (429, None, "too many requests"),
-        (500, None, "out of order"),
-        (503, None, "out of order"),
-    ],
-)
+@pytest.mark.parametrize(("status", "code", "told"), REFUSALS)
 @pytest.mark.parametrize("at_the_file", [False, True], ids=["at once", "at the file"])
 def test_every_refusal_is_one_sentence(
     status: int, code: str | None, told: str, at_the_file: bool, far: FakeHub, settings: Settings
@@ -311,15 +299,7 @@ def test_offline_the_network_is_never_asked(far: FakeHub, settings: Settings, mo
 
 def test_two_pulls_at_once_end_alike(far: FakeHub, tmp_path: Path) -> None:
     code = "from mlxrun.store.resolve import resolve; print(resolve('org/name:Q4_K_M'))"
-    environ = {
-        **os.environ,
-        "HF_ENDPOINT": huggingface_hub.constants.ENDPOINT,
-        "HF_HUB_CACHE": str(tmp_path / "hub"),
-        "HF_HUB_DISABLE_XET": "1",
-    }
-    command = [sys.executable, "-c", code]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) for _ in range(2)]
-    places = {process.communicate(timeout=120)[0].strip() for process in both}
+    places = printed_by_two(code, tmp_path / "hub")
     assert places == {str(tmp_path / "hub" / "models--org--name" / "snapshots" / COMMIT / Q4)}
     assert all(one.fault is None for one in verified(Path(places.pop())))
     assert sum(line.startswith("GET") and line.endswith(Q4) for line in far.asked) == 1
