@@ -1,4 +1,5 @@
-"""A mixture of experts in three launches: the router, gate and up with their activation, down with the sum.
+"""A mixture of experts in four launches: the router's logits, its choice, gate and up with their activation, down
+with the sum. Logits of a quantized router are a product of `glue.project`.
 
 For a few rows (decoding, small batches): pairs of one expert are served together, so that its weights
 are read once. Long prompts, with rows sorted by expert: `products.qmm_experts`.
@@ -16,6 +17,7 @@ from .check import FORMATS, Quantized, biases_or_scales, check_residual, floatin
 from .launch import Body, launch, number
 from .norms import Normed, unpacked
 
+LOGITS = Body("router_logits", ("x", "norm", "eps", "w", "added"), ("logits",))
 ROUTER = Body("router", ("logits", "bias", "scale"), ("ids", "weights"), ("router.h",))
 EXPERTS_IN = Body(
     "experts_in",
@@ -56,6 +58,29 @@ class ExpertTile:
     rows: int = 2  # outputs of a simdgroup
     simdgroups: int = 2
     bitcast: bool = False
+
+
+def router_logits(
+    x: Normed, router: mx.array, added: mx.array | None = None, tile: ExpertTile = ExpertTile()
+) -> mx.array:
+    """RMSNorm(x) (T, K) times a router (E, K) of plain numbers, plus added (E,) -> logits (T, E) float32."""
+    rows, norm, eps, _ = unpacked(x)
+    floating("x", rows)
+    floating("router", router)
+    need(1 <= rows.shape[0] <= MOST_TOGETHER, f"x has {rows.shape[0]} rows; the kernel takes 1 to {MOST_TOGETHER}.")
+    fits = router.ndim == 2 and router.shape[1] == rows.shape[1]
+    need(fits, f"router has shape {tuple(router.shape)}; x needs (E, {rows.shape[1]}).")
+    experts = router.shape[0]
+    need(added is None or tuple(added.shape) == (experts,), f"added must have shape ({experts},).")
+    template = {"M": rows.shape[0], "ADDED": added is not None, "ROWS": tile.rows, "SIMDGROUPS": tile.simdgroups}
+    return launch(
+        LOGITS,
+        (rows, norm, number(eps), router, norm if added is None else added),
+        [((rows.shape[0], experts), mx.float32)],
+        template,
+        groups=(-(-experts // (tile.rows * tile.simdgroups)), 1, 1),
+        threads=32 * tile.simdgroups,
+    )[0]
 
 
 def route(logits: mx.array, rule: Rule, select_bias: mx.array | None = None) -> tuple[mx.array, mx.array]:

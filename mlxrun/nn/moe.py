@@ -87,7 +87,7 @@ class MoEBlock:
         y = self._experts(x if self.latent_in is None else self.latent_in(x), ids, weights)
         if self.latent_out is not None:
             y = self.latent_out(y)
-        return y if self.shared is None else y + self._shared(x)
+        return y if self.shared is None else y + self.beside(x)
 
     def _experts(self, x: mx.array, ids: mx.array, weights: mx.array) -> mx.array:
         if self.joined is None:
@@ -114,7 +114,8 @@ class MoEBlock:
         assert self.act is not None
         return self.act(self.up(rows, d))
 
-    def _shared(self, x: mx.array) -> mx.array:
+    def beside(self, x: mx.array) -> mx.array:
+        """What every row gets, whichever experts serve it."""
         assert self.shared is not None
         y = self.shared(x)
         return y if self.shared_gate is None else y * mx.sigmoid(self.shared_gate(x))

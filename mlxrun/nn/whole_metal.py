@@ -48,6 +48,40 @@ def attention_branch(block: AttentionBlock, norm: NormBlock) -> Branch | None:
 
 def dense_branch(block: DenseBlock, norm: NormBlock) -> Rows | None:
     """x (T, dim) -> x + feed_forward(norm(x))."""
+    added = _added(block, norm)
+    return None if added is None else lambda x: added(x, x)
+
+
+def experts_branch(block: MoEBlock, norm: NormBlock) -> Rows | None:
+    """x (T, dim) -> x + experts(norm(x)), for mixtures without projections of their own around the experts."""
+    s, own, r = block.spec, norm.rms, block.router
+    if not chooser.possible() or own is None or block.gate is None:
+        return None
+    if s.latent or s.scale_input or s.router.norm or s.router.expert_scale or s.router.score == "sparsemixer":
+        return None
+    router, gate, up, down = r.linear.weight, block.gate.weight, block.up.weight, block.down.weight
+    if not isinstance(router, QuantizedWeight | mx.array) or not isinstance(gate, QuantizedWeight):
+        return None
+    if not (isinstance(up, QuantizedWeight) and isinstance(down, QuantizedWeight)):
+        return None
+    select = None if r.select_bias is None else r.select_bias.astype(mx.float32)
+    biases = tuple(linear.bias for linear in (block.gate, block.up, block.down) if linear.bias is not None)
+    joined = metal.Experts(own, router, gate, up, down, s.router, select, s.act, r.linear.bias, biases)
+    shared = None if block.shared is None or block.shared_gate is not None else _added(block.shared, norm)
+
+    def branch(x: mx.array) -> mx.array:
+        y = joined(x) if block.routed is None else None
+        if y is None:
+            return x + block(norm(x))
+        if block.shared is None:
+            return y
+        return y + block.beside(norm(x)) if shared is None else shared(y, x)
+
+    return branch
+
+
+def _added(block: DenseBlock, norm: NormBlock) -> Callable[[mx.array, mx.array], mx.array] | None:
+    """y, x (T, dim) -> y + feed_forward(norm(x))."""
     own, gate = norm.rms, block.gate
     if not chooser.possible() or own is None or gate is None:
         return None
@@ -59,35 +93,11 @@ def dense_branch(block: DenseBlock, norm: NormBlock) -> Rows | None:
         return None
     act = block.spec.act
 
-    def branch(x: mx.array) -> mx.array:
-        y = metal.add_feed_forward(x, own, gate_w, up, down, act)
-        return x + block(norm(x)) if y is None else y
+    def added(y: mx.array, x: mx.array) -> mx.array:
+        made = metal.add_feed_forward(y, x, own, gate_w, up, down, act)
+        return y + block(norm(x)) if made is None else made
 
-    return branch
-
-
-def experts_branch(block: MoEBlock, norm: NormBlock) -> Rows | None:
-    """x (T, dim) -> x + experts(norm(x)), for mixtures without shared experts and projections of their own."""
-    s, own, r = block.spec, norm.rms, block.router
-    if not chooser.possible() or own is None or block.gate is None:
-        return None
-    if s.bias or s.shared or s.latent or s.scale_input or s.router.bias or s.router.norm or s.router.expert_scale:
-        return None
-    if s.router.score == "sparsemixer":
-        return None
-    router, gate, up, down = r.linear.weight, block.gate.weight, block.up.weight, block.down.weight
-    if not (isinstance(router, QuantizedWeight) and isinstance(gate, QuantizedWeight)):
-        return None
-    if not (isinstance(up, QuantizedWeight) and isinstance(down, QuantizedWeight)):
-        return None
-    select = None if r.select_bias is None else r.select_bias.astype(mx.float32)
-    joined = metal.Experts(own, router, gate, up, down, s.router, select, s.act)
-
-    def branch(x: mx.array) -> mx.array:
-        y = joined(x)
-        return x + block(norm(x)) if y is None else y
-
-    return branch
+    return added
 
 
 def _heads(block: AttentionBlock, norm: NormBlock) -> metal.Heads | None:

@@ -77,14 +77,14 @@ class Heads:
 
 
 def add_feed_forward(
-    x: mx.array, norm: Rms, gate: QuantizedWeight, up: QuantizedWeight, down: QuantizedWeight, act: str
+    y: mx.array, x: mx.array, norm: Rms, gate: QuantizedWeight, up: QuantizedWeight, down: QuantizedWeight, act: str
 ) -> mx.array | None:
-    """x + down(act(gate(norm(x))) * up(norm(x)))."""
+    """y + down(act(gate(norm(x))) * up(norm(x)))."""
     if x.shape[0] > MOST_VECTORS or act not in experts.ACTIVATIONS or not same_layout([gate, up]):
         return None
     if not _chosen("feed", x.shape[0], x.dtype, gate, up, down):
         return None
-    return qmv(experts.gate_up(Normed(x, norm.weight, norm.eps), gate, up, act), down, residual=x)
+    return qmv(experts.gate_up(Normed(x, norm.weight, norm.eps), gate, up, act), down, residual=y)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,25 +92,33 @@ class Experts:
     """x + the weighted sum of each row's experts, all of it after a norm."""
 
     norm: Rms
-    router: QuantizedWeight
+    router: QuantizedWeight | mx.array
     gate: QuantizedWeight  # (E, I, dim), as up; down (E, dim, I)
     up: QuantizedWeight
     down: QuantizedWeight
     spec: Router
     select_bias: mx.array | None  # float32
     act: str
+    router_bias: mx.array | None = None
+    biases: tuple[mx.array, ...] = ()  # of gate, up and down, or none
 
     def __call__(self, x: mx.array) -> mx.array | None:
         if x.shape[0] > MOST_VECTORS or not _chosen("experts", x.shape[0], x.dtype, self.gate, self.up, self.down):
             return None
-        if not serves(self.router, x.dtype) or not same_layout([self.gate, self.up]):
+        if not same_layout([self.gate, self.up]) or not (
+            isinstance(self.router, mx.array) or serves(self.router, x.dtype)
+        ):
             return None
         own, s = Normed(x, self.norm.weight, self.norm.eps), self.spec
-        logits = glue.project(own, [self.router], dtype=mx.float32)
         rule = experts.Rule(s.top_k, s.score, s.renorm, s.scale, s.groups, s.top_groups)
-        ids, weights = experts.route(logits, rule, self.select_bias)
-        hidden = experts.experts_in(own, ids, self.gate, self.up, self.act)
-        return experts.experts_out(hidden, ids, weights, self.down, residual=x)
+        ids, weights = experts.route(self._logits(own), rule, self.select_bias)
+        hidden = experts.experts_in(own, ids, self.gate, self.up, self.act, self.biases[:2])
+        return experts.experts_out(hidden, ids, weights, self.down, *self.biases[2:], residual=x)
+
+    def _logits(self, x: Normed) -> mx.array:
+        if isinstance(self.router, mx.array):
+            return experts.router_logits(x, self.router, self.router_bias)
+        return glue.project(x, [self.router], self.router_bias, mx.float32)
 
 
 def expert_rows(x: mx.array, w: QuantizedWeight, experts: mx.array) -> mx.array | None:

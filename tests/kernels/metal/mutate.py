@@ -1,7 +1,8 @@
 """Mutants of our Metal texts: one operator, constant or name changed at a time; every proof must notice.
 
-    python -m tests.kernels.metal.mutate [file ...] [--sample N] [--seed S]
+    python -m tests.kernels.metal.mutate [file ...] [--sample N] [--seed S] [--jobs N]
 
+Mutants run in processes of their own: some write where nothing is and take theirs down, which is noticed as well.
 A mutant that does not compile is no mutant. Survivors are printed; those that EQUIVALENT
 explains change nothing that a caller could see. Exits with 1 where under 95% of the others die.
 """
@@ -9,10 +10,15 @@ explains change nothing that a caller could see. Exits with 1 where under 95% of
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import random
 import re
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 from mlxrun.metal_kernels import launch
@@ -160,14 +166,32 @@ def fate(mutant: Mutant) -> str:
     return "survived"
 
 
+@dataclass
+class Workers(threading.local):
+    """A process for each thread, another one where a mutant took it down."""
+
+    pool: ProcessPoolExecutor | None = None
+
+    def fate(self, mutant: Mutant) -> str:
+        if self.pool is None:
+            self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        try:
+            return self.pool.submit(fate, mutant).result()
+        except BrokenProcessPool:
+            self.pool = None
+            return "killed: its process died"
+
+
 def main(arguments: list[str]) -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("files", nargs="*", default=sorted(PROOFS))
     options.add_argument("--sample", type=int, help="of each file at most this many, chosen by the seed")
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--jobs", type=int, default=os.cpu_count())
     options.add_argument("--verbose", action="store_true")
     chosen = options.parse_args(arguments)
     killed = survived = 0
+    workers = Workers()
     for file in chosen.files:
         with launch.made_by(mslsim.metal_kernel):
             for prove in PROOFS[file]:
@@ -175,18 +199,18 @@ def main(arguments: list[str]) -> int:
         every = list(mutants(file))
         if chosen.sample and chosen.sample < len(every):
             every = random.Random(chosen.seed).sample(every, chosen.sample)
-        dead, alive = fates(every, chosen.verbose)
+        with ThreadPoolExecutor(chosen.jobs) as threads:
+            dead, alive = judged(zip(every, threads.map(workers.fate, every), strict=True), chosen.verbose)
         told(file, dead, len(alive), len(every))
         killed, survived = killed + dead, survived + len(alive)
     told("all", killed, survived, killed + survived)
     return 0 if share(killed, survived) >= 0.95 else 1
 
 
-def fates(every: Sequence[Mutant], verbose: bool) -> tuple[int, list[Mutant]]:
+def judged(ends: Iterable[tuple[Mutant, str]], verbose: bool) -> tuple[int, list[Mutant]]:
     """How many were killed, and those that live although a caller could see them; prints those that live."""
     killed, alive = 0, []
-    for mutant in every:
-        end = fate(mutant)
+    for mutant, end in ends:
         killed += end.startswith("killed")
         reason = equivalent(mutant) if end == "survived" else end
         if verbose or end == "survived":

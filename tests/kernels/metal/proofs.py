@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 from mlxrun.metal_kernels import launch
 from mlxrun.metal_kernels.attention import JOIN, AttentionTile, Sight, paged_attention
-from mlxrun.metal_kernels.experts import ExpertTile, Rule, experts_in, experts_out, route
+from mlxrun.metal_kernels.experts import ExpertTile, Rule, experts_in, experts_out, route, router_logits
 from mlxrun.metal_kernels.glue import HeadNorm, Turn, best_of, greedy, heads, project
 from mlxrun.metal_kernels.norms import Normed, add_norm
 from mlxrun.metal_kernels.products import FewTile, MatrixTile, VectorTile, qmm, qmm_experts, qmv, qmv_few
@@ -217,6 +217,17 @@ def prove_router() -> None:
         assert route(grouped, Rule(2, groups=8, top_groups=2))[0].tolist() == [[7, 6]]
 
 
+def prove_router_logits() -> None:
+    for rows, experts, width, dtype in ((3, 9, 70, mx.bfloat16), (1, 67, 8, mx.float32), (4, 8, 32, mx.float32)):
+        x, norm = random((rows, width), dtype, 1, 0.1), random((width,), dtype, 2)
+        router, added = random((experts, width), mx.float32, 3), random((experts,), mx.float32, 4)
+        exact = normed(wide(x), wide(norm), EPS) @ wide(router).T
+        for order, a in ((0, added), (2, None)):
+            with settings(order=order, seconds=SECONDS) as launches:
+                _near(router_logits(Normed(x, norm, EPS), router, a), exact + (0 if a is None else wide(a)))
+            assert launches[0].buffers["w"].fetched == router.nbytes
+
+
 def prove_add_norm() -> None:
     for width in (5, 300):
         x, y, w = (random(s, mx.float32, n, 0.01) for n, s in enumerate(((2, width), (2, width), (width,))))
@@ -383,6 +394,7 @@ PROOFS: dict[str, tuple[Callable[[], None], ...]] = {
     "experts_in.metal": (prove_experts_in,),
     "experts_out.metal": (prove_experts_out,),
     "router.metal": (prove_router,),
+    "router_logits.metal": (prove_router_logits,),
     "add_norm.metal": (prove_add_norm,),
     "weights.h": (prove_qmv,),
     "products.h": (prove_qmv, prove_project),
