@@ -11,7 +11,7 @@ import mlx.core as mx
 import pytest
 from mlxrun.metal_kernels import launch
 from mlxrun.metal_kernels.attention import AttentionTile, Sight, paged_attention
-from mlxrun.metal_kernels.experts import Rule, experts_in, experts_out, route
+from mlxrun.metal_kernels.experts import Rule, experts_in, experts_out, route, router_logits
 from mlxrun.metal_kernels.glue import HeadNorm, Turn, greedy, heads, project
 from mlxrun.metal_kernels.norms import Normed, add_norm
 from mlxrun.metal_kernels.products import qmm, qmm_experts, qmv, qmv_few
@@ -77,6 +77,7 @@ def mixtures(form: tuple[str, int, int], dtype: mx.Dtype) -> None:
 
 def glue(dtype: mx.Dtype) -> None:
     x, norm = random((2, 9 * 64), dtype, 1), random((64,), dtype, 2)
+    router_logits(Normed(x, x[0], 1e-5), mx.zeros((16, 9 * 64)), mx.zeros((16,)))
     positions = mx.zeros((2,), mx.int32)
     for interleaved in (False, True):
         turn = Turn(mx.ones((16,), mx.float32), interleaved=interleaved)
