@@ -18,7 +18,7 @@ from mlxrun.metal_kernels.norms import Normed, add_norm
 from mlxrun.metal_kernels.products import FewTile, MatrixTile, VectorTile, qmm, qmm_experts, qmv, qmv_few
 
 from .. import mslsim
-from ..mslsim import settings
+from ..mslsim import settings, upstream
 from . import test_paged_attention as paged
 from .made import close, normed, random, turned, weight, wide
 
@@ -45,7 +45,8 @@ def changed(old: str, new: str) -> Iterator[list[bool]]:
 
 def _product(
     make: Callable[..., mx.array], form: tuple[str, int, int], shape: tuple[int, int, int], slack: float
-) -> None:
+) -> int:
+    """Gives the bytes of threadgroup memory."""
     m, n, k = shape
     dtype = mx.float32
     w, x = weight((n, k), form, dtype), random((m, k), dtype, 2)
@@ -55,6 +56,7 @@ def _product(
             y = make(x, w)
         close(y, wide(x) @ exact.T, np.abs(wide(x)) @ np.abs(exact.T), slack)
     assert launches[0].buffers["w"].fetched <= 1.02 * w.packed.nbytes * -(-m // 16)
+    return launches[0].threadgroup_memory.size
 
 
 def prove_qmv() -> None:
@@ -62,6 +64,9 @@ def prove_qmv() -> None:
         _product(lambda x, w: qmv(x, w, VectorTile(2, 2, True)), form, (3, 9, k), 2)
     _product(qmv, AFFINE4_32, (1, 3, 96), 2)
     _product(qmv, AFFINE4_32, (1, 75, 64), 2)  # more outputs than activations
+    x, w = random((1, 512), mx.float32, 1), weight((8, 512), AFFINE4, mx.float32)
+    with settings(mslsim.Mode.PLAIN):  # in MLX's order
+        assert mx.array_equal(qmv(x, w), upstream.run(upstream.qmv(), x, w.parts, {"GROUP": 64, "BITS": 4}))
     # the scales' special values: zero, negative, the largest
     x, w = random((1, 32), mx.float32, 1), weight((4, 32), NVFP4, mx.float32)
     for value in (0, 1, 0x88, 0xB8, 0x7E):
@@ -81,14 +86,17 @@ def prove_qmv() -> None:
 
 def prove_qmv_few() -> None:
     for form, k in ((AFFINE4, 320), (NVFP4, 96), (AFFINE8, 128), (AFFINE6_16, 96)):
-        _product(lambda x, w: qmv_few(x, w, FewTile(2, 2, True)), form, (11, 21, k), 3)
+        held = _product(lambda x, w: qmv_few(x, w, FewTile(2, 2, True)), form, (11, 21, k), 3)
+        assert held == 2 * 16 * 16 * 4  # a part, an output, a vector
     _product(lambda x, w: qmv_few(x, w, FewTile(1, 4)), AFFINE4_32, (5, 8, 96), 3)
 
 
 def prove_qmm() -> None:
     for form, k in ((AFFINE4, 128), (NVFP4, 64), (AFFINE8, 64), (AFFINE3_16, 64)):
-        _product(lambda x, w: qmm(x, w, MatrixTile(32, 32, True)), form, (37, 45, k), 3)
-    _product(lambda x, w: qmm(x, w, MatrixTile(16, 64)), AFFINE4_32, (16, 70, 96), 3)
+        held = _product(lambda x, w: qmm(x, w, MatrixTile(32, 32, True)), form, (37, 45, k), 3)
+        assert held == (32 + 32) * (32 + 4) * 4  # rows of x and of w, 16 bytes longer than what they hold
+    for tile, shape in ((MatrixTile(16, 64), (16, 70, 96)), (MatrixTile(64, 16), (50, 20, 64))):
+        _product(lambda x, w, tile=tile: qmm(x, w, tile), AFFINE4_32, shape, 3)
 
 
 def prove_qmm_experts() -> None:
@@ -135,6 +143,7 @@ def prove_experts_in() -> None:
     sums = [np.einsum("pk,pnk->pn", wide(x)[np.repeat(np.arange(5), 2)], broad.exact()[experts])] * 2
     with settings(seconds=SECONDS):
         _near(experts_in(x, IDS, broad, broad, "silu"), _gated("silu", *sums))
+        _near(experts_in(x[:1], IDS[:1], broad, broad, "silu"), _gated("silu", *(s[:2] for s in sums)))
     for act, size in (("gelu", 1.0), ("gelu", 0.004), ("gelu_tanh", 1.0), ("relu", 1.0)):  # small: erf changes sign
         with settings(seconds=SECONDS):
             _near(experts_in(x * size, IDS, gate, up, act), _gated(act, *(s * size for s in plain)))
@@ -170,6 +179,12 @@ def prove_experts_out() -> None:
     one = (np.einsum("pk,pnk->pn", wide(few), broad.exact()[experts[:2]]) * wide(weights)[:1].T).sum(0)[None]
     with settings(order=2, seconds=SECONDS):  # one row, and more outputs than activations
         _near(experts_out(few, IDS[:1], weights[:1], broad), one)
+    ids = (mx.arange(70) % 5).reshape(70, 1).astype(mx.uint32)  # more sums than a simdgroup has lanes
+    many, ones = random((70, 32), mx.float32, 8), mx.ones((70, 1))
+    with settings(seconds=SECONDS):
+        _near(
+            experts_out(many, ids, ones, broad), np.einsum("pk,pnk->pn", wide(many), broad.exact()[np.arange(70) % 5])
+        )
     residual, plain = random((5, 7), mx.float32, 9), experts_out(hidden, IDS, weights, down)
     assert mx.array_equal(experts_out(hidden, IDS, weights, down, residual=residual), plain + residual)
 
@@ -339,6 +354,7 @@ def prove_attention() -> None:
     for counts, bits, sight, tile in (
         ((6, 2, 80), 16, Sight(0.11, softcap=3.0, sinks=sinks), AttentionTile(2, 4)),
         ((6, 2, 96), 16, Sight(0.11, window=13), AttentionTile(2, 2, 3)),
+        ((2, 1, 64), 16, Sight(0.11, window=1), AttentionTile(2, 2)),
         ((3, 1, 64), 4, Sight(0.125), AttentionTile(4, 3)),
         ((3, 1, 64), 8, Sight(0.125, sinks=sinks[:3]), AttentionTile(2, 4, 40)),
     ):
@@ -396,7 +412,7 @@ PROOFS: dict[str, tuple[Callable[[], None], ...]] = {
     "router.metal": (prove_router,),
     "router_logits.metal": (prove_router_logits,),
     "add_norm.metal": (prove_add_norm,),
-    "weights.h": (prove_qmv,),
+    "weights.h": (prove_qmv, prove_project),
     "products.h": (prove_qmv, prove_project),
     "fragments.h": (prove_qmv_few, prove_qmm),
     "activations.h": (prove_experts_in,),

@@ -37,7 +37,7 @@ class Mode(Enum):
     CHECKED = (
         *("-O1", "-g1", "-ffp-contract=off"),
         "-ftrivial-auto-var-init=pattern",  # private memory that nobody wrote holds -1.7e38
-        "-fsanitize=thread,alignment,bounds,shift,integer-divide-by-zero,signed-integer-overflow",
+        "-fsanitize=thread,alignment,object-size,bounds,shift,integer-divide-by-zero,signed-integer-overflow",
     )
     PLAIN = ("-O2", "-ffp-contract=off")
     CONTRACTED = ("-O2", "-ffp-contract=fast", "-mfma" if os.uname().machine == "x86_64" else "-O2")

@@ -125,6 +125,11 @@ FAULTS = {
         PLACE + "float t[4] = {1, 2, 3, 4}; out[g] = t[i & 7];",
         "index outside of an array",
     ),
+    "a pointer past a private array": (
+        PLACE
+        + "float t[4] = {1, 2, 3, 4}; float* p = t; for (uint j = 0; j <= (g | 4); j++) p[j] = j; out[g] = t[i & 3];",
+        "pointer outside of a private variable",
+    ),
     "a shift too far": (PLACE + "out[g] = 1u << (i + 1);", "shift by more bits"),
     "a product too large": (PLACE + "out[g] = int(g) * 100000000;", "product overflows"),
     "a matrix product in half a simdgroup": (

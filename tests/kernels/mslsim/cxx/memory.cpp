@@ -233,7 +233,7 @@ void* __tsan_memmove(void* to, const void* from, size_t n) {
   access((uintptr_t)to, n, true, false, false, __builtin_return_address(0));
   return memmove(to, from, n);
 }
-// private arrays, shifts, overflow, alignment: -fsanitize=alignment,bounds,... with handlers of our own
+// private variables, shifts, overflow, alignment: -fsanitize=alignment,bounds,object-size,... with handlers of our own
 void undefined(const char* what, void* from) {
   if (!current) return;
   fail_at(reinterpret_cast<uint64_t>(from));
@@ -248,7 +248,17 @@ MSLSIM_UNDEFINED(add_overflow, "signed addition overflows", uintptr_t, uintptr_t
 MSLSIM_UNDEFINED(sub_overflow, "signed subtraction overflows", uintptr_t, uintptr_t)
 MSLSIM_UNDEFINED(mul_overflow, "signed product overflows", uintptr_t, uintptr_t)
 MSLSIM_UNDEFINED(negate_overflow, "signed negation overflows", uintptr_t)
-MSLSIM_UNDEFINED(type_mismatch_v1, "pointer to a vector or a scalar that is not aligned to its size", uintptr_t)
+struct MadeTypeMismatch {
+  const char* file;
+  uint32_t line, column;
+  const void* type;
+  unsigned char log_alignment, kind;
+};
+void __ubsan_handle_type_mismatch_v1(MadeTypeMismatch* made, uintptr_t address) {
+  const bool aligned = !(address & ((uintptr_t(1) << made->log_alignment) - 1));
+  undefined(aligned ? "pointer outside of a private variable" : "pointer to a vector or a scalar that is not aligned to its size",
+            __builtin_return_address(0));
+}
 
 void __tsan_init() {}
 void __tsan_func_entry(void*) {}
