@@ -1,10 +1,10 @@
-"""What our Metal kernels and MLX's ask of a GPU, counted in the simulator, and what binds on which chip.
+"""What our Metal kernels and MLX's ask of a GPU and compute, counted in the simulator, and what binds on which chip.
 
     python bench/kernels_report.py            prints the tables
     python bench/kernels_report.py --write    puts them into docs/kernels.md
 
-Bytes and launches are counted. Times are not: a chip's limit is an estimate from its published
-bandwidth and from ALU rates that others measured, to rank kernels by, never to promise a speed.
+Bytes, launches and operations are counted, operations as g++ would choose them. Times are not: a chip's limit is an
+estimate from its published bandwidth and from rates that others measured, to rank kernels by, never to promise a speed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mlxrun.metal_kernels.attention import Sight, paged_attention  # noqa: E402 
 from mlxrun.metal_kernels.experts import experts_in, experts_out  # noqa: E402 as above
 from mlxrun.metal_kernels.glue import greedy, project  # noqa: E402 as above
 from mlxrun.metal_kernels.norms import Normed  # noqa: E402 as above
-from mlxrun.metal_kernels.products import MatrixTile, qmm, qmv, qmv_few  # noqa: E402 as above
+from mlxrun.metal_kernels.products import MatrixTile, VectorTile, qmm, qmv, qmv_few  # noqa: E402 as above
 
 from tests.kernels import mslsim  # noqa: E402 as above
 from tests.kernels.metal.made import random, weight  # noqa: E402 as above
@@ -57,9 +57,14 @@ CHIPS = (
     Chip("M5", 153.6, 10, 1.58),  # the clock of an M4: nobody's report was at hand
     Chip("M5 Max", 614, 40, 1.58),
 )
-# lanes a core serves in a clock, measured on M1 and M2 (github.com/philipturner/metal-benchmarks)
-FMA_RATE, CONVERT_RATE = 128, 32
-LOAD_RATE = 64  # bytes a core takes from its first cache in a clock; the same source
+# what a core does in a clock, measured on M1 and M2 (github.com/philipturner/metal-benchmarks)
+SIMPLE_RATE = 128  # multiply-adds, adds, comparisons, integer sums, masks: one pipeline for all of them
+COMPLEX_RATE = 32  # conversions, shifts, integer products, exponentials: another one beside it
+MATRIX_RATE = 101.7  # multiply-adds of 8x8 products of float32; they take the first pipeline
+LOAD_RATE = 64  # bytes that a core takes from its first cache
+SIMPLE = ("fma", "add", "multiply", "integer", "compare", "widen")
+COMPLEX = ("convert", "shift", "integer multiply", "divide", "special")
+OF_A_LANE = 16  # multiply-adds of a lane in an 8x8 product
 
 
 @dataclass(frozen=True)
@@ -69,40 +74,53 @@ class Row:
     read: float  # bytes of weights fetched, over the bytes there are
     activations: float  # bytes of x that lanes ask for, for each byte of weights
     shared: int  # bytes of threadgroup memory
-    multiply: float  # multiply-adds for each weight, by construction
-    convert: float  # conversions to float for each weight, by construction
+    operations: dict[str, float]  # for each weight, by kind
+
+    @property
+    def simple(self) -> float:
+        return sum(self.operations.get(kind, 0) for kind in SIMPLE)
+
+    @property
+    def complex(self) -> float:
+        return sum(self.operations.get(kind, 0) for kind in COMPLEX)
+
+    @property
+    def matrix(self) -> float:
+        return OF_A_LANE * self.operations.get("simdgroup_multiply_accumulate", 0)
 
 
 def rows() -> Iterator[Row]:
     w = weight((OUTPUTS, WIDTH), AFFINE, mx.bfloat16)
     for m in (1, 2, 4):
-        yield measured("ours: qmv", m, w, lambda x: qmv(x, w), m, 1)
+        yield measured("ours: qmv", m, w, lambda x: qmv(x, w))
+    yield measured("ours: qmv, codes by their bits", 1, w, lambda x: qmv(x, w, VectorTile(bitcast=True)))
     for m in (5, 8, 16):
-        yield measured("ours: qmv_few", m, w, lambda x: qmv_few(x, w), 8 * -(-m // 8) + 1, 1)
-    yield measured("ours: qmm, 64 rows", 64, w, lambda x: qmm(x, w, MatrixTile(64, 32)), 64, 1)
+        yield measured("ours: qmv_few", m, w, lambda x: qmv_few(x, w))
+    yield measured("ours: qmm, 64 rows", 64, w, lambda x: qmm(x, w, MatrixTile(64, 32)))
     fast, wide = upstream.qmv(), upstream.qmv_wide()
-    yield measured("MLX: qmv_fast", 1, w, lambda x: upstream.run(fast, x, w.parts, {"GROUP": 64, "BITS": 4}), 1, 1)
+    yield measured("MLX: qmv_fast", 1, w, lambda x: upstream.run(fast, x, w.parts, {"GROUP": 64, "BITS": 4}))
     for m in (2, 4, 5, 6, 8):
         together = -(-m // -(-m // 5))  # MLX serves at most five vectors at a time
         template = {"GROUP": 64, "BITS": 4, "VECTORS": together}
-        again = -(-m // together)
 
         def run(x: mx.array, template: dict = template, together: int = together) -> mx.array:
             return upstream.run(wide, x, w.parts, template, together)
 
-        yield measured("MLX: qmv_wide", m, w, run, m + again, again)
+        yield measured("MLX: qmv_wide", m, w, run)
     tiles = upstream.qmm_t()
-    # a weight is made anew for every 32 rows of x
-    yield measured("MLX: qmm_t, 64 rows", 64, w, lambda x: upstream.run_qmm_t(tiles, x, w.parts, 64, 4), 64, 2)
+    yield measured("MLX: qmm_t, 64 rows", 64, w, lambda x: upstream.run_qmm_t(tiles, x, w.parts, 64, 4))
 
 
-def measured(kernel: str, m: int, w, run, multiply: float, convert: float) -> Row:
-    with mslsim.settings(seconds=600) as launches:
-        run(random((m, WIDTH), mx.bfloat16, m))
-    buffers = launches[0].buffers
+def measured(kernel: str, m: int, w, run) -> Row:
+    found = []
+    for mode in (mslsim.Mode.CHECKED, mslsim.Mode.COUNTED):
+        with mslsim.settings(mode, seconds=600) as launches:
+            run(random((m, WIDTH), mx.bfloat16, m))
+        found.append(launches[0])
+    buffers, shared = found[0].buffers, found[0].threadgroup_memory.size
     read = sum(buffers[n].fetched for n in ("w", "scales", "biases"))
-    shared = launches[0].threadgroup_memory.size
-    return Row(kernel, m, read / w.nbytes, buffers["x"].asked / w.nbytes, shared, multiply, convert)
+    operations = {kind: times / (OUTPUTS * WIDTH) for kind, times in found[1].operations.items()}
+    return Row(kernel, m, read / w.nbytes, buffers["x"].asked / w.nbytes, shared, operations)
 
 
 def limits(row: Row, chip: Chip) -> tuple[str, float]:
@@ -113,8 +131,8 @@ def limits(row: Row, chip: Chip) -> tuple[str, float]:
     work = {
         "memory": memory,
         "loads": (1 + row.activations) * bytes_each / (LOAD_RATE * lanes),
-        "multiply": row.multiply / (FMA_RATE * lanes),
-        "convert": row.convert / (CONVERT_RATE * lanes),
+        "simple": (row.simple / SIMPLE_RATE + row.matrix / MATRIX_RATE) / lanes,
+        "complex": row.complex / (COMPLEX_RATE * lanes),
     }
     binds = max(work, key=lambda name: work[name])
     return binds, work[binds] / (bytes_each / chip.gigabytes)
@@ -187,6 +205,12 @@ def launches_of_layers() -> Iterator[str]:
             yield f"| {name} | {counts[0]} | {counts[1]} |"
 
 
+def counts(row: Row) -> str:
+    fma, convert = row.operations.get("fma", 0), row.operations.get("convert", 0)
+    shown = (fma, row.matrix, row.simple - fma, convert, row.complex - convert)
+    return " | ".join(f"{n:.2f}" for n in shown)
+
+
 def tables() -> str:
     found = list(rows())
     out = [f"Counted at N = {OUTPUTS}, K = {WIDTH}, 4-bit affine, groups of 64, bfloat16; one launch each.", ""]
@@ -195,6 +219,14 @@ def tables() -> str:
         "|---|---|---|---|---|",
     ]
     out += [f"| {r.kernel} | {r.rows} | {r.read:.3f} | {r.activations:.2f} | {r.shared} B |" for r in found]
+    out += [
+        "",
+        "Operations for each weight, and for all rows of x, as g++ leaves them (addresses, loads and stores apart):",
+        "",
+    ]
+    out += ["| kernel | rows of x | multiply-adds | of 8x8 products | other simple | conversions | other complex |"]
+    out += ["|---|---|---|---|---|---|---|"]
+    out += [f"| {r.kernel} | {r.rows} | {counts(r)} |" for r in found]
     out += ["", "Experts, 3 rows with 8 of 32 experts each:", "", *experts(), ""]
     out += ["Glue and attention:", "", *glue(), ""]
     out += ["Kernels launched by a layer of a decode step, counted from the graphs:", "", *launches_of_layers(), ""]

@@ -31,8 +31,11 @@ DECLARED = re.compile(r"\bthreadgroup\s+([\w:]+(?:<[^;{}()]*?>)?)\s+(\w+)((?:\s*
 INSTANTIATION = re.compile(r"\ntemplate \[\[host_name.*?;\n", re.S)
 
 
+FUSED = ("-ffp-contract=fast", *(("-mfma",) if os.uname().machine == "x86_64" else ()))
+
+
 class Mode(Enum):
-    """How to compile: watched at every access, or as fast as it goes, with or without fused multiply-add."""
+    """How to compile: watched at every access; as fast as it goes, without or with fused multiply-add; counted."""
 
     CHECKED = (
         *("-O1", "-g1", "-ffp-contract=off"),
@@ -40,7 +43,8 @@ class Mode(Enum):
         "-fsanitize=thread,alignment,object-size,bounds,shift,integer-divide-by-zero,signed-integer-overflow",
     )
     PLAIN = ("-O2", "-ffp-contract=off")
-    CONTRACTED = ("-O2", "-ffp-contract=fast", "-mfma" if os.uname().machine == "x86_64" else "-O2")
+    CONTRACTED = ("-O2", *FUSED)
+    COUNTED = ("-O3", *FUSED, "-DMSLSIM_COUNTED")
 
 
 def why_not() -> str:
@@ -63,6 +67,7 @@ def translate(text: str) -> str:
 
 # what the scheduler hands to every thread; the fields are those of Position in scheduler.cpp
 ENTRY = """
+#line 1 "entry"
 struct Position {{
   uint32_t thread_in_grid[3], thread_in_group[3], group_in_grid[3], group_size[3], grid_size[3], groups[3];
   uint32_t index, lane, simdgroup, simdgroups;
@@ -142,13 +147,13 @@ def _build(source: str, flags: Sequence[str]) -> Path:
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:  # several test processes may build at once
         cpp, made, linked = (Path(folder) / f"made.{end}" for end in ("cpp", "o", "so"))
         cpp.write_text(source)
-        _call(CXX, *flags, f"-I{HERE}", "-c", str(cpp), "-o", str(made))
-        _call(CXX, "-shared", str(made), "-o", str(linked))  # apart, so that libtsan stays out
+        call(CXX, *flags, f"-I{HERE}", "-c", str(cpp), "-o", str(made))
+        call(CXX, "-shared", str(made), "-o", str(linked))  # apart, so that libtsan stays out
         linked.replace(library)
     return library
 
 
-def _call(*command: str) -> None:
+def call(*command: str) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         raise CompileError("\n".join(line for line in result.stderr.splitlines() if "error" in line) or result.stderr)

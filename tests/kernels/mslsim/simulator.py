@@ -9,15 +9,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from . import build
+from . import build, operations
 from .build import Mode
 from .wrapper import TYPES, Argument, Definition, Generated, Template, generate, traced
 
@@ -45,6 +46,7 @@ class Launch:
     threadgroup: tuple[int, ...]
     buffers: dict[str, Traffic]
     threadgroup_memory: Traffic
+    operations: Counter[str]  # by kind, where they were counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +116,17 @@ class Kernel:
         made = self._text(arrays, call)
         if verbose:
             print(made.text)
-        library = build.compiled(build.source_of(made, self.definition.header, self.definition.name), how.mode)
+        source = build.source_of(made, self.definition.header, self.definition.name)
         bound = _bind(made.arguments, arrays, self.definition, call, how)
-        _run(library, bound, grid, threadgroup, how)
-        how.launches.append(_launch(self.definition.name, bound, grid, threadgroup, how, init_value is not None))
+        found: Counter[str] = Counter()
+        if how.mode is Mode.COUNTED:
+            found = operations.counted(
+                source, self.definition.name, lambda made: _run(made, bound, grid, threadgroup, how)
+            )
+        else:
+            _run(build.compiled(source, how.mode), bound, grid, threadgroup, how)
+        seen = _launch(self.definition.name, bound, grid, threadgroup, how, init_value is not None)
+        how.launches.append(replace(seen, operations=found))
         return [_to_mlx(b.view, b.dtype) for b in bound if b.argument.role == "output" and b.dtype is not None]
 
     def _text(self, arrays: Sequence[mx.array], call: dict[str, Any]) -> Generated:
@@ -231,7 +240,7 @@ def _launch(
         buffers[b.argument.name] = Traffic(b.view.nbytes, asked, fetched, written)
     runtime.mslsim_threadgroup_traffic(five)
     memory = Traffic(five[2], five[0], 0, five[1])
-    return Launch(name, tuple(grid), tuple(group), buffers, memory)
+    return Launch(name, tuple(grid), tuple(group), buffers, memory, Counter())
 
 
 def _numpy(dtype: mx.Dtype) -> Any:

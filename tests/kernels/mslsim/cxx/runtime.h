@@ -88,9 +88,14 @@ inline Collective gather(const T& value, const char* operation, const std::sourc
   return {group, slots, me->lane, group->size};
 }
 
-// The result that all lanes share, worked out once.
+// The result that all lanes share, worked out once. Apart from the kernel where its operations are counted.
+#ifdef MSLSIM_COUNTED
+#define MSLSIM_APART __attribute__((noinline))
+#else
+#define MSLSIM_APART inline
+#endif
 template <class T, class Make>
-inline T shared_result(const Collective& all, Make make) {
+MSLSIM_APART T shared_result(const Collective& all, Make make) {
   static_assert(sizeof(T) <= sizeof(Simdgroup::result));
   Simdgroup* group = all.group;
   if (group->result_of != group->sequence) {
