@@ -19,6 +19,7 @@ FORMATS = (
 BY16 = (("affine", 2, 16), ("affine", 3, 16), ("affine", 6, 16))  # which MLX has not
 # an output is rounded once, from a sum in float32
 ROUNDING = {mx.float16: 2.0**-11, mx.bfloat16: 2.0**-8, mx.float32: 2.0**-20}
+LEAST = {mx.float16: 2.0**-25, mx.bfloat16: 1e-30, mx.float32: 1e-30}  # half a step where numbers are smallest
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def wide(a: mx.array) -> np.ndarray:
 
 def close(got: mx.array, exact: np.ndarray, terms: np.ndarray | float, slack: float = 2.0) -> None:
     """Each output within its own rounding and that of a float32 sum whose terms add up to `terms` in size."""
-    allowed = slack * ROUNDING[got.dtype] * np.abs(exact) + slack * 2.0**-21 * terms + 1e-30
+    allowed = slack * ROUNDING[got.dtype] * np.abs(exact) + slack * 2.0**-21 * terms + LEAST[got.dtype]
     error = np.abs(wide(got) - exact)
     assert got.shape == exact.shape
     assert np.isfinite(error).all()
