@@ -26,7 +26,8 @@ from mlxrun.metal_kernels.attention import Sight, paged_attention  # noqa: E402 
 from mlxrun.metal_kernels.experts import experts_in, experts_out  # noqa: E402 as above
 from mlxrun.metal_kernels.glue import greedy, project  # noqa: E402 as above
 from mlxrun.metal_kernels.norms import Normed  # noqa: E402 as above
-from mlxrun.metal_kernels.products import MatrixTile, VectorTile, qmm, qmv, qmv_few  # noqa: E402 as above
+from mlxrun.metal_kernels.products import qmm, qmv, qmv_few  # noqa: E402 as above
+from mlxrun.metal_kernels.tiles import MatrixTile, VectorTile  # noqa: E402 as above
 
 from tests.kernels import mslsim  # noqa: E402 as above
 from tests.kernels.metal.made import random, weight  # noqa: E402 as above

@@ -13,6 +13,7 @@ import mlx.core as mx
 
 from .check import SMALL, floating, need
 from .launch import Body, launch, number
+from .tiles import STANDARD, AttentionTile
 
 INPUTS = (
     *("q", "k", "k_scales", "k_biases", "v", "v_scales", "v_biases"),
@@ -48,16 +49,6 @@ class Sight:
     sinks: mx.array | None = None  # (H,)
 
 
-@dataclass(frozen=True, slots=True)
-class AttentionTile:
-    heads: int = 4  # of one group, at once
-    simdgroups: int = 8
-    blocks: int = 1  # threadgroups that share the keys of a row; more than one takes a second launch
-
-
-STANDARD = AttentionTile()
-
-
 def paged_attention(
     q: mx.array,
     k: Pages,
@@ -65,7 +56,7 @@ def paged_attention(
     tables: mx.array,
     lengths: mx.array,
     sight: Sight,
-    tile: AttentionTile = STANDARD,
+    tile: AttentionTile = STANDARD.attention,
 ) -> mx.array:
     """q (T, H, D), tables (T, most pages) uint32, lengths (T,) int32 of at least 1 -> (T, H, Dv), Dv the width of v.
 

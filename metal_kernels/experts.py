@@ -16,6 +16,7 @@ import mlx.core as mx
 from .check import FORMATS, Quantized, biases_or_scales, check_residual, floating, need, weight
 from .launch import Body, launch, number
 from .norms import Normed, unpacked
+from .tiles import STANDARD, ExpertTile
 
 LOGITS = Body("router_logits", ("x", "norm", "eps", "w", "added"), ("logits",))
 ROUTER = Body("router", ("logits", "bias", "scale"), ("ids", "weights"), ("router.h",))
@@ -53,15 +54,8 @@ class Rule:
     top_groups: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class ExpertTile:
-    rows: int = 2  # outputs of a simdgroup
-    simdgroups: int = 2
-    bitcast: bool = False
-
-
 def router_logits(
-    x: Normed, router: mx.array, added: mx.array | None = None, tile: ExpertTile = ExpertTile()
+    x: Normed, router: mx.array, added: mx.array | None = None, tile: ExpertTile = STANDARD.experts
 ) -> mx.array:
     """RMSNorm(x) (T, K) times a router (E, K) of plain numbers, plus added (E,) -> logits (T, E) float32."""
     rows, norm, eps, _ = unpacked(x)
@@ -119,7 +113,7 @@ def experts_in(
     up: Quantized,
     act: str,
     added: Sequence[mx.array] = (),
-    tile: ExpertTile = ExpertTile(),
+    tile: ExpertTile = STANDARD.experts,
 ) -> mx.array:
     """x (T, K), ids (T, k), gate and up (E, I, K), `added` biases (E, I) of both -> hidden (T * k, I)."""
     x, norm, eps, normed = unpacked(x)
@@ -151,7 +145,7 @@ def experts_out(
     down: Quantized,
     added: mx.array | None = None,
     residual: mx.array | None = None,
-    tile: ExpertTile = ExpertTile(),
+    tile: ExpertTile = STANDARD.experts,
 ) -> mx.array:
     """hidden (T * k, I), ids and weights (T, k), down (E, N, I), bias `added` (E, N) -> y (T, N), plus residual."""
     floating("hidden", hidden)
@@ -182,7 +176,7 @@ def gate_up(
     up: Quantized,
     act: str,
     added: Sequence[mx.array] = (),
-    tile: ExpertTile = ExpertTile(),
+    tile: ExpertTile = STANDARD.experts,
 ) -> mx.array:
     """act(x gate) * (x up) of a dense layer, T = 1..4 rows, in one launch: a mixture of one expert."""
     rows = (x.x if isinstance(x, Normed) else x).shape[0]

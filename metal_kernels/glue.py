@@ -14,7 +14,8 @@ import mlx.core as mx
 from .check import SMALL, Quantized, biases_or_scales, floating, need, weight
 from .launch import Body, launch, number
 from .norms import Normed, unpacked
-from .products import MOST_VECTORS, STANDARD, VectorTile, vector_template
+from .products import MOST_VECTORS, vector_template
+from .tiles import STANDARD, VectorTile
 
 HEADERS = ("weights.h", "products.h")
 PROJECT = Body(
@@ -57,7 +58,7 @@ def project(
     matrices: Sequence[Quantized],
     added: mx.array | None = None,
     dtype: mx.Dtype | None = None,
-    tile: VectorTile = STANDARD,
+    tile: VectorTile = STANDARD.vector,
 ) -> mx.array:
     """RMSNorm(x) (M, K) times each matrix (Ni, K), side by side: (M, N0 + N1 + N2), plus added (N,); in `dtype`."""
     rows, norm, eps, _ = unpacked(x)
@@ -125,7 +126,7 @@ def heads(
     return q, k
 
 
-def greedy(x: mx.array | Normed, w: Quantized, tile: VectorTile = STANDARD) -> mx.array:
+def greedy(x: mx.array | Normed, w: Quantized, tile: VectorTile = STANDARD.vector) -> mx.array:
     """x (M, K), w (N, K) -> (M,) uint32: where x @ w.T, rounded to the type of x, is largest; the first of equals.
 
     2^32 - 1 where one of them is not a number.

@@ -7,13 +7,13 @@ differs by chip. Knows nothing of which is faster where: that is measured on the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 
 from .check import FORMATS, Quantized, biases_or_scales, check_residual, floating, need, weight
 from .launch import Body, Three, launch
+from .tiles import STANDARD, FewTile, MatrixTile, VectorTile
 
 INPUTS = ("x", "w", "scales", "biases")
 QMV = Body("qmv", (*INPUTS, "residual"), ("y",), ("weights.h", "products.h"))
@@ -23,31 +23,7 @@ MOST_VECTORS = 4  # more rows of x do not fit into registers
 FEW = 16  # rows of x for which qmv_few is meant
 
 
-@dataclass(frozen=True, slots=True)
-class VectorTile:
-    rows: int = 4  # outputs of a simdgroup
-    simdgroups: int = 2  # of a threadgroup
-    bitcast: bool = False  # integers to floats by their bits, where conversion is slow
-
-
-STANDARD = VectorTile()
-
-
-@dataclass(frozen=True, slots=True)
-class FewTile:
-    tiles: int = 2  # of eight outputs, a simdgroup
-    split: int = 4  # simdgroups that share K
-    bitcast: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class MatrixTile:
-    rows: int = 32  # of x
-    outputs: int = 32
-    bitcast: bool = False
-
-
-def qmv(x: mx.array, w: Quantized, tile: VectorTile = STANDARD, residual: mx.array | None = None) -> mx.array:
+def qmv(x: mx.array, w: Quantized, tile: VectorTile = STANDARD.vector, residual: mx.array | None = None) -> mx.array:
     """x (M, K) with M = 1..4, w (N, K) -> (M, N), plus residual (M, N)."""
     outputs, _ = _shapes(x, w)
     need(x.shape[0] <= MOST_VECTORS, f"x has {x.shape[0]} rows; the kernel takes 1 to {MOST_VECTORS}.")
@@ -62,7 +38,7 @@ def qmv(x: mx.array, w: Quantized, tile: VectorTile = STANDARD, residual: mx.arr
     )[0]
 
 
-def qmv_few(x: mx.array, w: Quantized, tile: FewTile = FewTile()) -> mx.array:
+def qmv_few(x: mx.array, w: Quantized, tile: FewTile = STANDARD.few) -> mx.array:
     """x (M, K) with M = 1..16 and K a multiple of 32, w (N, K) -> (M, N)."""
     outputs, inner = _shapes(x, w)
     need(x.shape[0] <= FEW, f"x has {x.shape[0]} rows; the kernel takes 1 to {FEW}.")
@@ -71,14 +47,14 @@ def qmv_few(x: mx.array, w: Quantized, tile: FewTile = FewTile()) -> mx.array:
     return _product(QMV_FEW, x, w, own, (-(-outputs // (8 * tile.tiles)), 1, 1), 32 * tile.split)
 
 
-def qmm(x: mx.array, w: Quantized, tile: MatrixTile = MatrixTile()) -> mx.array:
+def qmm(x: mx.array, w: Quantized, tile: MatrixTile = STANDARD.matrix) -> mx.array:
     """x (M, K) with K a multiple of 32, w (N, K) -> (M, N). Weights are rounded to the type of x."""
     outputs, inner = _shapes(x, w)
     need(inner % 32 == 0, f"K = {inner} is not a multiple of 32.")
     return _tiled(x, w, w.packed, outputs, tile)
 
 
-def qmm_experts(x: mx.array, w: Quantized, ids: mx.array, tile: MatrixTile = MatrixTile()) -> mx.array:
+def qmm_experts(x: mx.array, w: Quantized, ids: mx.array, tile: MatrixTile = STANDARD.matrix) -> mx.array:
     """x (M, K) sorted by expert, ids (M,) uint32 rising, w (E, N, K) -> (M, N), each row by its own expert's matrix.
 
     The weights of an expert are read once for each tile that has rows of it. Ids that fall give the same, slowly.

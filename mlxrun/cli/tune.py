@@ -33,18 +33,19 @@ def main(flags: argparse.Namespace) -> int:
     if machine is None:
         print("There is no Apple GPU here, so there are no Metal kernels to choose from.")
         return 0
-    use("auto", {} if settings.kernels == "mlx" else picks.load(settings.kernel_picks, machine))
+    known = picks.load(settings.kernel_picks, machine)
+    use("auto", picks.forms(known))
     model = load_model(resolve(flags.model), dialect=flags.dialect, waive=frozenset(flags.waive))
     if not isinstance(model, Model):
         print("mlx-lm runs this model; our kernels have no part in it.")
         return 0
-    timings = measure.tune(measure.Bench(idle.steps_of(model), chooser, seconds=flags.seconds))
-    picks.save(settings.kernel_picks, machine, {t.key: t.quicker for t in timings})
+    timings = measure.tune(measure.Bench(idle.steps_of(model), chooser, seconds=flags.seconds), known)
+    picks.save(settings.kernel_picks, machine, {t.key: t.pick for t in timings})
     print("\n".join(line(t) for t in timings) or "Every shape of this model was measured before.")
     return 0
 
 
 def line(t: Timing) -> str:
     if t.failed:
-        return f"MLX   {t.key}: ours failed: {t.failed.splitlines()[0]}"
-    return f"{'ours' if t.quicker else 'MLX':5} {t.key}: a step takes {1e3 * t.ours:.3f} ms, {1e3 * t.theirs:.3f} ms"
+        return f"{t.pick.form:8} {t.key}: {t.cut} failed: {t.failed.splitlines()[0]}"
+    return f"{t.pick.form:8} {t.key}: a step takes {1e3 * t.took:.3f} ms {t.cut}, {1e3 * t.before:.3f} ms before"

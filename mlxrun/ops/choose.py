@@ -1,4 +1,5 @@
-"""Which form of an operation runs: MLX's own, or our Metal kernel where that was measured to be quicker here.
+"""Which form of an operation runs: MLX's own, or our Metal kernel, in one of its cuts, where that was measured to be
+quicker here.
 
 Nothing is assumed about a machine: until `mlxrun tune` has timed a shape, and wherever a kernel does not
 serve it, MLX's own form runs. Knows no kernel and no file.
@@ -14,8 +15,10 @@ import mlx.core as mx
 
 from ..metal_kernels.check import Quantized
 from ..metal_kernels.launch import runnable
+from ..metal_kernels.tiles import CUTS, STANDARD, Cut
 
 Policy = Literal["auto", "mlx", "ours"]
+MLX = "mlx"  # the pick that is no cut of ours
 ROWS = (1, 2, 3, 4, 8, 16, 64)  # rows of x are told apart up to here; more count as the last
 
 
@@ -24,25 +27,25 @@ class Chooser:
     """`policy`: auto as measured, mlx or ours wherever ours can serve."""
 
     policy: Policy = "auto"
-    quicker: Mapping[str, bool] = field(default_factory=dict)  # by key: whether ours was
+    picks: Mapping[str, str] = field(default_factory=dict)  # by key: MLX, or a cut of CUTS
     asked: dict[str, None] | None = None  # keys asked for, in order, where somebody wants to know
 
     def possible(self) -> bool:
         """Whether any kernel of ours may run at all."""
         return self.policy != "mlx" and runnable()
 
-    def ours(self, key: str) -> bool:
+    def ours(self, key: str) -> Cut | None:
         if self.asked is not None:
             self.asked[key] = None
-        return self.policy == "ours" or (self.policy == "auto" and self.quicker.get(key, False))
+        return STANDARD if self.policy == "ours" else CUTS.get(self.picks.get(key, MLX))
 
 
 chooser = Chooser()
 
 
-def use(policy: Policy, quicker: Mapping[str, bool]) -> None:
+def use(policy: Policy, picks: Mapping[str, str]) -> None:
     """From here on, for the whole process."""
-    chooser.policy, chooser.quicker = policy, quicker
+    chooser.policy, chooser.picks = policy, picks
 
 
 def rows_class(rows: int) -> int:

@@ -17,6 +17,7 @@ from ..metal_kernels.attention import Pages, Sight, paged_attention
 from ..metal_kernels.check import FLOATS, SMALL, serves
 from ..metal_kernels.norms import Normed
 from ..metal_kernels.products import FEW, MOST_VECTORS, qmm, qmm_experts, qmv, qmv_few
+from ..metal_kernels.tiles import STANDARD, Cut
 from ..spec import Router
 from .choose import chooser, key
 from .fused import Rms, Turn
@@ -31,23 +32,24 @@ def matmul(x: mx.array, w: QuantizedWeight) -> mx.array | None:
     rows = x.size // x.shape[-1]
     if not w.in_mlx:
         x = x.astype(w.scales.dtype)
-    if not _chosen("matmul", rows, x.dtype, w) or x.size == 0:
+    cut = _cut("matmul", rows, x.dtype, w)
+    if cut is None or x.size == 0:
         return None
     flat = x.reshape(rows, x.shape[-1])
     if rows <= MOST_VECTORS:
-        y = qmv(flat, w)
+        y = qmv(flat, w, cut.vector)
     elif w.shape[-1] % 32:
         return None
     else:
-        y = qmv_few(flat, w) if rows <= FEW else qmm(flat, w)
+        y = qmv_few(flat, w, cut.few) if rows <= FEW else qmm(flat, w, cut.matrix)
     return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 def add_matmul(x: mx.array, w: QuantizedWeight, residual: mx.array) -> mx.array | None:
     """residual + x @ w.T for rows (T, in)."""
-    if x.shape[0] > MOST_VECTORS or residual.dtype != x.dtype or not _chosen("add", x.shape[0], x.dtype, w):
+    if residual.dtype != x.dtype or (cut := _few("add", x, w)) is None:
         return None
-    return qmv(x, w, residual=residual)
+    return qmv(x, w, cut.vector, residual)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,10 @@ class Heads:
 
     def __call__(self, x: mx.array, turn: Turn | None, positions: mx.array) -> tuple[mx.array, ...] | None:
         """q (T, H, D), k and v (T, G, D)."""
-        if x.shape[0] > MOST_VECTORS or not _chosen("heads", x.shape[0], x.dtype, *self.weights):
+        if (cut := _few("heads", x, *self.weights)) is None:
             return None
         own = Normed(x, self.norm.weight, self.norm.eps)
-        rows = glue.project(own, self.weights, self.biases)
+        rows = glue.project(own, self.weights, self.biases, tile=cut.vector)
         queries, keys = (w.shape[0] // self.size for w in self.weights[:2])
         turned = None if turn is None else glue.Turn(turn.freqs, turn.scale, turn.interleaved)
         norm = None
@@ -80,11 +82,12 @@ def add_feed_forward(
     y: mx.array, x: mx.array, norm: Rms, gate: QuantizedWeight, up: QuantizedWeight, down: QuantizedWeight, act: str
 ) -> mx.array | None:
     """y + down(act(gate(norm(x))) * up(norm(x)))."""
-    if x.shape[0] > MOST_VECTORS or act not in experts.ACTIVATIONS or not same_layout([gate, up]):
+    if act not in experts.ACTIVATIONS or not same_layout([gate, up]):
         return None
-    if not _chosen("feed", x.shape[0], x.dtype, gate, up, down):
+    if (cut := _few("feed", x, gate, up, down)) is None:
         return None
-    return qmv(experts.gate_up(Normed(x, norm.weight, norm.eps), gate, up, act), down, residual=y)
+    hidden = experts.gate_up(Normed(x, norm.weight, norm.eps), gate, up, act, tile=cut.experts)
+    return qmv(hidden, down, cut.vector, y)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ class Experts:
     biases: tuple[mx.array, ...] = ()  # of gate, up and down, or none
 
     def __call__(self, x: mx.array) -> mx.array | None:
-        if x.shape[0] > MOST_VECTORS or not _chosen("experts", x.shape[0], x.dtype, self.gate, self.up, self.down):
+        if (cut := _few("experts", x, self.gate, self.up, self.down)) is None:
             return None
         if not same_layout([self.gate, self.up]) or not (
             isinstance(self.router, mx.array) or serves(self.router, x.dtype)
@@ -111,31 +114,31 @@ class Experts:
             return None
         own, s = Normed(x, self.norm.weight, self.norm.eps), self.spec
         rule = experts.Rule(s.top_k, s.score, s.renorm, s.scale, s.groups, s.top_groups)
-        ids, weights = experts.route(self._logits(own), rule, self.select_bias)
-        hidden = experts.experts_in(own, ids, self.gate, self.up, self.act, self.biases[:2])
-        return experts.experts_out(hidden, ids, weights, self.down, *self.biases[2:], residual=x)
+        ids, weights = experts.route(self._logits(own, cut), rule, self.select_bias)
+        hidden = experts.experts_in(own, ids, self.gate, self.up, self.act, self.biases[:2], cut.experts)
+        return experts.experts_out(hidden, ids, weights, self.down, *self.biases[2:], residual=x, tile=cut.experts)
 
-    def _logits(self, x: Normed) -> mx.array:
+    def _logits(self, x: Normed, cut: Cut) -> mx.array:
         if isinstance(self.router, mx.array):
-            return experts.router_logits(x, self.router, self.router_bias)
-        return glue.project(x, [self.router], self.router_bias, mx.float32)
+            return experts.router_logits(x, self.router, self.router_bias, cut.experts)
+        return glue.project(x, [self.router], self.router_bias, mx.float32, cut.vector)
 
 
 def expert_rows(x: mx.array, w: QuantizedWeight, experts: mx.array) -> mx.array | None:
     """x (N, in) sorted by expert, experts (N,) rising, w (E, out, in) -> (N, out)."""
     if not w.in_mlx:
         x = x.astype(w.scales.dtype)
-    if w.shape[-1] % 32 or x.size == 0 or not _chosen("sorted", x.shape[0], x.dtype, w):
+    if w.shape[-1] % 32 or x.size == 0 or (cut := _cut("sorted", x.shape[0], x.dtype, w)) is None:
         return None
-    return qmm_experts(x, w, experts.astype(mx.uint32))
+    return qmm_experts(x, w, experts.astype(mx.uint32), cut.matrix)
 
 
 def best_token(x: mx.array, norm: Rms | None, head: QuantizedWeight) -> mx.array | None:
     """x (T, dim) -> (T,) int32: the token whose logit is largest after the norm, the first of equals, -1 where a
     logit is not a number; no logits are written."""
-    if x.shape[0] > MOST_VECTORS or not _chosen("best", x.shape[0], x.dtype, head):
+    if (cut := _few("best", x, head)) is None:
         return None
-    return glue.greedy(x if norm is None else Normed(x, norm.weight, norm.eps), head).view(mx.int32)
+    return glue.greedy(x if norm is None else Normed(x, norm.weight, norm.eps), head, cut.vector).view(mx.int32)
 
 
 def attention(
@@ -152,11 +155,12 @@ def attention(
         return None
     shape = "x".join(map(str, (q.shape[1], k.shape[1], q.shape[3], v.shape[3])))
     stretch = 1 << max(8, (count - 1).bit_length())  # keys are told apart by powers of two
-    if not chooser.possible() or not chooser.ours(f"attention {stretch} {shape} {str(q.dtype).split('.')[-1]}"):
+    asked = f"attention {stretch} {shape} {str(q.dtype).split('.')[-1]}"
+    if not chooser.possible() or (cut := chooser.ours(asked)) is None:
         return None
     tables, lengths = mx.zeros((1, 1), mx.uint32), mx.array([count], mx.int32)
     sight = Sight(scale, sinks=sinks)
-    y = paged_attention(q.reshape(1, q.shape[1], q.shape[3]), Pages(k), Pages(v), tables, lengths, sight)
+    y = paged_attention(q.reshape(1, q.shape[1], q.shape[3]), Pages(k), Pages(v), tables, lengths, sight, cut.attention)
     return y.reshape(1, q.shape[1], 1, v.shape[3])
 
 
@@ -184,9 +188,14 @@ def _same(found: mx.array | None, wanted: mx.array) -> bool:
     return found is not None and bool(mx.abs(found - wanted).max() < 1e-3 * mx.abs(wanted).max())
 
 
-def _chosen(op: str, rows: int, dtype: mx.Dtype, *weights: QuantizedWeight) -> bool:
-    """Served, and the form to use."""
+def _few(op: str, x: mx.array, *weights: QuantizedWeight) -> Cut | None:
+    return None if x.shape[0] > MOST_VECTORS else _cut(op, x.shape[0], x.dtype, *weights)
+
+
+def _cut(op: str, rows: int, dtype: mx.Dtype, *weights: QuantizedWeight) -> Cut | None:
+    """How ours is to run: None where it is not served, or MLX's form is the one to use."""
+    if not chooser.possible():
+        return None
     known = op not in ALONE or weights[0].in_mlx
-    if not chooser.possible() or (known and not chooser.ours(key(op, rows, *weights, dtype=dtype))):
-        return False
-    return dtype in FLOATS and all(serves(w, dtype) for w in weights)
+    cut = chooser.ours(key(op, rows, *weights, dtype=dtype)) if known else STANDARD
+    return cut if dtype in FLOATS and all(serves(w, dtype) for w in weights) else None

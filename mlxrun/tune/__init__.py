@@ -30,7 +30,7 @@ def begin(settings: Settings) -> Idle | None:
     if machine is None:  # no Apple GPU
         return None
     buffers.apply(machine.chip)
-    choose.use(settings.kernels, picks.load(settings.kernel_picks, machine))
+    choose.use(settings.kernels, picks.forms(picks.load(settings.kernel_picks, machine)))
     if not settings.tune or settings.kernels != "auto" or mx.default_device().type == mx.DeviceType.cpu:
         return None
     table = Table(settings.kernel_picks, machine)

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
-from ..ops.choose import ROWS
 from . import picks
-from .measure import Bench, tuning
+from .measure import EVERY, Bench, Order, tuning
 
 if TYPE_CHECKING:
     from ..engine.model import Runnable
@@ -31,10 +30,10 @@ class Table:
     path: Path
     machine: picks.Machine
 
-    def lacks(self, keys: list[str]) -> bool:
-        return not set(keys) <= picks.looked_at(self.path, self.machine)
+    def known(self) -> dict[str, picks.Pick]:
+        return picks.load(self.path, self.machine)
 
-    def add(self, found: dict[str, bool | None]) -> None:
+    def add(self, found: dict[str, picks.Pick]) -> None:
         picks.save(self.path, self.machine, found)
 
 
@@ -50,21 +49,20 @@ def steps_of(model: Runnable) -> Callable[[int], None]:
     return step
 
 
-def slices(bench: Bench, table: Table, rows: tuple[int, ...] = ROWS) -> Generator[None, None, None]:
+def slices(bench: Bench, table: Table, how: Order = EVERY) -> Generator[None, None, None]:
     """Each a step; what was found is used and written down at the end, or when it is closed."""
-    keys = bench.asked(rows[0], bench.chooser.quicker)
+    keys, known = bench.asked(how.rows[0], bench.chooser.picks), table.known()
     yield
-    if not table.lacks(keys):
+    if known.keys() >= set(keys):
         return
-    found: dict[str, bool | None] = {}
+    found: dict[str, picks.Pick] = {}
     try:
-        for timing in tuning(bench, rows):
+        for timing in tuning(bench, known, how):
             if timing is not None:
-                found[timing.key] = timing.quicker
+                found[timing.key] = timing.pick
             yield
-        found = {**dict.fromkeys(bench.seen - set(bench.chooser.quicker)), **found}
+        found = {**dict.fromkeys(bench.seen - known.keys(), picks.Pick()), **found}
     finally:
-        known = {key: quicker for key, quicker in found.items() if quicker is not None}
-        bench.chooser.quicker = {**bench.chooser.quicker, **known}
+        bench.chooser.picks = {**bench.chooser.picks, **picks.forms(found)}
         if found:
             table.add(found)

@@ -1,22 +1,26 @@
 """Ours against MLX's, one operation at a time, inside of the whole step where it will run.
 
-A step is run with everything as picked so far, and again with one more operation changed to ours: chained as in
-use, in turns, so that a machine that warms up slows both. Between two steps somebody else may compute: the chooser
-is then as it was. Not known: how it is on battery, or beside other work.
+A step is run with everything as picked so far, and again with one operation changed to a cut of ours: chained as in
+use, in turns, so that a machine that warms up slows both. First the standard cut everywhere, then the others. Between
+two steps somebody else may compute: the chooser is then as it was. Not known: how it is on battery, or beside other
+work.
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from ..metal_kernels.tiles import CUTS
 from ..ops.choose import ROWS, Chooser
+from .picks import Pick, forms
 
 Step = Callable[[int], None]  # so many new rows through the model, waited for
 ROUNDS = 5  # each has both forms twice
-BETTER = 0.99  # ours must take at most this part of the time: a tie stays with MLX
+BETTER = 0.99  # what is tried must take at most this part of the time: a tie stays with what was
 WARM = (True, False)  # the first time compiles
 TURNS = (True, False, False, True) * ROUNDS  # a steady drift hits both alike
 
@@ -24,10 +28,20 @@ TURNS = (True, False, False, True) * ROUNDS  # a steady drift hits both alike
 @dataclass(frozen=True, slots=True)
 class Timing:
     key: str
-    ours: float  # seconds of a step
-    theirs: float
-    quicker: bool
+    cut: str  # of ours, that was tried
+    took: float  # seconds of a step with it
+    before: float  # and with what was the quickest before
+    pick: Pick
     failed: str = ""  # what the device said instead of running it
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    cuts: tuple[str, ...] = tuple(CUTS)
+    rows: tuple[int, ...] = ROWS
+
+
+EVERY = Order()
 
 
 @dataclass(slots=True)
@@ -46,20 +60,20 @@ class Bench:
         """Whether a step of so many rows should end in time; of rows that are new, as long as the longest so far."""
         return self.spent + self.last.get(rows, max(self.last.values(), default=0.0)) < self.seconds
 
-    def run(self, rows: int, picked: Mapping[str, bool]) -> float:
-        before = self.chooser.policy, self.chooser.quicker
-        self.chooser.policy, self.chooser.quicker = "auto", picked
+    def run(self, rows: int, picked: Mapping[str, str]) -> float:
+        before = self.chooser.policy, self.chooser.picks
+        self.chooser.policy, self.chooser.picks = "auto", picked
         start = self.clock()
         try:
             self.step(rows)
         finally:
-            self.chooser.policy, self.chooser.quicker = before
+            self.chooser.policy, self.chooser.picks = before
             took = self.clock() - start
             self.spent += took
             self.last[rows] = took
         return took
 
-    def asked(self, rows: int, picked: Mapping[str, bool]) -> list[str]:
+    def asked(self, rows: int, picked: Mapping[str, str]) -> list[str]:
         """The keys of a step, in the order in which it asks for them."""
         self.chooser.asked = {}
         try:
@@ -70,41 +84,45 @@ class Bench:
             self.chooser.asked = None
 
 
-def tune(bench: Bench, rows: tuple[int, ...] = ROWS) -> list[Timing]:
-    """What could be measured in the bench's time; what could not stays with MLX."""
-    return [timing for timing in tuning(bench, rows) if timing is not None]
+def tune(bench: Bench, known: Mapping[str, Pick], how: Order = EVERY) -> list[Timing]:
+    """What could be measured in the bench's time; what could not stays as it was."""
+    return [timing for timing in tuning(bench, known, how) if timing is not None]
 
 
-def tuning(bench: Bench, rows: tuple[int, ...] = ROWS) -> Iterator[Timing | None]:
+def tuning(bench: Bench, known: Mapping[str, Pick], how: Order = EVERY) -> Iterator[Timing | None]:
     """The same, one step after the other: None after a step, a timing where a comparison ends."""
-    picked = dict(bench.chooser.quicker)
-    for count in rows:
+    picks = dict(known)
+    for cut, rows in itertools.product(how.cuts, how.rows):
         fresh = [""]
         while fresh:  # what is picked may ask for more
-            if not bench.time_for(count):
+            if not bench.time_for(rows):
                 return
-            fresh = [key for key in bench.asked(count, picked) if key not in picked]
+            asked = bench.asked(rows, forms(picks))
+            fresh = [key for key in asked if cut not in picks.get(key, Pick()).tried]
             yield None
             for key in fresh:
-                timing = yield from compared(bench, count, picked, key)
+                timing = yield from compared(bench, rows, picks, key, cut)
                 if timing is None:
                     return
-                picked[key] = timing.quicker
+                picks[key] = timing.pick
                 yield timing
 
 
-def compared(bench: Bench, rows: int, picked: Mapping[str, bool], key: str) -> Generator[None, None, Timing | None]:
+def compared(
+    bench: Bench, rows: int, picks: Mapping[str, Pick], key: str, cut: str
+) -> Generator[None, None, Timing | None]:
     """Returns None where there was no time for it."""
+    before, as_picked = picks.get(key, Pick()), forms(picks)
     spent: dict[bool, list[float]] = {True: [], False: []}
-    for number, ours in enumerate(WARM + TURNS):
+    for number, other in enumerate(WARM + TURNS):
         if not bench.time_for(rows):
             return None
         try:
-            took = bench.run(rows, {**picked, key: ours})
+            took = bench.run(rows, {**as_picked, key: cut} if other else as_picked)
         except (RuntimeError, ValueError) as problem:  # the device refused the kernel
-            return Timing(key, float("inf"), 0.0, False, str(problem))
+            return Timing(key, cut, float("inf"), 0.0, Pick(before.form, (*before.tried, cut)), str(problem))
         if number >= len(WARM):
-            spent[ours].append(took)
+            spent[other].append(took)
         yield None
-    ours_took, theirs_took = statistics.median(spent[True]), statistics.median(spent[False])
-    return Timing(key, ours_took, theirs_took, ours_took <= BETTER * theirs_took)
+    new, old = statistics.median(spent[True]), statistics.median(spent[False])
+    return Timing(key, cut, new, old, Pick(cut if new <= BETTER * old else before.form, (*before.tried, cut)))

@@ -1,7 +1,7 @@
-"""What was measured, as a file: {"machines": {"chip, macOS, MLX": {key: whether ours was quicker, or null}}}.
+"""What was measured, as a file: {"machines": {"chip, macOS, MLX": {key: pick}}}, a pick as below.
 
-Null: there was no time for it. A file that cannot be read counts as none: it can be measured again. Another chip,
-system or MLX starts anew.
+Where nothing was tried, there was no time for it. A file that cannot be read counts as none: it can be measured again.
+Another chip, system or MLX starts anew.
 """
 
 from __future__ import annotations
@@ -10,11 +10,20 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
+
+from ..metal_kernels.tiles import CUTS
+from ..ops.choose import MLX
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    form: str = MLX  # the quickest of MLX's own and those of our cuts that were tried
+    tried: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +44,33 @@ def this_machine() -> Machine | None:
     return Machine(chip, f"macOS {platform.mac_ver()[0]}", version("mlx"))
 
 
-def load(path: Path, machine: Machine) -> dict[str, bool]:
-    return {key: ours for key, ours in _table(path, machine).items() if ours is not None}
+def load(path: Path, machine: Machine) -> dict[str, Pick]:
+    found = _read(path).get(str(machine))
+    made = {key: _pick(entry) for key, entry in found.items()} if isinstance(found, dict) else {}
+    return {key: pick for key, pick in made.items() if pick is not None}
 
 
-def looked_at(path: Path, machine: Machine) -> set[str]:
-    """Keys that were measured, and those that there was no time for."""
-    return set(_table(path, machine))
+def forms(picks: Mapping[str, Pick]) -> dict[str, str]:
+    return {key: pick.form for key, pick in picks.items()}
 
 
-def save(path: Path, machine: Machine, quicker: Mapping[str, bool | None]) -> None:
+def save(path: Path, machine: Machine, found: Mapping[str, Pick]) -> None:
     """Adds to what is there, in one step: whoever reads meanwhile sees the old file or the new one."""
     machines = _read(path)
-    machines[str(machine)] = {**_table(path, machine), **quicker}
+    machines[str(machine)] = {key: asdict(pick) for key, pick in {**load(path, machine), **found}.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     made = path.with_name(f"{path.name}.{os.getpid()}")
     made.write_text(json.dumps({"machines": machines}, indent=1), encoding="utf-8")
     made.replace(path)
 
 
-def _table(path: Path, machine: Machine) -> dict[str, bool | None]:
-    found = _read(path).get(str(machine))
-    if not isinstance(found, dict):
-        return {}
-    return {key: ours for key, ours in found.items() if ours is None or isinstance(ours, bool)}
+def _pick(entry: object) -> Pick | None:
+    """Cuts that are no more count as not tried."""
+    match entry:
+        case {"form": str(form), "tried": [*tried]} if form == MLX or form in CUTS:
+            return Pick(form, tuple(cut for cut in CUTS if cut in tried))
+        case _:
+            return None
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -10,11 +10,12 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from mlxrun.metal_kernels import launch
-from mlxrun.metal_kernels.attention import AttentionTile, Sight, paged_attention
+from mlxrun.metal_kernels.attention import Sight, paged_attention
 from mlxrun.metal_kernels.experts import Rule, experts_in, experts_out, route, router_logits
 from mlxrun.metal_kernels.glue import HeadNorm, Turn, greedy, heads, project
 from mlxrun.metal_kernels.norms import Normed, add_norm
 from mlxrun.metal_kernels.products import qmm, qmm_experts, qmv, qmv_few
+from mlxrun.metal_kernels.tiles import AttentionTile
 
 from ..metal.made import BY16, FLOATS, FORMATS, random, weight
 from ..metal.test_paged_attention import case

@@ -95,7 +95,7 @@ EQUIVALENT = (
     ),
     (r"total\[h\] = 1;", "the first key's rescaling by exp(-inf) wipes it out"),
     (r"lane == 1 &&", "every lane holds the sum"),
-    (r"first <= N; first \+= ROWS|first > (N|own)\) return", "nothing of what is past the end is stored"),
+    (r"first <= N; first \+= ROWS|first > (N|E|own)\) return", "nothing of what is past the end is stored"),
     (r"BITS >= 15", "bits are 4, 8 or 16"),
     (r"places\[s\] <= winner", "no two simdgroups have the same place"),
     (r"\b(33|65) / BITS\b", "a whole-number division: the quotient is the same"),

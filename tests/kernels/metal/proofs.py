@@ -11,11 +11,12 @@ from contextlib import contextmanager
 import mlx.core as mx
 import numpy as np
 from mlxrun.metal_kernels import launch
-from mlxrun.metal_kernels.attention import JOIN, AttentionTile, Sight, paged_attention
-from mlxrun.metal_kernels.experts import ExpertTile, Rule, experts_in, experts_out, route, router_logits
+from mlxrun.metal_kernels.attention import JOIN, Sight, paged_attention
+from mlxrun.metal_kernels.experts import Rule, experts_in, experts_out, route, router_logits
 from mlxrun.metal_kernels.glue import HeadNorm, Turn, best_of, greedy, heads, project
 from mlxrun.metal_kernels.norms import Normed, add_norm
-from mlxrun.metal_kernels.products import FewTile, MatrixTile, VectorTile, qmm, qmm_experts, qmv, qmv_few
+from mlxrun.metal_kernels.products import qmm, qmm_experts, qmv, qmv_few
+from mlxrun.metal_kernels.tiles import AttentionTile, ExpertTile, FewTile, MatrixTile, VectorTile
 
 from .. import mslsim
 from ..mslsim import settings, upstream

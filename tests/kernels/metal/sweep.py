@@ -19,7 +19,8 @@ from mlxrun.metal_kernels.attention import Sight, paged_attention
 from mlxrun.metal_kernels.experts import Rule, experts_in, experts_out, route, router_logits
 from mlxrun.metal_kernels.glue import HeadNorm, Turn, greedy, heads, project
 from mlxrun.metal_kernels.norms import Normed, add_norm
-from mlxrun.metal_kernels.products import FewTile, MatrixTile, VectorTile, qmm, qmm_experts, qmv, qmv_few
+from mlxrun.metal_kernels.products import qmm, qmm_experts, qmv, qmv_few
+from mlxrun.metal_kernels.tiles import FewTile, MatrixTile, VectorTile
 
 from .. import mslsim
 from . import test_experts, test_paged_attention

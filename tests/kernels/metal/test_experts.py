@@ -8,7 +8,8 @@ from dataclasses import replace
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlxrun.metal_kernels.experts import ExpertTile, Rule, experts_in, experts_out, gate_up, route
+from mlxrun.metal_kernels.experts import Rule, experts_in, experts_out, gate_up, route
+from mlxrun.metal_kernels.tiles import ExpertTile
 
 from ..mslsim import Mode, settings
 from .made import BY16, FORMATS, ROUNDING, random, weight, wide

@@ -8,7 +8,8 @@ import pytest
 from mlxrun.metal_kernels.experts import experts_in, experts_out, gate_up
 from mlxrun.metal_kernels.glue import HeadNorm, Turn, greedy, heads, project
 from mlxrun.metal_kernels.norms import Normed
-from mlxrun.metal_kernels.products import VectorTile, qmv
+from mlxrun.metal_kernels.products import qmv
+from mlxrun.metal_kernels.tiles import VectorTile
 
 from ..mslsim import Mode, settings
 from .made import BY16, FLOATS, FORMATS, ROUNDING, close, normed, random, turned, weight, wide

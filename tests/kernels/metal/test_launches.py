@@ -131,7 +131,7 @@ def ours_of_a_step(name: str, layers: int, path: Path) -> Counter[str]:
 
 @contextmanager
 def forced() -> Iterator[None]:
-    before = choose.chooser.policy, choose.chooser.quicker
+    before = choose.chooser.policy, choose.chooser.picks
     real: Callable[..., Any] = mx.fast.metal_kernel
     with launch.made_by(lambda **definition: real(**definition)):
         choose.use("ours", {})

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlxrun.metal_kernels.attention import AttentionTile, Pages, Sight, paged_attention
+from mlxrun.metal_kernels.attention import Pages, Sight, paged_attention
+from mlxrun.metal_kernels.tiles import AttentionTile
 
 from ..mslsim import settings
 from .made import FLOATS, ROUNDING, random, wide

@@ -5,7 +5,8 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlxrun.metal_kernels.products import MatrixTile, qmm
+from mlxrun.metal_kernels.products import qmm
+from mlxrun.metal_kernels.tiles import MatrixTile
 
 from ..mslsim import settings, upstream
 from .made import BY16, FORMATS, Weight, close, random, weight, wide

@@ -7,7 +7,8 @@ from collections import Counter
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlxrun.metal_kernels.products import MatrixTile, qmm, qmm_experts
+from mlxrun.metal_kernels.products import qmm, qmm_experts
+from mlxrun.metal_kernels.tiles import MatrixTile
 
 from mlxrun.engine.model import Model
 from mlxrun.ops import choose

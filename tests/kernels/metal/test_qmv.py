@@ -5,7 +5,8 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlxrun.metal_kernels.products import VectorTile, qmv
+from mlxrun.metal_kernels.products import qmv
+from mlxrun.metal_kernels.tiles import VectorTile
 
 from ..mslsim import Mode, settings, upstream
 from .made import BY16, FLOATS, FORMATS, close, random, weight, wide

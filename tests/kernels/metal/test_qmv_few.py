@@ -5,7 +5,8 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlxrun.metal_kernels.products import FewTile, qmv_few
+from mlxrun.metal_kernels.products import qmv_few
+from mlxrun.metal_kernels.tiles import FewTile
 
 from ..mslsim import Mode, settings
 from .made import BY16, FORMATS, close, random, weight, wide

@@ -21,7 +21,7 @@ from mlxrun.engine.model import Model, Runnable
 from mlxrun.ops import choose
 from mlxrun.tune import picks
 from mlxrun.tune.idle import Table, slices, steps_of
-from mlxrun.tune.measure import Bench
+from mlxrun.tune.measure import Bench, Order
 
 from ..mslsim import Mode, metal_kernel, settings
 from .test_launches import models
@@ -38,7 +38,7 @@ class Scripted:
 
     def step(self, rows: int) -> None:
         self._step(rows)
-        liked = [key.split()[0] in QUICKER for key, ours in choose.chooser.quicker.items() if ours]
+        liked = [key.split()[0] in QUICKER for key, form in choose.chooser.picks.items() if form != choose.MLX]
         self.now += 1.0 + sum(-0.1 if good else 0.1 for good in liked)
 
     def clock(self) -> float:
@@ -49,7 +49,7 @@ def test_an_idle_engine_measures_and_the_next_answer_is_made_by_what_was_quicker
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(choose.chooser, "policy", "auto")
-    monkeypatch.setattr(choose.chooser, "quicker", {})
+    monkeypatch.setattr(choose.chooser, "picks", {})
     monkeypatch.setattr(spare, "QUIET", 0.0)
     table, launches, tuned = Table(tmp_path / "kernels.json", M4), list[str](), threading.Event()
 
@@ -65,7 +65,7 @@ def test_an_idle_engine_measures_and_the_next_answer_is_made_by_what_was_quicker
 
     def idle(model: Runnable) -> Iterator[object]:
         scripted = Scripted(steps_of(model))
-        yield from slices(Bench(scripted.step, choose.chooser, scripted.clock, 1e9), table, rows=(1,))
+        yield from slices(Bench(scripted.step, choose.chooser, scripted.clock, 1e9), table, Order(rows=(1,)))
         tuned.set()
 
     with launch.made_by(make):
@@ -73,10 +73,10 @@ def test_an_idle_engine_measures_and_the_next_answer_is_made_by_what_was_quicker
         try:
             first = answer(engine)
             assert tuned.wait(60)
-            found = picks.load(table.path, M4)
-            assert {key.split()[0] for key, ours in found.items() if ours} == set(QUICKER)
+            found = picks.forms(table.known())
+            assert {key.split()[0] for key, form in found.items() if form != choose.MLX} == set(QUICKER)
             assert {"matmul", "add", "feed", "best", "heads"} <= {key.split()[0] for key in found}
-            assert choose.chooser.quicker == found
+            assert choose.chooser.picks == found
             launches.clear()
             assert answer(engine) == first
             assert launches.count("greedy") == 5

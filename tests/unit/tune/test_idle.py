@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import mlx.core as mx
 import pytest
-from scripted_device import Device, device
+from scripted_device import ONCE, OURS, THEIRS, Device, device
 
 from mlxrun.ops import choose
 from mlxrun.settings import SettingsError, from_environment
@@ -26,7 +26,7 @@ def table(tmp_path: Path) -> Table:
 
 def through(d: Device, table: Table, seconds: float = SECONDS, most: int = 10**6) -> int:
     """How many slices it took; those after `most` are not wanted any more."""
-    going, count = slices(Bench(d.step, d.chooser, d.clock, seconds), table, rows=(1, 2)), 0
+    going, count = slices(Bench(d.step, d.chooser, d.clock, seconds), table, ONCE), 0
     for count, _ in enumerate(going, 1):
         if count == most:
             going.close()
@@ -36,8 +36,8 @@ def through(d: Device, table: Table, seconds: float = SECONDS, most: int = 10**6
 def test_it_finds_the_quicker_forms_uses_them_and_keeps_them(table: Table) -> None:
     d = device({key: took / 2 for key, took in TOOK.items()} | {"b 1": 1.0}, TOOK)
     through(d, table, seconds=1e9)
-    expected = {"a 1": True, "b 1": False, "a 2": True}
-    assert d.chooser.quicker == picks.load(table.path, M4) == expected
+    assert table.known() == {"a 1": OURS, "b 1": THEIRS, "a 2": OURS}
+    assert d.chooser.picks == {"a 1": "standard", "b 1": "mlx", "a 2": "standard"}
 
 
 def test_it_begins_once(table: Table) -> None:
@@ -53,9 +53,7 @@ def test_what_there_was_no_time_for_is_left_to_people(table: Table) -> None:
     d = device({"a 1": 0.01, "b 1": 0.01, "a 2": 0.01}, slow)
     through(d, table)
     assert d.now < 5.0
-    assert picks.load(table.path, M4) == {"a 1": True}
-    assert picks.looked_at(table.path, M4) == {"a 1", "b 1"}
-    d.chooser.quicker = {"a 1": True}
+    assert table.known() == {"a 1": OURS, "b 1": picks.Pick()}
     assert through(d, table) == 1
 
 
@@ -63,17 +61,16 @@ def test_a_model_too_slow_for_any_comparison_is_left_alone_afterwards(table: Tab
     d = device({"a 1": 1.5}, {"a 1": 1.5})
     through(d, table)
     assert d.now < 5.0
-    assert (picks.load(table.path, M4), picks.looked_at(table.path, M4)) == ({}, {"a 1"})
+    assert table.known() == {"a 1": picks.Pick()}
     assert through(d, table) == 1
 
 
 def test_what_was_found_before_it_ends_early_is_kept_and_the_rest_goes_on_next_time(table: Table) -> None:
     d = device({key: took / 2 for key, took in TOOK.items()}, TOOK)
     through(d, table, most=30)
-    assert picks.load(table.path, M4) == d.chooser.quicker == {"a 1": True}
-    assert picks.looked_at(table.path, M4) == {"a 1"}
+    assert (table.known(), d.chooser.picks) == ({"a 1": OURS}, {"a 1": "standard"})
     through(d, table)
-    assert picks.load(table.path, M4) == {"a 1": True, "b 1": True, "a 2": True}
+    assert table.known() == {"a 1": OURS, "b 1": OURS, "a 2": OURS}
 
 
 def test_a_model_that_asks_for_no_kernel_is_looked_at_once(table: Table) -> None:

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
+from mlxrun.metal_kernels.tiles import CUTS, STANDARD
 
 from mlxrun.ops.choose import Chooser, key, rows_class
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.settings import SettingsError, from_environment
 from mlxrun.tune import begin, buffers
-from mlxrun.tune.picks import Machine, load, save, this_machine
+from mlxrun.tune.picks import Machine, Pick, forms, load, save, this_machine
 
+OURS, THEIRS = Pick("wide", ("standard", "wide")), Pick("mlx", ("standard",))
 M4 = Machine("Apple M4", "macOS 26.1", "0.32.4")
 
 
 def test_picks_come_back_on_the_same_machine_only(tmp_path: Path) -> None:
     path = tmp_path / "new" / "kernels.json"
-    save(path, M4, {"a": True})
-    save(path, M4, {"b": False})
-    assert load(path, M4) == {"a": True, "b": False}
+    save(path, M4, {"a": OURS})
+    save(path, M4, {"b": THEIRS, "c": Pick()})
+    assert load(path, M4) == {"a": OURS, "b": THEIRS, "c": Pick()}
+    assert forms(load(path, M4)) == {"a": "wide", "b": "mlx", "c": "mlx"}
     for other in (
         Machine("Apple M4 Max", M4.system, M4.mlx),
         Machine(M4.chip, "macOS 27.0", M4.mlx),
         Machine(M4.chip, M4.system, "0.33.0"),
     ):
         assert load(path, other) == {}
-        save(path, other, {"a": False})
-    assert load(path, M4) == {"a": True, "b": False}
+        save(path, other, {"a": THEIRS})
+    assert load(path, M4) == {"a": OURS, "b": THEIRS, "c": Pick()}
     assert [p.name for p in path.parent.iterdir()] == ["kernels.json"]
 
 
@@ -39,8 +43,15 @@ def test_a_file_that_cannot_be_read_counts_as_none(tmp_path: Path, text: str) ->
     path = tmp_path / "kernels.json"
     path.write_text(text)
     assert load(path, M4) == {}
-    save(path, M4, {"a": True})
-    assert load(path, M4) == {"a": True}
+    save(path, M4, {"a": OURS})
+    assert load(path, M4) == {"a": OURS}
+
+
+def test_what_this_version_does_not_know_is_measured_again(tmp_path: Path) -> None:
+    path = tmp_path / "kernels.json"
+    entries = {"a": True, "b": {"form": "narrow", "tried": []}, "c": {"form": "mlx", "tried": ["standard", "narrow"]}}
+    path.write_text(json.dumps({"machines": {str(M4): entries}}))
+    assert load(path, M4) == {"c": THEIRS}
 
 
 def test_only_an_ultra_gets_large_command_buffers_and_a_person_wins() -> None:
@@ -65,6 +76,13 @@ def test_without_an_apple_gpu_nothing_is_chosen(tmp_path: Path) -> None:
     assert this_machine() is None
     begin(from_environment({"MLXRUN_HOME": str(tmp_path), "MLXRUN_KERNELS": "ours"}))
     assert not Chooser(policy="ours").possible()
+
+
+def test_the_chooser_gives_the_cut_that_was_picked() -> None:
+    picked = Chooser(picks={"a": "wide", "b": "mlx"})
+    assert [picked.ours(key) for key in "abc"] == [CUTS["wide"], None, None]
+    picked.policy = "ours"
+    assert picked.ours("b") is STANDARD
 
 
 def test_keys_tell_apart_what_decides_speed() -> None:
