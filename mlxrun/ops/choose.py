@@ -19,6 +19,7 @@ from ..metal_kernels.tiles import CUTS, STANDARD, Cut
 
 Policy = Literal["auto", "mlx", "ours"]
 MLX = "mlx"  # the pick that is no cut of ours
+OURS = tuple(CUTS)  # in the order in which they are tried
 ROWS = (1, 2, 3, 4, 8, 16, 64)  # rows of x are told apart up to here; more count as the last
 
 
@@ -27,7 +28,7 @@ class Chooser:
     """`policy`: auto as measured, mlx or ours wherever ours can serve."""
 
     policy: Policy = "auto"
-    picks: Mapping[str, str] = field(default_factory=dict)  # by key: MLX, or a cut of CUTS
+    picks: Mapping[str, str] = field(default_factory=dict)  # by key: MLX, or one of OURS
     asked: dict[str, None] | None = None  # keys asked for, in order, where somebody wants to know
 
     def possible(self) -> bool:

@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ..metal_kernels.tiles import CUTS
-from ..ops.choose import ROWS, Chooser
+from ..ops.choose import OURS, ROWS, Chooser
 from .picks import Pick, forms
 
 Step = Callable[[int], None]  # so many new rows through the model, waited for
@@ -37,7 +36,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    cuts: tuple[str, ...] = tuple(CUTS)
+    cuts: tuple[str, ...] = OURS
     rows: tuple[int, ...] = ROWS
 
 

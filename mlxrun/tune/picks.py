@@ -16,8 +16,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..metal_kernels.tiles import CUTS
-from ..ops.choose import MLX
+from ..ops.choose import MLX, OURS
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +66,8 @@ def save(path: Path, machine: Machine, found: Mapping[str, Pick]) -> None:
 def _pick(entry: object) -> Pick | None:
     """Cuts that are no more count as not tried."""
     match entry:
-        case {"form": str(form), "tried": [*tried]} if form == MLX or form in CUTS:
-            return Pick(form, tuple(cut for cut in CUTS if cut in tried))
+        case {"form": str(form), "tried": [*tried]} if form == MLX or form in OURS:
+            return Pick(form, tuple(cut for cut in OURS if cut in tried))
         case _:
             return None
 
