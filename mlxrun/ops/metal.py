@@ -45,11 +45,11 @@ def matmul(x: mx.array, w: QuantizedWeight) -> mx.array | None:
     return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
-def add_matmul(x: mx.array, w: QuantizedWeight, residual: mx.array) -> mx.array | None:
-    """residual + x @ w.T for rows (T, in)."""
+def add_matmul(x: mx.array, w: QuantizedWeight, residual: mx.array, bias: mx.array | None) -> mx.array | None:
+    """residual + x @ w.T (+ bias) for rows (T, in)."""
     if residual.dtype != x.dtype or (cut := _few("add", x, w)) is None:
         return None
-    return qmv(x, w, cut.vector, residual)
+    return qmv(x, w, cut.vector, residual if bias is None else residual + bias)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import mlx.utils
 import pytest
-from mlx_lm.models import cache, qwen3, qwen3_moe
+from mlx_lm.models import cache, gpt_oss, qwen3, qwen3_moe
 from mlxrun.metal_kernels import launch
 
 from mlxrun.cache.sequence import SequenceCache
@@ -51,9 +51,17 @@ MOE = {
     "mlp_only_layers": [],
     "norm_topk_prob": True,
 }
+GPT_OSS = {
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+    "sliding_window": 64,
+    "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+    "rope_scaling": {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 4096},
+}
 CASES = {
     "qwen3": (qwen3, {"model_type": "qwen3", **COMMON}),
     "qwen3_moe": (qwen3_moe, {"model_type": "qwen3_moe", **COMMON, **MOE}),
+    "gpt_oss": (gpt_oss, {"model_type": "gpt_oss", **COMMON, **GPT_OSS}),
 }
 
 
@@ -81,6 +89,8 @@ def models(name: str, layers: int, dtype: mx.Dtype = mx.bfloat16) -> tuple[Any, 
     """mlx-lm's, and ours of the same weights."""
     module, config = CASES[name]
     config = {**config, "num_hidden_layers": layers}
+    if "layer_types" in config:
+        config["layer_types"] = config["layer_types"][:layers]
     mx.random.seed(0)
     theirs = module.Model(module.ModelArgs.from_dict(config))
     theirs.set_dtype(dtype)
@@ -97,7 +107,7 @@ def joined(arrays: dict[str, mx.array]) -> dict[str, Weight]:
     found: dict[str, Weight] = {}
     for name, a in arrays.items():
         stem, _, part = name.rpartition(".")
-        if f"{stem}.scales" not in arrays:
+        if f"{stem}.scales" not in arrays or part == "bias":
             found[name] = a
         elif part == "weight":
             found[name] = QuantizedWeight(a, arrays[f"{stem}.scales"], arrays[f"{stem}.biases"], "affine", 4, 64)
@@ -141,7 +151,7 @@ def forced() -> Iterator[None]:
             choose.use(*before)
 
 
-@pytest.mark.parametrize(("name", "most"), [("qwen3", 8), ("qwen3_moe", 10)])
+@pytest.mark.parametrize(("name", "most"), [("qwen3", 8), ("qwen3_moe", 10), ("gpt_oss", 12)])
 def test_a_layer_takes_at_most_half_of_the_launches(name: str, most: int, tmp_path: Path) -> None:
     theirs, ours = (
         [sum(count(name, layers, tmp_path / f"{layers}.dot").values()) for layers in (2, 3)]
