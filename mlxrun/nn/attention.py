@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..ops.attention import alibi, attention_each, attention_over, capped_attention
+from ..ops.attention import alibi, attention_each, attention_over, capped_attention_over
 from ..ops.masks import Sight
 from ..ops.native import kept
 from ..ops.span import Span
@@ -129,11 +129,11 @@ class AttentionBlock:
 
     def _attend(self, q: mx.array, span: Span, p: Pass, segment: Segment) -> mx.array:
         s = self.spec
-        if s.softcap is not None:
-            visible = p.boolean(self.sight, segment, span.positions)
-            return capped_attention(q, *span.arrays, scale=s.scale, seen=visible, softcap=s.softcap)
         if self.slopes is not None:
             bias = alibi(self.slopes, self.sight, segment.positions, span.positions).astype(q.dtype)
             return attention_over(q, span, scale=s.scale, seen=bias)
         seen = p.mask(self.sight, segment, span.positions)
+        if s.softcap is not None:
+            visible = None if seen is None else p.boolean(self.sight, segment, span.positions)
+            return capped_attention_over(q, span, scale=s.scale, seen=visible, softcap=s.softcap)
         return attention_over(q, span, scale=s.scale, seen=seen, sinks=self.sinks)

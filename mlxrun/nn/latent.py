@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from ..ops.attention import attention
+from ..ops.attention import attention, latent_attention_over
 from ..ops.masks import Sight
 from ..ops.per_head import per_head
 from ..ops.span import Span
@@ -112,26 +112,24 @@ class LatentAttentionBlock:
 
     def _attend(self, q: mx.array, span: Span, ids: mx.array | None, p: Pass, segment: Segment) -> mx.array:
         """q (1, H, L, nope + rope) -> (1, H, L, v)."""
-        rows = span.arrays[0]  # (1, 1, S, rank + rope)
         seen: mx.array | str | None
         if ids is None:
             seen = p.mask(CAUSAL, segment, span.positions)
         elif segment.count == 1:
-            rows, seen = rows[:, :, ids[0]], None
+            span, seen = Span.of((span.arrays[0][:, :, ids[0]],), span.first), None
         else:
             seen = chosen_mask(ids, p.boolean(CAUSAL, segment, span.positions))
-        return (self._expanded if segment.count >= self.expand_from else self._absorbed)(q, rows, seen)
+        return (self._expanded if segment.count >= self.expand_from else self._absorbed)(q, span, seen)
 
-    def _absorbed(self, q: mx.array, rows: mx.array, seen: mx.array | str | None) -> mx.array:
+    def _absorbed(self, q: mx.array, span: Span, seen: mx.array | str | None) -> mx.array:
         s = self.spec
         nope, rotated = mx.split(q, [s.nope_dim], axis=-1)
         q = mx.concatenate([per_head(nope, self.k_b, as_it_lies=not self.turned), rotated], axis=-1)
-        y = attention(q, rows, rows[..., : s.kv_rank], scale=s.scale, seen=seen)  # (1, H, L, rank)
-        return per_head(y, self.v_b)
+        return per_head(latent_attention_over(q, span, s.kv_rank, scale=s.scale, seen=seen), self.v_b)
 
-    def _expanded(self, q: mx.array, rows: mx.array, seen: mx.array | str | None) -> mx.array:
+    def _expanded(self, q: mx.array, span: Span, seen: mx.array | str | None) -> mx.array:
         s = self.spec
-        latent, rotated = mx.split(rows, [s.kv_rank], axis=-1)
+        latent, rotated = mx.split(span.arrays[0], [s.kv_rank], axis=-1)  # of (1, 1, S, rank + rope)
         k = per_head(latent, self.k_b, as_it_lies=self.turned)  # (1, H, S, nope)
         k = mx.concatenate([k, mx.broadcast_to(rotated, (*k.shape[:3], s.rope_dim))], axis=-1)
         return attention(q, k, per_head(latent, self.v_b), scale=s.scale, seen=seen)

@@ -47,6 +47,18 @@ def attention_over(
     return attention(q, *span.arrays, scale=scale, seen=seen, sinks=sinks)
 
 
+def latent_attention_over(
+    q: mx.array, span: Span, width: int, *, scale: float, seen: mx.array | str | None
+) -> mx.array:
+    """The same over remembered rows that all heads share: a key is a row, its value the first `width` of the row."""
+    if seen is None and chooser.possible():
+        y = metal.attention(q, span.buffers[0], width, span.count, scale=scale)
+        if y is not None:
+            return y
+    rows = span.arrays[0]
+    return attention(q, rows, rows[..., :width], scale=scale, seen=seen)
+
+
 def attention_each(q: mx.array, spans: Sequence[Span], *, scale: float, sinks: mx.array | None = None) -> mx.array:
     """One query for each sequence, q (T, H, 1, D), over all of its own keys -> rows (T, H * Dv)."""
     if NATIVE:
@@ -69,16 +81,22 @@ def _native(
     return native.attention(q, k, v, scale, mask, causal, 0, sinks, 0.0, count)
 
 
-def capped_attention(
-    q: mx.array, k: mx.array, v: mx.array, *, scale: float, seen: mx.array, softcap: float
-) -> mx.array:
-    """As above with scores squashed to +-softcap; `seen` is boolean (L, S)."""
+def capped_attention_over(q: mx.array, span: Span, *, scale: float, seen: mx.array | None, softcap: float) -> mx.array:
+    """As `attention_over` with scores squashed to +-softcap; `seen` is boolean (L, S), None: all."""
+    if seen is None and chooser.possible():
+        k, v = span.buffers
+        y = metal.attention(q, k, v, span.count, scale=scale, softcap=softcap)
+        if y is not None:
+            return y
+    k, v = span.arrays
     if NATIVE:
         return native.attention(q, k, v, scale, seen, softcap=softcap)
     heads, groups = q.shape[1], k.shape[1]
     q = q.reshape(1, groups, heads // groups, *q.shape[2:])  # (1, G, H/G, L, D)
     scores = (q.astype(mx.float32) * scale) @ k[:, :, None].astype(mx.float32).swapaxes(-1, -2)
-    scores = mx.where(seen, softcap * mx.tanh(scores / softcap), -mx.inf)
+    scores = softcap * mx.tanh(scores / softcap)
+    if seen is not None:
+        scores = mx.where(seen, scores, -mx.inf)
     y = mx.softmax(scores, axis=-1).astype(v.dtype) @ v[:, :, None]
     return y.reshape(1, heads, *y.shape[3:])
 
@@ -89,4 +107,4 @@ def alibi(slopes: mx.array, sight: Sight, queries: range, keys: range) -> mx.arr
     return mx.where(boolean(sight, queries, keys), bias, -mx.inf)
 
 
-__all__ = ["Sight", "alibi", "attention", "boolean", "capped_attention", "mask"]
+__all__ = ["Sight", "alibi", "attention", "boolean", "capped_attention_over", "mask"]

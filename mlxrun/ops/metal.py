@@ -13,7 +13,7 @@ from functools import cache
 import mlx.core as mx
 
 from ..metal_kernels import experts, glue
-from ..metal_kernels.attention import Pages, Sight, paged_attention
+from ..metal_kernels.attention import MOST_VALUES, Pages, Sight, paged_attention
 from ..metal_kernels.check import FLOATS, SMALL, serves
 from ..metal_kernels.norms import Normed
 from ..metal_kernels.products import FEW, MOST_VECTORS, qmm, qmm_experts, qmv, qmv_few
@@ -142,26 +142,37 @@ def best_token(x: mx.array, norm: Rms | None, head: QuantizedWeight) -> mx.array
 
 
 def attention(
-    q: mx.array, k: mx.array, v: mx.array, count: int, *, scale: float, sinks: mx.array | None = None
+    q: mx.array,
+    k: mx.array,
+    v: mx.array | int,
+    count: int,
+    *,
+    scale: float,
+    softcap: float = 0.0,
+    sinks: mx.array | None = None,
 ) -> mx.array | None:
     """One query over the first `count` keys: q (1, H, 1, D), k (1, G, S, D), v (1, G, S, Dv) -> (1, H, 1, Dv).
 
-    The buffers are one page, read where they lie.
+    `v` as a number: the values are that many of the first values of the keys. The buffers are one page, read where
+    they lie.
     """
-    low, high = PAGES_HEADS
-    if q.shape[0] != 1 or q.shape[2] != 1 or q.dtype not in FLOATS or not (q.dtype == k.dtype == v.dtype):
+    values = k if isinstance(v, int) else v
+    width = v if isinstance(v, int) else v.shape[3]
+    if q.shape[0] != 1 or q.shape[2] != 1 or q.dtype not in FLOATS or not (q.dtype == k.dtype == values.dtype):
         return None
-    if not (low <= q.shape[3] <= high and low <= v.shape[3] <= high) or min(k.size, v.size) < SMALL:
+    low, high = (SMALL, MOST_VALUES) if isinstance(v, int) else PAGES_HEADS
+    if not (low <= q.shape[3] <= high and low <= width <= high) or min(k.size, values.size) < SMALL:
         return None
-    shape = "x".join(map(str, (q.shape[1], k.shape[1], q.shape[3], v.shape[3])))
+    kind = "latent" if isinstance(v, int) else "capped" if softcap else "attention"
+    shape = "x".join(map(str, (q.shape[1], k.shape[1], q.shape[3], width)))
     stretch = 1 << max(8, (count - 1).bit_length())  # keys are told apart by powers of two
-    asked = f"attention {stretch} {shape} {str(q.dtype).split('.')[-1]}"
-    if not chooser.possible() or (cut := chooser.ours(asked)) is None:
+    cut = chooser.ours(f"{kind} {stretch} {shape} {str(q.dtype).split('.')[-1]}") if chooser.possible() else None
+    if cut is None:
         return None
     tables, lengths = mx.zeros((1, 1), mx.uint32), mx.array([count], mx.int32)
-    sight = Sight(scale, sinks=sinks)
-    y = paged_attention(q.reshape(1, q.shape[1], q.shape[3]), Pages(k), Pages(v), tables, lengths, sight, cut.attention)
-    return y.reshape(1, q.shape[1], 1, v.shape[3])
+    sight, pages = Sight(scale, softcap=softcap, sinks=sinks), v if isinstance(v, int) else Pages(v)
+    y = paged_attention(q.reshape(1, q.shape[1], q.shape[3]), Pages(k), pages, tables, lengths, sight, cut.attention)
+    return y.reshape(1, q.shape[1], 1, width)
 
 
 @cache

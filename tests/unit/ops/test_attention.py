@@ -4,8 +4,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlxrun.ops.attention import alibi, attention, capped_attention
+from mlxrun.ops import attention as module
+from mlxrun.ops.attention import alibi, attention, capped_attention_over
 from mlxrun.ops.masks import Sight, boolean, mask
+from mlxrun.ops.span import Span
 
 HEADS, GROUPS, DIM = 6, 2, 16
 
@@ -48,10 +50,15 @@ def test_plain(drawn, sight, with_sinks):
     np.testing.assert_allclose(np.array(got), want, atol=2e-6)
 
 
-def test_soft_cap(drawn):
-    seen = boolean(Sight(window=5), QUERIES, KEYS)
-    got = capped_attention(*(mx.array(t, mx.float32) for t in drawn), scale=2.0, seen=seen, softcap=1.5)
-    np.testing.assert_allclose(np.array(got), oracle(*drawn, 2.0, np.array(seen), softcap=1.5), atol=2e-6)
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("window", [5, None])
+def test_soft_cap(drawn, native, window, monkeypatch):
+    monkeypatch.setattr(module, "NATIVE", native and module.NATIVE)
+    q, k, v = (mx.array(t, mx.float32) for t in drawn)
+    seen = None if window is None else boolean(Sight(window=window), QUERIES, KEYS)
+    got = capped_attention_over(q, Span.of((k, v), 0), scale=2.0, seen=seen, softcap=1.5)
+    want = oracle(*drawn, 2.0, True if seen is None else np.array(seen), softcap=1.5)
+    np.testing.assert_allclose(np.array(got), want, atol=2e-6)
 
 
 def test_alibi(drawn):
