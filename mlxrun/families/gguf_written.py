@@ -16,7 +16,10 @@ from typing import Any
 
 from ..spec import Attention, Decoder, Dense, Layer, ModelError, MoE, Rope
 from .config import Config
-from .gguf import ARCHITECTURES, FUSED, PLACES, WHOLE, Architecture, resolve_gguf
+from .gguf import resolve_gguf
+from .gguf_architectures import ARCHITECTURES
+from .gguf_metadata import Architecture
+from .gguf_names import FUSED, PLACES, WHOLE
 from .rope import rope_parameters
 
 TYPES = {model_type: name for name, arch in ARCHITECTURES.items() for model_type in arch.writes}

@@ -1,0 +1,122 @@
+"""llama.cpp's architectures: what each one's own keys mean, and how its tensors differ from what is usual."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .gguf_metadata import Architecture, Metadata, always, biases, rope_config
+
+
+def _llama_type(m: Metadata) -> str:
+    if m.get("expert_count"):
+        return "mixtral"
+    return "mistral" if m.get("attention.sliding_window") else "llama"
+
+
+def _llama(m: Metadata) -> dict[str, Any]:
+    window = m.get("attention.sliding_window") or None
+    if m.get("expert_count"):
+        experts = {"num_local_experts": m["expert_count"], "num_experts_per_tok": m["expert_used_count"]}
+        return {**rope_config(m), **experts, "sliding_window": window}
+    return {**rope_config(m), **({"sliding_window": window} if window else biases(m))}
+
+
+def _granite(m: Metadata) -> dict[str, Any]:
+    scales = {
+        "attention_multiplier": m.get("attention.scale", 1.0),
+        "embedding_multiplier": m.get("embedding_scale", 1.0),
+        "residual_multiplier": m.get("residual_scale", 1.0),
+        "logits_scaling": m.get("logit_scale", 1.0),
+    }
+    return {**rope_config(m), **biases(m), **scales}
+
+
+def _qwen3_moe(m: Metadata) -> dict[str, Any]:
+    return {
+        **rope_config(m),
+        "num_experts": m["expert_count"],
+        "num_experts_per_tok": m["expert_used_count"],
+        "moe_intermediate_size": m["expert_feed_forward_length"],
+        "norm_topk_prob": bool(m.get("expert_weights_norm", True)),
+    }
+
+
+def _phi3(m: Metadata) -> dict[str, Any]:
+    found = {**rope_config(m), "sliding_window": m.get("attention.sliding_window") or None}
+    short, long = (m.factors.get(f"rope_factors_{which}.weight") for which in ("short", "long"))
+    if short is not None and long is not None:
+        found["rope_scaling"] = {
+            "type": "longrope",
+            "short_factor": list(short),
+            "long_factor": list(long),
+            "original_max_position_embeddings": m["rope.scaling.original_context_length"],
+            "attention_factor": m.get("rope.scaling.attn_factor"),
+        }
+    return found
+
+
+def _gemma(m: Metadata) -> dict[str, Any]:
+    """The query's scale is not written; only the 27B models' is not that of the head."""
+    wide = (m.arch, m["block_count"]) in (("gemma2", 46), ("gemma3", 62))
+    width = m["embedding_length"] // m["attention.head_count"] if wide else m["attention.key_length"]
+    return {"query_pre_attn_scalar": width, "sliding_window": m.get("attention.sliding_window")}
+
+
+def _gemma2(m: Metadata) -> dict[str, Any]:
+    caps = {
+        "attn_logit_softcapping": m.get("attn_logit_softcapping", 50.0),
+        "final_logit_softcapping": m.get("final_logit_softcapping", 30.0),
+    }
+    return {**rope_config(m), **_gemma(m), **caps}
+
+
+def _gemma3(m: Metadata) -> dict[str, Any]:
+    found = {**rope_config(m, 1e6), **_gemma(m), "final_logit_softcapping": m.get("final_logit_softcapping")}
+    period = m.get("attention.sliding_window_pattern")
+    if isinstance(period, list):  # one truth a layer: does it slide
+        found["layer_types"] = ["sliding_attention" if slides else "full_attention" for slides in period]
+    elif period is not None:
+        found["sliding_window_pattern"] = period
+    return {**found, "rope_local_base_freq": float(m.get("rope.freq_base_swa", 10000.0))}
+
+
+def _olmo2(m: Metadata) -> dict[str, Any]:
+    window = m.get("attention.sliding_window")
+    m.get("attention.sliding_window_pattern")  # three to one, as the family has it
+    return {**rope_config(m), **({"sliding_window": window} if window else {})}
+
+
+def _gpt2(m: Metadata) -> dict[str, Any]:
+    m.get("rope.dimension_count")
+    return {}
+
+
+def _bert(m: Metadata) -> dict[str, Any]:
+    return {"type_vocab_size": int(m.shapes.get("token_types.weight", (0,))[0])}
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "llama": Architecture(_llama_type, _llama, interleaved=True, writes=("llama", "mistral", "mixtral")),
+    "smollm3": Architecture(
+        always("smollm3"), lambda m: {**rope_config(m), **biases(m)}, interleaved=True, writes=("smollm3",)
+    ),
+    "granite": Architecture(always("granite"), _granite, interleaved=True, writes=("granite",)),
+    "qwen2": Architecture(always("qwen2"), rope_config, writes=("qwen2",)),
+    "qwen3": Architecture(always("qwen3"), rope_config, writes=("qwen3",)),
+    "qwen3moe": Architecture(always("qwen3_moe"), _qwen3_moe, writes=("qwen3_moe",)),
+    "gemma": Architecture(always("gemma"), rope_config, folded=True, writes=("gemma",)),
+    "gemma2": Architecture(always("gemma2"), _gemma2, folded=True, writes=("gemma2",)),
+    "gemma3": Architecture(always("gemma3_text"), _gemma3, folded=True, writes=("gemma3_text",)),
+    "phi3": Architecture(always("phi3"), _phi3, fused=("attn_qkv", "ffn_up"), writes=("phi3",)),
+    "olmo2": Architecture(
+        lambda m: "olmo3" if m.get("attention.sliding_window") else "olmo2", _olmo2, writes=("olmo2", "olmo3")
+    ),
+    "gpt2": Architecture(always("gpt2"), _gpt2, fused=("attn_qkv",), writes=("gpt2",)),
+    "bert": Architecture(
+        always("bert"),
+        _bert,
+        own={"attn_output_norm": "mixer_norm", "layer_output_norm": "ffn_norm"},
+        causal=False,
+        writes=("bert",),
+    ),
+}

@@ -1,0 +1,114 @@
+"""The metadata of a GGUF file as keys of config.json: what all architectures of llama.cpp say alike.
+
+`Metadata` remembers which keys were read. Knows no architecture; `gguf_architectures.py` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..spec import ModelError
+
+FILE = "the GGUF file"
+Factors = Mapping[str, Sequence[float]]
+
+
+@dataclass
+class Metadata:
+    """The architecture's own keys, without its prefix; remembers what was read."""
+
+    values: Mapping[str, Any]
+    arch: str
+    shapes: Mapping[str, Sequence[int]]
+    factors: Factors
+    seen: set[str] = field(default_factory=set)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.seen.add(key)
+        value = self.values.get(f"{self.arch}.{key}")
+        return default if value is None else value
+
+    def __getitem__(self, key: str) -> Any:
+        value = self.get(key)
+        if value is None:
+            raise ModelError(f"{FILE} has no {self.arch}.{key}, which a {self.arch} model needs.")
+        return value
+
+    def unread(self) -> list[str]:
+        prefix = self.arch + "."
+        keys = {key.removeprefix(prefix) for key, value in self.values.items() if key.startswith(prefix) and value}
+        return sorted(prefix + key for key in keys - self.seen)
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """How one llama.cpp architecture becomes a config: its model_type, and the keys that only it has."""
+
+    model_type: Callable[[Metadata], str]
+    config: Callable[[Metadata], dict[str, Any]]
+    interleaved: bool = False  # rows of q and k are permuted in the file
+    folded: bool = False  # norms hold their offset
+    fused: tuple[str, ...] = ()  # of FUSED: what stands in one tensor
+    writes: tuple[str, ...] = ()  # model_types whose checkpoints can be written so
+    own: Mapping[str, str] = field(default_factory=dict)  # names as in PLACES, before those
+    causal: bool = True
+
+
+def common(m: Metadata, arch: Architecture) -> dict[str, Any]:
+    heads, dim = m["attention.head_count"], m["embedding_length"]
+    embedding = m.shapes.get("token_embd.weight")
+    if not embedding:
+        raise ModelError(f"{FILE} has no token_embd.weight.")
+    head_dim = m.get("attention.key_length") or (dim // heads if isinstance(heads, int) and heads > 0 else None)
+    if m.get("attention.value_length", head_dim) != head_dim:
+        raise ModelError(f"{FILE}: values of another size than keys are not supported.")
+    if m.get("attention.causal", arch.causal) is not arch.causal:
+        raise ModelError(
+            f"{FILE}: a {m.arch} model that sees {'both ways' if arch.causal else 'back only'} is not known."
+        )
+    found = {
+        "hidden_size": dim,
+        "vocab_size": int(embedding[0]),
+        "num_hidden_layers": m["block_count"],
+        "num_attention_heads": heads,
+        "num_key_value_heads": m.get("attention.head_count_kv", heads),
+        "head_dim": head_dim,
+        "intermediate_size": m["feed_forward_length"],
+        "max_position_embeddings": m["context_length"],
+        "rms_norm_eps": m.get("attention.layer_norm_rms_epsilon") or m["attention.layer_norm_epsilon"],
+        "tie_word_embeddings": "output.weight" not in m.shapes,
+    }
+    for key, value in found.items():
+        if isinstance(value, list):
+            raise ModelError(f"{FILE}: {key} differs from layer to layer, which is not supported in a {m.arch} model.")
+    return found
+
+
+def rope_config(m: Metadata, base: float = 10000.0) -> dict[str, Any]:
+    """The older spelling: rope_theta, and rope_scaling where there is one."""
+    found: dict[str, Any] = {"rope_theta": float(m.get("rope.freq_base", base))}
+    dims, head_dim = m.get("rope.dimension_count"), m.get("attention.key_length")
+    head_dim = head_dim or m["embedding_length"] // m["attention.head_count"]
+    if dims is not None and dims != head_dim:
+        found["partial_rotary_factor"] = dims / head_dim
+    kind = m.get("rope.scaling.type", "none")
+    scaling = {
+        "rope_type": kind,
+        "factor": m.get("rope.scaling.factor"),
+        "original_max_position_embeddings": m.get("rope.scaling.original_context_length"),
+        "beta_fast": m.get("rope.scaling.yarn_beta_fast"),
+        "beta_slow": m.get("rope.scaling.yarn_beta_slow"),
+    }
+    if kind not in ("none", "longrope"):  # longrope comes as tensors of factors
+        found["rope_scaling"] = {key: value for key, value in scaling.items() if value is not None}
+    return found
+
+
+def biases(m: Metadata) -> dict[str, Any]:
+    return {"attention_bias": "blk.0.attn_q.bias" in m.shapes, "mlp_bias": "blk.0.ffn_up.bias" in m.shapes}
+
+
+def always(model_type: str) -> Callable[[Metadata], str]:
+    return lambda m: model_type
