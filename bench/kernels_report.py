@@ -27,7 +27,7 @@ from mlxrun.metal_kernels.experts import experts_in, experts_out  # noqa: E402 a
 from mlxrun.metal_kernels.glue import greedy, project  # noqa: E402 as above
 from mlxrun.metal_kernels.norms import Normed  # noqa: E402 as above
 from mlxrun.metal_kernels.products import qmm, qmv, qmv_few  # noqa: E402 as above
-from mlxrun.metal_kernels.tiles import MatrixTile, VectorTile  # noqa: E402 as above
+from mlxrun.metal_kernels.tiles import CUTS  # noqa: E402 as above
 
 from tests.kernels import mslsim  # noqa: E402 as above
 from tests.kernels.metal.made import random, weight  # noqa: E402 as above
@@ -92,24 +92,28 @@ class Row:
 
 def rows() -> Iterator[Row]:
     w = weight((OUTPUTS, WIDTH), AFFINE, mx.bfloat16)
+    wide, bits = CUTS["wide"], CUTS["bits"]
     for m in (1, 2, 4):
         yield measured("ours: qmv", m, w, lambda x: qmv(x, w))
-    yield measured("ours: qmv, codes by their bits", 1, w, lambda x: qmv(x, w, VectorTile(bitcast=True)))
+    yield measured("ours: qmv, wide", 4, w, lambda x: qmv(x, w, wide.vector))
+    yield measured("ours: qmv, bits", 1, w, lambda x: qmv(x, w, bits.vector))
     for m in (5, 8, 16):
         yield measured("ours: qmv_few", m, w, lambda x: qmv_few(x, w))
-    yield measured("ours: qmm, 64 rows", 64, w, lambda x: qmm(x, w, MatrixTile(64, 32)))
-    fast, wide = upstream.qmv(), upstream.qmv_wide()
+    yield measured("ours: qmv_few, wide", 8, w, lambda x: qmv_few(x, w, wide.few))
+    yield measured("ours: qmm", 64, w, lambda x: qmm(x, w))
+    yield measured("ours: qmm, wide", 64, w, lambda x: qmm(x, w, wide.matrix))
+    fast, several = upstream.qmv(), upstream.qmv_wide()
     yield measured("MLX: qmv_fast", 1, w, lambda x: upstream.run(fast, x, w.parts, {"GROUP": 64, "BITS": 4}))
     for m in (2, 4, 5, 6, 8):
         together = -(-m // -(-m // 5))  # MLX serves at most five vectors at a time
         template = {"GROUP": 64, "BITS": 4, "VECTORS": together}
 
         def run(x: mx.array, template: dict = template, together: int = together) -> mx.array:
-            return upstream.run(wide, x, w.parts, template, together)
+            return upstream.run(several, x, w.parts, template, together)
 
         yield measured("MLX: qmv_wide", m, w, run)
     tiles = upstream.qmm_t()
-    yield measured("MLX: qmm_t, 64 rows", 64, w, lambda x: upstream.run_qmm_t(tiles, x, w.parts, 64, 4))
+    yield measured("MLX: qmm_t", 64, w, lambda x: upstream.run_qmm_t(tiles, x, w.parts, 64, 4))
 
 
 def measured(kernel: str, m: int, w, run) -> Row:
