@@ -17,12 +17,12 @@ from .common import Recipe, UnknownFamily, sizes_of, with_attention
 from .config import Config
 from .gguf_architectures import ARCHITECTURES
 from .gguf_metadata import FILE, Architecture, Factors, Metadata, common
-from .gguf_names import FUSED, NAMES, placed
+from .gguf_names import FUSED, NAMES, PREDICTION, placed, predictions
 
 # Bookkeeping, or said again by what is read; pooling is what a caller does with hidden states.
 _IGNORED = {
     *("vocab_size", "tensor_data_layout", "pooling_type"),
-    *("rope.scaling.finetuned", "rope.scaling.attn_factor", "rope.scaling.original_context_length"),
+    *("rope.scaling.finetuned", "rope.scaling.original_context_length"),
 }
 
 
@@ -39,9 +39,14 @@ def resolve_gguf(
     c = Config(config, "gguf", file=FILE)
     recipe = recipe_for(config["model_type"], FILE)(c)
     turned = with_attention(recipe, lambda i, a: replace(a, rope=_rope(a, arch, m.factors)))
-    s = sizes_of(c)
-    rules = (*(FUSED[name].rule(s) for name in arch.fused), *placed(arch.own), *NAMES)
-    return Recipe(_named(turned.decoder, m.arch), rules, folded=arch.folded)
+    c.ignore("rope_theta")  # unread where no layer turns, or all do by another base
+    unread = c.unread()
+    if unread:
+        raise ModelError(f"{FILE}: a {m.arch} model with {', '.join(unread)} is not known here.")
+    fused = tuple(FUSED[name].rule(sizes_of(c)) for name in arch.fused)
+    further = predictions(range(len(turned.decoder.layers), m["block_count"]))
+    rules = (*further, *fused, *arch.rules(m), *placed(arch.own), *NAMES)
+    return Recipe(_named(turned.decoder, m.arch), rules, arch.folded, PREDICTION if further else "")
 
 
 def config_of(metadata: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> tuple[dict[str, Any], Architecture]:

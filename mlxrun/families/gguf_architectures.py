@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .gguf_metadata import Architecture, Metadata, always, biases, rope_config
+from . import gguf_experts as experts
+from .gguf_metadata import Architecture, Metadata, always, biases, layer_types, rope_config
 
 
 def _llama_type(m: Metadata) -> str:
@@ -16,8 +17,7 @@ def _llama_type(m: Metadata) -> str:
 def _llama(m: Metadata) -> dict[str, Any]:
     window = m.get("attention.sliding_window") or None
     if m.get("expert_count"):
-        experts = {"num_local_experts": m["expert_count"], "num_experts_per_tok": m["expert_used_count"]}
-        return {**rope_config(m), **experts, "sliding_window": window}
+        return {**rope_config(m), **experts.experts(m), "sliding_window": window}
     return {**rope_config(m), **({"sliding_window": window} if window else biases(m))}
 
 
@@ -31,18 +31,9 @@ def _granite(m: Metadata) -> dict[str, Any]:
     return {**rope_config(m), **biases(m), **scales}
 
 
-def _qwen3_moe(m: Metadata) -> dict[str, Any]:
-    return {
-        **rope_config(m),
-        "num_experts": m["expert_count"],
-        "num_experts_per_tok": m["expert_used_count"],
-        "moe_intermediate_size": m["expert_feed_forward_length"],
-        "norm_topk_prob": bool(m.get("expert_weights_norm", True)),
-    }
-
-
 def _phi3(m: Metadata) -> dict[str, Any]:
     found = {**rope_config(m), "sliding_window": m.get("attention.sliding_window") or None}
+    scale = m.get("rope.scaling.attn_factor")
     short, long = (m.factors.get(f"rope_factors_{which}.weight") for which in ("short", "long"))
     if short is not None and long is not None:
         found["rope_scaling"] = {
@@ -50,7 +41,7 @@ def _phi3(m: Metadata) -> dict[str, Any]:
             "short_factor": list(short),
             "long_factor": list(long),
             "original_max_position_embeddings": m["rope.scaling.original_context_length"],
-            "attention_factor": m.get("rope.scaling.attn_factor"),
+            "attention_factor": scale,
         }
     return found
 
@@ -72,12 +63,7 @@ def _gemma2(m: Metadata) -> dict[str, Any]:
 
 def _gemma3(m: Metadata) -> dict[str, Any]:
     found = {**rope_config(m, 1e6), **_gemma(m), "final_logit_softcapping": m.get("final_logit_softcapping")}
-    period = m.get("attention.sliding_window_pattern")
-    if isinstance(period, list):  # one truth a layer: does it slide
-        found["layer_types"] = ["sliding_attention" if slides else "full_attention" for slides in period]
-    elif period is not None:
-        found["sliding_window_pattern"] = period
-    return {**found, "rope_local_base_freq": float(m.get("rope.freq_base_swa", 10000.0))}
+    return {**found, "layer_types": layer_types(m), "rope_local_base_freq": float(m.get("rope.freq_base_swa", 10000.0))}
 
 
 def _olmo2(m: Metadata) -> dict[str, Any]:
@@ -103,7 +89,11 @@ ARCHITECTURES: dict[str, Architecture] = {
     "granite": Architecture(always("granite"), _granite, interleaved=True, writes=("granite",)),
     "qwen2": Architecture(always("qwen2"), rope_config, writes=("qwen2",)),
     "qwen3": Architecture(always("qwen3"), rope_config, writes=("qwen3",)),
-    "qwen3moe": Architecture(always("qwen3_moe"), _qwen3_moe, writes=("qwen3_moe",)),
+    "qwen3moe": Architecture(always("qwen3_moe"), experts.qwen3_moe, writes=("qwen3_moe",)),
+    "gpt-oss": Architecture(always("gpt_oss"), experts.gpt_oss, own={"post_attention_norm": "ffn_norm"}),
+    "gptoss": Architecture(
+        always("gpt_oss"), experts.gpt_oss, own={"attn_out": "mixer.o"}, rules=experts.zipped_experts
+    ),  # Ollama's own
     "gemma": Architecture(always("gemma"), rope_config, folded=True, writes=("gemma",)),
     "gemma2": Architecture(always("gemma2"), _gemma2, folded=True, writes=("gemma2",)),
     "gemma3": Architecture(always("gemma3_text"), _gemma3, folded=True, writes=("gemma3_text",)),

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..spec import ModelError
+from .rules import Rule
 
 FILE = "the GGUF file"
+MOST_FURTHER = 64  # layers that predict further tokens
 Factors = Mapping[str, Sequence[float]]
 
 
@@ -54,6 +56,8 @@ class Architecture:
     writes: tuple[str, ...] = ()  # model_types whose checkpoints can be written so
     own: Mapping[str, str] = field(default_factory=dict)  # names as in PLACES, before those
     causal: bool = True
+    latent: bool = False  # keys and values are of widths of their own
+    rules: Callable[[Metadata], tuple[Rule, ...]] = lambda m: ()  # before those of the names
 
 
 def common(m: Metadata, arch: Architecture) -> dict[str, Any]:
@@ -61,9 +65,6 @@ def common(m: Metadata, arch: Architecture) -> dict[str, Any]:
     embedding = m.shapes.get("token_embd.weight")
     if not embedding:
         raise ModelError(f"{FILE} has no token_embd.weight.")
-    head_dim = m.get("attention.key_length") or (dim // heads if isinstance(heads, int) and heads > 0 else None)
-    if m.get("attention.value_length", head_dim) != head_dim:
-        raise ModelError(f"{FILE}: values of another size than keys are not supported.")
     if m.get("attention.causal", arch.causal) is not arch.causal:
         raise ModelError(
             f"{FILE}: a {m.arch} model that sees {'both ways' if arch.causal else 'back only'} is not known."
@@ -71,10 +72,9 @@ def common(m: Metadata, arch: Architecture) -> dict[str, Any]:
     found = {
         "hidden_size": dim,
         "vocab_size": int(embedding[0]),
-        "num_hidden_layers": m["block_count"],
+        "num_hidden_layers": layers_of(m),
         "num_attention_heads": heads,
-        "num_key_value_heads": m.get("attention.head_count_kv", heads),
-        "head_dim": head_dim,
+        **({} if arch.latent else _heads(m, heads, dim)),
         "intermediate_size": m["feed_forward_length"],
         "max_position_embeddings": m["context_length"],
         "rms_norm_eps": m.get("attention.layer_norm_rms_epsilon") or m["attention.layer_norm_epsilon"],
@@ -86,24 +86,55 @@ def common(m: Metadata, arch: Architecture) -> dict[str, Any]:
     return found
 
 
-def rope_config(m: Metadata, base: float = 10000.0) -> dict[str, Any]:
-    """The older spelling: rope_theta, and rope_scaling where there is one."""
+def _heads(m: Metadata, heads: Any, dim: int) -> dict[str, Any]:
+    head_dim = m.get("attention.key_length") or (dim // heads if isinstance(heads, int) and heads > 0 else None)
+    if m.get("attention.value_length", head_dim) != head_dim:
+        raise ModelError(f"{FILE}: values of another size than keys are not supported.")
+    return {"num_key_value_heads": m.get("attention.head_count_kv", heads), "head_dim": head_dim}
+
+
+def layers_of(m: Metadata) -> Any:
+    """Without those that predict further tokens, which are counted as blocks."""
+    blocks, further = m["block_count"], m.get("nextn_predict_layers", 0)
+    if not isinstance(further, int) or not 0 <= further <= MOST_FURTHER:
+        raise ModelError(f"{FILE}: {m.arch}.nextn_predict_layers must be at most {MOST_FURTHER}, not {further!r}.")
+    return blocks - further if isinstance(blocks, int) else blocks
+
+
+def layer_types(m: Metadata, period: int | None = None) -> list[str] | None:
+    """Written as one truth a layer (does it slide?), or as the period in which the last one does not; else by
+    llama.cpp's own period for the architecture; None: not said."""
+    said = m.get("attention.sliding_window_pattern", period)
+    if said is None:
+        return None
+    if not isinstance(said, list):
+        said = [said == 0 or i % said < said - 1 for i in range(layers_of(m))]
+    return ["sliding_attention" if slides else "full_attention" for slides in said]
+
+
+def rope_config(m: Metadata, base: float = 10000.0, kind: str = "linear") -> dict[str, Any]:
+    """The older spelling: rope_theta, and rope_scaling where there is one; of that `kind` if the file is silent."""
     found: dict[str, Any] = {"rope_theta": float(m.get("rope.freq_base", base))}
     dims, head_dim = m.get("rope.dimension_count"), m.get("attention.key_length")
     head_dim = head_dim or m["embedding_length"] // m["attention.head_count"]
     if dims is not None and dims != head_dim:
         found["partial_rotary_factor"] = dims / head_dim
-    kind = m.get("rope.scaling.type", "none")
+    return {**found, **scaling_config(m, kind)}
+
+
+def scaling_config(m: Metadata, kind: str = "linear") -> dict[str, Any]:
+    factor = m.get("rope.scaling.factor")
+    kind = m.get("rope.scaling.type", kind if factor else "none")
     scaling = {
         "rope_type": kind,
-        "factor": m.get("rope.scaling.factor"),
+        "factor": factor,
         "original_max_position_embeddings": m.get("rope.scaling.original_context_length"),
         "beta_fast": m.get("rope.scaling.yarn_beta_fast"),
         "beta_slow": m.get("rope.scaling.yarn_beta_slow"),
     }
-    if kind not in ("none", "longrope"):  # longrope comes as tensors of factors
-        found["rope_scaling"] = {key: value for key, value in scaling.items() if value is not None}
-    return found
+    if kind in ("none", "longrope"):  # longrope comes as tensors of factors
+        return {}
+    return {"rope_scaling": {key: value for key, value in scaling.items() if value is not None}}
 
 
 def biases(m: Metadata) -> dict[str, Any]:

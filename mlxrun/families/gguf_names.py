@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .common import Sizes, split_gate_up, split_qkv
 from .rules import Drop, Rename, Rule, Stack
 
+PREDICTION = "multi-token prediction"
 AT = r"^blk\.(\d+)\."
 
 
@@ -47,6 +48,10 @@ PLACES = {
     "ffn_down": "ffn.down",
     "post_ffw_norm": "ffn_post",
     "ffn_gate_inp": "ffn.router",
+    "ffn_gate_inp_shexp": "ffn.shared_gate",
+    "ffn_gate_shexp": "ffn.shared.gate",
+    "ffn_up_shexp": "ffn.shared.up",
+    "ffn_down_shexp": "ffn.shared.down",
     "ffn_gate_exps": "ffn.experts.gate",
     "ffn_up_exps": "ffn.experts.up",
     "ffn_down_exps": "ffn.experts.down",
@@ -57,11 +62,18 @@ def placed(places: Mapping[str, str]) -> tuple[Rule, ...]:
     return tuple(Rename(AT + theirs + r"\.(?=weight|bias)", rf"layers.\1.{ours}.") for theirs, ours in places.items())
 
 
+def predictions(blocks: range) -> tuple[Rule, ...]:
+    """Blocks after the last layer predict further tokens; they guess ahead and answer nothing."""
+    return (Drop(rf"^blk\.(?:{'|'.join(map(str, blocks))})\.", PREDICTION),) if blocks else ()
+
+
 NAMES: tuple[Rule, ...] = (
     Drop(r"^rope_(?:freqs|factors_long|factors_short)\.weight$"),  # they are in the spec
     Drop(AT + r"attn_rot_embd\."),
     Drop(r"^cls\.", "the task head"),
     *(Rename(rf"^{theirs}\.", f"{ours}.") for theirs, ours in WHOLE.items()),
     Stack(AT + r"ffn_(?P<part>gate|up|down)\.(?P<e>\d+)\.weight$", r"layers.\1.ffn.experts.\g<part>.weight"),  # of 2023
+    Rename(AT + r"attn_sinks(?:\.weight)?$", r"layers.\1.mixer.sinks"),
+    Rename(AT + r"exp_probs_b(?:\.bias)?$", r"layers.\1.ffn.select_bias"),
     *placed(PLACES),
 )

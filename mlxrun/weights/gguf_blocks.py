@@ -89,6 +89,12 @@ def mxfp4(b: mx.array) -> QuantizedWeight:
     return floats4(rows(fields(b[..., 1:], 1, 4)), rows(b[..., :1]), "mxfp4")
 
 
+def mxfp4_raw(b: mx.array) -> QuantizedWeight:
+    """Codes as the authors of MXFP4 order them: neighbours share a byte, the first one its low half."""
+    codes = mx.stack([b[..., 1:] & 15, b[..., 1:] >> 4], axis=-1)
+    return floats4(rows(rows(codes)), rows(b[..., :1]), "mxfp4")
+
+
 def nvfp4(b: mx.array) -> QuantizedWeight:
     """Four groups of 16; a scale of 0x7F means zero there, and not a number in MLX."""
     scales = b[..., :4]

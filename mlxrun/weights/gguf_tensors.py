@@ -109,6 +109,7 @@ FORMS: dict[str, Form] = {
     "TQ1_0": Form(blocks_of.tq1_0, 2, 128, halves=(52,), middle=1, narrow=True),
     "TQ2_0": Form(blocks_of.tq2_0, 2, 128, halves=(64,), middle=1, narrow=True),
     "MXFP4": Form(blocks_of.mxfp4, 4, mode="mxfp4", halves=()),
+    "MXFP4_RAW": Form(blocks_of.mxfp4_raw, 4, mode="mxfp4", halves=()),
     "NVFP4": Form(blocks_of.nvfp4, 4, 16, mode="nvfp4", halves=()),
 }
 

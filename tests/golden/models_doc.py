@@ -104,7 +104,9 @@ def page(stored: dict[str, Any]) -> str:
     ]
     lines += ["(`mlxrun convert MODEL -o FILE.gguf`, [formats.md](formats.md)).", ""]
     lines += ["| architecture | model_type |", "|---|---|"]
-    lines += [f"| {name} | {', '.join(f'`{kind}`' for kind in arch.writes)} |" for name, arch in ARCHITECTURES.items()]
+    lines += [
+        f"| {name} | {', '.join(f'`{kind}`' for kind in arch.writes) or '–'} |" for name, arch in ARCHITECTURES.items()
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -22,6 +22,7 @@ from mlxrun.spec import Attention, ModelError, MoE
 from tests.golden import measure
 from tests.golden.checkpoint import Reference, reference
 from tests.golden.measure import Driver
+from tests.unit.families import gguf_conversions
 
 Array = NDArray[np.float32]
 Config = dict[str, Any]
@@ -48,6 +49,7 @@ ARCHITECTURES = {  # golden case: llama.cpp's architecture
     "olmo3": "olmo2",
     "gpt2": "gpt2",
     "bert": "bert",
+    "gpt_oss": "gpt-oss",
 }
 PERMUTED = {"llama", "smollm3", "granite"}
 SHIFTED = {"gemma2", "gemma3"}
@@ -62,6 +64,8 @@ def permuted(rows: Array, heads: int) -> Array:
 
 def tensors_of(known: Reference, arch: str) -> dict[str, Array]:
     config, found = known.config, dict(known.checkpoint().weights)
+    if arch in gguf_conversions.CONVERTED:
+        found = gguf_conversions.CONVERTED[arch](found, config)
     layers = config.get("num_hidden_layers") or config["n_layer"]
     number = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
     names = gguf.get_tensor_name_map(number, layers)
@@ -119,6 +123,9 @@ def add_rope(writer: gguf.GGUFWriter, c: Config) -> None:
         writer.add_rope_scaling_factor(rope["factor"])
     if rope["rope_type"] in ("yarn", "longrope"):
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+    if "beta_fast" in rope:
+        writer.add_rope_scaling_yarn_beta_fast(rope["beta_fast"])
+        writer.add_rope_scaling_yarn_beta_slow(rope["beta_slow"])
 
 
 def add_own(writer: gguf.GGUFWriter, c: Config, arch: str) -> None:
@@ -135,6 +142,8 @@ def add_own(writer: gguf.GGUFWriter, c: Config, arch: str) -> None:
         writer.add_embedding_scale(c["embedding_multiplier"])
         writer.add_residual_scale(c["residual_multiplier"])
         writer.add_logit_scale(c["logits_scaling"])
+    if arch in gguf_conversions.KEYS:
+        gguf_conversions.KEYS[arch](writer, c)
     if arch == "bert":
         writer.add_causal_attention(False)
         writer.add_pooling_type(gguf.PoolingType.MEAN)
@@ -166,6 +175,10 @@ def write(known: Reference, arch: str, path: Path) -> Path:
     add_own(writer, c, arch)
     for name, value in {**tensors_of(known, arch), **rope_factors(c)}.items():
         writer.add_tensor(name, value.astype(np.float32))
+    return finished(writer, path)
+
+
+def finished(writer: gguf.GGUFWriter, path: Path) -> Path:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -1,0 +1,127 @@
+"""GPT-OSS in MXFP4, from llama.cpp's converter and from Ollama's: bit for bit the file that holds the same values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import mlx.core as mx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mlxrun.engine.load import load_model
+from mlxrun.ops.native import exactly
+from mlxrun.spec import MoE
+from tests.golden.checkpoint import Reference, reference
+from tests.golden.measure import Driver
+from tests.unit.families.test_gguf_models import add_own, add_rope, add_sizes, finished, tensors_of
+
+Array = NDArray[np.float32]
+FOUR = gguf.GGMLQuantizationType.MXFP4
+
+
+def is_expert(name: str) -> bool:
+    return name.endswith("_exps.weight")
+
+
+def four_bits(value: Array) -> NDArray[np.uint8]:
+    return gguf.quants.quantize(value, FOUR)
+
+
+def started(known: Reference, path: Path) -> gguf.GGUFWriter:
+    writer = gguf.GGUFWriter(str(path), "gpt-oss")
+    add_sizes(writer, known.config)
+    add_rope(writer, known.config)
+    add_own(writer, known.config, "gpt-oss")
+    return writer
+
+
+def rounded(known: Reference, path: Path) -> Path:
+    """Float32 of what MXFP4 makes of the experts."""
+    writer = started(known, path)
+    for name, value in tensors_of(known, "gpt-oss").items():
+        writer.add_tensor(name, gguf.quants.dequantize(four_bits(value), FOUR) if is_expert(name) else value)
+    return finished(writer, path)
+
+
+def in_four_bits(known: Reference, path: Path) -> Path:
+    writer = started(known, path)
+    for name, value in tensors_of(known, "gpt-oss").items():
+        if is_expert(name):
+            writer.add_tensor(name, four_bits(value), raw_dtype=FOUR)
+        else:
+            writer.add_tensor(name, value)
+    return finished(writer, path)
+
+
+class OllamaWriter(gguf.GGUFWriter):
+    """Writes MXFP4 as the type 4, as Ollama's files have it."""
+
+    def write_ti_data_to_file(self) -> None:
+        for info in self.tensors[0].values():
+            if info.dtype == FOUR:
+                info.dtype = 4  # type: ignore[assignment]  # a number that the package has no name for
+        super().write_ti_data_to_file()
+
+
+def neighbours(blocks: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Of 16 bytes whose low halves come first: neighbours share a byte."""
+    cut = blocks.reshape(*blocks.shape[:-1], -1, 17)
+    codes = np.concatenate([cut[..., 1:] & 15, cut[..., 1:] >> 4], axis=-1)
+    paired = codes[..., ::2] | codes[..., 1::2] << 4
+    return np.concatenate([cut[..., :1], paired], axis=-1).reshape(blocks.shape)
+
+
+def by_ollama(known: Reference, path: Path) -> Path:
+    """No kind of scaling is said, gate and up rows alternate, and names differ."""
+    c, writer = known.config, OllamaWriter(str(path), "gptoss")
+    rope = c["rope_parameters"]
+    add_sizes(writer, c)
+    writer.add_expert_count(c["num_local_experts"])
+    writer.add_expert_used_count(c["num_experts_per_tok"])
+    writer.add_sliding_window(c["sliding_window"])
+    writer.add_rope_freq_base(rope["rope_theta"])
+    writer.add_rope_scaling_factor(rope["factor"])
+    writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+    found = tensors_of(known, "gpt-oss")
+    for name, value in found.items():
+        for theirs, ours in {
+            "post_attention_norm": "ffn_norm",
+            "attn_output": "attn_out",
+            "attn_sinks.weight": "attn_sinks",
+        }.items():
+            name = name.replace(theirs, ours)
+        if "_up_exps." in name:
+            continue
+        if "_gate_exps." in name:
+            up = found[name.replace("gate", "up")]
+            value = np.stack([value, up], axis=2).reshape(value.shape[0], -1, *value.shape[2:])
+            name = name.replace("gate", "gate_up")
+        if is_expert(name):
+            writer.add_tensor(name, neighbours(four_bits(value)), raw_dtype=FOUR)
+        else:
+            writer.add_tensor(name, value)
+    return finished(writer, path)
+
+
+def logits(path: Path, known: Reference) -> Array:
+    with exactly():
+        return Driver(load_model(path, dtype=mx.float32), known).alone(known.prompt)
+
+
+@pytest.mark.parametrize("write", [in_four_bits, by_ollama])
+def test_experts_of_four_bits(write: Any, tmp_path: Path) -> None:
+    known = reference("gpt_oss")
+    wanted = logits(rounded(known, tmp_path / "rounded.gguf"), known)
+    np.testing.assert_allclose(logits(write(known, tmp_path / "m.gguf"), known), wanted, atol=2e-5)
+
+
+def test_on_native_kernels(tmp_path: Path) -> None:
+    """As a person runs it: experts stay in four bits."""
+    known = reference("gpt_oss")
+    model = load_model(in_four_bits(known, tmp_path / "m.gguf"))
+    assert isinstance(model.spec.layers[0].ffn, MoE)
+    wanted = logits(rounded(known, tmp_path / "rounded.gguf"), known)
+    np.testing.assert_allclose(Driver(model, known).alone(known.prompt), wanted, atol=0.1)
