@@ -43,9 +43,10 @@ def resolve_gguf(
     unread = c.unread()
     if unread:
         raise ModelError(f"{FILE}: a {m.arch} model with {', '.join(unread)} is not known here.")
-    fused = tuple(FUSED[name].rule(sizes_of(c)) for name in arch.fused)
+    fused = dict.fromkeys(arch.fused if arch.latent else (*arch.fused, "attn_qkv"))  # which any converter may fuse
     further = predictions(range(len(turned.decoder.layers), m["block_count"]))
-    rules = (*further, *fused, *arch.rules(m), *placed(arch.own), *NAMES)
+    cut = (FUSED[name].rule(sizes_of(c)) for name in fused)
+    rules = (*further, *arch.rules(m), *cut, *placed(arch.own), *NAMES)
     return Recipe(_named(turned.decoder, m.arch), rules, arch.folded, PREDICTION if further else "")
 
 

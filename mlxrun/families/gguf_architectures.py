@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import gguf_experts as experts
-from .gguf_metadata import Architecture, Metadata, always, biases, layer_types, rope_config
+from .gguf_metadata import Architecture, Metadata, always, biases, layer_types, query_biases, rope_config
 
 
 def _llama_type(m: Metadata) -> str:
@@ -94,6 +94,13 @@ ARCHITECTURES: dict[str, Architecture] = {
     "gptoss": Architecture(
         always("gpt_oss"), experts.gpt_oss, own={"attn_out": "mixer.o"}, rules=experts.zipped_experts
     ),  # Ollama's own
+    "glm4": Architecture(
+        always("glm4"),
+        lambda m: {**rope_config(m), "attention_bias": query_biases(m)},
+        fused=("ffn_up",),
+        writes=("glm4",),
+    ),
+    "glm4moe": Architecture(always("glm4_moe"), experts.glm4_moe, own={"post_attention_norm": "ffn_norm"}),
     "gemma": Architecture(always("gemma"), rope_config, folded=True, writes=("gemma",)),
     "gemma2": Architecture(always("gemma2"), _gemma2, folded=True, writes=("gemma2",)),
     "gemma3": Architecture(always("gemma3_text"), _gemma3, folded=True, writes=("gemma3_text",)),

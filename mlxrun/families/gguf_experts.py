@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .gguf_metadata import Metadata, layer_types, rope_config
+from ..spec import ModelError
+from .gguf_metadata import FILE, Metadata, layer_types, query_biases, rope_config
 from .gguf_names import AT
 from .rules import Rule, Unzip
 
@@ -19,6 +20,39 @@ def qwen3_moe(m: Metadata) -> dict[str, Any]:
         **experts(m),
         "moe_intermediate_size": m["expert_feed_forward_length"],
         "norm_topk_prob": bool(m.get("expert_weights_norm", True)),
+    }
+
+
+GATES = {1: "softmax", 2: "sigmoid"}
+
+
+def deepseek_experts(m: Metadata, gate: int, *, chosen_by_bias: bool) -> dict[str, Any]:
+    """`gate`: the scores where the file is silent. Whether a bias joins in choosing is not a key but a tensor."""
+    first, scores = m.get("leading_dense_block_count", 0), m.get("expert_gating_func", 0) or gate
+    biased = any(name.endswith((".exp_probs_b", ".exp_probs_b.bias")) for name in m.shapes)
+    if GATES.get(scores) != GATES[gate] or biased is not chosen_by_bias:
+        raise ModelError(
+            f"{FILE}: a {m.arch} model of expert_gating_func {scores} {'with' if biased else 'without'} a bias that "
+            f"chooses experts is not known."
+        )
+    return {
+        **experts(m),
+        "moe_intermediate_size": m["expert_feed_forward_length"],
+        "n_shared_experts": m.get("expert_shared_count", 0),
+        "first_k_dense_replace": first,
+        "n_group": m.get("expert_group_count", 0) or 1,
+        "topk_group": m.get("expert_group_used_count", 0) or 1,
+        "norm_topk_prob": bool(m.get("expert_weights_norm", False)),
+        "routed_scaling_factor": float(m.get("expert_weights_scale", 0.0) or 1.0),
+    }
+
+
+def glm4_moe(m: Metadata) -> dict[str, Any]:
+    return {
+        **rope_config(m),
+        **deepseek_experts(m, 2, chosen_by_bias=True),
+        "attention_bias": query_biases(m),
+        "use_qk_norm": "blk.0.attn_q_norm.weight" in m.shapes,
     }
 
 

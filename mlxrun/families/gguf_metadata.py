@@ -137,8 +137,12 @@ def scaling_config(m: Metadata, kind: str = "linear") -> dict[str, Any]:
     return {"rope_scaling": {key: value for key, value in scaling.items() if value is not None}}
 
 
+def query_biases(m: Metadata) -> bool:
+    return not m.shapes.keys().isdisjoint(("blk.0.attn_q.bias", "blk.0.attn_qkv.bias"))
+
+
 def biases(m: Metadata) -> dict[str, Any]:
-    return {"attention_bias": "blk.0.attn_q.bias" in m.shapes, "mlp_bias": "blk.0.ffn_up.bias" in m.shapes}
+    return {"attention_bias": query_biases(m), "mlp_bias": "blk.0.ffn_up.bias" in m.shapes}
 
 
 def always(model_type: str) -> Callable[[Metadata], str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .common import Sizes, split_gate_up, split_qkv
-from .rules import Drop, Rename, Rule, Stack
+from .rules import Drop, Rename, Rule, Split, Stack
 
 PREDICTION = "multi-token prediction"
 AT = r"^blk\.(\d+)\."
@@ -67,6 +67,7 @@ def predictions(blocks: range) -> tuple[Rule, ...]:
     return (Drop(rf"^blk\.(?:{'|'.join(map(str, blocks))})\.", PREDICTION),) if blocks else ()
 
 
+_EXPERTS = r"layers.\1.ffn.experts."
 NAMES: tuple[Rule, ...] = (
     Drop(r"^rope_(?:freqs|factors_long|factors_short)\.weight$"),  # they are in the spec
     Drop(AT + r"attn_rot_embd\."),
@@ -75,5 +76,8 @@ NAMES: tuple[Rule, ...] = (
     Stack(AT + r"ffn_(?P<part>gate|up|down)\.(?P<e>\d+)\.weight$", r"layers.\1.ffn.experts.\g<part>.weight"),  # of 2023
     Rename(AT + r"attn_sinks(?:\.weight)?$", r"layers.\1.mixer.sinks"),
     Rename(AT + r"exp_probs_b(?:\.bias)?$", r"layers.\1.ffn.select_bias"),
+    Split(
+        AT + r"ffn_gate_up_exps\.weight$", tuple(rf"layers.\1.ffn.experts.{x}.weight" for x in ("gate", "up")), axis=-2
+    ),
     *placed(PLACES),
 )

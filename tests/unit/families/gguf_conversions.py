@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -40,5 +41,29 @@ def gpt_oss_keys(writer: gguf.GGUFWriter, c: Config) -> None:
     writer.add_expert_feed_forward_length(c["intermediate_size"])
 
 
-CONVERTED: dict[str, Callable[[Tensors, Config], Tensors]] = {"gpt-oss": gpt_oss}
-KEYS: dict[str, Callable[[gguf.GGUFWriter, Config], None]] = {"gpt-oss": gpt_oss_keys}
+def stacked(tensors: Tensors, c: Config) -> Tensors:
+    """Experts become one tensor; a bias for choosing is called a bias."""
+    made: Tensors = {}
+    stacks: dict[str, dict[int, Array]] = {}
+    for name, value in tensors.items():
+        match = re.search(r"\.experts\.(\d+)\.", name)
+        if match is None:
+            made[name.replace("e_score_correction_bias", "e_score_correction.bias")] = value
+        else:
+            stacks.setdefault(name.replace(match[0], ".experts."), {})[int(match[1])] = value
+    return made | {name: np.stack([found[i] for i in sorted(found)]) for name, found in stacks.items()}
+
+
+def glm4_moe_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    writer.add_expert_feed_forward_length(c["moe_intermediate_size"])
+    writer.add_expert_shared_count(c["n_shared_experts"])
+    writer.add_leading_dense_block_count(c["first_k_dense_replace"])
+    writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+    writer.add_expert_weights_scale(c["routed_scaling_factor"])
+    writer.add_expert_weights_norm(c["norm_topk_prob"])
+    writer.add_expert_group_count(c["n_group"])
+    writer.add_expert_group_used_count(c["topk_group"])
+
+
+CONVERTED: dict[str, Callable[[Tensors, Config], Tensors]] = {"gpt-oss": gpt_oss, "glm4moe": stacked}
+KEYS: dict[str, Callable[[gguf.GGUFWriter, Config], None]] = {"gpt-oss": gpt_oss_keys, "glm4moe": glm4_moe_keys}

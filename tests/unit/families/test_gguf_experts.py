@@ -1,4 +1,4 @@
-"""GPT-OSS in MXFP4, from llama.cpp's converter and from Ollama's: bit for bit the file that holds the same values."""
+"""Experts as converters write them otherwise: in MXFP4, by Ollama, with fused tensors and layers that guess ahead."""
 
 from __future__ import annotations
 
@@ -125,3 +125,34 @@ def test_on_native_kernels(tmp_path: Path) -> None:
     assert isinstance(model.spec.layers[0].ffn, MoE)
     wanted = logits(rounded(known, tmp_path / "rounded.gguf"), known)
     np.testing.assert_allclose(Driver(model, known).alone(known.prompt), wanted, atol=0.1)
+
+
+def with_more(known: Reference, path: Path) -> Path:
+    """A layer that predicts further tokens, fused rows, and experts in one tensor: newer converters' options."""
+    c, arch = known.config, "glm4moe"
+    writer = gguf.GGUFWriter(str(path), arch)
+    add_sizes(writer, {**c, "num_hidden_layers": c["num_hidden_layers"] + 1})
+    writer.add_nextn_predict_layers(1)
+    add_rope(writer, c)
+    add_own(writer, c, arch)
+    found = tensors_of(known, arch)
+    last = c["num_hidden_layers"]
+    found |= {f"blk.{last}.nextn.eh_proj.weight": found["blk.0.attn_q.weight"]}
+    found |= {f"blk.{last}.attn_q.weight": found["blk.0.attn_q.weight"]}
+    for layer in range(last):
+        at = f"blk.{layer}."
+        if layer:  # the first is dense
+            experts = [found.pop(f"{at}ffn_{part}_exps.weight") for part in ("gate", "up")]
+            found[f"{at}ffn_gate_up_exps.weight"] = np.concatenate(experts, axis=1)
+        for kind in ("weight", "bias"):
+            found[f"{at}attn_qkv.{kind}"] = np.concatenate([found.pop(f"{at}attn_{x}.{kind}") for x in "qkv"])
+    for name, value in found.items():
+        writer.add_tensor(name, value)
+    return finished(writer, path)
+
+
+def test_fused_tensors_and_layers_that_guess_ahead(tmp_path: Path) -> None:
+    known = reference("glm4_moe")
+    file = with_more(known, tmp_path / "m.gguf")
+    np.testing.assert_allclose(logits(file, known), known.expected, atol=1e-4)
+    assert "multi-token prediction" in load_model(file).notes[0]

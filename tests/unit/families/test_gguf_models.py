@@ -50,7 +50,11 @@ ARCHITECTURES = {  # golden case: llama.cpp's architecture
     "gpt2": "gpt2",
     "bert": "bert",
     "gpt_oss": "gpt-oss",
+    "glm4": "glm4",
+    "glm4_moe": "glm4moe",
+    "glm4_moe_negative": "glm4moe",
 }
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 PERMUTED = {"llama", "smollm3", "granite"}
 SHIFTED = {"gemma2", "gemma3"}
 # llama.cpp has no key for a query scale that is not the head's, so these carry the difference
@@ -134,7 +138,7 @@ def add_own(writer: gguf.GGUFWriter, c: Config, arch: str) -> None:
         writer.add_sliding_window(window or 0)
     elif window and c["model_type"] not in ("qwen2", "qwen3", "mixtral"):
         writer.add_sliding_window(window)
-    if experts := c.get("num_local_experts") or c.get("num_experts"):
+    if experts := next((c[key] for key in EXPERTS if key in c), None):
         writer.add_expert_count(experts)
         writer.add_expert_used_count(c["num_experts_per_tok"])
     if arch == "granite":
