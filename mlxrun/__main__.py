@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from .cli import main
+
+def main() -> int:
+    try:
+        from .cli import main as command
+    except KeyboardInterrupt:  # before there is anybody to catch it
+        return 130
+    return command()
+
 
 if __name__ == "__main__":
     sys.exit(main())

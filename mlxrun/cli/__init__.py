@@ -18,7 +18,7 @@ from ..spec import ModelError
 from . import convert, doctor, fit, pull, rm, run, serve, show, tune, verify
 from . import eval as eval_command
 from . import list as list_command
-from .terminal import say
+from .terminal import forgive_encodings, open_what_is_closed, say
 
 DESCRIPTION = "Run open-weight language models, natively on MLX. Without a command: a chat that fills the terminal."
 WRONG = 2  # exit code
@@ -42,6 +42,8 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    open_what_is_closed()
+    forgive_encodings()
     parser = build_parser()
     chosen, rest = parser.parse_known_args(arguments)
     if chosen.command is None:

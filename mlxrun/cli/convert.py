@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import options
 from .steps import bar
-from .terminal import aside, forgive_encodings
+from .terminal import aside
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -58,7 +58,6 @@ def main(flags: argparse.Namespace) -> int:
     from ..store.resolve import resolve
     from ..weights import open_checkpoint
 
-    forgive_encodings()
     path = resolve(flags.model)
     into_gguf = flags.gguf or flags.out.suffix == ".gguf"
     anew = into_gguf or flags.recipe or flags.quantize or flags.group or flags.mode != "affine"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from .show import at_home, size
-from .terminal import forgive_encodings, visible
+from .terminal import visible
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -45,7 +45,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(flags: argparse.Namespace) -> int:
-    forgive_encodings()
     found = examine()
     well = not any(finding.problem for finding in found.values())
     if flags.json:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from . import options
 from .steps import bar
-from .terminal import forgive_encodings
 
 if TYPE_CHECKING:
     from ..convert.compare import Agreement
@@ -37,7 +36,6 @@ def main(flags: argparse.Namespace) -> int:
     from ..ops.native import exactly
     from ..store.resolve import resolve
 
-    forgive_encodings()
     text = calibration() if flags.text is None else read_text(flags.text)
     path, how = resolve(flags.model), {"dialect": flags.dialect, "waive": frozenset(flags.waive)}
     ids = first(tokenizer_of(path).encode(text, special=False), flags.tokens)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import USUAL_CONTEXT
 from . import options
-from .terminal import aside, forgive_encodings
+from .terminal import aside
 
 if TYPE_CHECKING:
     from ..engine.outlook import Outlook
@@ -45,7 +45,6 @@ def main(flags: argparse.Namespace) -> int:
     from ..settings import from_environment
     from . import fit_picture
 
-    forgive_encodings()
     settings = from_environment().but(context=flags.context)
     machine = this_machine() if flags.on is None else profile(flags.on)
     recipe, seen = seen_of(flags, settings, machine)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..core import Finish, RequestError
 from . import chat, options, quantize
-from .terminal import answer, aside, forgive_encodings
+from .terminal import answer, aside
 
 if TYPE_CHECKING:
     from ..assistant import Assistant
@@ -36,7 +36,6 @@ def main(flags: argparse.Namespace) -> int:
     from ..settings import from_environment
     from ..store.resolve import resolve
 
-    forgive_encodings()
     settings = from_environment().but(context=flags.context)
     path = resolve(flags.model, settings)
     held = metadata_of(path)

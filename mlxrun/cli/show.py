@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import describe, options
-from .terminal import forgive_encodings, visible
+from .terminal import visible
 
 if TYPE_CHECKING:
     from ..families import Recipe
@@ -40,7 +40,6 @@ def main(flags: argparse.Namespace) -> int:
     from ..weights import open_checkpoint, read_weights
     from ..weights.outline import outline
 
-    forgive_encodings()
     path = resolve(flags.model)
     how = reading(path)
     checkpoint = open_checkpoint(path, dialect=flags.dialect, reading=how)

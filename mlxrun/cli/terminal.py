@@ -5,6 +5,8 @@ A model's text is shown and never obeyed: on a terminal its control characters b
 
 from __future__ import annotations
 
+import codecs
+import os
 import sys
 
 NEWLINE_AND_TAB = (0x0A, 0x09)
@@ -39,8 +41,24 @@ def thought(text: str) -> None:
     print(f"{dim}{visible(text)}{plain}", end="", file=sys.stderr, flush=True)
 
 
+def open_what_is_closed() -> None:
+    """A program that is started with a stream closed has None there; what it would say goes nowhere instead."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 as long as the program lives
+
+
 def forgive_encodings() -> None:
-    """A terminal that cannot show a character gets a question mark, not an exception."""
+    """A character that cannot be shown is a question mark, not an exception; a program gets a file's name as it is."""
+    codecs.register_error("mlxrun.names", names_or_question_marks)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="replace" if stream.isatty() else "mlxrun.names")
+
+
+def names_or_question_marks(error: UnicodeError) -> tuple[bytes, int]:
+    """Bytes of a file's name that are no text in this locale are kept by Python as lone surrogates."""
+    assert isinstance(error, UnicodeEncodeError)
+    failed = error.object[error.start : error.end]
+    kept = b"".join(bytes([ord(char) - 0xDC00]) if "\udc80" <= char <= "\udcff" else b"?" for char in failed)
+    return kept, error.end

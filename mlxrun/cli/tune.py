@@ -6,7 +6,6 @@ import argparse
 from typing import TYPE_CHECKING
 
 from . import options
-from .terminal import forgive_encodings
 
 if TYPE_CHECKING:
     from ..tune.measure import Timing
@@ -28,7 +27,6 @@ def main(flags: argparse.Namespace) -> int:
     from ..store.resolve import resolve
     from ..tune import idle, measure, picks
 
-    forgive_encodings()
     settings, machine = from_environment(), picks.this_machine()
     if machine is None:
         print("There is no Apple GPU here, so there are no Metal kernels to choose from.")

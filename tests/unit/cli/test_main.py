@@ -91,6 +91,43 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
     process.stderr.close()
 
 
+@pytest.mark.parametrize("closed", ["0", "1", "2"])
+def test_a_stream_that_was_never_open(closed: str, tmp_path: Path) -> None:
+    """Daemons start programs so."""
+    code = f"import os; os.close({closed}); os.execv({sys.executable!r}, [{sys.executable!r}, '-m', 'mlxrun', 'list'])"
+    place = {"MLXRUN_HOME": str(tmp_path), "HF_HOME": str(tmp_path), "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=place, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("smollm2" in done.stdout) is (closed != "1")
+
+
+def test_names_that_the_locale_cannot_write(tmp_path: Path) -> None:
+    """Of another locale, or no text at all: a program that reads the output finds the file by it."""
+    (tmp_path / "models" / "mod\udce8le é 漢").mkdir(parents=True)
+    (tmp_path / "models" / "mod\udce8le é 漢" / "config.json").write_text("{}")
+    place = {"MLXRUN_HOME": str(tmp_path), "HF_HOME": str(tmp_path), "PATH": "", "PYTHONUTF8": "1"}
+    for encoding, seen in (("utf-8", b"mod\xe8le \xc3\xa9 \xe6\xbc\xa2"), ("latin-1", b"mod\xe8le \xe9 ?")):
+        command = [sys.executable, "-m", "mlxrun", "list"]
+        done = subprocess.run(command, capture_output=True, env={**place, "PYTHONIOENCODING": encoding}, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.count(seen) == 2
+
+
+def test_interrupted_before_anything_is_there() -> None:
+    code = """
+import builtins, sys
+real = builtins.__import__
+def stop(name, *more, **how):
+    if "cli" in name: raise KeyboardInterrupt
+    return real(name, *more, **how)
+builtins.__import__ = stop
+from mlxrun.__main__ import main
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_list_and_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("MLXRUN_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HOME", str(tmp_path))
