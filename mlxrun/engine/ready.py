@@ -29,6 +29,7 @@ import mlx.core as mx
 from ..ops.native import native
 from ..ops.quantized import Packed
 from ..spec import ModelError
+from ..weights.files import native_name
 from ..weights.headers import read_header
 
 FORMAT = "mlxrun-ready"
@@ -101,7 +102,8 @@ def opened(file: Path) -> Opened | None:
     try:
         header = read_header(file)
         layouts = json.loads(header.metadata["packed"])
-        mapped = native.MappedFile(str(file), seen.st_size)
+        with native_name(file) as name:
+            mapped = native.MappedFile(name, seen.st_size)
         found: dict[str, Formed] = {}
         for name, place in header.tensors.items():
             if name.startswith("~"):

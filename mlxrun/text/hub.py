@@ -45,7 +45,7 @@ def from_tokenizer_json(folder: Folder) -> Tokenizer:
 
     path = folder.path / "tokenizer.json"
     with reading(path):
-        inner = Inner.from_file(str(path))
+        inner = Inner.from_str(path.read_text("utf-8"))  # by its name the library finds no file whose name is not UTF-8
         inner.no_truncation()  # some files carry the limits of their training run
         inner.no_padding()
         _add_tokens(inner, folder)

@@ -21,7 +21,7 @@ import mlx.core as mx
 from ..families.config import Dialect
 from ..ops.quantized import Weight
 from ..spec import ModelError
-from .files import inside, read_json, shown, size_of, unreadable
+from .files import inside, native_name, read_json, shown, size_of, unreadable
 from .gguf import Place, parts_of, read_gguf
 from .gguf_tensors import Reading, load_tensors, losses, read_floats
 from .headers import Header, Stored, read_header
@@ -161,7 +161,8 @@ def _load_folder(stored: Mapping[str, tuple[Path, Stored]], files: Collection[Pa
 
 def _load_file(file: Path) -> dict[str, mx.array]:
     try:
-        return cast(dict[str, mx.array], mx.load(str(file), format="safetensors"))
+        with native_name(file) as name:
+            return cast(dict[str, mx.array], mx.load(name, format="safetensors"))
     except (OSError, RuntimeError, ValueError) as error:
         raise unreadable(file, error) from error
 

@@ -10,7 +10,8 @@ import json
 import os
 import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -23,6 +24,16 @@ def shown(name: object) -> str:
     """A name from a file, safe to print: escaped, and cut where it is absurdly long."""
     text = repr(name)
     return text if len(text) <= SHOWN_LENGTH else text[: SHOWN_LENGTH - 4] + "...'"
+
+
+@contextmanager
+def native_name(path: Path) -> Iterator[str]:
+    """How C++ finds the file, which takes names as UTF-8: by a descriptor where its name's bytes are another text."""
+    if str(path).encode("utf-8", "replace") == os.fsencode(path):
+        yield str(path)
+        return
+    with path.open("rb") as file:
+        yield f"/dev/fd/{file.fileno()}"
 
 
 def size_of(path: Path) -> int:

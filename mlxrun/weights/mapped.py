@@ -16,7 +16,7 @@ import numpy as np
 
 from ..ops.native import native
 from ..spec import ModelError
-from .files import shown
+from .files import native_name, shown
 from .headers import Stored
 
 DTYPES = {
@@ -52,7 +52,8 @@ def end_of(tensors: Mapping[str, Stored]) -> int:
 
 def _by_extension(file: Path, tensors: Mapping[str, Stored], size: int) -> dict[str, mx.array]:
     try:
-        mapped = native.MappedFile(str(file), size)
+        with native_name(file) as name:
+            mapped = native.MappedFile(name, size)
     except ValueError as error:
         raise ModelError(f"{shown(file.name)[1:-1]} has changed since its header was read; try again.") from error
     except RuntimeError:  # a file system that cannot map

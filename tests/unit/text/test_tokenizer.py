@@ -464,3 +464,12 @@ def test_llama_vocabulary_needs_scores(spm_metadata: dict[str, Any]) -> None:
         gguf_tokenizer(spm_metadata | {"tokenizer.ggml.scores": [0.0]})
     with pytest.raises(ModelError, match="is not a usable SentencePiece model"):
         gguf_tokenizer(spm_metadata | {"tokenizer.ggml.token_type": [1] * 400, "tokenizer.ggml.unknown_token_id": None})
+
+
+def test_a_folder_whose_name_is_no_utf_8(bpe_folder: Path, tmp_path: Path) -> None:
+    named = tmp_path / "mod\udce8le"
+    shutil.copytree(bpe_folder, named)
+    text = "It's 3 o'clock"
+    assert folder_tokenizer(named).encode(text, special=False) == folder_tokenizer(bpe_folder).encode(
+        text, special=False
+    )
