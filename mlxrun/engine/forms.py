@@ -1,8 +1,10 @@
-"""What a device makes of weights: the layouts that it multiplies by, and what is widened on a CPU."""
+"""What a device makes of weights: the layouts that it multiplies by, the type that it computes in, and what is widened
+on a CPU."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +18,11 @@ from ..ops.quantized import QuantizedWeight, Weight
 from ..weights.gguf import read_gguf
 from ..weights.gguf_tensors import FORMS, Reading
 
+# llama.cpp's architectures whose activations stay within float16: they are run so where there is no bfloat16. Those of
+# Gemma 2 and 3 and GLM 4 do not (vLLM refuses them in float16), and of others nobody was asked.
+HALF = frozenset(("llama", "smollm3", "granite", "qwen2", "qwen3", "qwen3moe", "phi3", "olmo2", "gpt2", "bert"))
+# canonical names of plain weights that meet float32 only
+WIDE = re.compile(r"\.router\.|\.conv\.|\.(?:select_bias|expert_scale|router_scale|A_log|D|dt_bias|dt\.bias)$")
 # of what is free, how much the weights may take when widened to float32
 WIDEN_SHARE = 0.7
 
@@ -28,9 +35,32 @@ def reading(path: Path, dtype: mx.Dtype | None = None) -> Reading:
         return "fine" if NATIVE and dtype is None else "wide"
     if dtype is not None or path.suffix.lower() != ".gguf" or not path.is_file() or not chooser.possible():
         return "mlx"
-    forms = {FORMS[place.kind] for place in read_gguf(path).tensors.values() if place.kind in FORMS}
+    named = read_gguf(path)
+    forms = {FORMS[place.kind] for place in named.tensors.values() if place.kind in FORMS}
     bits = {form.fine.bits for form in forms if form.fine is not None}
-    return "fine" if bits and all(metal.computes_groups_of_16(each) for each in sorted(bits)) else "mlx"
+    own = computed_in("gguf", str(named.metadata.get("general.architecture")))
+    right = bool(bits) and own is not None and all(metal.computes_groups_of_16(each, own) for each in sorted(bits))
+    return "fine" if right else "mlx"
+
+
+def computed_in(dialect: str, family: str) -> mx.Dtype | None:
+    """In what a GPU computes, where the files do not say it as a whole: a GGUF file holds norms and biases in float32
+    whatever its matrices are. Left so they make float32 of all that they touch: MLX then widens the scales of every
+    matrix at every product, or copies a float16 one whole, and keys take twice the memory."""
+    if dialect != "gguf":
+        return None
+    return mx.float16 if family in HALF else mx.bfloat16
+
+
+def held(weights: Mapping[str, Weight], dialect: str, family: str) -> dict[str, Weight]:
+    """As a GPU holds them."""
+    dtype = computed_in(dialect, family)
+    if dtype is None:
+        return dict(weights)
+    return {
+        name: weight if isinstance(weight, mx.array) and WIDE.search(name) else cast(weight, dtype)
+        for name, weight in weights.items()
+    }
 
 
 def widened(weight: Weight) -> Weight:

@@ -28,7 +28,7 @@ from ..weights import Checkpoint, open_checkpoint, read_weights
 from . import ready
 from .fallback import FallbackModel, load_fallback
 from .fits import Allowed, settle
-from .forms import cast, reading, widen, widened
+from .forms import cast, held, reading, widen, widened
 from .model import Model
 from .outlook import Outlook, look
 from .ready import Progress
@@ -74,7 +74,7 @@ def load_model(
     waive: frozenset[str] = frozenset(),
     terms: Terms | None = None,
 ) -> Model | FallbackModel:
-    """`dtype` None: as stored where the device computes it well, float32 on a CPU."""
+    """`dtype` None: as stored where the device computes it well (of a GGUF file `computed_in`), float32 on a CPU."""
     let_large_blocks_go()
     terms, before = terms or Terms(), private_bytes() or 0
     path = Path(path)
@@ -130,7 +130,7 @@ def load_weights(checkpoint: Checkpoint, recipe: Recipe, seen: Outlook, dtype: m
     if mx.default_device().type == mx.DeviceType.cpu:
         wide, note = widen(weights)
         return Loaded(wide, note=note)
-    return Loaded(weights)
+    return Loaded(held(weights, checkpoint.dialect, recipe.decoder.family))
 
 
 def packed_weights(checkpoint: Checkpoint, recipe: Recipe, seen: Outlook, terms: Terms) -> Loaded:

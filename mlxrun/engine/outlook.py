@@ -1,7 +1,7 @@
 """What a checkpoint will take once it is loaded, told from headers: nothing is read, nothing is computed.
 
 It goes the way of `load_model` with arrays that are never evaluated, so a checkpoint that could not be loaded is
-refused here in the same words. `here` False: as a Mac's GPU would hold it, every weight as it is stored.
+refused here in the same words. `here` False: as a Mac's GPU would hold it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..ops.quantized import QuantizedWeight, Weight
 from ..weights import Checkpoint, read_weights
 from ..weights.outline import outline
 from .forms import cast as cast_weight
-from .forms import reading, widen
+from .forms import held, reading, widen
 from .model import Model
 
 FLOAT = 4
@@ -64,6 +64,8 @@ def look(checkpoint: Checkpoint, recipe: Recipe, *, here: bool, dtype: mx.Dtype 
         stored = sum(weight.nbytes for weight in found.values())
         found, _ = widen(found)
         form = "widened to float32" if sum(weight.nbytes for weight in found.values()) > stored else None
+    else:
+        found = held(found, checkpoint.dialect, recipe.decoder.family)
     return Outlook(weigh(recipe.decoder, found), _width(found, recipe), form)
 
 

@@ -176,14 +176,15 @@ def attention(
 
 
 @cache
-def computes_groups_of_16(bits: int) -> bool:
+def computes_groups_of_16(bits: int, dtype: mx.Dtype = mx.float32) -> bool:
     """Whether our kernels multiply by such affine weights on this device, and right: nothing else does, so before a
     model depends on them they are tried, with any codes, by a row, a few, many, and rows of several experts."""
     keys = mx.random.split(mx.random.key(bits), 4)
     words = mx.random.randint(-(1 << 31), (1 << 31) - 1, (2, 24, 512 * bits // 32), key=keys[0]).view(mx.uint32)
-    scales, biases = (mx.random.normal((2, 24, 32), key=key) for key in keys[1:3])
+    scales, biases = (mx.random.normal((2, 24, 32), key=key).astype(dtype) for key in keys[1:3])
     both = QuantizedWeight(words, scales, biases, "affine", bits, 16)
     first, x, experts = both.rows(lambda part: part[0]), mx.random.normal((40, 512), key=keys[3]), mx.arange(40) // 24
+    x = x.astype(dtype)
     try:
         for rows in (1, 5, 40):
             if not _same(matmul(x[:rows], first), x[:rows] @ first.dequantize(mx.float32).T):
@@ -196,7 +197,11 @@ def computes_groups_of_16(bits: int) -> bool:
 
 
 def _same(found: mx.array | None, wanted: mx.array) -> bool:
-    return found is not None and bool(mx.abs(found - wanted).max() < 1e-3 * mx.abs(wanted).max())
+    """Up to some steps of the type, beside the largest."""
+    if found is None:
+        return False
+    allowed = {mx.float32: 1e-3, mx.float16: 4e-3}.get(found.dtype, 2e-2)
+    return bool(mx.abs(found.astype(mx.float32) - wanted).max() < allowed * mx.abs(wanted).max())
 
 
 def _few(op: str, x: mx.array, *weights: QuantizedWeight) -> Cut | None:

@@ -171,15 +171,17 @@ def test_who_gets_groups_of_16_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_who_gets_groups_of_16_on_a_gpu(files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where ours may run and were seen to compute right, and for files that have such types."""
-    asked: list[int] = []
+    asked: list[tuple[int, mx.Dtype]] = []
     monkeypatch.setattr(mx, "default_device", lambda: SimpleNamespace(type=mx.DeviceType.gpu))
     monkeypatch.setattr(choose.Chooser, "possible", lambda self: self.policy != "mlx")
-    monkeypatch.setattr(metal, "computes_groups_of_16", lambda bits: asked.append(bits) or bits != wrong)
+    monkeypatch.setattr(
+        metal, "computes_groups_of_16", lambda bits, dtype: asked.append((bits, dtype)) or bits != wrong
+    )
     wrong = 0
     assert forms.reading(files[0]) == "fine"
-    assert asked == [2, 3, 6]
+    assert asked == [(bits, mx.float16) for bits in (2, 3, 6)]
     assert forms.reading(files[1]) == forms.reading(files[0], mx.float16) == forms.reading(files[0].parent) == "mlx"
-    assert asked == [2, 3, 6]
+    assert asked == [(bits, mx.float16) for bits in (2, 3, 6)]
     wrong = 6
     assert forms.reading(files[0]) == "mlx"
     wrong = 0

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from mlxrun.cache.sequence import SequenceCache
+from mlxrun.engine.forms import held
 from mlxrun.engine.load import recipe_of
+from mlxrun.nn import attention as keys
 from mlxrun.nn.decoder import DecoderModel
-from mlxrun.ops import choose, metal
+from mlxrun.ops import attention, choose, metal, norm, span
 from mlxrun.ops.experts import dispatch, expert_matmul, reference
 from mlxrun.ops.matmul import matmul
 from mlxrun.ops.native import exactly
@@ -76,25 +78,34 @@ def test_experts(rows: int) -> None:
         assert off(found, wide(reference(inputs, w, ids.reshape(-1))).reshape(rows, 2, 40)) < 1e-5
 
 
+Logits = list[mx.array]
+
+
+def answers(path: Path, family: str = "") -> tuple[Logits, SequenceCache]:
+    """`family`: held as a GPU holds it."""
+    checkpoint = open_checkpoint(path, reading="fine")
+    recipe = recipe_of(checkpoint)
+    weights = read_weights(checkpoint, recipe)
+    if family:
+        weights = held(weights, "gguf", family)
+    model = DecoderModel(recipe.decoder, weights, fold_offsets=not recipe.folded)
+    memory, found = SequenceCache(recipe.decoder, 64), []
+    for ids in ((1, 70, 5, 42, 9, 33), (28,)):
+        found.append(model.logits(model(mx.array(ids), [(memory, len(ids))])))
+    mx.eval(found, memory.arrays())
+    return found, memory
+
+
 @pytest.mark.parametrize("arch", ["llama", "qwen3moe"])
 @pytest.mark.parametrize("policy", ["auto", "ours"])
 def test_whole_models(arch: str, policy: choose.Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def answers(path: Path) -> list[np.ndarray]:
-        checkpoint = open_checkpoint(path, reading="fine")
-        recipe = recipe_of(checkpoint)
-        weights = read_weights(checkpoint, recipe)
-        model = DecoderModel(recipe.decoder, weights, fold_offsets=not recipe.folded)
-        memory, found = SequenceCache(recipe.decoder, 64), []
-        for ids in ((1, 70, 5, 42, 9, 33), (28,)):
-            found.append(wide(model.logits(model(mx.array(ids), [(memory, len(ids))]))))
-        return found
 
     with exactly():
-        wanted = answers(written(tmp_path / "f.gguf", arch, plain=True))
+        wanted, _ = answers(written(tmp_path / "f.gguf", arch, plain=True))
         monkeypatch.setattr(choose.chooser, "policy", policy)
         with settings(Mode.PLAIN) as launches:
-            found = answers(written(tmp_path / "k.gguf", arch, plain=False))
-    for ours, right in zip(found, wanted, strict=True):
+            found, _ = answers(written(tmp_path / "k.gguf", arch, plain=False))
+    for ours, right in zip(map(wide, found), map(wide, wanted), strict=True):
         assert ours.shape[-1] == VOCAB
         assert np.abs(ours - right).max() < 2e-4 * np.abs(right).max()
     names = Counter(one.name.removeprefix("mlxrun_") for one in launches)
@@ -104,11 +115,32 @@ def test_whole_models(arch: str, policy: choose.Policy, tmp_path: Path, monkeypa
         assert set(names) == {"qmv", "qmv_few"} | ({"qmm"} if arch == "qwen3moe" else set())
 
 
+@pytest.mark.parametrize(("family", "dtype", "off_by"), [("llama", mx.float16, 6e-3), ("gemma3", mx.bfloat16, 0.1)])
+@pytest.mark.parametrize("arch", ["llama", "qwen3moe"])
+def test_a_gpu_computes_all_of_a_file_in_one_type(
+    arch: str, family: str, dtype: mx.Dtype, off_by: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Norms are float32 in a GGUF file: taken so, all would be, and no kernel would serve scales in halves."""
+    for module in (attention, norm, span, keys):
+        monkeypatch.setattr(module, "NATIVE", False, raising=False)
+    monkeypatch.setattr(keys, "kept", lambda dtype: dtype, raising=False)
+    wanted, _ = answers(written(tmp_path / "f.gguf", arch, plain=True))
+    monkeypatch.setattr(choose.chooser, "policy", "ours")
+    with settings(Mode.PLAIN) as launches:
+        found, memory = answers(written(tmp_path / "k.gguf", arch, plain=False), family)
+    assert {a.dtype for a in (*found, *memory.arrays())} == {dtype}
+    for ours, right in zip(map(wide, found), map(wide, wanted), strict=True):
+        assert np.sqrt(((ours - right) ** 2).mean() / (right**2).mean()) < off_by
+    names = Counter(one.name.removeprefix("mlxrun_") for one in launches)
+    assert names["paged_attention"] == 2
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16], ids=str)
 @pytest.mark.parametrize("bits", [2, 3, 6])
-def test_they_are_tried_first(bits: int) -> None:
+def test_they_are_tried_first(bits: int, dtype: mx.Dtype) -> None:
     tried = metal.computes_groups_of_16.__wrapped__
     with settings(Mode.PLAIN):
-        assert tried(bits)
+        assert tried(bits, dtype)
 
 
 @pytest.mark.parametrize(

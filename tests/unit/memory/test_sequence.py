@@ -11,6 +11,7 @@ import pytest
 
 from mlxrun.cache.keys import Keys
 from mlxrun.engine import load
+from mlxrun.engine.forms import held
 from mlxrun.engine.load import load_model, recipe_of
 from mlxrun.engine.outlook import look, packed_bytes
 from mlxrun.memory.sequence import capacity, layer_bytes, read_bytes, sequence_bytes, state_bytes, token_bytes
@@ -97,7 +98,8 @@ def test_smollm2(smollm2_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = open_checkpoint(smollm2_gguf)
     recipe = recipe_of(checkpoint)
     stored = look(checkpoint, recipe, here=False)
-    assert stored.weights.total == sum(w.nbytes for w in read_weights(checkpoint, recipe).values())
+    weights = held(read_weights(checkpoint, recipe), checkpoint.dialect, recipe.decoder.family)
+    assert stored.weights.total == sum(w.nbytes for w in weights.values())
     here = look(checkpoint, recipe, here=True)
     if NATIVE:
         assert here.weights.total == loaded_bytes(smollm2_gguf, monkeypatch)
