@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
@@ -11,6 +12,7 @@ import pytest
 
 from mlxrun.cache.sequence import SequenceCache
 from mlxrun.core import Request, Sampling
+from mlxrun.engine.forms import cast, held
 from mlxrun.engine.handle import Handle
 from mlxrun.engine.load import recipe_of
 from mlxrun.engine.model import Model
@@ -19,29 +21,37 @@ from mlxrun.engine.scheduler import Scheduler
 from mlxrun.nn.decoder import DecoderModel
 from mlxrun.ops import choose
 from mlxrun.ops.native import exactly
-from mlxrun.ops.quantized import QuantizedWeight
+from mlxrun.ops.quantized import Weight
 from mlxrun.weights import open_checkpoint, read_weights
 
 from ..mslsim import Mode, settings
+from .made import wide
 from .test_launches import models
 
 PROMPT = (1, 504, 3575, 282, 4649)  # what they say does not matter; five rows take the kernel for a few
 
 
-def test_smollm2_decodes_the_same_tokens(smollm2_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_float32(weights: dict[str, Weight]) -> dict[str, Weight]:
+    return {name: cast(weight, mx.float32) for name, weight in weights.items()}
+
+
+def on_a_gpu(weights: dict[str, Weight]) -> dict[str, Weight]:
+    return held(weights, "gguf", "llama")
+
+
+@pytest.mark.parametrize(("made", "off"), [(in_float32, 1e-3), (on_a_gpu, 5e-3)])
+def test_smollm2_decodes_the_same_tokens(
+    made: Callable[[dict[str, Weight]], dict[str, Weight]],
+    off: float,
+    smollm2_gguf: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     checkpoint = open_checkpoint(smollm2_gguf)
     recipe = recipe_of(checkpoint)
-    weights = {}
-    for name, weight in read_weights(checkpoint, recipe).items():
-        if isinstance(weight, QuantizedWeight):
-            parts = [p.astype(mx.float32) for p in weight.parts[1:]]
-            weight = QuantizedWeight(weight.packed, *parts, weight.mode, weight.bits, weight.group)
-        else:
-            weight = weight.astype(mx.float32)
-        weights[name] = weight
+    stored = read_weights(checkpoint, recipe)
 
-    def step() -> list[mx.array]:
-        model = DecoderModel(recipe.decoder, dict(weights), fold_offsets=not recipe.folded)
+    def step(weights: dict[str, Weight]) -> list[mx.array]:
+        model = DecoderModel(recipe.decoder, weights, fold_offsets=not recipe.folded)
         memory, found = SequenceCache(recipe.decoder, 64), []
         for ids in (PROMPT, (28,)):
             hidden = model(mx.array(ids), [(memory, len(ids))])[-1:]
@@ -51,10 +61,10 @@ def test_smollm2_decodes_the_same_tokens(smollm2_gguf: Path, monkeypatch: pytest
         return [*found, mx.argmax(found[-1], axis=-1) if best is None else best]
 
     with exactly():  # keys are kept as they come
-        *expected, token = step()
+        *expected, token = step(in_float32(stored))
         monkeypatch.setattr(choose.chooser, "policy", "ours")
         with settings(Mode.PLAIN) as launches:
-            *got, ours_token = step()
+            *got, ours_token = step(made(stored))
     layers = len(recipe.decoder.layers)
     names = Counter(one.name.removeprefix("mlxrun_") for one in launches)
     decode = {"project": 1, "heads": 1, "paged_attention": 1, "experts_in": 1}
@@ -62,9 +72,9 @@ def test_smollm2_decodes_the_same_tokens(smollm2_gguf: Path, monkeypatch: pytest
     assert names["qmv"] == 2 * layers + 2  # out and down of the step; the head, which the prompt has too
     assert names["greedy"] == names["best"] == 1
     assert ours_token.tolist() == token.tolist()
-    for ours, theirs in zip(got, expected, strict=True):
-        assert np.argmax(np.array(ours)) == np.argmax(np.array(theirs))
-        assert np.abs(np.array(ours - theirs)).max() < 1e-3 * np.abs(np.array(theirs)).max()
+    for ours, theirs in zip(map(wide, got), map(wide, expected), strict=True):
+        assert np.argmax(ours) == np.argmax(theirs)
+        assert np.abs(ours - theirs).max() < off * np.abs(theirs).max()
 
 
 GREEDY, DRAWN = Sampling(0.0), Sampling(0.8, seed=3)
