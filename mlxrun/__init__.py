@@ -5,10 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .client import Client, Memory, ModelInfo, Piece, Reply, Stream, connect, load
+    from .client import (
+        Client,
+        ClientError,
+        Memory,
+        ModelError,
+        ModelInfo,
+        Piece,
+        Reply,
+        RequestError,
+        Stream,
+        connect,
+        load,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["Client", "Memory", "ModelInfo", "Piece", "Reply", "Stream", "__version__", "connect", "load"]
+__all__ = [
+    "Client",
+    "ClientError",
+    "Memory",
+    "ModelError",
+    "ModelInfo",
+    "Piece",
+    "Reply",
+    "RequestError",
+    "Stream",
+    "__version__",
+    "connect",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

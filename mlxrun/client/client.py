@@ -35,7 +35,10 @@ class Transport(Protocol):
 class Client:
     def __init__(self, transport: Transport) -> None:
         """Use `mlxrun.load` or `mlxrun.connect`."""
-        self._transport = transport
+        self._transport, self._closed = transport, False
+
+    def __repr__(self) -> str:
+        return f"Client({self.model!r}{', closed' * self._closed})"
 
     @property
     def model(self) -> str:
@@ -76,6 +79,7 @@ class Client:
         return None if memory is None else Held(**asdict(memory))
 
     def close(self) -> None:
+        self._closed = True
         self._transport.close()
 
     def __enter__(self) -> Client:
@@ -85,6 +89,8 @@ class Client:
         self.close()
 
     def _stream(self, ask: Ask) -> Stream:
+        if self._closed:
+            raise RequestError(f"This client of {self.model} is closed; load or connect anew.")
         if ask.options.n != 1:
             raise RequestError("n must be 1 where an answer is streamed; ask several times for several streams.")
         return Stream(self._transport.ask(ask))
@@ -117,6 +123,8 @@ class Client:
 
 
 def completion(prompt: str, options: Mapping[str, Any]) -> Ask:
+    if not isinstance(prompt, str | list | tuple):
+        raise RequestError(f"prompt must be text, not {type(prompt).__name__}.")
     return Ask(Options.of({"max_tokens": COMPLETION_TOKENS, **options}), prompt=prompt)
 
 

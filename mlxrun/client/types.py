@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
 from typing import Any
 
 from ..core import Finish, Memory, RequestError, Sampling, Usage
 from .paint import bars, painted
 
 Message = Mapping[str, Any]
+
+ROLES = ("system", "developer", "user", "assistant")
+KINDS: dict[str, type[Any]] = dict.fromkeys(("temperature", "top_p", "min_p"), Real)
+KINDS |= dict.fromkeys(("top_k", "seed", "max_tokens", "logprobs"), Integral)
 
 
 class ClientError(RuntimeError):
@@ -116,25 +121,26 @@ class Options:
         unknown = sorted(set(given) - set(known))
         if unknown:
             raise RequestError(f"There is no option {unknown[0]!r}; the options are {', '.join(known)}.")
-        stop = given.get("stop") or ()
-        stop = (stop,) if isinstance(stop, str) else tuple(stop)
         logprobs = given.get("logprobs")
         if isinstance(logprobs, bool):
             logprobs = 0 if logprobs else None
         n = given.get("n", 1)
         if not isinstance(n, int) or not 1 <= n <= 8:
             raise RequestError(f"n must be a whole number from 1 to 8, not {n!r}.")
-        options = cls(**{**given, "stop": stop, "logprobs": logprobs, "n": n})
+        counted: dict[str, Any] = {
+            name: number(name, value) for name, value in {**given, "logprobs": logprobs}.items() if name in KINDS
+        }
+        stop, template = stops(given.get("stop")), given.get("template") or {}
+        if not isinstance(template, Mapping):
+            raise RequestError(f"template must be a dict of variables for the chat template, not {template!r}.")
+        options = cls(**{**counted, "stop": stop, "template": template, "n": n})
         options.sampling(Sampling())  # refuses what makes no sense before anything is sent
         return options
 
     def sampling(self, recommended: Sampling) -> Sampling:
         names = ("temperature", "top_p", "top_k", "min_p", "seed", "logprobs")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        try:
-            return replace(recommended, **given)
-        except TypeError as error:
-            raise RequestError(f"The options {', '.join(given)} must be numbers.") from error
+        return replace(recommended, **given)
 
     def one(self, index: int) -> Options:
         """The options of answer number `index` of n: drawn apart also where a seed is given."""
@@ -151,7 +157,46 @@ class Ask:
     prompt: str | None = None
 
 
+def number(name: str, value: Any) -> int | float | None:
+    """NumPy's numbers are numbers too; none of them can be written as JSON."""
+    if value is None:
+        return None
+    if not isinstance(value, KINDS[name]) or isinstance(value, bool):
+        kind = "a whole number" if KINDS[name] is Integral else "a number"
+        raise RequestError(f"{name} must be {kind}, not {value!r}.")
+    if name == "max_tokens" and value < 1:
+        raise RequestError(f"max_tokens must be a whole number from 1 on, not {value}.")
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def stops(given: Any) -> tuple[str, ...]:
+    found = (given,) if isinstance(given, str) else given or ()
+    if not isinstance(found, list | tuple) or not all(isinstance(text, str) for text in found):
+        raise RequestError(f"stop must be text or a list of texts, not {given!r}.")
+    return tuple(found)
+
+
 def conversation(messages: str | Sequence[Message]) -> tuple[Message, ...]:
     if isinstance(messages, str):
         return ({"role": "user", "content": messages},)
-    return tuple(messages)
+    if not isinstance(messages, list | tuple):
+        raise RequestError(f"messages must be text or a list of messages, not {type(messages).__name__}.")
+    if not messages:
+        raise RequestError("messages is empty; give at least one message.")
+    return tuple(map(spoken, messages))
+
+
+def spoken(message: Any) -> Message:
+    """A message as chat templates know it: they have no developer, and the content is one text."""
+    if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
+        raise RequestError("Each message must be an object with a role and content.")
+    role, content = message["role"], message["content"]
+    if role not in ROLES:
+        raise RequestError(f"A message's role must be one of {', '.join(ROLES)}, not {role!r}.")
+    if isinstance(content, list):
+        texts: list[Any] = [part.get("text") for part in content if isinstance(part, Mapping)]
+        good = content and len(texts) == len(content) and all(isinstance(text, str) for text in texts)
+        content = "\n".join(texts) if good else None
+    if not isinstance(content, str):
+        raise RequestError("A message's content must be text, or a list of parts of the type text.")
+    return {**message, "role": "system" if role == "developer" else role, "content": content}

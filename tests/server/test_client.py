@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import mlxrun
@@ -145,6 +146,14 @@ def test_who_cancels_keeps_what_came(where: str, request: pytest.FixtureRequest)
         ({"top_q": 1}, "There is no option 'top_q'"),
         ({"n": 9}, "n must be a whole number from 1 to 8"),
         ({"stop": [""]}, "stop"),
+        ({"stop": 5}, "stop must be text or a list of texts, not 5"),
+        ({"max_tokens": 1.5}, "max_tokens must be a whole number, not 1.5"),
+        ({"max_tokens": True}, "max_tokens must be a whole number, not True"),
+        ({"max_tokens": 0}, "max_tokens must be a whole number from 1 on"),
+        ({"top_k": 2.0}, "top_k must be a whole number, not 2.0"),
+        ({"seed": "x"}, "seed must be a whole number, not 'x'"),
+        ({"temperature": "hot"}, "temperature must be a number, not 'hot'"),
+        ({"template": 5}, "template must be a dict"),
     ],
 )
 def test_what_makes_no_sense_is_refused_alike(
@@ -153,6 +162,42 @@ def test_what_makes_no_sense_is_refused_alike(
     for client in (here, there):
         with pytest.raises(RequestError, match=sentence):
             client.chat("Tell me", **options)
+
+
+@pytest.mark.parametrize(
+    ("messages", "sentence"),
+    [
+        ([], "messages is empty"),
+        (5, "messages must be text or a list of messages, not int"),
+        (["hi"], "Each message must be an object with a role and content"),
+        ([{"role": "user"}], "Each message must be an object with a role and content"),
+        ([{"role": "poet", "content": "x"}], "role must be one of system, developer, user, assistant, not 'poet'"),
+        ([{"role": "user", "content": None}], "content must be text"),
+        ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], "content must be text"),
+    ],
+)
+def test_what_is_no_conversation_is_refused_alike(messages: Any, sentence: str, here: Client, there: Client) -> None:
+    for client in (here, there):
+        with pytest.raises(RequestError, match=sentence):
+            client.chat(messages, max_tokens=2)
+
+
+def test_messages_and_numbers_that_are_written_otherwise(here: Client, there: Client) -> None:
+    plain = [{"role": "system", "content": "Be kind"}, {"role": "user", "content": "Tell\nme"}]
+    parts = [{"type": "text", "text": "Tell"}, {"type": "text", "text": "me"}]
+    other = ({"role": "developer", "content": "Be kind"}, {"role": "user", "content": parts})
+    wanted = facts(here.chat(plain, temperature=1.0, seed=3, max_tokens=4))
+    for client in (here, there):
+        drawn = {"temperature": np.float32(1), "seed": np.int64(3), "max_tokens": np.int32(4)}
+        assert facts(client.chat(other, **drawn)) == wanted
+
+
+def test_a_closed_client_says_so(tiny_folder: Path, tiny: Serving) -> None:
+    for client in (mlxrun.load(tiny_folder), mlxrun.connect(tiny.url)):
+        client.close()
+        with pytest.raises(mlxrun.RequestError, match="is closed"):
+            client.chat("Tell me")
+        assert repr(client).endswith(", closed)")
 
 
 def test_a_prompt_beyond_the_context_is_refused_alike(here: Client, there: Client) -> None:
