@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,18 +44,24 @@ def reading(path: Path, dtype: mx.Dtype | None = None) -> Reading:
     return "fine" if right else "mlx"
 
 
-def computed_in(dialect: str, family: str) -> mx.Dtype | None:
-    """In what a GPU computes, where the files do not say it as a whole: a GGUF file holds norms and biases in float32
-    whatever its matrices are. Left so they make float32 of all that they touch: MLX then widens the scales of every
-    matrix at every product, or copies a float16 one whole, and keys take twice the memory."""
-    if dialect != "gguf":
-        return None
-    return mx.float16 if family in HALF else mx.bfloat16
+def computed_in(dialect: str, family: str, weights: Mapping[str, Weight] | None = None) -> mx.Dtype | None:
+    """In what a GPU computes; None: as it is stored. One float32 among the weights makes float32 of all that it
+    touches: MLX then widens the scales of every matrix at every product, or copies a float16 one whole, and keys take
+    twice the memory. A GGUF file holds norms and biases in float32, whatever its matrices are; elsewhere scales that
+    are products are float32, beside plain weights that say what was meant."""
+    if dialect == "gguf":
+        return mx.float16 if family in HALF else mx.bfloat16
+    sizes: Counter[mx.Dtype] = Counter()
+    for name, weight in (weights or {}).items():
+        if isinstance(weight, mx.array) and not WIDE.search(name):
+            sizes[weight.dtype] += weight.nbytes
+    most = max(sizes, key=lambda dtype: sizes[dtype], default=None)
+    return most if most in (mx.float16, mx.bfloat16) else None
 
 
 def held(weights: Mapping[str, Weight], dialect: str, family: str) -> dict[str, Weight]:
     """As a GPU holds them."""
-    dtype = computed_in(dialect, family)
+    dtype = computed_in(dialect, family, weights)
     if dtype is None:
         return dict(weights)
     return {

@@ -74,7 +74,7 @@ def load_model(
     waive: frozenset[str] = frozenset(),
     terms: Terms | None = None,
 ) -> Model | FallbackModel:
-    """`dtype` None: as stored where the device computes it well (of a GGUF file `computed_in`), float32 on a CPU."""
+    """`dtype` None: as stored where the device computes it well (see `computed_in`), float32 on a CPU."""
     let_large_blocks_go()
     terms, before = terms or Terms(), private_bytes() or 0
     path = Path(path)

@@ -42,7 +42,17 @@ def test_a_gguf_file_is_held_in_one_type_but_for_what_meets_float32(family: str,
     assert up.scales.dtype == mx.uint8
 
 
-def test_other_checkpoints_are_held_as_they_are() -> None:
+def test_scales_that_are_products_follow_the_plain_weights() -> None:
+    found = stored()
+    found["embed.weight"] = mx.ones((4096, 32), mx.bfloat16)
+    made = held(found, "hf", "llama")
+    q = made["layers.0.mixer.q.weight"]
+    assert isinstance(q, QuantizedWeight)
+    assert (q.scales.dtype, made["norm.weight"].dtype) == (mx.bfloat16, mx.bfloat16)
+    assert {made[name].dtype for name in WIDE} == {mx.float32}
+
+
+def test_a_checkpoint_in_float32_stays_so() -> None:
     found = stored()
     assert all(held(found, "hf", "llama")[name] is weight for name, weight in found.items())
 
