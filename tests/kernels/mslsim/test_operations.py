@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections import Counter
 
 import mlx.core as mx
+import pytest
 
-from . import Mode, metal_kernel, settings
+from . import Mode, metal_kernel, operations, settings
+
+
+@pytest.fixture(autouse=True)
+def _gnu() -> None:
+    if reason := operations.why_not():
+        pytest.skip(reason)
+
 
 PLACE = "uint g = thread_position_in_grid.x; "
 
