@@ -15,7 +15,7 @@ import mlx.core as mx
 
 from ..metal_kernels.check import Quantized
 from ..metal_kernels.launch import runnable
-from ..metal_kernels.tiles import CUTS, STANDARD, Cut
+from ..metal_kernels.tiles import CUTS, Cut
 
 Policy = Literal["auto", "mlx", "ours"]
 MLX = "mlx"  # the pick that is no cut of ours
@@ -38,7 +38,8 @@ class Chooser:
     def ours(self, key: str) -> Cut | None:
         if self.asked is not None:
             self.asked[key] = None
-        return STANDARD if self.policy == "ours" else CUTS.get(self.picks.get(key, MLX))
+        pick = {"auto": self.picks.get(key, MLX), "mlx": MLX, "ours": OURS[0]}[self.policy]
+        return CUTS.get(pick)
 
 
 chooser = Chooser()

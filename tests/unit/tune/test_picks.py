@@ -83,6 +83,8 @@ def test_the_chooser_gives_the_cut_that_was_picked() -> None:
     assert [picked.ours(key) for key in "abc"] == [CUTS["wide"], None, None]
     picked.policy = "ours"
     assert picked.ours("b") is STANDARD
+    picked.policy = "mlx"
+    assert picked.ours("a") is None
 
 
 def test_keys_tell_apart_what_decides_speed() -> None:
