@@ -1,4 +1,4 @@
-"""DeepSeek V3 and its kin (R1, Kimi K2, V3.2, GLM-5, Mistral Small 4): latent attention and grouped experts.
+"""DeepSeek V2, V3 and their kin (R1, Kimi K2, V3.2, GLM-5, Mistral Small 4): latent attention, grouped experts.
 
 Keys and values are one small vector a token; kv_b is cut head by head into what makes keys and what
 makes values. Layers for multi-token prediction, numbered after the last, are left out.
@@ -36,11 +36,25 @@ from .moe import (
     shared_experts,
     shared_rules,
     sigmoid_router,
+    top_k,
 )
 from .rope import rope_of, rope_parameters, scaling_of, yarn_mscale
 from .rules import Rename, Rule, Split, Unflatten
 
 _INNER = Norm(1e-6)  # of the compressed queries and keys: the reference's own, whatever rms_norm_eps says
+
+
+def deepseek_v2(c: Config) -> Recipe:
+    """Softmax routing without a bias. The large ones choose among the best of each group's best, which is not known."""
+    if c.count("n_group", 1) > 1:
+        refuse(c, "topk_method", "greedy")
+    c.get("topk_method")
+    refuse(c, "scoring_func", "softmax")
+    refuse(c, "moe_layer_freq", 1)
+    refuse(c, "norm_topk_prob", False)
+    c.ignore("aux_loss_alpha", "seq_aux", "ep_size", "topk_group")
+    router = Router(top_k(c), scale=c.number("routed_scaling_factor", 1.0))
+    return _sparse(c, [_latent(c, interleaved=True)] * layers_of(c), router)
 
 
 def deepseek_v3(c: Config) -> Recipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import gguf_experts as experts
+from . import gguf_latent as latent
 from .gguf_metadata import Architecture, Metadata, always, biases, layer_types, query_biases, rope_config
 
 
@@ -88,8 +89,10 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "granite": Architecture(always("granite"), _granite, interleaved=True, writes=("granite",)),
     "qwen2": Architecture(always("qwen2"), rope_config, writes=("qwen2",)),
+    "qwen2moe": Architecture(always("qwen2_moe"), experts.qwen2_moe, rules=experts.shared_gate, writes=("qwen2_moe",)),
     "qwen3": Architecture(always("qwen3"), rope_config, writes=("qwen3",)),
     "qwen3moe": Architecture(always("qwen3_moe"), experts.qwen3_moe, writes=("qwen3_moe",)),
+    "olmoe": Architecture(always("olmoe"), experts.olmoe, writes=("olmoe",)),
     "gpt-oss": Architecture(always("gpt_oss"), experts.gpt_oss, own={"post_attention_norm": "ffn_norm"}),
     "gptoss": Architecture(
         always("gpt_oss"), experts.gpt_oss, own={"attn_out": "mixer.o"}, rules=experts.zipped_experts
@@ -101,6 +104,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         writes=("glm4",),
     ),
     "glm4moe": Architecture(always("glm4_moe"), experts.glm4_moe, own={"post_attention_norm": "ffn_norm"}),
+    "deepseek2": Architecture(
+        latent.deepseek_type, latent.deepseek2, own=latent.PLACES, latent=True, rules=latent.kv_rules
+    ),
     "gemma": Architecture(always("gemma"), rope_config, folded=True, writes=("gemma",)),
     "gemma2": Architecture(always("gemma2"), _gemma2, folded=True, writes=("gemma2",)),
     "gemma3": Architecture(always("gemma3_text"), _gemma3, folded=True, writes=("gemma3_text",)),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..spec import ModelError
 from .gguf_metadata import FILE, Metadata, layer_types, query_biases, rope_config
 from .gguf_names import AT
-from .rules import Rule, Unzip
+from .rules import Rule, Unflatten, Unzip
 
 
 def experts(m: Metadata) -> dict[str, Any]:
@@ -24,6 +25,31 @@ def qwen3_moe(m: Metadata) -> dict[str, Any]:
 
 
 GATES = {1: "softmax", 2: "sigmoid"}
+
+
+def qwen2_moe(m: Metadata) -> dict[str, Any]:
+    return {
+        **rope_config(m),
+        **experts(m),
+        "moe_intermediate_size": m["expert_feed_forward_length"],
+        "shared_expert_intermediate_size": m.get("expert_shared_feed_forward_length") or m["feed_forward_length"],
+        "norm_topk_prob": bool(m.get("expert_weights_norm", False)),
+        "qkv_bias": query_biases(m),
+    }
+
+
+def olmoe(m: Metadata) -> dict[str, Any]:
+    m.get("expert_feed_forward_length")  # said again
+    clip = m.get("attention.clamp_kqv")
+    return {**rope_config(m), **experts(m), **({"clip_qkv": clip} if clip else {})}
+
+
+def shared_gate(m: Metadata) -> tuple[Rule, ...]:
+    """One row, which llama.cpp's converter makes a vector."""
+    place = "ffn_gate_inp_shexp.weight"
+    if not any(name.endswith(place) and len(shape) == 1 for name, shape in m.shapes.items()):
+        return ()
+    return (Unflatten(AT + re.escape(place) + "$", r"layers.\1.ffn.shared_gate.weight", 1),)
 
 
 def deepseek_experts(m: Metadata, gate: int, *, chosen_by_bias: bool) -> dict[str, Any]:

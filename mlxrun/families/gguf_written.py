@@ -179,6 +179,12 @@ def _qwen3_moe(decoder: Decoder, a: Attention) -> dict[str, Any]:
     return _experts(decoder, a) | ({} if moe is None else {"expert_feed_forward_length": moe.hidden})
 
 
+def _qwen2_moe(decoder: Decoder, a: Attention) -> dict[str, Any]:
+    moe, found = _moe(decoder), _qwen3_moe(decoder, a)
+    shared = None if moe is None else moe.shared
+    return found if shared is None else {**found, "expert_shared_feed_forward_length": shared.hidden}
+
+
 def _granite(decoder: Decoder, a: Attention) -> dict[str, Any]:
     return {
         "attention.scale": a.scale,
@@ -207,6 +213,8 @@ def _gemma3(decoder: Decoder, a: Attention) -> dict[str, Any]:
 _OWN: dict[str, Callable[[Decoder, Attention], dict[str, Any]]] = {
     "llama": lambda d, a: {**_window(d, a), **_experts(d, a)},
     "granite": _granite,
+    "olmoe": _experts,
+    "qwen2moe": _qwen2_moe,
     "qwen3moe": _qwen3_moe,
     "gemma2": _gemma2,
     "gemma3": _gemma3,

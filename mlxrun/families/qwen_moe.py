@@ -1,4 +1,4 @@
-"""Qwen 3 with experts: the attention of Qwen 3, experts in all layers but those that the file names."""
+"""Qwen 2 and 3 with experts in all layers but those that the file names; in Qwen 2 beside a gated shared one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .common import (
     decoder,
     gated,
     head_rules,
+    layer_types,
     pre_norm_layers,
     rms,
     sizes_of,
@@ -18,7 +19,7 @@ from .common import (
     window_of,
 )
 from .config import Config
-from .moe import experts_of, moe, router_rules, top_k
+from .moe import experts_of, moe, refuse, router_rules, shared_rules, top_k
 
 
 def sparse_layers(c: Config, layers: int) -> tuple[bool, ...]:
@@ -27,6 +28,20 @@ def sparse_layers(c: Config, layers: int) -> tuple[bool, ...]:
     if not isinstance(only, list):
         raise ModelError(f"{c.file}: mlp_only_layers must be a list of layer numbers, not {only!r}.")
     return tuple(i not in only and (i + 1) % step == 0 for i in range(layers))
+
+
+def qwen2_moe(c: Config) -> Recipe:
+    refuse(c, "use_sliding_window", False)  # no published model does, and its layers would be others than Qwen 2's
+    c.ignore("sliding_window", "max_window_layers")
+    s, norm, tied_head = sizes_of(c), rms(c), tied(c)
+    layer_types(c, s.layers, lambda i: "full_attention", ("full_attention",))
+    mixer = attention(c, s, qkv_bias=c.flag("qkv_bias", True))
+    router, shared = Router(top_k(c), renorm=c.flag("norm_topk_prob")), "shared_expert_intermediate_size"
+    experts, dense = moe(c, router, shared=gated(c, hidden=shared), shared_gate=True), gated(c)
+    ffns: list[FeedForward] = [experts if yes else dense for yes in sparse_layers(c, s.layers)]
+    layers = pre_norm_layers(norm, [mixer] * s.layers, ffns)
+    rules = (*router_rules(), *shared_rules(), *experts_of(c), *head_rules(tied_head), *NAMES, *PRE)
+    return Recipe(decoder(c, s, layers, norm, tied_head), rules)
 
 
 def qwen3_moe(c: Config) -> Recipe:

@@ -28,11 +28,15 @@ def _cl100k(digits: str, *, letters: str = r"\p{L}", tail: str = r"[\r\n]*") -> 
     return rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?{letters}+|{digits}| ?{other}+{tail}|{SPACES}"
 
 
-def _o200k(digits: str, *, contractions: str) -> str:
+def _o200k(digits: str, *, contractions: str, upper: str = UPPER, lower: str = LOWER, tail: str = r"[\r\n/]*") -> str:
     """Words split where lower case turns to upper."""
     lead, after = r"[^\r\n\p{L}\p{N}]?", f"{contractions}?" if contractions else ""
-    words = f"{lead}{UPPER}*{LOWER}+{after}|{lead}{UPPER}+{LOWER}*{after}"
-    return rf"{words}|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{SPACES}"
+    words = f"{lead}{upper}*{lower}+{after}|{lead}{upper}+{lower}*{after}"
+    return rf"{words}|{digits}| ?[^\s\p{{L}}\p{{N}}]+{tail}|{SPACES}"
+
+
+def _but_han(letters: str) -> str:
+    return rf"{letters[:-1]}&&[^\p{{Han}}]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,9 @@ DEEPSEEK_CODER = PreTokenizer((r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", HAN_AND_HA
 FALCON = PreTokenizer((r"[\p{P}\$\+<=>\^~\|`]+", WORDS_GPT2, r"[0-9][0-9][0-9]"))
 DEFAULT = PreTokenizer((r"[\p{P}\$\+<=>\^~\|]+", WORDS_GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"))
 BLOOM = PreTokenizer((" ?[^(\\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+",))
+KIMI_K2 = r"\p{Han}+|" + _o200k(
+    r"\p{N}{1,3}", contractions=CONTRACTIONS, upper=_but_han(UPPER), lower=_but_han(LOWER), tail=r"[\r\n]*"
+)
 BAILING = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 
 PRETOKENIZERS: dict[str, PreTokenizer] = {
@@ -89,6 +96,7 @@ PRETOKENIZERS: dict[str, PreTokenizer] = {
         ("gpt-4o", "llama4", "kanana2", "minimax-m2"),
         PreTokenizer((_o200k(r"\p{N}{1,3}", contractions=CONTRACTIONS),)),
     ),
+    "kimi-k2": PreTokenizer((KIMI_K2,)),
     **dict.fromkeys(("bailingmoe", "bailingmoe2", "llada-moe"), PreTokenizer((BAILING,))),
     "seed-coder": PreTokenizer((rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}"
                                 rf"| ?[^\s\p{{L}}\p{{N}}\r\n]+|{SPACES}",)),

@@ -106,6 +106,14 @@ LAGUNA_ROPE = {
 }
 
 DEEPSEEK = tiny("deepseek_v3", rope=MSCALE_YARN, **LATENT_SIZES, **GROUPED)
+DEEPSEEK_V2 = tiny(
+    "deepseek_v2",
+    rope=MSCALE_YARN,
+    **LATENT_SIZES,
+    **{**ROUTED, "n_shared_experts": 2, "norm_topk_prob": False},
+    topk_method="greedy",
+    routed_scaling_factor=1.5,
+)
 GLM_DSA = tiny("glm_moe_dsa", **LATENT_SIZES, **GROUPED, **INDEX)
 GLM4_MOE = tiny("glm4_moe", rope=HALF_ROPE, **HEAD, **UNGROUPED, use_qk_norm=True, attention_bias=True)
 LLAMA4 = tiny(
@@ -202,6 +210,7 @@ CASES: dict[str, Case] = {
     "mixtral": tiny("mixtral", **HEAD, num_local_experts=4, num_experts_per_tok=2, sliding_window=None),
     "qwen2": tiny("qwen2", use_sliding_window=False),
     "qwen2_window": tiny("qwen2", use_sliding_window=True, sliding_window=8, max_window_layers=2),
+    "qwen2_moe": tiny("qwen2_moe", **SHARED_MOE, norm_topk_prob=False),
     "qwen3": tiny("qwen3", **WIDE_HEAD, tie_word_embeddings=True),
     "qwen3_moe": tiny("qwen3_moe", **HEAD, **MOE, norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[1]),
     "qwen3_moe_plain": tiny("qwen3_moe", **HEAD, **MOE, norm_topk_prob=False, decoder_sparse_step=2),
@@ -210,6 +219,8 @@ CASES: dict[str, Case] = {
     ).seeded(4),
     "qwen3_5": tiny("qwen3_5_text", rope=QWEN35_ROPE, **HEAD, **DELTA).seeded(1),
     "qwen3_5_moe": tiny("qwen3_5_moe_text", rope=QWEN35_ROPE, **HEAD, **DELTA, **SHARED_MOE).seeded(4),
+    "deepseek_v2": DEEPSEEK_V2,
+    "deepseek_v2_whole_q": DEEPSEEK_V2.but(q_lora_rank=None),
     "deepseek_v3": DEEPSEEK.biased("positive"),
     "deepseek_v3_negative": DEEPSEEK.biased("negative").seeded(1),
     "deepseek_v3_whole_q": DEEPSEEK.but(q_lora_rank=None, rope_parameters=ROPE),

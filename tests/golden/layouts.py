@@ -215,6 +215,8 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
     },
     "qwen3_5": {"wrapped": inside("qwen3_5", *MODEL_LANGUAGE, beside=QWEN35_PARTS)},
     "qwen3_5_moe": {"in memory": in_memory, "wrapped": qwen35_moe},
+    "qwen2_moe": {"in memory": in_memory},
+    "deepseek_v2": {"in memory": in_memory},
     "deepseek_v3": {"in memory": in_memory, "prediction": prediction_layer},
     "kimi_k2": {
         "wrapped": inside(

@@ -63,6 +63,7 @@ ADDS: dict[str, Config] = {
         "use_parallel_embedding": True,
         "use_qk_norm": False,
     },
+    "deepseek_v2": {**DEEPSEEK_ADDS, "n_group": 1, "scoring_func": "softmax", "topk_group": 1},
     "deepseek_v3": DEEPSEEK_ADDS,
     "deepseek_v32": DEEPSEEK_ADDS,
     "gemma2": {"cache_implementation": "hybrid", "hidden_act": "gelu_pytorch_tanh"},
@@ -89,6 +90,7 @@ ADDS: dict[str, Config] = {
     "nemotron_h": {"rope_theta": 10000, "partial_rotary_factor": 1.0, "norm_eps": 0.01, "attention_head_dim": 16},
     "opt": {"activation_dropout": 0.0, "prefix": "</s>"},
     "qwen2": {"sliding_window": 8},
+    "qwen2_moe": {"sliding_window": 32768},
     "qwen3_next": {"full_attention_interval": 4},
     "smollm3": {"max_window_layers": 28},
 }
@@ -97,6 +99,7 @@ ADDS: dict[str, Config] = {
 DROPS: dict[str, str] = {
     "bloom": "hidden_size n_head",
     "cohere2": "layer_types",
+    "deepseek_v2": DEEPSEEK_DROPS,
     "deepseek_v3": DEEPSEEK_DROPS,
     "deepseek_v32": DEEPSEEK_DROPS,
     "gemma2": "layer_types use_bidirectional_attention",
@@ -107,6 +110,7 @@ DROPS: dict[str, str] = {
     "modernbert": "layer_types",
     "nemotron_h": "layers_block_type mtp_layers_block_type",
     "qwen2": "layer_types",
+    "qwen2_moe": "layer_types qkv_bias",
     "qwen3": "layer_types",
     "qwen3_moe": "num_local_experts",
     "qwen3_next": "layer_types",
@@ -139,7 +143,9 @@ def older_rope(rope: Config, kind: str) -> Config:
     full = dict(rope.get(FULL, rope))
     theta, scaling = full.pop("rope_theta"), full.pop("rope_type")
     part = full.pop("partial_rotary_factor", None)
-    spelled = "type" if kind in ("llama", "phi3", "phimoe", "deepseek_v3", "deepseek_v32") else "rope_type"
+    spelled = (
+        "type" if kind in ("llama", "phi3", "phimoe", "deepseek_v2", "deepseek_v3", "deepseek_v32") else "rope_type"
+    )
     if scaling == "llama3":
         spelled = "rope_type"
     older: Config = {"rope_theta": theta, "rope_scaling": None if scaling == "default" else {spelled: scaling, **full}}

@@ -65,5 +65,66 @@ def glm4_moe_keys(writer: gguf.GGUFWriter, c: Config) -> None:
     writer.add_expert_group_used_count(c["topk_group"])
 
 
-CONVERTED: dict[str, Callable[[Tensors, Config], Tensors]] = {"gpt-oss": gpt_oss, "glm4moe": stacked}
-KEYS: dict[str, Callable[[gguf.GGUFWriter, Config], None]] = {"gpt-oss": gpt_oss_keys, "glm4moe": glm4_moe_keys}
+def qwen2_moe(tensors: Tensors, c: Config) -> Tensors:
+    return {name: value[0] if "shared_expert_gate" in name else value for name, value in stacked(tensors, c).items()}
+
+
+def qwen2_moe_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    writer.add_expert_feed_forward_length(c["moe_intermediate_size"])
+    writer.add_expert_shared_feed_forward_length(c["shared_expert_intermediate_size"])
+
+
+def deepseek2(tensors: Tensors, c: Config) -> Tensors:
+    """kv_b cut head by head; what makes keys is turned round."""
+    made: Tensors = {}
+    for name, value in stacked(tensors, c).items():
+        if "kv_b_proj" not in name:
+            made[name] = value
+            continue
+        rows = value.reshape(c["num_attention_heads"], -1, c["kv_lora_rank"])
+        made[name.replace("kv_b_proj", "k_b_proj")] = rows[:, : c["qk_nope_head_dim"]].swapaxes(1, 2)
+        made[name.replace("kv_b_proj", "v_b_proj")] = rows[:, c["qk_nope_head_dim"] :]
+    return made
+
+
+def deepseek2_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    if c["q_lora_rank"]:
+        writer.add_q_lora_rank(c["q_lora_rank"])
+    writer.add_kv_lora_rank(c["kv_lora_rank"])
+    writer.add_key_length(c["kv_lora_rank"] + c["qk_rope_head_dim"])
+    writer.add_value_length(c["kv_lora_rank"])
+    writer.add_key_length_mla(c["qk_nope_head_dim"] + c["qk_rope_head_dim"])
+    writer.add_value_length_mla(c["v_head_dim"])
+    deepseek2_older(writer, c)
+    if c["n_group"]:
+        writer.add_expert_group_count(c["n_group"])
+        writer.add_expert_group_used_count(c["topk_group"])
+
+
+def deepseek2_older(writer: gguf.GGUFWriter, c: Config) -> None:
+    sigmoid = c["model_type"] != "deepseek_v2"
+    writer.add_leading_dense_block_count(c["first_k_dense_replace"])
+    writer.add_expert_feed_forward_length(c["moe_intermediate_size"])
+    writer.add_expert_shared_count(c["n_shared_experts"])
+    writer.add_expert_weights_scale(c["routed_scaling_factor"])
+    if sigmoid:
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+        writer.add_expert_weights_norm(c["norm_topk_prob"])
+    writer.add_rope_dimension_count(c["qk_rope_head_dim"])
+    if "mscale_all_dim" in c["rope_parameters"]:
+        writer.add_rope_scaling_yarn_log_mul(0.1 * c["rope_parameters"]["mscale_all_dim"])
+
+
+CONVERTED: dict[str, Callable[[Tensors, Config], Tensors]] = {
+    "gpt-oss": gpt_oss,
+    "glm4moe": stacked,
+    "olmoe": stacked,
+    "deepseek2": deepseek2,
+    "qwen2moe": qwen2_moe,
+}
+KEYS: dict[str, Callable[[gguf.GGUFWriter, Config], None]] = {
+    "gpt-oss": gpt_oss_keys,
+    "glm4moe": glm4_moe_keys,
+    "qwen2moe": qwen2_moe_keys,
+    "deepseek2": deepseek2_keys,
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mlxrun.ops.native import exactly
 from mlxrun.spec import MoE
 from tests.golden.checkpoint import Reference, reference
 from tests.golden.measure import Driver
+from tests.unit.families import gguf_conversions
 from tests.unit.families.test_gguf_models import add_own, add_rope, add_sizes, finished, tensors_of
 
 Array = NDArray[np.float32]
@@ -156,3 +158,60 @@ def test_fused_tensors_and_layers_that_guess_ahead(tmp_path: Path) -> None:
     file = with_more(known, tmp_path / "m.gguf")
     np.testing.assert_allclose(logits(file, known), known.expected, atol=1e-4)
     assert "multi-token prediction" in load_model(file).notes[0]
+
+
+# ---- DeepSeek -----------------------------------------------------------------------------------
+
+EIGHT = gguf.GGMLQuantizationType.Q8_0
+
+
+def of_early_2025(known: Reference, path: Path) -> Path:
+    """kv_b is whole, the plain widths are a head's, and nothing is said of groups."""
+    c = known.config
+    writer = gguf.GGUFWriter(str(path), "deepseek2")
+    add_sizes(writer, c)
+    add_rope(writer, c)
+    writer.add_expert_count(c["n_routed_experts"])
+    writer.add_expert_used_count(c["num_experts_per_tok"])
+    if c["q_lora_rank"]:
+        writer.add_q_lora_rank(c["q_lora_rank"])
+    writer.add_kv_lora_rank(c["kv_lora_rank"])
+    writer.add_key_length(c["qk_nope_head_dim"] + c["qk_rope_head_dim"])
+    writer.add_value_length(c["v_head_dim"])
+    gguf_conversions.deepseek2_older(writer, c)
+    found = {k: v for k, v in tensors_of(known, "deepseek2").items() if not re.search(r"attn_[kv]_b\.", k)}
+    for name, value in known.checkpoint().weights.items():
+        if match := re.search(r"layers\.(\d+)\.self_attn\.kv_b_proj", name):
+            found[f"blk.{match[1]}.attn_kv_b.weight"] = value
+    for name, value in found.items():
+        writer.add_tensor(name, value)
+    return finished(writer, path)
+
+
+@pytest.mark.parametrize("case", ["deepseek_v2", "deepseek_v2_whole_q", "kimi_k2"])
+def test_kv_b_in_one(case: str, tmp_path: Path) -> None:
+    known = reference(case)
+    np.testing.assert_allclose(logits(of_early_2025(known, tmp_path / "m.gguf"), known), known.expected, atol=1e-4)
+
+
+def in_eight_bits(known: Reference, path: Path, *, plain: bool) -> Path:
+    writer = gguf.GGUFWriter(str(path), "deepseek2")
+    add_sizes(writer, known.config)
+    add_rope(writer, known.config)
+    add_own(writer, known.config, "deepseek2")
+    for name, value in tensors_of(known, "deepseek2").items():
+        blocks = gguf.quants.quantize(value, EIGHT) if value.ndim > 1 and value.shape[-1] % 32 == 0 else None
+        if blocks is None or "ffn_gate_inp" in name:
+            writer.add_tensor(name, value)
+        elif plain:
+            writer.add_tensor(name, gguf.quants.dequantize(blocks, EIGHT))
+        else:
+            writer.add_tensor(name, blocks, raw_dtype=EIGHT)
+    return finished(writer, path)
+
+
+def test_latent_attention_of_eight_bits(tmp_path: Path) -> None:
+    known = reference("deepseek_v3")
+    wanted = logits(in_eight_bits(known, tmp_path / "plain.gguf", plain=True), known)
+    got = logits(in_eight_bits(known, tmp_path / "m.gguf", plain=False), known)
+    np.testing.assert_allclose(got, wanted, atol=5e-5)

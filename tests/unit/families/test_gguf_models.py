@@ -51,6 +51,14 @@ ARCHITECTURES = {  # golden case: llama.cpp's architecture
     "bert": "bert",
     "gpt_oss": "gpt-oss",
     "glm4": "glm4",
+    "deepseek_v2": "deepseek2",
+    "deepseek_v2_whole_q": "deepseek2",
+    "deepseek_v3": "deepseek2",
+    "deepseek_v3_negative": "deepseek2",
+    "deepseek_v3_whole_q": "deepseek2",
+    "kimi_k2": "deepseek2",
+    "olmoe": "olmoe",
+    "qwen2_moe": "qwen2moe",
     "glm4_moe": "glm4moe",
     "glm4_moe_negative": "glm4moe",
 }
@@ -104,8 +112,11 @@ def add_sizes(writer: gguf.GGUFWriter, c: Config) -> None:
     writer.add_block_count(c.get("num_hidden_layers") or c["n_layer"])
     writer.add_feed_forward_length(c.get("intermediate_size") or c.get("n_inner") or 4 * dim)
     writer.add_head_count(heads)
-    writer.add_head_count_kv(c.get("num_key_value_heads", heads))
-    if c.get("head_dim"):
+    if "kv_lora_rank" in c:
+        writer.add_head_count_kv(1)  # the latent; its widths are the architecture's own
+    else:
+        writer.add_head_count_kv(c.get("num_key_value_heads", heads))
+    if "kv_lora_rank" not in c and c.get("head_dim"):
         writer.add_key_length(c["head_dim"])
         writer.add_value_length(c["head_dim"])
     if "rms_norm_eps" in c:
@@ -120,8 +131,9 @@ def add_rope(writer: gguf.GGUFWriter, c: Config) -> None:
     rope = c["rope_parameters"]
     rope = rope.get("full_attention", rope)
     writer.add_rope_freq_base(rope["rope_theta"])
-    head = c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"]
-    writer.add_rope_dimension_count(int(head * rope.get("partial_rotary_factor", 1.0)))
+    if "kv_lora_rank" not in c:
+        head = c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"]
+        writer.add_rope_dimension_count(int(head * rope.get("partial_rotary_factor", 1.0)))
     if rope["rope_type"] in ("linear", "yarn"):
         writer.add_rope_scaling_type(gguf.RopeScalingType(rope["rope_type"]))
         writer.add_rope_scaling_factor(rope["factor"])
@@ -141,6 +153,8 @@ def add_own(writer: gguf.GGUFWriter, c: Config, arch: str) -> None:
     if experts := next((c[key] for key in EXPERTS if key in c), None):
         writer.add_expert_count(experts)
         writer.add_expert_used_count(c["num_experts_per_tok"])
+    if "clip_qkv" in c:
+        writer.add_clamp_kqv(c["clip_qkv"])
     if arch == "granite":
         writer.add_attention_scale(c["attention_multiplier"])
         writer.add_embedding_scale(c["embedding_multiplier"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 
 from mlxrun.families import resolve
 from mlxrun.families.gguf import resolve_gguf
-from tests.unit.families.published import GLM4_MOE, GPT_OSS
+from mlxrun.spec import ModelError
+from tests.unit.families.published import DEEPSEEK_V3, GLM4_MOE, GPT_OSS, KIMI_K2
 
 Config = dict[str, Any]
 
@@ -62,9 +64,61 @@ _GLM: Config = {
     "expert_weights_norm": True,
     "leading_dense_block_count": 1,
 }
+_DEEPSEEK: Config = {
+    "block_count": 61,
+    "context_length": 163840,
+    "embedding_length": 7168,
+    "feed_forward_length": 18432,
+    "attention.head_count": 128,
+    "attention.head_count_kv": 1,
+    "attention.layer_norm_rms_epsilon": 1e-6,
+    "attention.q_lora_rank": 1536,
+    "attention.kv_lora_rank": 512,
+    "attention.key_length": 576,
+    "attention.value_length": 512,
+    "attention.key_length_mla": 192,
+    "attention.value_length_mla": 128,
+    "rope.freq_base": 10000.0,
+    "rope.dimension_count": 64,
+    "rope.scaling.type": "yarn",
+    "rope.scaling.factor": 40.0,
+    "rope.scaling.original_context_length": 4096,
+    "rope.scaling.yarn_log_multiplier": 0.10000000149011612,
+    "expert_count": 256,
+    "expert_used_count": 8,
+    "expert_shared_count": 1,
+    "expert_feed_forward_length": 2048,
+    "expert_gating_func": 2,
+    "expert_weights_scale": 2.5,
+    "expert_weights_norm": True,
+    "leading_dense_block_count": 3,
+    "vocab_size": 129280,
+}
+_KIMI = {
+    **_DEEPSEEK,
+    "context_length": 131072,
+    "attention.head_count": 64,
+    "rope.freq_base": 50000.0,
+    "rope.scaling.factor": 32.0,
+    "expert_count": 384,
+    "expert_group_count": 1,
+    "expert_group_used_count": 1,
+    "expert_weights_scale": 2.827,
+    "leading_dense_block_count": 1,
+}
+_EARLIER = {
+    **{key: value for key, value in _DEEPSEEK.items() if not key.endswith("_mla")},
+    "attention.head_count_kv": 128,
+    "attention.key_length": 192,
+    "attention.value_length": 128,
+}
+_LATENT = ["output.weight", "blk.0.attn_q_a.weight", "blk.3.exp_probs_b.bias"]
 FILES: dict[str, tuple[Config, Config, list[str]]] = {  # published config, metadata, some of the tensors
     "gpt-oss 20b": (GPT_OSS, metadata("gpt-oss", _GPT_OSS), ["output.weight"]),
     "gpt-oss 20b of Ollama": (GPT_OSS, metadata("gptoss", _OLLAMA), ["output.weight"]),
+    "DeepSeek R1": (DEEPSEEK_V3, metadata("deepseek2", _DEEPSEEK), _LATENT),
+    "DeepSeek R1 of January 2025": (DEEPSEEK_V3, metadata("deepseek2", _EARLIER), _LATENT),
+    "Kimi K2": (KIMI_K2, metadata("deepseek2", _KIMI), _LATENT),
     "GLM 4.5 Air": (
         GLM4_MOE,
         metadata("glm4moe", _GLM),
@@ -79,3 +133,20 @@ def test_it_is_the_published_model(name: str) -> None:
     wanted = resolve(config).decoder
     shapes = dict.fromkeys(tensors, (1,)) | {"token_embd.weight": (wanted.vocab, wanted.dim)}
     assert replace(resolve_gguf(told, shapes).decoder, family=wanted.family) == wanted
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"expert_gating_func": 1, "expert_count": 160}, "topk_method 'group_limited_greedy'"),  # V2, 236 billion
+        ({"expert_gating_func": 3}, "expert_gating_func 3 is not known"),
+        ({"attention.temperature_scale": 0.1}, "temperature_scale, not known here"),
+        ({"attention.key_length_mla": 64}, "keys of 64 values of which 64 turn"),
+        ({"rope.scaling.yarn_log_multiplier": None}, "has no deepseek2.rope.scaling.yarn_log_multiplier"),
+    ],
+)
+def test_what_is_not_known_of_deepseek(changed: Config, said: str) -> None:
+    shapes = dict.fromkeys(_LATENT[:2] if changed.get("expert_gating_func") == 1 else _LATENT, (1,))
+    told = metadata("deepseek2", {**_DEEPSEEK, "expert_weights_norm": False, **changed})
+    with pytest.raises(ModelError, match=re.escape(said)):
+        resolve_gguf(told, shapes | {"token_embd.weight": (8, 8)})

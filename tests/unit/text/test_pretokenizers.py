@@ -1,4 +1,4 @@
-"""Where each named pre-tokenizer cuts: words as llama.cpp cuts them with the same names."""
+"""Where each named pre-tokenizer cuts: words as llama.cpp cuts them with the same names; kimi-k2 as its authors do."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ WORDS = {
     "qwen2": "It|'s| |1|2|3|4|5| I|'LL| go|!!\n\n| | HelloWorld| 漢字かな| été",
     "qwen35": "It|'s| |1|2|3|4|5| I|'LL| go|!!\n\n| | HelloWorld| 漢字かな| été",
     "gpt-4o": "It's| |123|45| I'LL| go|!!\n\n| | Hello|World| 漢字かな| été",
+    "kimi-k2": "It's| |123|45| I'LL| go|!!\n\n| | Hello|World| |漢字|かな| été",
     "tekken": "It|'s| |1|2|3|4|5| I|'LL| go|!!\n\n| | Hello|World| 漢字かな| été",
     "deepseek-llm": "It|'|s| |12345| I|'|LL| go|!!|\n|\n| | HelloWorld| |漢字かな| é|t|é",
     "deepseek-coder": "It|'|s| |1|2|3|4|5| I|'|LL| go|!!|\n|\n| | HelloWorld| |漢字かな| été",
