@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .core import Event, Finish, Request, RequestError, Sampling, TokenLogprob, Usage
+from .core import Event, Finish, Refusal, Request, RequestError, Sampling, TokenLogprob, Usage
 from .engine.engine import Engine
 from .engine.handle import Handle
 from .text import advice
@@ -63,6 +63,7 @@ class Piece:
     stop: str | None = None  # the stop string that ended it
     reason: str | None = None
     usage: Usage | None = None
+    refusal: Refusal | None = None
 
 
 class Answer:
@@ -113,6 +114,7 @@ class Answer:
             stop=self._stops.found,
             reason=None if found else event.reason,
             usage=event.usage,
+            refusal=event.refusal,
         )
 
     def _parts(self, text: str, *, last: bool) -> list[Part]:

@@ -10,8 +10,22 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
+class Refusal(StrEnum):
+    REQUEST = "request"  # it can never be served as it is
+    CONTEXT = "context"  # its prompt is too long; a shorter one would be served
+    BUSY = "busy"  # nothing is wrong with it; later it would be served
+
+
 class RequestError(ValueError):
     """A request that cannot be served, told in one sentence that names the field or limit."""
+
+    refusal = Refusal.REQUEST
+
+
+class ContextError(RequestError):
+    """The prompt leaves no room in the context."""
+
+    refusal = Refusal.CONTEXT
 
 
 USUAL_CONTEXT = 8192  # tokens that a plan is made for where none are asked for
@@ -89,6 +103,7 @@ class Event:
     finish: Finish | None = None
     reason: str | None = None
     usage: Usage | None = None
+    refusal: Refusal | None = None  # what kind of REFUSED it is
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..assistant import Answer, Assistant, TokenText, Wish
 from ..assistant import Piece as Spoken
-from ..core import Finish, Memory, RequestError
+from ..core import Finish, Memory, Refusal, RequestError
 from ..settings import from_environment
 from ..spec import ModelError
 from ..store.resolve import resolve
@@ -15,7 +15,7 @@ from .store import on_this_machine
 from .types import Ask, ModelInfo, Piece, Token
 
 
-class Refusal:
+class Refused:
     """The source of an answer that never began."""
 
     def __init__(self, reason: str) -> None:
@@ -57,7 +57,7 @@ class LocalTransport:
     def model(self) -> str:
         return self.assistant.name
 
-    def ask(self, ask: Ask) -> LocalSource | Refusal:
+    def ask(self, ask: Ask) -> LocalSource | Refused:
         options, assistant = ask.options, self.assistant
         wish = Wish(options.max_tokens, options.sampling(assistant.sampling), options.stop, options.template)
         try:
@@ -65,7 +65,7 @@ class LocalTransport:
                 return LocalSource(assistant.complete(ask.prompt, wish)[0])
             return LocalSource(assistant.chat(ask.messages, wish))
         except (RequestError, ModelError) as error:
-            return Refusal(str(error))
+            return Refused(str(error))
 
     def models(self) -> list[ModelInfo]:
         return on_this_machine(loaded=self.model)
@@ -78,11 +78,12 @@ class LocalTransport:
 
 
 def piece_of(spoken: Spoken) -> Piece:
+    busy = spoken.refusal is Refusal.BUSY  # a server says so with its own status, not with that of a bad request
     return Piece(
         spoken.content,
         spoken.reasoning,
         tuple(map(token_of, spoken.tokens)),
-        spoken.finish,
+        Finish.FAILED if busy else spoken.finish,
         spoken.reason,
         spoken.usage,
     )

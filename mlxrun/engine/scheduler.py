@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..core import Event, Finish, Request, RequestError, Usage
+from ..core import ContextError, Event, Finish, Refusal, Request, RequestError, Usage
 from ..spec import ModelError
 from .handle import Handle
 from .kept import Kept, bytes_of
@@ -118,7 +118,8 @@ class Scheduler:
         if len(self._waiting) < WAITING:
             self._waiting.append(handle)
         else:
-            refuse(handle, f"The queue is full: {WAITING} requests are waiting already; try again later.")
+            reason = f"The queue is full: {WAITING} requests are waiting already; try again later."
+            refuse(handle, reason, Refusal.BUSY)
 
     def plan(self) -> Plan | None:
         """The next pass; None: nobody wants one."""
@@ -171,13 +172,13 @@ class Scheduler:
         for running in self._running[:]:
             self._finish(running, Finish.FAILED, reason=reason)
         while self._waiting:
-            refuse(self._waiting.popleft(), reason)
+            refuse(self._waiting.popleft(), reason, Refusal.BUSY)
         self._kept.clear()
 
     def _has_room(self, handle: Handle) -> bool | None:
         """None: not now, but when another request has ended. False: it was refused."""
         if self.full is not None:
-            refuse(handle, self.full)
+            refuse(handle, self.full, Refusal.BUSY)
             return False
         tokens = len(handle.request.tokens)
         claims = [(len(running.tokens), bytes_of(running.memory)) for running in self._running]
@@ -186,7 +187,7 @@ class Scheduler:
         self._kept.clear()  # what may come is worth less than what is here
         reason = self._room_for(tokens, CHUNK, claims)
         if reason is not None and not self._running:
-            refuse(handle, reason)
+            refuse(handle, reason, Refusal.CONTEXT)
             return False
         return True if reason is None else None
 
@@ -196,7 +197,7 @@ class Scheduler:
         try:
             check(request, self._model.vocab, self._context)
         except RequestError as error:
-            refuse(handle, str(error))
+            refuse(handle, str(error), error.refusal)
             return True
         room = self._has_room(handle)
         if not room:
@@ -276,8 +277,8 @@ def shares(wanted: Sequence[int], budget: int) -> list[int]:
     return given
 
 
-def refuse(handle: Handle, reason: str) -> None:
-    handle.post(Event(finish=Finish.REFUSED, reason=reason))
+def refuse(handle: Handle, reason: str, refusal: Refusal = Refusal.REQUEST) -> None:
+    handle.post(Event(finish=Finish.REFUSED, reason=reason, refusal=refusal))
 
 
 def check(request: Request, vocab: int, context: int) -> None:
@@ -285,7 +286,7 @@ def check(request: Request, vocab: int, context: int) -> None:
     if not tokens:
         raise RequestError("The prompt is empty.")
     if len(tokens) >= context:
-        raise RequestError(f"The prompt has {len(tokens)} tokens, which leaves no room in a context of {context}.")
+        raise ContextError(f"The prompt has {len(tokens)} tokens, which leaves no room in a context of {context}.")
     if not all(0 <= token < vocab for token in tokens):
         raise RequestError(f"The prompt holds a token id outside 0 to {vocab - 1}.")
     if request.max_tokens is not None and request.max_tokens < 1:

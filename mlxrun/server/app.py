@@ -126,8 +126,12 @@ async def bad_request(_: Request, error: Exception) -> Response:
 
 async def http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    what = {404: "There is nothing at", 405: f"{request.method} is not allowed at"}.get(error.status_code)
-    message = error.detail if what is None else f"{what} {shown(request.url.path)}."
+    path = shown(request.url.path)
+    messages = {
+        404: f"There is nothing at {path}; /docs tells what there is.",
+        405: f"{request.method} is not allowed at {path}.",
+    }
+    message = messages.get(error.status_code, error.detail)
     return ApiError(error.status_code, message, headers=error.headers).response()
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ..assistant import Answer, Assistant, Piece, Wish
-from ..core import Finish, Sampling, Usage
+from ..core import Finish, Refusal, Sampling, Usage
 from .check import shown
 from .errors import ApiError
 
@@ -92,6 +92,10 @@ def finish_of(piece: Piece) -> str | None:
     if piece.finish is None or piece.finish in FINISHES:
         return piece.finish and FINISHES[piece.finish]
     reason = piece.reason or "The model gave no answer."
+    if piece.refusal is Refusal.BUSY:
+        raise ApiError(503, reason, headers={"retry-after": "5"})
+    if piece.refusal is Refusal.CONTEXT:
+        raise ApiError(400, reason, code="context_length_exceeded")  # by which programs know to send less
     if piece.finish is Finish.REFUSED:
         raise ApiError(400, reason)
     if piece.finish is Finish.CANCELLED:

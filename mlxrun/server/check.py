@@ -38,12 +38,12 @@ def check(value: Any, schema: Schema, path: str = "") -> None:
 def _check_object(value: dict[str, Any], schema: Schema, path: str) -> None:
     at = f"{path}." if path else ""
     properties, required = schema.get("properties", {}), schema.get("required", ())
+    for name, inner in properties.items():  # first: a part that is no text misses its text only because of its type
+        if name in value and (name in required or value[name] is not None):
+            check(value[name], inner, at + name)
     for name in required:
         if name not in value:
             raise ApiError(400, f"{at}{name} is missing.", param=at + name)
-    for name, inner in properties.items():
-        if name in value and (name in required or value[name] is not None):
-            check(value[name], inner, at + name)
     for name in value:
         if name not in properties and schema.get("additionalProperties") is False:
             raise ApiError(400, f"The field {shown(at + name)} is not known here.", param=at + name)
@@ -116,6 +116,8 @@ def wanted(schema: Schema) -> str:
 def _limits(schema: Schema, low: str, high: str) -> str:
     if low in schema and high in schema:
         return f"{schema[low]} to {schema[high]} "
+    if schema.get(low) == 1:
+        return "one or more "
     if low in schema:
         return f"at least {schema[low]} "
     return f"at most {schema[high]} " if high in schema else ""
@@ -134,4 +136,6 @@ def shown(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int | float):
         return str(value) if isinstance(value, float) or abs(value) < 10**MAX_SHOWN else "a number that long"
-    return "a list" if isinstance(value, list) else "an object"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return "an object"

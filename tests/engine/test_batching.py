@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxrun.core import Event, Finish, Request, Sampling
+from mlxrun.core import Event, Finish, Refusal, Request, Sampling
 from mlxrun.engine.engine import Engine
 from mlxrun.engine.handle import Handle
 from mlxrun.engine.scheduler import CHUNK, RUNNING, SHARED_CHUNK, WAITING, shares
@@ -188,6 +188,7 @@ def test_a_full_queue_refuses_with_a_reason(many: Many) -> None:
     ends = [list(handle)[-1] for handle in handles]
     assert [end.finish for end in ends] == [Finish.LENGTH] * (WAITING + 1) + [Finish.REFUSED] * 4
     assert f"{WAITING} requests are waiting" in str(ends[-1].reason)
+    assert {end.refusal for end in ends} == {None, Refusal.BUSY}
 
 
 def test_conversations_that_alternate_each_find_what_they_left(many: Many) -> None:

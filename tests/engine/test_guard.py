@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlxrun.core import Event, Finish, Request, Sampling
+from mlxrun.core import Event, Finish, Refusal, Request, Sampling
 from mlxrun.engine import fits, keeper
 from mlxrun.engine.engine import Engine
 from mlxrun.engine.load import Terms, load_model
@@ -80,7 +80,7 @@ def test_what_cannot_ever_fit_is_refused_with_numbers(folder: Path) -> None:
         short = ended(engine, [Request(prompt(60, 0), 4, GREEDY)])[0]
     finally:
         engine.close()
-    assert last.finish is Finish.REFUSED
+    assert (last.finish, last.refusal) == (Finish.REFUSED, Refusal.CONTEXT)
     assert last.reason is not None
     assert "A prompt of 8000 tokens needs about" in last.reason
     assert short.finish is Finish.LENGTH

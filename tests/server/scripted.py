@@ -64,7 +64,7 @@ class ScriptedEngine:
         try:
             check(request, Bytes.vocab_size, self.context)
         except RequestError as error:
-            handle.post(Event(finish=Finish.REFUSED, reason=str(error)))
+            handle.post(Event(finish=Finish.REFUSED, reason=str(error), refusal=error.refusal))
             return handle
         if not self.held:
             for event in self.events(request):

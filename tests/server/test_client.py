@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 
 import mlxrun
+from mlxrun.assistant import Piece as Spoken
 from mlxrun.client import Client, ClientError, Finish, Reply, RequestError, find_server
+from mlxrun.client.local import piece_of
+from mlxrun.core import Refusal
 
 from .process import Serving, serving
 
@@ -198,6 +201,11 @@ def test_a_closed_client_says_so(tiny_folder: Path, tiny: Serving) -> None:
         with pytest.raises(mlxrun.RequestError, match="is closed"):
             client.chat("Tell me")
         assert repr(client).endswith(", closed)")
+
+
+def test_a_model_that_is_busy_is_no_fault_of_who_asks() -> None:
+    busy = piece_of(Spoken(finish=Finish.REFUSED, reason="The queue is full.", refusal=Refusal.BUSY))
+    assert (busy.finish, busy.reason) == (Finish.FAILED, "The queue is full.")
 
 
 def test_a_prompt_beyond_the_context_is_refused_alike(here: Client, there: Client) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mlxrun.core import Finish
+from mlxrun.core import Event, Finish, Refusal, Request
+from mlxrun.engine.handle import Handle
 
 from .scripted import ScriptedEngine, ask, chat, complete, error_of, events_of, server
 
@@ -153,3 +154,32 @@ def test_our_own_mistakes_are_told_without_a_traceback(monkeypatch: pytest.Monke
     monkeypatch.setattr(engine, "submit", lambda request: 1 / 0)
     broken = chat(own)
     assert (broken.status_code, error_of(broken)["type"]) == (500, "server_error")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_programs_can_tell_that_a_prompt_is_too_long(stream: bool) -> None:
+    """Agents shorten what they send when they read this code, and give up without it."""
+    own, _ = server()
+    for refused in (chat(own, "a" * 2000, stream=stream), complete(own, "a" * 2000, stream=stream)):
+        assert refused.status_code == 400
+        assert error_of(refused)["code"] == "context_length_exceeded"
+
+
+class Full(ScriptedEngine):
+    def submit(self, request: Request) -> Handle:
+        handle = Handle(request)
+        handle.post(Event(finish=Finish.REFUSED, reason="The queue is full.", refusal=Refusal.BUSY))
+        return handle
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_did_nothing_wrong_is_told_to_come_again(stream: bool) -> None:
+    refused = chat(server(Full())[0], stream=stream)
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    assert error_of(refused)["message"] == "The queue is full."
+
+
+def test_a_wrong_path_says_where_the_right_ones_are() -> None:
+    missed = ask(server()[0], "/")
+    assert missed.status_code == 404
+    assert error_of(missed)["message"] == "There is nothing at '/'; /docs tells what there is."
