@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     Message = dict[str, str]
 
 PROMPT = ">>> "
+COMMAND = re.compile(r"/[A-Za-z?]+")  # alone on its line; a path or a sentence goes to the model
 COMMANDS = "/reset begins anew, /exit or Ctrl-D leaves, Ctrl-C stops an answer."
 
 
@@ -69,6 +71,8 @@ def loop(ask: Asker) -> int:
             aside("What was said is forgotten.")
         elif line.strip() == "/help":
             aside(COMMANDS)
+        elif COMMAND.fullmatch(line.strip()):
+            aside(f"There is no {line.strip()}: {COMMANDS}")
         elif line.strip():
             turn(ask, line)
 

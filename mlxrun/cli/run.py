@@ -41,6 +41,8 @@ def main(flags: argparse.Namespace) -> int:
     held = metadata_of(path)
     sampling = options.sampling(flags, recommended(path))
     interactive = not flags.words and sys.stdin.isatty() and sys.stdout.isatty()
+    if flags.max_tokens is not None and flags.max_tokens < 1:  # a model may take minutes to load
+        raise RequestError(f"max_tokens must be a whole number from 1 on, not {flags.max_tokens}.")
     prompt = " ".join(flags.words) if flags.words else "" if interactive else from_stdin()
     if not interactive and not prompt.strip():
         raise RequestError("The prompt is empty.")

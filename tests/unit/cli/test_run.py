@@ -110,6 +110,19 @@ def test_the_chat_loop(parrot: Assistant, monkeypatch: pytest.MonkeyPatch, capsy
     assert chat.loop(ask) == 0
 
 
+def test_a_command_that_there_is_not(
+    parrot: Assistant, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What looks like one is no question; a path or a sentence that begins so is."""
+    ask = asker(parrot, max_tokens=2)
+    typed(monkeypatch, "/quit", "/?", "/etc/hosts is what", "/exit")
+    assert chat.loop(ask) == 0
+    said = capsys.readouterr()
+    assert [m["content"] for m in ask.messages] == ["/etc/hosts is what", "BC"]
+    assert "There is no /quit: /reset begins anew" in said.err
+    assert "There is no /?: " in said.err
+
+
 @pytest.fixture
 def fake_models(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
     """`mlxrun run parrot` without files."""
@@ -120,6 +133,14 @@ def fake_models(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]
 
     use("{{ messages[-1].content }}")
     return use
+
+
+def test_a_limit_that_cannot_be_is_refused_before_the_model_is_loaded(
+    fake_models: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(Assistant, "open")
+    assert cli.main(["run", "parrot", "hi", "--max-tokens", "0"]) == 2
+    assert capsys.readouterr().err == "mlxrun: max_tokens must be a whole number from 1 on, not 0.\n"
 
 
 def test_the_command(fake_models: object, capsys: pytest.CaptureFixture[str]) -> None:
