@@ -57,6 +57,11 @@ def mixed(
     if file_bytes is not None:
         rest = sum(array.size for array in names.tensors.values()) - size
         bits = 8 * (file_bytes - rest * half.size) / size
+    least, most = (how.bits + 16 * half.size / how.group for how in (CHOICES[0], CHOICES[-1]))
+    if not (bits or 0) >= least:  # known before anything is measured, which takes minutes
+        raise too_small(least * size, (bits or 0) * size)
+    if bits is not None and bits >= most:
+        return Wanted(CHOICES[-1], lambda module, shape: CHOICES[-1] if module in modules else None)
     table = measured(names, modules, ids, half, progress)
     chosen = share_out(table, (bits or 0) * size)
     return Wanted(PROBE if not chosen else _usual(chosen), lambda module, shape: chosen.get(module))
@@ -109,10 +114,7 @@ def share_out(table: Mapping[str, Sequence[Option]], budget: float) -> dict[str,
     at = dict.fromkeys(table, 0)
     left = budget - sum(choices[0].bits for choices in table.values())
     if left < 0:
-        least = sum(choices[0].bits for choices in table.values()) / 8e6
-        raise RequestError(
-            f"Even at two bits the weights have {least:,.1f} MB; the size asked for has {budget / 8e6:,.1f}."
-        )
+        raise too_small(budget - left, budget)
     while True:
         best = max(
             (
@@ -128,6 +130,14 @@ def share_out(table: Mapping[str, Sequence[Option]], budget: float) -> dict[str,
         _, name, step = best
         left -= table[name][step].bits - table[name][at[name]].bits
         at[name] = step
+
+
+def too_small(least: float, asked: float) -> RequestError:
+    """Both in bits."""
+    return RequestError(
+        f"Even at two bits what can be quantized has {least / 8e6:,.1f} MB; what was asked for leaves "
+        f"{max(asked, 0) / 8e6:,.1f} MB for it."
+    )
 
 
 def _usual(chosen: Mapping[str, Layout]) -> Layout:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -74,6 +75,22 @@ def test_too_small_a_budget() -> None:
     table = {"a": [Option(how, how.bits * 1e6, 1.0) for how in CHOICES]}
     with pytest.raises(RequestError, match="Even at two bits"):
         share_out(table, 1e6)
+
+
+@pytest.mark.parametrize("size", [{"bits": 2.4}, {"bits": -1.0}, {"bits": float("nan")}, {"file_bytes": 1000}])
+def test_what_cannot_be_is_said_before_anything_is_measured(size: dict[str, Any], tmp_path: Path) -> None:
+    def measured(done: int, total: int) -> None:
+        raise AssertionError
+
+    with pytest.raises(RequestError, match="Even at two bits"):
+        mixed(checkpoint(tmp_path), PROMPT, progress=measured, **size)
+
+
+def test_room_for_all_bits_needs_no_measuring(tmp_path: Path) -> None:
+    def measured(done: int, total: int) -> None:
+        raise AssertionError
+
+    assert mixed(checkpoint(tmp_path), PROMPT, bits=99, progress=measured).usual == CHOICES[-1]
 
 
 @pytest.mark.parametrize("bits", [3.5, 5.0, 8.5])
