@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(flags: argparse.Namespace) -> int:
-    from ..convert.compare import compare, perplexity
+    from ..convert.compare import compare, perplexity, predicted
     from ..convert.text import calibration, read_text
     from ..engine.load import load_model
     from ..ops.native import exactly
@@ -43,8 +43,9 @@ def main(flags: argparse.Namespace) -> int:
         with bar("predicting") as progress, exactly():
             model = load_model(path, **how)
             found = perplexity(model, ids, window=flags.window, progress=progress)
-        report = {"model": flags.model, "tokens": len(ids), "perplexity": found}
-        lines = [f"perplexity {found:.4g} on {len(ids):,} tokens"]
+        count = predicted(len(ids), flags.window)
+        report = {"model": flags.model, "tokens": count, "perplexity": found}
+        lines = [f"perplexity {found:.4g} on {count:,} tokens"]
     else:
         other = resolve(flags.against)
         same_ids(tokenizer_of(other).encode(text, special=False), ids, flags)

@@ -20,7 +20,18 @@ def test_perplexity(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["eval", str(tiny), "--tokens", "40"]) == 0
     said = capsys.readouterr()
     assert said.out.startswith("perplexity ")
-    assert said.out.endswith(" on 40 tokens\n")
+    assert said.out.endswith(" on 39 tokens\n")
+
+
+def test_both_ways_count_the_same_tokens(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A window's first token is predicted by nothing, and a window of one token is none."""
+    for tokens, window in ((40, 512), (40, 7), (41, 8), (2, 2)):
+        how = ["eval", str(tiny), "--tokens", str(tokens), "--window", str(window), "--json"]
+        counts = []
+        for more in ([], ["--against", str(tiny)]):
+            assert cli.main([*how, *more]) == 0
+            counts.append(json.loads(capsys.readouterr().out)["tokens"])
+        assert counts[0] == counts[1]
 
 
 def test_with_itself(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
