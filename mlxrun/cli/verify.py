@@ -6,9 +6,13 @@ Exit code 0: all is well, or well again; 1: it is not.
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from . import options
 from .terminal import say
+
+if TYPE_CHECKING:
+    from ..store.verify import Found
 
 HELP = "check a model's files, and fetch damaged ones anew"
 DAMAGED = 1  # exit code
@@ -35,7 +39,7 @@ def main(flags: argparse.Namespace) -> int:
     found = list(verify(place, Bar("Reading")))
     damaged = [one for one in found if one.fault is not None]
     for one in damaged:
-        say(f"{one.file}: {one.fault}.")
+        say(f"{named(one)}.")
     if not damaged:
         known = all(one.digest for one in found)
         told = "every digest is right" if known else "headers and sizes agree; not all digests are known"
@@ -50,10 +54,15 @@ def main(flags: argparse.Namespace) -> int:
     found = list(verify(where(flags.model, settings) or place))
     again = [one for one in found if one.fault is not None]
     for one in again:
-        say(f"{one.file}: {one.fault}, although it was fetched anew.")
+        say(f"{named(one)}, although it was fetched anew.")
     if not again:
         print(f"{flags.model}: {', '.join(one.file for one in damaged)} fetched anew; every digest is right.")
     return DAMAGED if again else 0
+
+
+def named(one: Found) -> str:
+    """What is wrong with a file, with its name said once."""
+    return str(one.fault) if one.fault and one.file in one.fault else f"{one.file}: {one.fault}"
 
 
 def anew(model: str, damaged: list[str]) -> list[str]:

@@ -44,7 +44,7 @@ def verify(place: Path, progress: Progress = lambda done, total: None) -> Iterat
     try:
         open_checkpoint(place)
     except ModelError as error:
-        yield Found(place.name, str(error), digest=False)
+        yield Found(place.name, str(error).rstrip("."), digest=False)
     else:
         yield Found(place.name, None, digest=False)
 
