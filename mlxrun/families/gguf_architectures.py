@@ -22,6 +22,31 @@ def _llama(m: Metadata) -> dict[str, Any]:
     return {**rope_config(m), **({"sliding_window": window} if window else biases(m))}
 
 
+def _mistral3_type(m: Metadata) -> str:
+    return "ministral3" if m.get("attention.temperature_scale") else _llama_type(m)
+
+
+def _mistral3(m: Metadata) -> dict[str, Any]:
+    """Ministral 3: queries grow with their position; mscale has always been mscale_all_dim."""
+    beta, sharper = m.get("attention.temperature_scale"), m.get("rope.scaling.yarn_log_multiplier")
+    if not beta:
+        return _llama(m)
+    found = {**rope_config(m), "sliding_window": m.get("attention.sliding_window") or None}
+    found.setdefault("rope_scaling", {})["llama_4_scaling_beta"] = beta
+    if sharper:
+        found["rope_scaling"] |= {"mscale": sharper, "mscale_all_dim": sharper}
+    return found
+
+
+def _cohere2(m: Metadata) -> dict[str, Any]:
+    return {
+        **rope_config(m),
+        "layer_types": layer_types(m, 4),
+        "sliding_window": m["attention.sliding_window"],
+        "logit_scale": m["logit_scale"],
+    }
+
+
 def _granite(m: Metadata) -> dict[str, Any]:
     scales = {
         "attention_multiplier": m.get("attention.scale", 1.0),
@@ -84,6 +109,7 @@ def _bert(m: Metadata) -> dict[str, Any]:
 
 ARCHITECTURES: dict[str, Architecture] = {
     "llama": Architecture(_llama_type, _llama, interleaved=True, writes=("llama", "mistral", "mixtral")),
+    "mistral3": Architecture(_mistral3_type, _mistral3, interleaved=True, writes=("ministral3",)),
     "smollm3": Architecture(
         always("smollm3"), lambda m: {**rope_config(m), **biases(m)}, interleaved=True, writes=("smollm3",)
     ),
@@ -114,6 +140,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "olmo2": Architecture(
         lambda m: "olmo3" if m.get("attention.sliding_window") else "olmo2", _olmo2, writes=("olmo2", "olmo3")
     ),
+    "cohere2": Architecture(always("cohere2"), _cohere2, writes=("cohere2",)),
     "gpt2": Architecture(always("gpt2"), _gpt2, fused=("attn_qkv",), writes=("gpt2",)),
     "bert": Architecture(
         always("bert"),

@@ -152,9 +152,10 @@ def _rope(rope: Rope, config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
             "original_max_position_embeddings": "original_context_length",
             "beta_fast": "yarn_beta_fast",
             "beta_slow": "yarn_beta_slow",
+            "mscale_all_dim": "yarn_log_multiplier",
         }
         said = {f"rope.scaling.{theirs}": p[ours] for ours, theirs in names.items() if ours in p}
-        floats = ("factor", "yarn_beta_fast", "yarn_beta_slow")
+        floats = ("factor", "yarn_beta_fast", "yarn_beta_slow", "yarn_log_multiplier")
         said |= {key: float(value) for key, value in said.items() if key.rpartition(".")[2] in floats}
         return {**keys, "rope.scaling.type": "yarn", **said}, {}
     return keys, {}
@@ -212,6 +213,8 @@ def _gemma3(decoder: Decoder, a: Attention) -> dict[str, Any]:
 
 _OWN: dict[str, Callable[[Decoder, Attention], dict[str, Any]]] = {
     "llama": lambda d, a: {**_window(d, a), **_experts(d, a)},
+    "mistral3": lambda d, a: {"attention.temperature_scale": a.temperature.beta} if a.temperature else {},
+    "cohere2": lambda d, a: {**_window(d, a), "logit_scale": d.logit_scale},
     "granite": _granite,
     "olmoe": _experts,
     "qwen2moe": _qwen2_moe,

@@ -10,7 +10,7 @@ from tests.golden.checkpoint import Checkpoint, reference, write
 CASES = (
     *("llama", "llama_tied", "llama_bias", "llama_linear", "llama_yarn", "mistral", "mixtral", "qwen2", "qwen3"),
     *("qwen3_moe", "granite", "smollm3", "gemma2", "gemma3", "phi3", "phi3_longrope_short", "olmo2", "olmo3", "gpt2"),
-    *("phi3_longrope_long", "bert", "glm4", "qwen2_moe", "olmoe"),
+    *("phi3_longrope_long", "bert", "glm4", "qwen2_moe", "olmoe", "ministral3", "cohere2"),
 )
 
 

@@ -115,6 +115,17 @@ def deepseek2_older(writer: gguf.GGUFWriter, c: Config) -> None:
         writer.add_rope_scaling_yarn_log_mul(0.1 * c["rope_parameters"]["mscale_all_dim"])
 
 
+def mistral3_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    rope = c["rope_parameters"]
+    if "llama_4_scaling_beta" in rope:
+        writer.add_rope_scaling_yarn_log_mul(rope["mscale_all_dim"])
+        writer.add_attn_temperature_scale(rope["llama_4_scaling_beta"])
+
+
+def cohere2_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    writer.add_logit_scale(c["logit_scale"])
+
+
 CONVERTED: dict[str, Callable[[Tensors, Config], Tensors]] = {
     "gpt-oss": gpt_oss,
     "glm4moe": stacked,
@@ -127,4 +138,6 @@ KEYS: dict[str, Callable[[gguf.GGUFWriter, Config], None]] = {
     "glm4moe": glm4_moe_keys,
     "qwen2moe": qwen2_moe_keys,
     "deepseek2": deepseek2_keys,
+    "mistral3": mistral3_keys,
+    "cohere2": cohere2_keys,
 }

@@ -51,6 +51,8 @@ ARCHITECTURES = {  # golden case: llama.cpp's architecture
     "bert": "bert",
     "gpt_oss": "gpt-oss",
     "glm4": "glm4",
+    "ministral3": "mistral3",
+    "cohere2": "cohere2",
     "deepseek_v2": "deepseek2",
     "deepseek_v2_whole_q": "deepseek2",
     "deepseek_v3": "deepseek2",
@@ -63,7 +65,7 @@ ARCHITECTURES = {  # golden case: llama.cpp's architecture
     "glm4_moe_negative": "glm4moe",
 }
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
-PERMUTED = {"llama", "smollm3", "granite"}
+PERMUTED = {"llama", "mistral3", "smollm3", "granite"}
 SHIFTED = {"gemma2", "gemma3"}
 # llama.cpp has no key for a query scale that is not the head's, so these carry the difference
 CARRIES_SCALE = {"gemma2": r"\.q_proj\.weight$", "gemma3": r"\.q_norm\.weight$"}
