@@ -12,12 +12,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from socket import gaierror
 
 from ..spec import ModelError
 
 WANTED = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model*", "merges.txt"]
 UNWANTED = ["*/*", "consolidated*"]  # other frameworks' copies, and the authors' own layout of the same weights
 MAIN = "main"
+NOT_REACHED = ("ConnectError", "ConnectTimeout")  # of httpx, which the hub's library brings
 GOES_ON = "What arrived whole is kept."
 LARGEST = 1 << 46  # bytes of a file that are believed
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -186,6 +188,8 @@ def reason(name: str, error: Exception, kept: str = GOES_ON) -> str:
     if isinstance(error, errors.LocalEntryNotFoundError):
         return f"{name} is not on this machine, and the Hugging Face hub could not be reached."
     first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    if any(isinstance(e, gaierror) or type(e).__name__ in NOT_REACHED for e in _causes(error)):
+        return f"{name} is not on this machine, and the Hugging Face hub could not be reached: {first}. {kept}".rstrip()
     return f"{name} could not be fetched from the Hugging Face hub: {first}. {kept}".rstrip()
 
 

@@ -34,6 +34,17 @@ def far(model_files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.Monke
         yield fake
 
 
+def test_a_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever mistyped a folder's name reads that it is not here, not only that a network is missing."""
+    fake = FakeHub({})
+    with the_only_hub(fake, tmp_path, monkeypatch):
+        pass  # it has gone, and nobody listens at its address
+    with pytest.raises(
+        ModelError, match="my/model is not on this machine, and the Hugging Face hub could not be reach"
+    ):
+        hub.snapshot("my/model")
+
+
 def test_only_what_is_needed_is_fetched_and_only_once(far: FakeHub) -> None:
     folder = hub.snapshot("org/name")
     names = {file.name for file in folder.iterdir()}
