@@ -47,6 +47,7 @@ def main(flags: argparse.Namespace) -> int:
     if not 0 <= grace <= 3600:
         raise RequestError(f"--grace must be a number of seconds from 0 to 3600, not {grace}.")
     run.check_reach(flags.host, key)
+    run.check_names(flags.allow_host, flags.allow_origin)
     listener = run.listen(flags.host, flags.port)
     settings = from_environment().but(context=flags.context)
     place = resolve(flags.model, settings)

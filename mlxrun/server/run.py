@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import re
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 
@@ -20,6 +21,8 @@ from ..core import RequestError
 from .app import Server
 
 GRACE = 10.0  # seconds
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d+)?")
+HOST = re.compile(r"[A-Za-z0-9_.-]+")
 LAST_WORDS = 2.0  # seconds that cancelled answers have to say so
 BACKLOG = 256
 
@@ -30,6 +33,19 @@ def check_reach(host: str, key: str | None) -> None:
         raise RequestError("The key must be printable ASCII and not empty.")
     if key is None and not is_loopback(host):
         raise RequestError(f"On {host} other machines could reach this server; give them a key with --key first.")
+
+
+def check_names(hosts: Iterable[str], origins: Iterable[str]) -> None:
+    """One that no browser would ever send would let nobody in, and nobody would know why."""
+    for host in hosts:
+        if not HOST.fullmatch(host):
+            raise RequestError(f"--allow-host wants a name alone, such as box.lan, not {host!r}.")
+    for origin in origins:
+        if not ORIGIN.fullmatch(origin):
+            raise RequestError(
+                f"--allow-origin wants what browsers send, such as https://chat.example or http://localhost:3000, "
+                f"without a path and in small letters, not {origin!r}."
+            )
 
 
 def is_loopback(host: str) -> bool:

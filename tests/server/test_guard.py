@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlxrun.core import RequestError
-from mlxrun.server.run import address_of, check_reach, listen
+from mlxrun.server.run import address_of, check_names, check_reach, listen
 
 from .scripted import ask, error_of, server
 
@@ -85,3 +85,24 @@ def test_a_port_in_use() -> None:
 def test_what_cannot_be_listened_on(host: str, port: int) -> None:
     with pytest.raises(RequestError, match=r"\.$"):
         listen(host, port)
+
+
+@pytest.mark.parametrize(
+    "origin", ["chat.example", "https://chat.example/", "https://x/y", "http://x:3000/", "*", "null", "HTTP://x"]
+)
+def test_an_origin_that_no_browser_sends(origin: str) -> None:
+    with pytest.raises(RequestError, match="--allow-origin wants what browsers send"):
+        check_names((), (origin,))
+
+
+@pytest.mark.parametrize("host", ["http://box.lan", "box.lan:8080", "", "*"])
+def test_a_host_that_is_more_than_a_name(host: str) -> None:
+    with pytest.raises(RequestError, match="--allow-host wants a name alone"):
+        check_names((host,), ())
+
+
+def test_hosts_and_origins_as_they_are_sent() -> None:
+    check_names(
+        ("box.lan", "BOX"),
+        ("https://chat.example", "http://localhost:3000", "chrome-extension://abcdef", "http://[::1]:3000"),
+    )
