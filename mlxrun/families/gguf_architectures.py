@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import gguf_delta as delta
 from . import gguf_experts as experts
 from . import gguf_latent as latent
 from .gguf_metadata import Architecture, Metadata, always, biases, layer_types, query_biases, rope_config
@@ -139,6 +140,15 @@ ARCHITECTURES: dict[str, Architecture] = {
     "phi3": Architecture(always("phi3"), _phi3, fused=("attn_qkv", "ffn_up"), writes=("phi3",)),
     "olmo2": Architecture(
         lambda m: "olmo3" if m.get("attention.sliding_window") else "olmo2", _olmo2, writes=("olmo2", "olmo3")
+    ),
+    "qwen3next": Architecture(
+        always("qwen3_next"), delta.qwen3_next, folded=True, own=delta.PLACES, rules=delta.next_rules
+    ),
+    "qwen35": Architecture(
+        always("qwen3_5_text"), delta.qwen3_5, folded=True, own=delta.PLACES, rules=delta.dealt_rules
+    ),
+    "qwen35moe": Architecture(
+        always("qwen3_5_moe_text"), delta.qwen3_5_moe, folded=True, own=delta.PLACES, rules=delta.dealt_rules
     ),
     "cohere2": Architecture(always("cohere2"), _cohere2, writes=("cohere2",)),
     "gpt2": Architecture(always("gpt2"), _gpt2, fused=("attn_qkv",), writes=("gpt2",)),

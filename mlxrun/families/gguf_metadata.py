@@ -75,7 +75,7 @@ def common(m: Metadata, arch: Architecture) -> dict[str, Any]:
         "num_hidden_layers": layers_of(m),
         "num_attention_heads": heads,
         **({} if arch.latent else _heads(m, heads, dim)),
-        "intermediate_size": m["feed_forward_length"],
+        "intermediate_size": _width(m),
         "max_position_embeddings": m["context_length"],
         "rms_norm_eps": m.get("attention.layer_norm_rms_epsilon") or m["attention.layer_norm_epsilon"],
         "tie_word_embeddings": "output.weight" not in m.shapes,
@@ -84,6 +84,12 @@ def common(m: Metadata, arch: Architecture) -> dict[str, Any]:
         if isinstance(value, list):
             raise ModelError(f"{FILE}: {key} differs from layer to layer, which is not supported in a {m.arch} model.")
     return found
+
+
+def _width(m: Metadata) -> Any:
+    """Where every layer has experts, only theirs may be said."""
+    said = m.get("feed_forward_length")
+    return m["feed_forward_length"] if said is None and m.get("expert_feed_forward_length") is None else said
 
 
 def _heads(m: Metadata, heads: Any, dim: int) -> dict[str, Any]:

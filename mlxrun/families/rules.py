@@ -88,6 +88,20 @@ class Unflatten:
 
 
 @dataclass(frozen=True, slots=True)
+class Shuffle:
+    """Cut into parts of those sizes along the axis and join them in another order: heads that lie otherwise.
+
+    Along the last axis of a quantized weight a part must be whole groups.
+    """
+
+    src: str
+    dst: str
+    sizes: tuple[int, ...]
+    order: tuple[int, ...]
+    axis: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Map:
     """The escape hatch. Keep it rare: the tests count them. `fn` must use array methods only."""
 
@@ -96,4 +110,4 @@ class Map:
     fn: Callable[[Any], Sequence[Any]]
 
 
-Rule = Rename | Drop | Split | Unzip | Stack | Transpose | Squeeze | Unflatten | Map
+Rule = Rename | Drop | Split | Unzip | Stack | Transpose | Squeeze | Unflatten | Shuffle | Map

@@ -14,7 +14,7 @@ from functools import partial
 
 import mlx.core as mx
 
-from ..families.rules import Drop, Map, Rename, Rule, Split, Squeeze, Stack, Transpose, Unflatten, Unzip
+from ..families.rules import Drop, Map, Rename, Rule, Shuffle, Split, Squeeze, Stack, Transpose, Unflatten, Unzip
 from ..ops.quantized import QuantizedWeight, Weight, gather, same_layout
 from ..spec import ModelError
 from .files import shown
@@ -93,6 +93,8 @@ def _changed(rule: Rule, item: _Item, match: re.Match[str]) -> Iterator[_Item]:
             if rows % groups:
                 raise ModelError(f"{item} has {rows} rows, which are not {groups} groups of equal size.")
             yield item.become(match, dst, _on_rows(item, 0, partial(_in_groups, groups=groups)))
+        case Shuffle():
+            yield item.become(match, rule.dst, _shuffled(rule, item))
         case Map(_, dst, fn):
             weight = _plain(item, "changed")
             try:
@@ -170,6 +172,30 @@ def _cut(array: mx.array, axis: int, spans: Sequence[tuple[int, int]], groups: i
 
 def _in_groups(array: mx.array, axis: int, groups: int) -> mx.array:
     return array.reshape(groups, array.shape[axis] // groups, *array.shape[1:])
+
+
+def _shuffled(rule: Shuffle, item: _Item) -> Weight:
+    weight = item.weight
+    axis = rule.axis + weight.ndim if rule.axis < 0 else rule.axis
+    if not 0 <= axis < weight.ndim or weight.shape[axis] != sum(rule.sizes):
+        raise ModelError(f"{item} has shape {weight.shape}; this model needs {sum(rule.sizes)} along axis {rule.axis}.")
+    if not isinstance(weight, QuantizedWeight):
+        return _reordered(weight, axis, rule.sizes, rule.order)
+    if axis == weight.ndim - 1 and any(size % weight.group or size * weight.bits % 32 for size in rule.sizes):
+        raise ModelError(f"{item} is quantized in groups of {weight.group}, which its heads do not divide into.")
+    width = weight.shape[axis]
+
+    def change(part: mx.array) -> mx.array:
+        """Packed codes and scales are fewer along the last axis, in proportion."""
+        return _reordered(part, axis, tuple(size * part.shape[axis] // width for size in rule.sizes), rule.order)
+
+    return weight.rows(change)
+
+
+def _reordered(array: mx.array, axis: int, sizes: Sequence[int], order: Sequence[int]) -> mx.array:
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    pieces = mx.split(array, ends[:-1], axis=axis)
+    return mx.contiguous(mx.concatenate([pieces[i] for i in order], axis=axis))
 
 
 # ---- stacks -------------------------------------------------------------------------------------

@@ -126,11 +126,73 @@ def cohere2_keys(writer: gguf.GGUFWriter, c: Config) -> None:
     writer.add_logit_scale(c["logit_scale"])
 
 
+def qwen3_next(tensors: Tensors, c: Config) -> Tensors:
+    made: Tensors = {}
+    for name, value in qwen2_moe(tensors, c).items():
+        if name.endswith(".A_log"):
+            made[name] = -np.exp(value)
+        elif name.endswith(".dt_bias"):
+            made[name.replace("dt_bias", "dt_proj.bias")] = value
+        elif "conv1d" in name:
+            made[name] = value[:, 0]
+        elif "in_proj_qkvz" in name:
+            keys, share = c["linear_num_key_heads"], c["linear_num_value_heads"] // c["linear_num_key_heads"]
+            widths = np.cumsum([c["linear_key_head_dim"]] * 2 + [share * c["linear_value_head_dim"]])
+            parts = np.split(value.reshape(keys, -1, value.shape[-1]), widths, axis=1)
+            q, k, v, z = (part.reshape(-1, value.shape[-1]) for part in parts)
+            layer = name.split(".")[2]
+            made[f"blk.{layer}.attn_qkv.weight"] = np.concatenate([q, k, v])
+            made[f"blk.{layer}.attn_gate.weight"] = z
+        elif name.endswith("norm.weight") and "linear_attn" not in name:
+            made[name] = value + 1
+        else:
+            made[name] = value
+    return made
+
+
+def qwen3_5(tensors: Tensors, c: Config) -> Tensors:
+    """Value heads dealt out over the key heads."""
+    keys, values, width = c["linear_num_key_heads"], c["linear_num_value_heads"], c["linear_value_head_dim"]
+    own = 2 * keys * c["linear_key_head_dim"]
+
+    def dealt(value: Array, width: int) -> Array:
+        heads = value.reshape(keys, values // keys, width, *value.shape[1:])
+        return heads.swapaxes(0, 1).reshape(value.shape)
+
+    made: Tensors = {}
+    for name, value in tensors.items():
+        if "linear_attn" in name and "norm" not in name:
+            if "in_proj_qkv" in name or "conv1d" in name:
+                value = np.concatenate([value[:own], dealt(value[own:], width)])
+            elif "out_proj" in name:
+                value = dealt(value.T, width).T
+            else:
+                value = dealt(value, width if "in_proj_z" in name else 1)
+        made[name] = value
+    return qwen3_next(made, c)
+
+
+def delta_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    writer.add_ssm_conv_kernel(c["linear_conv_kernel_dim"])
+    writer.add_ssm_state_size(c["linear_key_head_dim"])
+    writer.add_ssm_group_count(c["linear_num_key_heads"])
+    writer.add_ssm_time_step_rank(c["linear_num_value_heads"])
+    writer.add_ssm_inner_size(c["linear_value_head_dim"] * c["linear_num_value_heads"])
+    writer.add_full_attention_interval(c.get("full_attention_interval", 4))
+    if "mrope_section" in c["rope_parameters"]:
+        writer.add_rope_dimension_sections([*c["rope_parameters"]["mrope_section"], 0])
+    if "moe_intermediate_size" in c:
+        qwen2_moe_keys(writer, c)
+
+
 CONVERTED: dict[str, Callable[[Tensors, Config], Tensors]] = {
     "gpt-oss": gpt_oss,
     "glm4moe": stacked,
     "olmoe": stacked,
     "deepseek2": deepseek2,
+    "qwen3next": qwen3_next,
+    "qwen35": qwen3_5,
+    "qwen35moe": qwen3_5,
     "qwen2moe": qwen2_moe,
 }
 KEYS: dict[str, Callable[[gguf.GGUFWriter, Config], None]] = {
@@ -138,6 +200,9 @@ KEYS: dict[str, Callable[[gguf.GGUFWriter, Config], None]] = {
     "glm4moe": glm4_moe_keys,
     "qwen2moe": qwen2_moe_keys,
     "deepseek2": deepseek2_keys,
+    "qwen3next": delta_keys,
+    "qwen35": delta_keys,
+    "qwen35moe": delta_keys,
     "mistral3": mistral3_keys,
     "cohere2": cohere2_keys,
 }

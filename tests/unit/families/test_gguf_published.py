@@ -11,7 +11,7 @@ import pytest
 from mlxrun.families import resolve
 from mlxrun.families.gguf import resolve_gguf
 from mlxrun.spec import ModelError
-from tests.unit.families.published import DEEPSEEK_V3, GLM4_MOE, GPT_OSS, KIMI_K2
+from tests.unit.families.published import DEEPSEEK_V3, GLM4_MOE, GPT_OSS, KIMI_K2, QWEN3_5_MOE, QWEN3_NEXT
 
 Config = dict[str, Any]
 
@@ -112,10 +112,44 @@ _EARLIER = {
     "attention.key_length": 192,
     "attention.value_length": 128,
 }
+_NEXT: Config = {
+    "block_count": 48,
+    "context_length": 262144,
+    "embedding_length": 2048,
+    "feed_forward_length": 5120,
+    "attention.head_count": 16,
+    "attention.head_count_kv": 2,
+    "attention.key_length": 256,
+    "attention.value_length": 256,
+    "attention.layer_norm_rms_epsilon": 1e-6,
+    "rope.freq_base": 10000000.0,
+    "rope.dimension_count": 64,
+    "expert_count": 512,
+    "expert_used_count": 10,
+    "expert_feed_forward_length": 512,
+    "expert_shared_feed_forward_length": 512,
+    "ssm.conv_kernel": 4,
+    "ssm.state_size": 128,
+    "ssm.group_count": 16,
+    "ssm.time_step_rank": 32,
+    "ssm.inner_size": 4096,
+    "full_attention_interval": 4,
+}
+_QWEN35 = {  # with the layer that guesses ahead
+    **{key: value for key, value in _NEXT.items() if key != "feed_forward_length"},
+    "block_count": 41,
+    "nextn_predict_layers": 1,
+    "expert_count": 256,
+    "expert_used_count": 8,
+    "rope.dimension_sections": [11, 11, 10, 0],
+    "attention.recurrent_layers": [*[True, True, True, False] * 10, False],
+}
 _LATENT = ["output.weight", "blk.0.attn_q_a.weight", "blk.3.exp_probs_b.bias"]
 FILES: dict[str, tuple[Config, Config, list[str]]] = {  # published config, metadata, some of the tensors
     "gpt-oss 20b": (GPT_OSS, metadata("gpt-oss", _GPT_OSS), ["output.weight"]),
     "gpt-oss 20b of Ollama": (GPT_OSS, metadata("gptoss", _OLLAMA), ["output.weight"]),
+    "Qwen 3 Next": (QWEN3_NEXT, metadata("qwen3next", _NEXT), ["output.weight"]),
+    "Qwen 3.5 35B": (QWEN3_5_MOE, metadata("qwen35moe", _QWEN35), ["output.weight"]),
     "DeepSeek R1": (DEEPSEEK_V3, metadata("deepseek2", _DEEPSEEK), _LATENT),
     "DeepSeek R1 of January 2025": (DEEPSEEK_V3, metadata("deepseek2", _EARLIER), _LATENT),
     "Kimi K2": (KIMI_K2, metadata("deepseek2", _KIMI), _LATENT),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from weight_files import one_sentence, values_of
 
-from mlxrun.families.rules import Drop, Map, Rename, Rule, Split, Squeeze, Stack, Transpose, Unflatten, Unzip
+from mlxrun.families.rules import Drop, Map, Rename, Rule, Shuffle, Split, Squeeze, Stack, Transpose, Unflatten, Unzip
 from mlxrun.ops.quantized import QuantizedWeight, Weight
 from mlxrun.spec import ModelError
 from mlxrun.weights import apply_rules
@@ -133,6 +133,11 @@ def test_transpose_squeeze_unflatten_map() -> None:
     same(run((Squeeze("^w$", "s"),), w=rows(5, 3, 1)), s=rows(5, 3, 1)[..., 0])
     same(run((Squeeze("^w$", "s"),), w=rows(1, 3)), s=rows(1, 3))
     same(run((Unflatten("^w$", "u", 3),), w=rows(6, 4)), u=rows(6, 4).reshape(3, 2, 4))
+    parts = np.split(w, (1, 2), axis=1)
+    same(
+        run((Shuffle("^w$", "m", (1, 1, 1), (2, 0, 1), axis=1),), w=w),
+        m=np.concatenate([parts[i] for i in (2, 0, 1)], 1),
+    )
     same(run((Map("^w$", ("a", "b"), lambda w: (w[0], w[1] * 2)),), w=w), a=w[0], b=w[1] * 2)
 
 
@@ -147,6 +152,8 @@ def test_transpose_squeeze_unflatten_map() -> None:
         (Transpose("w", "a"), (8,), "too few axes"),
         (Squeeze("w", "a"), (), "too few axes"),
         (Unflatten("w", "a", 3), (8, 32), "not 3 groups"),
+        (Shuffle("w", "a", (3, 3), (1, 0)), (8, 32), "this model needs 6"),
+        (Shuffle("w", "a", (3, 3), (1, 0), axis=1), (8,), "along axis 1"),
         (Map("w", ("a",), lambda w: (w.reshape(3, 5),)), (8, 32), "does not have the shape"),
     ],
 )
@@ -164,6 +171,8 @@ ROW_RULES: dict[str, tuple[Rule, ...]] = {
     "split in groups, joined": (Split("w", ("a", "b", "a"), (1, 2, 1), groups=3),),
     "unzip": (Unzip("w", ("a", "b")),),
     "unflatten": (Unflatten("w", "a", 4),),
+    "shuffle": (Shuffle("w", "a", (2, 4, 6), (1, 2, 0)),),
+    "shuffle columns": (Shuffle("w", "a", (128, 128), (1, 0), axis=-1),),
     "one after the other": (Split("w", ("a", "b")), Unzip("^a$", ("c", "d")), Unflatten("^b$", "e", 2)),
 }
 
@@ -201,6 +210,11 @@ def test_stacks_of_quantized_experts(mode: str, bits: int, group: int) -> None:
 )
 def test_the_packed_axis_is_not_touched(rule: Rule) -> None:
     refused((rule,), {"w": quantized(rows(4, 64))}, "is quantized")
+
+
+def test_columns_within_a_group_are_not_moved() -> None:
+    rule = Shuffle("w", "a", (16, 48), (1, 0), axis=-1)
+    refused((rule,), {"w": quantized(rows(4, 64))}, "groups of 32, which its heads do not divide into")
 
 
 def test_rules_stay_lazy() -> None:
