@@ -33,7 +33,9 @@ FILE_TYPE = b"general.file_type" + struct.pack("<I", 4)  # a uint32 follows
 FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7}
 NUMBERS = {label: number for number, (label, _, _) in BLOCKS.items()}
 SIZES = {label: (values, nbytes) for label, values, nbytes in BLOCKS.values()}
-KEPT = ("ffn_gate_inp", "norm", "position_embd", "token_types")  # in the names of what stays float32
+KEPT = ("ffn_gate_inp", "norm", "position_embd", "token_types", "ssm_conv1d", ".bias")  # in the names of what stays F32
+SPLIT = ("split.no", "split.count", "split.tensors.count")  # said by a file in parts
+WHOLE = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 10: 8, 11: 8}  # types of whole numbers in metadata: bytes
 
 Tensor = Sequence[Weight]  # its rows, in parts that follow each other
 
@@ -64,9 +66,9 @@ class Head:
 
 
 def write_gguf(checkpoint: Checkpoint, target: Path, kind: str, progress: Progress | None = None) -> None:
-    if checkpoint.dialect != "gguf" or len(checkpoint.files) > 1:
-        raise ModelError(f"{checkpoint.path.name} is one of several files; only one whole file is written anew.")
-    head = Head(len(checkpoint.metadata), _same(checkpoint.path, kind), int(checkpoint.metadata.get(ALIGNMENT, 32)))
+    """Of one file, or of all parts of one: the first part's metadata, and one file of all their tensors."""
+    metadata = {key: value for key, value in checkpoint.metadata.items() if key not in SPLIT}
+    head = Head(len(metadata), _same(checkpoint.path, kind), int(metadata.get(ALIGNMENT, 32)))
     write_file(target, head, {name: (weight,) for name, weight in checkpoint.tensors().items()}, kind, progress)
 
 
@@ -147,13 +149,21 @@ def _plain(weight: Weight, rows: slice) -> np.ndarray:
 
 
 def _same(path: Path, kind: str) -> bytes:
-    """As it stands in the source, types and all."""
+    """As it stands in the source, types and all, but for what says that it is one of several parts."""
     end = read_gguf(path).metadata_end
     with path.open("rb") as file:
         raw = bytearray(file.read(end)[24:])
     at = raw.find(FILE_TYPE)
     if at >= 0:
         struct.pack_into("<I", raw, at + len(FILE_TYPE), FILE_TYPES[kind])
+    for key in SPLIT:
+        at = raw.find(_string(key))
+        if at >= 0:
+            value = at + len(_string(key)) + 4
+            size = WHOLE.get(struct.unpack_from("<I", raw, value - 4)[0])
+            if size is None:
+                raise ModelError(f"{path.name}: {key} must be a whole number.")
+            del raw[at : value + size]
     return bytes(raw)
 
 

@@ -62,6 +62,47 @@ def test_we_read_it(tmp_path: Path) -> None:
     np.testing.assert_allclose(ours(tmp_path / "out.gguf"), ours(source), atol=0.02)
 
 
+def in_parts(whole: Path, folder: Path) -> list[Path]:
+    """As llama.cpp's own splitter cuts a file: everything is said in the first part."""
+    reader = gguf.GGUFReader(whole)
+    parts = [reader.tensors[:5], reader.tensors[5:9], reader.tensors[9:]]
+    files = [folder / f"m-{i:05}-of-00003.gguf" for i in (1, 2, 3)]
+    for number, (file, tensors) in enumerate(zip(files, parts, strict=True)):
+        writer = gguf.GGUFWriter(file, "llama")
+        for key, field in reader.fields.items() if number == 0 else ():
+            if not key.startswith("GGUF.") and key != "general.architecture":
+                writer.add_key_value(key, field.contents(), field.types[0])
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", 3)
+        writer.add_int32("split.tensors.count", len(reader.tensors))
+        for tensor in tensors:
+            writer.add_tensor(tensor.name, tensor.data)
+        test_gguf_models.finished(writer, file)
+    return files
+
+
+@pytest.mark.parametrize("named", [0, 2])
+def test_parts_become_one_file(named: int, tmp_path: Path) -> None:
+    whole = made(tmp_path)
+    write_gguf(open_checkpoint(whole), tmp_path / "whole.gguf", "Q8_0")
+    files = in_parts(whole, tmp_path)
+    assert cli.main(["convert", str(files[named]), "--gguf", "Q8_0", "-o", str(tmp_path / "out.gguf")]) == 0
+    wanted, found = gguf.GGUFReader(tmp_path / "whole.gguf"), gguf.GGUFReader(tmp_path / "out.gguf")
+    keys = [key for key in wanted.fields if not key.startswith("GGUF.")]
+    assert [key for key in found.fields if not key.startswith("GGUF.")] == keys
+    for key in keys:
+        assert found.fields[key].contents() == wanted.fields[key].contents()
+    assert [(t.name, t.tensor_type) for t in found.tensors] == [(t.name, t.tensor_type) for t in wanted.tensors]
+    for one, other in zip(found.tensors, wanted.tensors, strict=True):
+        assert np.array_equal(one.data, other.data)
+
+
+def test_biases_of_experts_stay_as_they_are(tmp_path: Path) -> None:
+    write_gguf(open_checkpoint(made(tmp_path, "gpt_oss")), tmp_path / "out.gguf", "Q8_0")
+    kinds = {t.name: t.tensor_type.name for t in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
+    assert (kinds["blk.0.ffn_up_exps.weight"], kinds["blk.0.ffn_up_exps.bias"]) == ("Q8_0", "F32")
+
+
 def test_interrupted_it_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = made(tmp_path)
 
