@@ -60,13 +60,15 @@ def main(flags: argparse.Namespace) -> int:
 
     path = resolve(flags.model)
     into_gguf = flags.gguf or flags.out.suffix == ".gguf"
-    anew = into_gguf or flags.recipe or flags.quantize or flags.group or flags.mode != "affine"
+    anew = into_gguf or flags.recipe or flags.quantize or flags.mode != "affine"
     checkpoint = open_checkpoint(path, dialect=flags.dialect, reading="fine" if anew else "mlx")
     dtype = getattr(mx, flags.dtype) if flags.dtype else None
     if into_gguf:
         return gguf_file(checkpoint, flags)
     if flags.calibration is not None and not (flags.recipe or flags.method):
         raise RequestError("--calibration is for --recipe and --method; nothing else looks at a text.")
+    if flags.group and not (flags.quantize or flags.recipe or flags.method or flags.mode != "affine"):
+        raise RequestError("--group is for --quantize BITS, --mode and --method; alone it does not say how many bits.")
     wanted = None
     if flags.method:
         return by_method(checkpoint, path, flags, dtype)
@@ -74,7 +76,7 @@ def main(flags: argparse.Namespace) -> int:
         wanted = chosen(checkpoint, path, flags, dtype)
     elif flags.bits is not None or flags.fit is not None:
         raise RequestError("--bits and --fit are for --recipe mixed; --quantize N gives every module the same.")
-    elif flags.quantize or flags.group or flags.mode != "affine":
+    elif flags.quantize or flags.mode != "affine":
         usual = layout(flags.quantize, flags.group, flags.mode)
         wanted = Wanted(usual, lambda module, shape: usual)
     with bar("writing") as progress:

@@ -10,6 +10,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlxrun import cli
 from mlxrun.convert import folder as folder_module
 from mlxrun.convert.folder import convert_folder
 from mlxrun.convert.layouts import Wanted, layout
@@ -174,3 +175,10 @@ def test_layouts_that_are_not(bits: int, group: int | None, mode: str, said: str
     with pytest.raises(RequestError) as error:
         layout(bits, group, mode)
     assert said in one_sentence(error.value)
+
+
+def test_a_group_alone_does_not_say_how_many_bits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = write(reference("llama").checkpoint(), tmp_path / "source")
+    assert cli.main(["convert", str(place), "-o", str(tmp_path / "out"), "--group", "32"]) == 2
+    assert "--group is for --quantize" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
