@@ -287,4 +287,6 @@ def _check_layout(cursor: _Cursor, places: dict[str, Place], start: int, size: i
             raise cursor.fail(f"the tensor {shown(name)} overlaps another one")
         end = place.start + place.nbytes
         if end > size:
-            raise cursor.fail(f"the tensor {shown(name)} ends {end - size} bytes past the file's end")
+            raise cursor.fail(
+                f"the tensor {shown(name)} ends {end - size} bytes past the file's end; part of it is missing"
+            )

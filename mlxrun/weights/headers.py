@@ -110,6 +110,8 @@ def _check_layout(tensors: dict[str, Stored], start: int, size: int, where: str)
             raise ModelError(f"{where}: {tensor.start - end} bytes before the tensor {shown(name)} belong to none.")
         end = tensor.start + tensor.nbytes
         if end > size:
-            raise ModelError(f"{where}: the tensor {shown(name)} ends {end - size} bytes past the file's end.")
+            raise ModelError(
+                f"{where}: the tensor {shown(name)} ends {end - size} bytes past the file's end; part of it is missing."
+            )
     if end < size:
         raise ModelError(f"{where}: {size - end} bytes at its end belong to no tensor.")

@@ -238,7 +238,7 @@ BAD = {
     "arrays without end": (pair(ARRAY, struct.pack("<IQ", ARRAY, 1) * 1000), "nested"),
     "cut in the metadata": (small_gguf()[:90], "left of the header"),
     "cut in the tensors' list": (small_gguf()[:300], "left of the header"),
-    "cut in the data": (small_gguf()[:-1], "1 bytes past the file's end"),
+    "cut in the data": (small_gguf()[:-1], "1 bytes past the file's end; part of it is missing"),
     "no axes": (one(extents=()), "0 axes"),
     "many axes": (one(extents=(1,) * 5), "5 axes"),
     "an empty axis": (one(extents=(8, 0)), "shape"),
