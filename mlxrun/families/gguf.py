@@ -38,12 +38,14 @@ def resolve_gguf(
     m, arch, config = _told(metadata, shapes, rope_factors or {}, waive)
     c = Config(config, "gguf", file=FILE)
     recipe = recipe_for(config["model_type"], FILE)(c)
-    turned = with_attention(recipe, lambda i, a: replace(a, rope=_rope(a, arch, m.factors)))
+    turned = recipe
+    if not arch.own_widths:
+        turned = with_attention(recipe, lambda i, a: replace(a, rope=_rope(a, arch, m.factors)))
     c.ignore("rope_theta")  # unread where no layer turns, or all do by another base
     unread = c.unread()
     if unread:
         raise ModelError(f"{FILE}: a {m.arch} model with {', '.join(unread)} is not known here.")
-    fused = dict.fromkeys(arch.fused if arch.latent else (*arch.fused, "attn_qkv"))  # which any converter may fuse
+    fused = dict.fromkeys(arch.fused if arch.own_widths else (*arch.fused, "attn_qkv"))  # which any converter may fuse
     further = predictions(range(len(turned.decoder.layers), m["block_count"]))
     cut = (FUSED[name].rule(sizes_of(c)) for name in fused)
     rules = (*further, *arch.rules(m), *cut, *placed(arch.own), *NAMES)

@@ -6,6 +6,7 @@ from typing import Any
 
 from . import gguf_delta as delta
 from . import gguf_experts as experts
+from . import gguf_gemma4 as gemma4
 from . import gguf_latent as latent
 from .gguf_metadata import Architecture, Metadata, always, biases, layer_types, query_biases, rope_config
 
@@ -132,11 +133,14 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "glm4moe": Architecture(always("glm4_moe"), experts.glm4_moe, own={"post_attention_norm": "ffn_norm"}),
     "deepseek2": Architecture(
-        latent.deepseek_type, latent.deepseek2, own=latent.PLACES, latent=True, rules=latent.kv_rules
+        latent.deepseek_type, latent.deepseek2, own=latent.PLACES, own_widths=True, rules=latent.kv_rules
     ),
     "gemma": Architecture(always("gemma"), rope_config, folded=True, writes=("gemma",)),
     "gemma2": Architecture(always("gemma2"), _gemma2, folded=True, writes=("gemma2",)),
     "gemma3": Architecture(always("gemma3_text"), _gemma3, folded=True, writes=("gemma3_text",)),
+    "gemma4": Architecture(
+        always("gemma4_text"), gemma4.gemma4, own=gemma4.PLACES, own_widths=True, rules=gemma4.rules
+    ),
     "phi3": Architecture(always("phi3"), _phi3, fused=("attn_qkv", "ffn_up"), writes=("phi3",)),
     "olmo2": Architecture(
         lambda m: "olmo3" if m.get("attention.sliding_window") else "olmo2", _olmo2, writes=("olmo2", "olmo3")

@@ -56,6 +56,7 @@ def deepseek2(m: Metadata) -> dict[str, Any]:
     return {
         **found,
         **_rope(m),
+        "intermediate_size": m["feed_forward_length"],
         "q_lora_rank": rank if "blk.0.attn_q_a.weight" in m.shapes else None,
         "kv_lora_rank": m["attention.kv_lora_rank"],
         "qk_nope_head_dim": nope,

@@ -56,7 +56,7 @@ class Architecture:
     writes: tuple[str, ...] = ()  # model_types whose checkpoints can be written so
     own: Mapping[str, str] = field(default_factory=dict)  # names as in PLACES, before those
     causal: bool = True
-    latent: bool = False  # keys and values are of widths of their own
+    own_widths: bool = False  # of heads, ropes and feed-forward: its config says them all
     rules: Callable[[Metadata], tuple[Rule, ...]] = lambda m: ()  # before those of the names
 
 
@@ -74,8 +74,7 @@ def common(m: Metadata, arch: Architecture) -> dict[str, Any]:
         "vocab_size": int(embedding[0]),
         "num_hidden_layers": layers_of(m),
         "num_attention_heads": heads,
-        **({} if arch.latent else _heads(m, heads, dim)),
-        "intermediate_size": _width(m),
+        **({} if arch.own_widths else {**_heads(m, heads, dim), "intermediate_size": _width(m)}),
         "max_position_embeddings": m["context_length"],
         "rms_norm_eps": m.get("attention.layer_norm_rms_epsilon") or m["attention.layer_norm_epsilon"],
         "tie_word_embeddings": "output.weight" not in m.shapes,

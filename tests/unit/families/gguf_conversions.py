@@ -185,11 +185,51 @@ def delta_keys(writer: gguf.GGUFWriter, c: Config) -> None:
         qwen2_moe_keys(writer, c)
 
 
+def gemma4(tensors: Tensors, c: Config) -> Tensors:
+    """The part of a full layer's head that turns is told by factors."""
+    wide = next(iter(c["per_layer_config"].values()))["head_dim"]
+    turning = int(wide * c["rope_parameters"]["full_attention"]["partial_rotary_factor"] / 2)
+    made: Tensors = {"rope_freqs.weight": np.array([1] * turning + [1e30] * (wide // 2 - turning), np.float32)}
+    for name, value in tensors.items():
+        layer = name.split(".")[2]
+        if name.endswith("router.scale"):
+            made[f"blk.{layer}.ffn_gate_inp.scale"] = value
+        elif "per_expert_scale" in name:
+            made[f"blk.{layer}.ffn_down_exps.scale"] = value
+        else:
+            made[name if name.endswith(".weight") else f"{name}.weight"] = value
+    return made
+
+
+def gemma4_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    slides = [kind == "sliding_attention" for kind in c["layer_types"]]
+    wide = next(iter(c["per_layer_config"].values()))
+    writer.add_shared_kv_layers(c["num_kv_shared_layers"])
+    writer.add_embedding_length_per_layer_input(c["hidden_size_per_layer_input"])
+    writer.add_sliding_window_pattern(slides)
+    writer.add_key_length(wide["head_dim"])
+    writer.add_value_length(wide["head_dim"])
+    writer.add_key_length_swa(c["head_dim"])
+    writer.add_value_length_swa(c["head_dim"])
+    if c["moe_intermediate_size"]:
+        writer.add_expert_feed_forward_length(c["moe_intermediate_size"])
+    if c["use_double_wide_mlp"]:
+        own = len(slides) - c["num_kv_shared_layers"]
+        writer.add_feed_forward_length([c["intermediate_size"] * (1 + (i >= own)) for i in range(len(slides))])
+    if "num_key_value_heads" in wide:
+        writer.add_head_count_kv([c["num_key_value_heads"] if s else wide["num_key_value_heads"] for s in slides])
+    writer.add_rope_dimension_count(wide["head_dim"])
+    writer.add_rope_dimension_count_swa(c["head_dim"])
+    writer.add_rope_freq_base_swa(c["rope_parameters"]["sliding_attention"]["rope_theta"])
+    writer.add_final_logit_softcapping(c["final_logit_softcapping"])
+
+
 CONVERTED: dict[str, Callable[[Tensors, Config], Tensors]] = {
     "gpt-oss": gpt_oss,
     "glm4moe": stacked,
     "olmoe": stacked,
     "deepseek2": deepseek2,
+    "gemma4": gemma4,
     "qwen3next": qwen3_next,
     "qwen35": qwen3_5,
     "qwen35moe": qwen3_5,
@@ -200,6 +240,7 @@ KEYS: dict[str, Callable[[gguf.GGUFWriter, Config], None]] = {
     "glm4moe": glm4_moe_keys,
     "qwen2moe": qwen2_moe_keys,
     "deepseek2": deepseek2_keys,
+    "gemma4": gemma4_keys,
     "qwen3next": delta_keys,
     "qwen35": delta_keys,
     "qwen35moe": delta_keys,

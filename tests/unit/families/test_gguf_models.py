@@ -51,6 +51,9 @@ ARCHITECTURES = {  # golden case: llama.cpp's architecture
     "bert": "bert",
     "gpt_oss": "gpt-oss",
     "glm4": "glm4",
+    "gemma4_dense": "gemma4",
+    "gemma4_moe": "gemma4",
+    "gemma4_small": "gemma4",
     "qwen3_next": "qwen3next",
     "qwen3_5": "qwen35",
     "qwen3_5_moe": "qwen35moe",
@@ -157,7 +160,7 @@ def add_own(writer: gguf.GGUFWriter, c: Config, arch: str) -> None:
         writer.add_sliding_window(window)
     if experts := next((c[key] for key in EXPERTS if key in c), None):
         writer.add_expert_count(experts)
-        writer.add_expert_used_count(c["num_experts_per_tok"])
+        writer.add_expert_used_count(c.get("num_experts_per_tok") or c["top_k_experts"])
     if "clip_qkv" in c:
         writer.add_clamp_kqv(c["clip_qkv"])
     if arch == "granite":
