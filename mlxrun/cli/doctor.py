@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 HELP = "tell what mlxrun uses on this machine, and why"
 NOT_WELL = 1  # exit code
+VARIABLES = ("HOME", "THREADS", "CONTEXT", "MEMORY", "KERNELS", "WIRE", "TUNE", "KEY", "PRECISION", "ISA", "NATIVE")
 SECRET = ("KEY", "TOKEN")  # ends of names whose values are nobody's business
 PACKAGES = ("mlx-lm", "numpy", "tokenizers", "huggingface_hub", "textual", "starlette", "uvicorn")
 GPU_SERVES = "not needed: the GPU does the work"
@@ -160,7 +161,9 @@ def environment() -> Finding:
     set_here = {name: value for name, value in sorted(os.environ.items()) if name.startswith("MLXRUN_")}
     told = {name: "(set)" if name.endswith(SECRET) else value for name, value in set_here.items()}
     said = ", ".join(f"{name}={value}" for name, value in told.items()) or "no MLXRUN_ variable is set"
-    return Finding(said, told, wish_not_granted())
+    unknown = [name for name in set_here if name.removeprefix("MLXRUN_") not in VARIABLES]
+    problem = f"{unknown[0]} is not a variable that mlxrun knows, so it sets nothing." if unknown else None
+    return Finding(said, told, problem or wish_not_granted())
 
 
 def wish_not_granted() -> str | None:

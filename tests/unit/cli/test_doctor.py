@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from mlxrun.cpu_kernels.load import Status
 
 from mlxrun import __version__, cli
-from mlxrun.cli import doctor
+from mlxrun.cli import doctor, serve
 from mlxrun.ops import native
 
 STATUS = Status(True, None, "avx512", True, 2, "0.32.4", "fast")
@@ -142,6 +143,19 @@ def test_a_wrong_setting(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 @pytest.mark.skipif(native.native is None, reason="the native library alone knows these variables, and it is not here")
+def test_a_variable_that_was_mistyped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MLXRUN_CONTEX", "4096")
+    assert cli.main(["doctor"]) == 1
+    assert "MLXRUN_CONTEX is not a variable that mlxrun knows" in capsys.readouterr().out
+
+
+def test_every_variable_that_is_read_is_known() -> None:
+    sources = (Path(doctor.__file__).parents[1] / "settings.py", Path(serve.__file__), Path(doctor.__file__))
+    read = {name for file in sources for name in re.findall(r'"MLXRUN_([A-Z]+)"', file.read_text())}
+    assert "CONTEXT" in read
+    assert read <= set(doctor.VARIABLES)
+
+
 @pytest.mark.parametrize(("name", "known"), [("MLXRUN_PRECISION", "exact or fast"), ("MLXRUN_ISA", "base")])
 def test_a_wish_that_is_not_granted(
     name: str, known: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
