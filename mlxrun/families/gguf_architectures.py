@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..spec import ModelError
 from . import gguf_delta as delta
 from . import gguf_experts as experts
 from . import gguf_gemma4 as gemma4
 from . import gguf_latent as latent
-from .gguf_metadata import Architecture, Metadata, always, biases, layer_types, query_biases, rope_config
+from . import gguf_mamba as mamba
+from .gguf_metadata import FILE, Architecture, Metadata, always, biases, layer_types, query_biases, rope_config
 
 
 def _llama_type(m: Metadata) -> str:
@@ -50,13 +52,9 @@ def _cohere2(m: Metadata) -> dict[str, Any]:
 
 
 def _granite(m: Metadata) -> dict[str, Any]:
-    scales = {
-        "attention_multiplier": m.get("attention.scale", 1.0),
-        "embedding_multiplier": m.get("embedding_scale", 1.0),
-        "residual_multiplier": m.get("residual_scale", 1.0),
-        "logits_scaling": m.get("logit_scale", 1.0),
-    }
-    return {**rope_config(m), **biases(m), **scales}
+    if not m.get("rope.scaling.finetuned", True):
+        raise ModelError(f"{FILE}: a {m.arch} model without positions (rope.scaling.finetuned) is not known.")
+    return {**rope_config(m), **biases(m), **mamba.granite_scales(m)}
 
 
 def _phi3(m: Metadata) -> dict[str, Any]:
@@ -116,6 +114,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         always("smollm3"), lambda m: {**rope_config(m), **biases(m)}, interleaved=True, writes=("smollm3",)
     ),
     "granite": Architecture(always("granite"), _granite, interleaved=True, writes=("granite",)),
+    "granitehybrid": Architecture(
+        always("granitemoehybrid"), mamba.granite_hybrid, own=mamba.PLACES, own_widths=True, rules=mamba.mamba_rules
+    ),
     "qwen2": Architecture(always("qwen2"), rope_config, writes=("qwen2",)),
     "qwen2moe": Architecture(always("qwen2_moe"), experts.qwen2_moe, rules=experts.shared_gate, writes=("qwen2_moe",)),
     "qwen3": Architecture(always("qwen3"), rope_config, writes=("qwen3",)),

@@ -14,6 +14,7 @@ from .gguf_metadata import FILE, Metadata, layers_of, rope_config
 from .gguf_names import AT
 from .rules import Map, Rename, Rule, Shuffle, Split
 
+DECAY = Map(AT + r"ssm_a$", (r"layers.\1.mixer.A_log",), lambda a: [(-a).log()])  # stored as -exp of it
 PLACES = {
     "post_attention_norm": "ffn_norm",
     "attn_gate": "mixer.z",
@@ -70,7 +71,7 @@ def _delta(m: Metadata) -> dict[str, Any]:
 def _names(m: Metadata) -> tuple[Rule, ...]:
     return (
         *shared_gate(m),
-        Map(AT + r"ssm_a$", (r"layers.\1.mixer.A_log",), lambda a: [(-a).log()]),  # stored as -exp of it
+        DECAY,
         Rename(AT + r"ssm_dt\.bias$", r"layers.\1.mixer.dt_bias"),
         Rename(AT + r"attn_qkv\.(?=weight)", r"layers.\1.mixer.qkv."),
     )

@@ -224,11 +224,52 @@ def gemma4_keys(writer: gguf.GGUFWriter, c: Config) -> None:
     writer.add_final_logit_softcapping(c["final_logit_softcapping"])
 
 
+def granite_hybrid(tensors: Tensors, c: Config) -> Tensors:
+    """Halves apart, Mamba's vectors as columns, norms by groups; queries and keys permuted though nothing turns."""
+    made: Tensors = {}
+    for name, value in tensors.items():
+        layer, experts = "".join(name.split(".")[2:3]), bool(c["num_local_experts"])
+        if "input_linear" in name:
+            kind = "_exps" if "block_sparse" in name else "_shexp" if experts else ""
+            gate, up = np.split(value, 2, axis=-2)
+            made |= {f"blk.{layer}.ffn_gate{kind}.weight": gate, f"blk.{layer}.ffn_up{kind}.weight": up}
+        elif "shared_mlp.output_linear" in name and not experts:
+            made[f"blk.{layer}.ffn_down.weight"] = value
+        elif name.endswith((".A_log", ".D")):
+            made[name] = (-np.exp(value) if name.endswith("A_log") else value)[:, None]
+        elif name.endswith(".dt_bias"):
+            made[name.replace("dt_bias", "dt_proj.bias")] = value
+        elif "conv1d.weight" in name:
+            made[name] = value[:, 0]
+        elif "mamba.norm" in name:
+            made[name] = value.reshape(c["mamba_n_groups"], -1)
+        else:
+            made[name] = value
+    return made
+
+
+def granite_hybrid_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    writer.add_attention_scale(c["attention_multiplier"])
+    writer.add_embedding_scale(c["embedding_multiplier"])
+    writer.add_residual_scale(c["residual_multiplier"])
+    writer.add_logit_scale(c["logits_scaling"])
+    writer.add_expert_shared_feed_forward_length(c["shared_intermediate_size"])
+    writer.add_ssm_conv_kernel(c["mamba_d_conv"])
+    writer.add_ssm_state_size(c["mamba_d_state"])
+    writer.add_ssm_group_count(c["mamba_n_groups"])
+    writer.add_ssm_inner_size(c["mamba_expand"] * c["hidden_size"])
+    writer.add_ssm_time_step_rank(c["mamba_n_heads"])
+    heads = c["num_key_value_heads"]
+    writer.add_head_count_kv([heads if kind == "full_attention" else 0 for kind in c["layer_types"]])
+    writer.add_rope_scaling_finetuned(False)
+
+
 CONVERTED: dict[str, Callable[[Tensors, Config], Tensors]] = {
     "gpt-oss": gpt_oss,
     "glm4moe": stacked,
     "olmoe": stacked,
     "deepseek2": deepseek2,
+    "granitehybrid": granite_hybrid,
     "gemma4": gemma4,
     "qwen3next": qwen3_next,
     "qwen35": qwen3_5,
@@ -240,6 +281,7 @@ KEYS: dict[str, Callable[[gguf.GGUFWriter, Config], None]] = {
     "glm4moe": glm4_moe_keys,
     "qwen2moe": qwen2_moe_keys,
     "deepseek2": deepseek2_keys,
+    "granitehybrid": granite_hybrid_keys,
     "gemma4": gemma4_keys,
     "qwen3next": delta_keys,
     "qwen35": delta_keys,

@@ -51,6 +51,7 @@ ARCHITECTURES = {  # golden case: llama.cpp's architecture
     "bert": "bert",
     "gpt_oss": "gpt-oss",
     "glm4": "glm4",
+    "granite_hybrid": "granitehybrid",
     "gemma4_dense": "gemma4",
     "gemma4_moe": "gemma4",
     "gemma4_small": "gemma4",
@@ -71,7 +72,7 @@ ARCHITECTURES = {  # golden case: llama.cpp's architecture
     "glm4_moe_negative": "glm4moe",
 }
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
-PERMUTED = {"llama", "mistral3", "smollm3", "granite"}
+PERMUTED = {"granitehybrid", "llama", "mistral3", "smollm3", "granite"}
 SHIFTED = {"gemma2", "gemma3"}
 # llama.cpp has no key for a query scale that is not the head's, so these carry the difference
 CARRIES_SCALE = {"gemma2": r"\.q_proj\.weight$", "gemma3": r"\.q_norm\.weight$"}

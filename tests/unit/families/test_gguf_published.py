@@ -10,7 +10,7 @@ import pytest
 
 from mlxrun.families import resolve
 from mlxrun.families.gguf import resolve_gguf
-from mlxrun.spec import ModelError
+from mlxrun.spec import Dense, ModelError
 from tests.unit.families.published import DEEPSEEK_V3, GLM4_MOE, GPT_OSS, KIMI_K2, QWEN3_5_MOE, QWEN3_NEXT
 
 Config = dict[str, Any]
@@ -184,3 +184,54 @@ def test_what_is_not_known_of_deepseek(changed: Config, said: str) -> None:
     told = metadata("deepseek2", {**_DEEPSEEK, "expert_weights_norm": False, **changed})
     with pytest.raises(ModelError, match=re.escape(said)):
         resolve_gguf(told, shapes | {"token_embd.weight": (8, 8)})
+
+
+# ---- Granite 4's hybrids: nothing of theirs is among the published configs here ------------------
+
+_HYBRID: Config = {
+    "block_count": 3,
+    "context_length": 1048576,
+    "embedding_length": 64,
+    "feed_forward_length": 96,
+    "attention.head_count": 4,
+    "attention.head_count_kv": [0, 0, 2],
+    "attention.layer_norm_rms_epsilon": 1e-5,
+    "rope.scaling.finetuned": False,
+    "ssm.conv_kernel": 4,
+    "ssm.state_size": 16,
+    "ssm.group_count": 1,
+    "ssm.inner_size": 128,
+    "ssm.time_step_rank": 8,
+}
+
+
+def hybrid(**changed: Any) -> Any:
+    told = metadata("granitehybrid", {**_HYBRID, **changed})
+    return resolve_gguf(told, {"token_embd.weight": (8, 64), "output.weight": (8, 64)}).decoder
+
+
+def test_a_hybrid_without_experts() -> None:
+    decoder = hybrid()
+    assert [type(layer.mixer).__name__ for layer in decoder.layers] == ["Mamba2", "Mamba2", "Attention"]
+    assert all(isinstance(layer.ffn, Dense) and layer.ffn.hidden == 96 for layer in decoder.layers)
+    assert decoder.layers[2].mixer.rope is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"rope.scaling.finetuned": True}, "with positions"),
+        ({"attention.head_count_kv": 2}, "must say of each layer"),
+        ({"attention.head_count_kv": [0, 2, 4]}, "must say of each layer"),
+        ({"ssm.inner_size": 100}, "100 channels are no multiple of 8 heads"),
+    ],
+)
+def test_what_is_not_known_of_hybrids(changed: Config, said: str) -> None:
+    with pytest.raises(ModelError, match=re.escape(said)):
+        hybrid(**changed)
+
+
+def test_a_granite_without_positions_is_refused() -> None:
+    keys = {key: value for key, value in _HYBRID.items() if not key.startswith("ssm.")}
+    with pytest.raises(ModelError, match="without positions"):
+        resolve_gguf(metadata("granite", {**keys, "attention.head_count_kv": 2}), {"token_embd.weight": (8, 64)})
