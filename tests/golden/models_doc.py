@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mlxrun.families.gguf_architectures import ARCHITECTURES
+from mlxrun.families.gguf.architectures import ARCHITECTURES
 
 from .families import FAMILIES, cases_of
 from .mlx_dialect import reason_against

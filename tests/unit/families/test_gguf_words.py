@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mlxrun.families import resolve
-from mlxrun.families.gguf_written import TYPES, check, metadata_of, place_of
+from mlxrun.families.gguf.written import TYPES, check, metadata_of, place_of
 from mlxrun.families.wrappers import unwrap
 from mlxrun.spec import ModelError
 from tests.unit.families import published, published_dense

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..spec import ModelError
-from . import gguf_delta as delta
-from . import gguf_experts as experts
-from . import gguf_gemma4 as gemma4
-from . import gguf_latent as latent
-from . import gguf_mamba as mamba
-from .gguf_metadata import FILE, Architecture, Metadata, always, biases, layer_types, query_biases, rope_config
+from ...spec import ModelError
+from . import delta, experts, gemma4, latent, mamba
+from .metadata import FILE, Architecture, Metadata, always, biases, layer_types, query_biases, rope_config
 
 
 def _llama_type(m: Metadata) -> str:

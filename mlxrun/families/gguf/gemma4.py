@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..spec import ModelError
-from .gguf_experts import experts
-from .gguf_metadata import FILE, Metadata, layer_types, layers_of
-from .gguf_names import AT, placed
-from .rules import Drop, Rename, Rule, Split
+from ...spec import ModelError
+from ..rules import Drop, Rename, Rule, Split
+from .experts import experts
+from .metadata import FILE, Metadata, layer_types, layers_of
+from .names import AT, placed
 
 PLACES = {"inp_gate": "per_layer.gate", "proj": "per_layer.out", "post_norm": "per_layer.norm"}
 _BESIDE_EXPERTS = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..spec import ModelError
-from .gguf_metadata import FILE, Metadata, layer_types, query_biases, rope_config
-from .gguf_names import AT
-from .rules import Rule, Unflatten, Unzip
+from ...spec import ModelError
+from ..rules import Rule, Unflatten, Unzip
+from .metadata import FILE, Metadata, layer_types, query_biases, rope_config
+from .names import AT
 
 
 def experts(m: Metadata) -> dict[str, Any]:

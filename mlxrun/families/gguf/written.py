@@ -1,4 +1,4 @@
-"""A resolved model -> the metadata of a GGUF file and its tensors' names: the tables of `gguf.py` the other way round.
+"""A resolved model -> the metadata of a GGUF file and its tensors' names: the reader's tables the other way round.
 
 Whether the format has a word for everything in the model is not argued but tried: what is to be written is resolved
 as a file that has it would be, and must give the same spec. What would come out different is named in the refusal.
@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from ..spec import Attention, Decoder, Dense, Layer, ModelError, MoE, Rope
-from .config import Config
-from .gguf import resolve_gguf
-from .gguf_architectures import ARCHITECTURES
-from .gguf_metadata import Architecture
-from .gguf_names import FUSED, PLACES, WHOLE
-from .rope import rope_parameters
+from ...spec import Attention, Decoder, Dense, Layer, ModelError, MoE, Rope
+from ..config import Config
+from ..rope import rope_parameters
+from . import resolve_gguf
+from .architectures import ARCHITECTURES
+from .metadata import Architecture
+from .names import FUSED, PLACES, WHOLE
 
 TYPES = {model_type: name for name, arch in ARCHITECTURES.items() for model_type in arch.writes}
 # For the reader only, or told by how rows lie in the file.

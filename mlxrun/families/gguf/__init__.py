@@ -12,12 +12,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..spec import Attention, Decoder, ModelError, Rope
-from .common import Recipe, UnknownFamily, sizes_of, with_attention
-from .config import Config
-from .gguf_architectures import ARCHITECTURES
-from .gguf_metadata import FILE, Architecture, Factors, Metadata, common
-from .gguf_names import FUSED, NAMES, PREDICTION, placed, predictions
+from ...spec import Attention, Decoder, ModelError, Rope
+from ..common import Recipe, UnknownFamily, sizes_of, with_attention
+from ..config import Config
+from .architectures import ARCHITECTURES
+from .metadata import FILE, Architecture, Factors, Metadata, common
+from .names import FUSED, NAMES, PREDICTION, placed, predictions
 
 # Bookkeeping, or said again by what is read; pooling is what a caller does with hidden states.
 _IGNORED = {
@@ -33,7 +33,7 @@ def resolve_gguf(
     waive: Collection[str] = (),
 ) -> Recipe:
     """`shapes` slowest axis first; `rope_factors` the values of the tensors of factors that the file has."""
-    from . import recipe_for  # the registry imports nothing of this module
+    from .. import recipe_for  # the registry imports nothing of this module
 
     m, arch, config = _told(metadata, shapes, rope_factors or {}, waive)
     c = Config(config, "gguf", file=FILE)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..spec import ModelError
-from .gguf_delta import DECAY
-from .gguf_experts import experts
-from .gguf_metadata import FILE, Metadata, layers_of, query_biases
-from .gguf_names import AT
-from .rules import Map, Rename, Rule, Squeeze
+from ...spec import ModelError
+from ..rules import Map, Rename, Rule, Squeeze
+from .delta import DECAY
+from .experts import experts
+from .metadata import FILE, Metadata, layers_of, query_biases
+from .names import AT
 
 PLACES = {"ssm_in": "mixer.inp", "ssm_conv1d": "mixer.conv", "ssm_out": "mixer.o"}
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..spec import ModelError
-from .gguf_experts import GATES, deepseek_experts
-from .gguf_metadata import FILE, Metadata, scaling_config
-from .gguf_names import AT
-from .rules import Rename, Rule, Split, Unflatten
+from ...spec import ModelError
+from ..rules import Rename, Rule, Split, Unflatten
+from .experts import GATES, deepseek_experts
+from .metadata import FILE, Metadata, scaling_config
+from .names import AT
 
 PLACES = {
     "attn_q_a": "mixer.q_a",

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..spec import ModelError
-from .gguf_experts import qwen2_moe, shared_gate
-from .gguf_metadata import FILE, Metadata, layers_of, rope_config
-from .gguf_names import AT
-from .rules import Map, Rename, Rule, Shuffle, Split
+from ...spec import ModelError
+from ..rules import Map, Rename, Rule, Shuffle, Split
+from .experts import qwen2_moe, shared_gate
+from .metadata import FILE, Metadata, layers_of, rope_config
+from .names import AT
 
 DECAY = Map(AT + r"ssm_a$", (r"layers.\1.mixer.A_log",), lambda a: [(-a).log()])  # stored as -exp of it
 PLACES = {

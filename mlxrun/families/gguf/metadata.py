@@ -1,6 +1,6 @@
 """The metadata of a GGUF file as keys of config.json: what all architectures of llama.cpp say alike.
 
-`Metadata` remembers which keys were read. Knows no architecture; `gguf_architectures.py` does.
+`Metadata` remembers which keys were read. Knows no architecture; `architectures.py` does.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..spec import ModelError
-from .rules import Rule
+from ...spec import ModelError
+from ..rules import Rule
 
 FILE = "the GGUF file"
 MOST_FURTHER = 64  # layers that predict further tokens

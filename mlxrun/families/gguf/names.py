@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .common import Sizes, split_gate_up, split_qkv
-from .rules import Drop, Rename, Rule, Split, Stack
+from ..common import Sizes, split_gate_up, split_qkv
+from ..rules import Drop, Rename, Rule, Split, Stack
 
 PREDICTION = "multi-token prediction"
 AT = r"^blk\.(\d+)\."
