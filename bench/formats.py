@@ -23,9 +23,9 @@ import numpy as np
 
 from mlxrun.convert.compare import compare
 from mlxrun.convert.text import calibration
-from mlxrun.engine.forms import reading
-from mlxrun.engine.load import load_model, recipe_of
-from mlxrun.engine.model import Model
+from mlxrun.loading.forms import reading
+from mlxrun.loading.load import load_model, recipe_of
+from mlxrun.loading.model import Model
 from mlxrun.nn.decoder import DecoderModel
 from mlxrun.nn.params import AS_STORED, Forms
 from mlxrun.ops.native import NATIVE, exactly, pack

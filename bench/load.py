@@ -53,10 +53,10 @@ OURS = """
 import json, sys, time
 from pathlib import Path
 import mlx.core as mx
-from mlxrun.engine.load import Terms, load_model
+from mlxrun.loading.load import LoadOptions, load_model
 from mlxrun.memory.machine import private_bytes
 before, began = private_bytes(), time.perf_counter()
-model = load_model(sys.argv[1], terms=Terms(ready=Path(sys.argv[2]), context=4096))
+model = load_model(sys.argv[1], options=LoadOptions(ready=Path(sys.argv[2]), context=4096))
 loaded = time.perf_counter()
 sequence, prompt = model.new_sequence(), json.loads(sys.argv[3])
 hidden = model(mx.array(prompt, mx.int32), [(sequence, len(prompt))])

@@ -45,10 +45,10 @@ RUN = """
 import gc, json, sys
 from pathlib import Path
 import mlx.core as mx
-from mlxrun.engine.forms import reading
-from mlxrun.engine.load import Terms, load_model, recipe_of
-from mlxrun.engine.outlook import look
-from mlxrun.memory.guard import give_back
+from mlxrun.loading.forms import reading
+from mlxrun.loading.load import LoadOptions, load_model, recipe_of
+from mlxrun.loading.dry_run import dry_run
+from mlxrun.memory.headroom import give_back
 from mlxrun.memory.machine import private_bytes
 from mlxrun.memory.sequence import sequence_bytes
 from mlxrun.ops.native import release
@@ -56,17 +56,17 @@ from mlxrun.weights import open_checkpoint
 path, contexts, chunk, ready = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 checkpoint = open_checkpoint(path, reading=reading(Path(path)))
 recipe = recipe_of(checkpoint)
-seen = look(checkpoint, recipe, here=True)
+seen = dry_run(checkpoint, recipe, here=True)
 def own():
     release()
     gc.collect()
     give_back()
     return private_bytes()
 longest = max(contexts)
-load_model(path, terms=Terms(context=longest, ready=ready, anyway=True))
+load_model(path, options=LoadOptions(context=longest, ready=ready, anyway=True))
 kept = sum(512 * file.stat().st_blocks for file in ready.glob("*.ready.safetensors"))
 before = own()
-model = load_model(path, terms=Terms(context=longest, mapped=False, anyway=True))
+model = load_model(path, options=LoadOptions(context=longest, mapped=False, anyway=True))
 found = {"weights": [seen.weights.total, kept, own() - before], "contexts": {}}
 def prompt(tokens):
     sequence = model.new_sequence(longest)

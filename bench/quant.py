@@ -22,7 +22,7 @@ from mlxrun.convert.mixed import divergence, measured, share_out
 from mlxrun.convert.names import Named, named
 from mlxrun.convert.text import calibration
 from mlxrun.convert.trial import trial_of
-from mlxrun.engine.fallback import quiet_import
+from mlxrun.loading.fallback import quiet_import
 from mlxrun.store import starter
 from mlxrun.text.opening import gguf_tokenizer
 from mlxrun.weights import open_checkpoint

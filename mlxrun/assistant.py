@@ -15,6 +15,7 @@ from typing import Any
 from .core import Event, Finish, Refusal, Request, RequestError, Sampling, TokenLogprob, Usage
 from .engine.engine import Engine
 from .engine.handle import Handle
+from .engine.idle_work import Idle
 from .text import advice
 from .text.detokenizer import Detokenizer
 from .text.folder import read_json
@@ -138,17 +139,25 @@ class Assistant:
         self._quoting = Quoting(tokenizer.controls)
 
     @classmethod
-    def open(cls, place: Path, *, name: str | None = None, context: int | None = None, **how: Any) -> Assistant:
-        """The model in that folder or .gguf file; `how` goes to `engine.load.load_model`."""
-        from .engine.load import Terms, load_model
+    def open(
+        cls,
+        place: Path,
+        *,
+        name: str | None = None,
+        context: int | None = None,
+        idle: Idle | None = None,
+        **how: Any,
+    ) -> Assistant:
+        """The model in that folder or .gguf file; `how` goes to `loading.load.load_model`."""
+        from .loading.load import LoadOptions, load_model
 
         held = metadata_of(place)
         tokenizer, template = voice_of(place)
         sampling = recommended(place)
-        given = how.pop("terms", None) or Terms()
+        given = how.pop("options", None) or LoadOptions()
         stop = Stop(given.progress)
-        terms = replace(given, context=context if context is not None else given.context, progress=stop)
-        engine = Engine.start(lambda: load_model(place, terms=terms, **how), terms.context, stop.now, terms.idle)
+        options = replace(given, context=context if context is not None else given.context, progress=stop)
+        engine = Engine.start(lambda: load_model(place, options=options, **how), options.context, stop.now, idle)
         del held
         assistant = cls(name or place.stem, engine, tokenizer, template)
         assistant.sampling = sampling

@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 from asked import answer, prompt
 
-from mlxrun.engine.load import Terms, load_model
+from mlxrun.loading.load import LoadOptions, load_model
 from mlxrun.ops import native
 
 CHUNK = 512  # rows of a prompt in a pass
@@ -22,7 +22,7 @@ class Ours:
             native.native.set_precision(options["precision"])
         ready = options.get("ready")
         dtype = mx.float32 if options.get("widened") else None
-        self.model = load_model(file, dtype=dtype, terms=Terms(ready=Path(ready) if ready else None))
+        self.model = load_model(file, dtype=dtype, options=LoadOptions(ready=Path(ready) if ready else None))
         self.memories: list[Any] = []
         self.chunk = options.get("chunk", CHUNK)
 

@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(flags: argparse.Namespace) -> int:
     from ..convert.compare import compare, perplexity, predicted
     from ..convert.text import calibration, read_text
-    from ..engine.load import load_model
+    from ..loading.load import load_model
     from ..ops.native import exactly
     from ..store.resolve import resolve
 

@@ -16,8 +16,8 @@ from . import options
 from .terminal import aside
 
 if TYPE_CHECKING:
-    from ..engine.outlook import Outlook
     from ..families import Recipe
+    from ..loading.dry_run import DryRun
     from ..memory.machine import Machine
     from ..memory.plan import Advice, Plan
     from ..memory.streaming import Streaming
@@ -62,16 +62,16 @@ def main(flags: argparse.Namespace) -> int:
     return 0 if made.fits else DOES_NOT
 
 
-def seen_of(flags: argparse.Namespace, settings: Settings, machine: Machine) -> tuple[Recipe, Outlook]:
-    from ..engine.load import recipe_of
-    from ..engine.outlook import look
+def seen_of(flags: argparse.Namespace, settings: Settings, machine: Machine) -> tuple[Recipe, DryRun]:
+    from ..loading.dry_run import dry_run
+    from ..loading.load import recipe_of
     from ..store.resolve import headers_of
     from ..weights import open_checkpoint
 
     with headers_of(flags.model, settings, machine) as (place, downloaded):
         checkpoint = open_checkpoint(place, dialect=flags.dialect)
         recipe = recipe_of(checkpoint, frozenset(flags.waive))
-        seen = look(checkpoint, recipe, here=machine.here)
+        seen = dry_run(checkpoint, recipe, here=machine.here)
     if not downloaded:
         aside(f"{flags.model} is not on this machine; this is told from its headers on the Hugging Face hub.")
     return recipe, seen
@@ -85,7 +85,7 @@ def asked(longest: int, context: int | None, parallel: int) -> tuple[int, int]:
     return allowed_context(context, longest) or min(USUAL_CONTEXT, longest), parallel
 
 
-def numbers(made: Plan, advice: Advice, seen: Outlook) -> dict[str, Any]:
+def numbers(made: Plan, advice: Advice, seen: DryRun) -> dict[str, Any]:
     from ..memory.sequence import token_bytes
 
     need = made.need

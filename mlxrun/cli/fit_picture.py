@@ -12,8 +12,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ..engine.fits import told_of_disk
-from ..engine.outlook import Outlook
+from ..loading.dry_run import DryRun
+from ..loading.fit import told_of_disk
 from ..memory.plan import Advice, Plan
 from ..memory.sequence import state_bytes, token_bytes
 from .show import count
@@ -34,12 +34,12 @@ class Part:
     sign: str  # of the bar where there are no colours
 
 
-def show(model: str, made: Plan, advice: Advice, seen: Outlook, console: Console | None = None) -> None:
+def show(model: str, made: Plan, advice: Advice, seen: DryRun, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     console.print(picture(model, made, advice, seen, min(console.width, WIDEST), console.color_system is not None))
 
 
-def picture(model: str, made: Plan, advice: Advice, seen: Outlook, width: int, coloured: bool) -> Panel:
+def picture(model: str, made: Plan, advice: Advice, seen: DryRun, width: int, coloured: bool) -> Panel:
     parts = parts_of(made, seen)
     inner = width - 6
     body: list[RenderableType] = [
@@ -56,7 +56,7 @@ def picture(model: str, made: Plan, advice: Advice, seen: Outlook, width: int, c
     )
 
 
-def parts_of(made: Plan, seen: Outlook) -> list[Part]:
+def parts_of(made: Plan, seen: DryRun) -> list[Part]:
     need = made.need
     kinds = list(need.weights.kinds.items())
     named = [f"{name} {size(taken)}" for name, taken in kinds[:KINDS]]

@@ -10,7 +10,7 @@ from ..core import Sampling
 from ..settings import Wire
 
 if TYPE_CHECKING:
-    from ..engine.load import Terms
+    from ..loading.load import LoadOptions
     from ..settings import Settings
 
 
@@ -58,15 +58,13 @@ def add_disk(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def terms(flags: argparse.Namespace, settings: Settings) -> Terms:
+def load_options(flags: argparse.Namespace, settings: Settings) -> LoadOptions:
     """What loading needs to know, with progress on a terminal."""
-    from ..engine.load import Terms
-    from ..tune import begin
+    from ..loading.load import LoadOptions
     from .progress import Bar
 
-    idle = begin(settings)
     ready = None if flags.no_map else settings.ready
-    return Terms(
+    return LoadOptions(
         context=settings.context,
         anyway=flags.anyway,
         experts_on_disk=flags.experts_on_disk,
@@ -75,5 +73,4 @@ def terms(flags: argparse.Namespace, settings: Settings) -> Terms:
         ready=ready,
         progress=Bar("Preparing the weights"),
         wire=settings.but(wire=flags.wire).wire,
-        idle=idle,
     )

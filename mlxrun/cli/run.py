@@ -35,6 +35,7 @@ def main(flags: argparse.Namespace) -> int:
     from ..assistant import Assistant, metadata_of, recommended
     from ..settings import from_environment
     from ..store.resolve import resolve
+    from ..tune import begin
 
     settings = from_environment().but(context=flags.context)
     path = resolve(flags.model, settings)
@@ -48,8 +49,8 @@ def main(flags: argparse.Namespace) -> int:
         raise RequestError("The prompt is empty.")
     began = time.perf_counter()
     path = quantize.copy_of(path, flags, settings)
-    how = {"dialect": flags.dialect, "waive": frozenset(flags.waive), "terms": options.terms(flags, settings)}
-    assistant = Assistant.open(path, context=settings.context, **how)
+    how = {"dialect": flags.dialect, "waive": frozenset(flags.waive), "options": options.load_options(flags, settings)}
+    assistant = Assistant.open(path, context=settings.context, idle=begin(settings), **how)
     del held
     try:
         introduce(assistant, flags.model, time.perf_counter() - began)

@@ -38,6 +38,7 @@ def main(flags: argparse.Namespace) -> int:
     from ..server import app, run
     from ..settings import from_environment
     from ..store.resolve import resolve
+    from ..tune import begin
 
     key = flags.key if flags.key is not None else os.environ.get(KEY)
     most = app.MAX_CONCURRENT if flags.max_concurrent is None else flags.max_concurrent
@@ -62,8 +63,8 @@ def main(flags: argparse.Namespace) -> int:
         max_concurrent=most,
     )
     place = quantize.copy_of(place, flags, settings)
-    how = {"dialect": flags.dialect, "waive": frozenset(flags.waive), "terms": options.terms(flags, settings)}
-    assistant = Assistant.open(place, name=name, context=settings.context, **how)
+    how = {"dialect": flags.dialect, "waive": frozenset(flags.waive), "options": options.load_options(flags, settings)}
+    assistant = Assistant.open(place, name=name, context=settings.context, idle=begin(settings), **how)
     del held
     try:
         for note in assistant.engine.model.notes:

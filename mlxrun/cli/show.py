@@ -33,8 +33,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(flags: argparse.Namespace) -> int:
-    from ..engine.forms import reading
-    from ..engine.load import recipe_of
+    from ..loading.forms import reading
+    from ..loading.load import recipe_of
     from ..ops.native import NATIVE
     from ..store.resolve import resolve
     from ..weights import open_checkpoint, read_weights

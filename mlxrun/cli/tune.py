@@ -20,8 +20,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(flags: argparse.Namespace) -> int:
-    from ..engine.load import load_model
-    from ..engine.model import Model
+    from ..loading.load import load_model
+    from ..loading.model import Model
     from ..ops.choose import chooser, use
     from ..settings import from_environment
     from ..store.resolve import resolve

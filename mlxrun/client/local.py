@@ -45,13 +45,13 @@ class LocalTransport:
 
     @classmethod
     def open(cls, name: str, context: int | None, how: dict[str, Any]) -> LocalTransport:
-        from ..engine.load import Terms
+        from ..loading.load import LoadOptions
         from ..tune import begin
 
         settings = from_environment().but(context=context)
         idle = begin(settings)
-        how.setdefault("terms", Terms(memory=settings.memory, ready=settings.ready, idle=idle, wire=settings.wire))
-        return cls(Assistant.open(resolve(name, settings), name=name, context=settings.context, **how))
+        how.setdefault("options", LoadOptions(memory=settings.memory, ready=settings.ready, wire=settings.wire))
+        return cls(Assistant.open(resolve(name, settings), name=name, context=settings.context, idle=idle, **how))
 
     @property
     def model(self) -> str:

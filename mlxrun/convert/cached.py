@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ..engine.ready import alone
 from ..families.config import Dialect
+from ..loading.ready import alone
 from ..spec import ModelError
 from ..weights import Checkpoint, open_checkpoint
 from ..weights.files import digest, key_of

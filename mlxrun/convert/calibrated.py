@@ -20,7 +20,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..core import RequestError
-from ..engine.fallback import quiet_import
+from ..loading.fallback import quiet_import
 from ..ops.quantized import Weight
 from ..spec import ModelError
 from ..weights.quantized import FLOATS, Layout

@@ -1,6 +1,6 @@
 """How well a model predicts a text, and how far it is from another one: perplexity, KL divergence, top-1 agreement.
 
-Works on token ids and on whatever runs (`engine.model.Runnable`). A text is cut into windows; every window starts
+Works on token ids and on whatever runs (`loading.model.Runnable`). A text is cut into windows; every window starts
 with an empty memory, and each of its tokens but the first is predicted once. Logits are taken a few rows at a
 time, because a row of a large vocabulary is half a megabyte.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ..engine.model import Runnable
+from ..loading.model import Runnable
 from ..spec import ModelError
 
 WINDOW = 512

@@ -11,8 +11,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..engine.fallback import older_spelling, quiet_import
 from ..families.config import ALIASES
+from ..loading.fallback import older_spelling, quiet_import
 from ..spec import ModelError
 
 QUANTIZATION = ("quantization", "quantization_config")

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 import mlx.core as mx
 
-from ..engine.forms import widened
-from ..engine.model import Model
 from ..families import Recipe, resolve
+from ..loading.forms import widened
+from ..loading.model import Model
 from ..nn.decoder import DecoderModel
 from ..nn.params import Forms
 from ..ops.native import NATIVE, exactly, pack

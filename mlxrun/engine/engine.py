@@ -16,14 +16,14 @@ from collections.abc import Callable
 import mlx.core as mx
 
 from ..core import Event, Finish, Memory, Request, allowed_context
+from ..loading.model import Runnable, Unloaded
 from ..memory.machine import available_bytes, total_bytes
 from ..ops.native import release
 from .handle import Handle
-from .keeper import Keeper, give_back_all
-from .model import Runnable, Unloaded
+from .idle_work import Idle, IdleWork
+from .memory_guard import MemoryGuard, give_back_all
 from .runner import Runner
 from .scheduler import Scheduler, check
-from .spare import Idle, Spare
 
 __all__ = ["Engine", "check"]
 
@@ -37,10 +37,10 @@ class Engine:
     def __init__(self, model: Runnable, context: int, idle: Idle | None = None) -> None:
         """Use `start`: whoever makes an Engine must be on the thread that runs it."""
         self.model, self.context = model, context
-        self._keeper = Keeper(model)
-        self._scheduler = Scheduler(model, context, int(KEPT_SHARE * available_bytes()), self._keeper.room_for)
+        self._guard = MemoryGuard(model)
+        self._scheduler = Scheduler(model, context, int(KEPT_SHARE * available_bytes()), self._guard.room_for)
         self._runner = Runner(model)
-        self._spare = Spare(None if idle is None else idle(model))
+        self._idle = IdleWork(None if idle is None else idle(model))
         self._inbox: queue.SimpleQueue[Handle | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._thread = threading.current_thread()
@@ -99,7 +99,7 @@ class Engine:
 
     def memory(self) -> Memory:
         """As it is right now; from any thread, nothing is computed for it."""
-        mapped, cache = self._keeper.mapped, self._cache_bytes  # MLX does not count views into files
+        mapped, cache = self._guard.mapped, self._cache_bytes  # MLX does not count views into files
         active, peak = mx.get_active_memory() + mapped, mx.get_peak_memory() + mapped
         return Memory(max(0, active - cache), cache, active, peak, available_bytes(), total_bytes())
 
@@ -112,16 +112,16 @@ class Engine:
 
     def _forget(self) -> None:
         """Drop the weights and what sequences remember: whoever still holds this engine must not hold them."""
-        self._spare.end()
+        self._idle.end()
         self.model = Unloaded(self.model.vocab, self.model.context, self.model.notes)
         self._scheduler, self._runner = Scheduler(self.model, self.context, 0), Runner(self.model)
-        self._keeper.wiring.release()
-        self._keeper = Keeper(self.model)
+        self._guard.wiring.release()
+        self._guard = MemoryGuard(self.model)
         self._cache_bytes = 0
 
     def _serve(self) -> None:
         while self._listen():
-            self._keeper.look(self._scheduler)
+            self._guard.look(self._scheduler)
             plan = self._scheduler.plan()
             if plan is not None:
                 try:
@@ -135,15 +135,15 @@ class Engine:
         self._measure()
         while not self._closing.is_set():
             try:
-                handle = self._inbox.get(block=not self._scheduler.busy, timeout=self._spare.patience)
+                handle = self._inbox.get(block=not self._scheduler.busy, timeout=self._idle.patience)
             except queue.Empty:
                 if self._scheduler.busy:
                     return True
-                self._spare.go_on()
+                self._idle.go_on()
                 continue
             if handle is not None:
                 self._scheduler.add(handle)
-                self._spare.asked()
+                self._idle.asked()
         while not self._inbox.empty():
             if (waiting := self._inbox.get()) is not None:
                 waiting.post(Event(finish=Finish.CANCELLED, reason=CLOSED))

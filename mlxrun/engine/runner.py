@@ -7,7 +7,7 @@ from itertools import accumulate, groupby
 
 import mlx.core as mx
 
-from .model import Runnable
+from ..loading.model import Runnable
 from .sampler import Draw, Samples, best_alone, sample
 from .scheduler import Ahead, Part, Plan, Running
 

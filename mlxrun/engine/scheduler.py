@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core import ContextError, Event, Finish, Refusal, Request, RequestError, Usage
+from ..loading.model import Runnable
 from ..spec import ModelError
 from .handle import Handle
-from .kept import Kept, bytes_of
-from .model import Runnable
+from .prefix_cache import PrefixCache, bytes_of
 from .sampler import Draw, Samples
 
 CHUNK = 512  # prompt tokens in one pass; a cancel waits for one of these at most
@@ -102,7 +102,7 @@ class Scheduler:
         """`room_for` (tokens, rows a pass, what others will hold): None, or why a prompt cannot begin now."""
         self._model, self._context, self._room_for = model, context, room_for
         self.full: str | None = None  # why nothing new may begin
-        self._kept = Kept(model, context, kept_bytes)
+        self._prefixes = PrefixCache(model, context, kept_bytes)
         self._waiting: deque[Handle] = deque()
         self._running: list[Running] = []
 
@@ -112,7 +112,7 @@ class Scheduler:
 
     @property
     def cache_bytes(self) -> int:
-        return self._kept.bytes + sum(bytes_of(running.memory) for running in self._running)
+        return self._prefixes.bytes + sum(bytes_of(running.memory) for running in self._running)
 
     def add(self, handle: Handle) -> None:
         if len(self._waiting) < WAITING:
@@ -140,7 +140,7 @@ class Scheduler:
 
     def broke(self, plan: Plan, error: Exception) -> None:
         """The request that broke ends. Of several any one may be it, so each begins anew by itself."""
-        self._kept.clear()
+        self._prefixes.clear()
         if plan.alone or len(self._running) == 1:
             known = isinstance(error, ModelError | RequestError)
             reason = str(error) if known else f"{type(error).__name__}: {error}"
@@ -161,7 +161,7 @@ class Scheduler:
 
     def forget(self, wanted: int) -> None:
         """Of what ended requests left, at least so many bytes, or all of it."""
-        self._kept.shrink(wanted)
+        self._prefixes.shrink(wanted)
 
     def end_youngest(self, reason: str) -> None:
         if self._running:
@@ -173,7 +173,7 @@ class Scheduler:
             self._finish(running, Finish.FAILED, reason=reason)
         while self._waiting:
             refuse(self._waiting.popleft(), reason, Refusal.BUSY)
-        self._kept.clear()
+        self._prefixes.clear()
 
     def _has_room(self, handle: Handle) -> bool | None:
         """None: not now, but when another request has ended. False: it was refused."""
@@ -184,7 +184,7 @@ class Scheduler:
         claims = [(len(running.tokens), bytes_of(running.memory)) for running in self._running]
         if self._room_for(tokens, CHUNK, claims) is None:
             return True
-        self._kept.clear()  # what may come is worth less than what is here
+        self._prefixes.clear()  # what may come is worth less than what is here
         reason = self._room_for(tokens, CHUNK, claims)
         if reason is not None and not self._running:
             refuse(handle, reason, Refusal.CONTEXT)
@@ -206,7 +206,7 @@ class Scheduler:
         if request.max_tokens is not None:
             limit = min(limit, len(request.tokens) + request.max_tokens)
         try:
-            memory, cached = self._kept.memory_for(request.tokens)
+            memory, cached = self._prefixes.memory_for(request.tokens)
         except Exception as error:  # noqa: BLE001 one request ends, the thread lives on
             handle.post(Event(finish=Finish.FAILED, reason=f"{type(error).__name__}: {error}"))
             return True
@@ -244,7 +244,7 @@ class Scheduler:
     ) -> None:
         self._running.remove(running)
         if keep and finish is not Finish.FAILED:
-            self._kept.keep(running.tokens, running.memory)
+            self._prefixes.keep(running.tokens, running.memory)
         last = last or Event()
         running.handle.post(Event(last.tokens, last.logprobs, finish, reason, running.usage))
 

@@ -112,15 +112,15 @@ def _fits_from_afar(listing: hub.Listing, offer: Offer, machine: Machine) -> boo
 def fits(place: Path, machine: Machine) -> bool:
     """What `mlxrun fit` answers, where no context is asked for. Reads headers only."""
     from ..core import USUAL_CONTEXT
-    from ..engine.load import recipe_of
-    from ..engine.outlook import look
+    from ..loading.dry_run import dry_run
+    from ..loading.load import recipe_of
     from ..memory.need import Need
     from ..memory.plan import plan
     from ..weights import open_checkpoint
 
     checkpoint = open_checkpoint(place)
     recipe = recipe_of(checkpoint)
-    seen = look(checkpoint, recipe, here=machine.here)
+    seen = dry_run(checkpoint, recipe, here=machine.here)
     context = min(USUAL_CONTEXT, recipe.decoder.context)
     return plan(Need(recipe.decoder, seen.weights, seen.width, context, keys=seen.keys), machine).fits
 

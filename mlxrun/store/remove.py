@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ..engine import ready
+from ..loading import ready
 from ..settings import Settings
 from ..spec import ModelError
 from ..weights.files import key_of

@@ -19,7 +19,7 @@ from .idle import SECONDS, Table, slices, steps_of
 from .measure import Bench
 
 if TYPE_CHECKING:
-    from ..engine.model import Runnable
+    from ..loading.model import Runnable
 
 Idle = Callable[["Runnable"], Generator[None, None, None]]
 

@@ -17,7 +17,7 @@ from . import picks
 from .measure import EVERY, Bench, Order, tuning
 
 if TYPE_CHECKING:
-    from ..engine.model import Runnable
+    from ..loading.model import Runnable
 
 SECONDS = 4.0  # that its steps may take together; the last one and what it compiles may go beyond, not past five
 CONTEXT = 1024  # tokens; no step has so many

@@ -11,7 +11,7 @@ import pytest
 from mlxrun.core import Event, Finish, Request, RequestError, Sampling
 from mlxrun.engine.engine import Engine
 from mlxrun.engine.handle import Handle
-from mlxrun.engine.kept import shared_prefix
+from mlxrun.engine.prefix_cache import shared_prefix
 from mlxrun.engine.scheduler import CHUNK
 
 from .fake import FakeMemory, FakeModel, continuation

@@ -10,7 +10,7 @@ import pytest
 
 from mlxrun.core import Event, Finish, Request, Sampling
 from mlxrun.engine.engine import Engine
-from mlxrun.engine.load import load_model
+from mlxrun.loading.load import load_model
 from tests.golden import checkpoint
 
 CASES = ("qwen3", "gemma3", "gpt_oss", "deepseek_v3", "qwen3_next", "jamba", "mamba2", "nemotron_h", "llama4_scout")

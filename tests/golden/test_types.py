@@ -9,9 +9,9 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from mlxrun.engine.forms import WIDE, cast
-from mlxrun.engine.load import recipe_of
-from mlxrun.engine.model import Model
+from mlxrun.loading.forms import WIDE, cast
+from mlxrun.loading.load import recipe_of
+from mlxrun.loading.model import Model
 from mlxrun.nn import attention
 from mlxrun.nn.decoder import DecoderModel
 from mlxrun.nn.layer import LayerBlock

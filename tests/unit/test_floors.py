@@ -24,7 +24,21 @@ class Room:
     packages: set[str] = field(default_factory=set)  # of other people; the standard library is open to all
 
 
-BELOW = {"spec", "core", "settings", "families", "text", "ops", "cache", "nn", "memory", "weights", "engine", "tune"}
+BELOW = {
+    "spec",
+    "core",
+    "settings",
+    "families",
+    "text",
+    "ops",
+    "cache",
+    "nn",
+    "memory",
+    "weights",
+    "loading",
+    "engine",
+    "tune",
+}
 RULES = {
     "spec": Room(),
     "core": Room(),
@@ -38,11 +52,12 @@ RULES = {
     "nn": Room({"spec", "ops"}, {"mlx"}),
     "memory": Room({"spec", "cache"}, {"mlx"}),
     "weights": Room({"spec", "families", "ops"}, {"mlx", "numpy"}),
-    "engine": Room({"core", "spec", "families", "nn", "cache", "weights", "memory", "ops"}, {"mlx", "mlx_lm", "numpy"}),
+    "loading": Room({"core", "spec", "families", "nn", "cache", "weights", "memory", "ops"}, {"mlx", "mlx_lm"}),
+    "engine": Room({"core", "spec", "memory", "ops", "loading"}, {"mlx", "numpy"}),
     "convert": Room(BELOW, {"mlx", "mlx_lm", "numpy"}),
     "tune": Room({"ops", "settings"}, {"mlx"}),
     "store": Room(BELOW, {"huggingface_hub"}),
-    "assistant": Room({"core", "text", "engine", "weights"}),
+    "assistant": Room({"core", "text", "engine", "loading", "weights"}),
     "client": Room(BELOW | {"assistant", "store"}),
     "server": Room(BELOW | {"assistant", "store", "client"}, {"starlette", "uvicorn", "prometheus_client"}),
     "cli": Room(BELOW | {"assistant", "store", "client", "server", "tui", "convert", "__init__"}, {"rich", "mlx"}),
@@ -135,8 +150,8 @@ def test_imports_go_down(room: str) -> None:
         ("mlxrun/nn/attention.py", "if TYPE_CHECKING:\n    from ..cache import Full", False),
         ("mlxrun/families/llama.py", "import mlx.core as mx", True),
         ("mlxrun/engine/engine.py", "from .. import text", True),
-        ("mlxrun/engine/fallback.py", "import mlx_lm", True),
-        ("mlxrun/engine/fallback.py", "def late():\n    import mlx_lm.utils", False),
+        ("mlxrun/loading/fallback.py", "import mlx_lm", True),
+        ("mlxrun/loading/fallback.py", "def late():\n    import mlx_lm.utils", False),
         ("tui/app.py", "from .widgets import Chat\nfrom mlxrun.client import Client", False),
         ("tui/app.py", "from ..engine import Engine", True),
         ("mlxrun/spec.py", "import numpy", True),

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from mlxrun.cpu_kernels import native
 
-from mlxrun.engine.load import load_model
-from mlxrun.engine.model import Model
+from mlxrun.loading.load import load_model
+from mlxrun.loading.model import Model
 from tests.golden.checkpoint import reference, write
 
 CASES = ("llama", "qwen2", "qwen3", "smollm3")

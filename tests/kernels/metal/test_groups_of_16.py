@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mlxrun.cache.sequence import SequenceCache
-from mlxrun.engine.forms import held
-from mlxrun.engine.load import recipe_of
+from mlxrun.loading.forms import held
+from mlxrun.loading.load import recipe_of
 from mlxrun.nn import attention as keys
 from mlxrun.nn.decoder import DecoderModel
 from mlxrun.ops import attention, choose, metal, norm, span
@@ -20,7 +20,7 @@ from mlxrun.ops.matmul import matmul
 from mlxrun.ops.native import exactly
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.weights import open_checkpoint, read_weights
-from tests.engine.test_k_types import VOCAB, written
+from tests.loading.test_k_types import VOCAB, written
 
 from ..mslsim import Mode, settings
 from .made import BY16, random, wide

@@ -12,12 +12,12 @@ import pytest
 
 from mlxrun.cache.sequence import SequenceCache
 from mlxrun.core import Request, Sampling
-from mlxrun.engine.forms import cast, held
 from mlxrun.engine.handle import Handle
-from mlxrun.engine.load import recipe_of
-from mlxrun.engine.model import Model
 from mlxrun.engine.runner import Runner
 from mlxrun.engine.scheduler import Scheduler
+from mlxrun.loading.forms import cast, held
+from mlxrun.loading.load import recipe_of
+from mlxrun.loading.model import Model
 from mlxrun.nn.decoder import DecoderModel
 from mlxrun.ops import choose
 from mlxrun.ops.native import exactly

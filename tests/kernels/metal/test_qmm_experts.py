@@ -10,7 +10,7 @@ import pytest
 from mlxrun.metal_kernels.products import qmm, qmm_experts
 from mlxrun.metal_kernels.tiles import MatrixTile
 
-from mlxrun.engine.model import Model
+from mlxrun.loading.model import Model
 from mlxrun.ops import choose
 from mlxrun.ops.native import exactly
 

@@ -15,9 +15,9 @@ import pytest
 from mlxrun.metal_kernels import launch
 
 from mlxrun.core import Request, Sampling
-from mlxrun.engine import spare
+from mlxrun.engine import idle_work
 from mlxrun.engine.engine import Engine
-from mlxrun.engine.model import Model, Runnable
+from mlxrun.loading.model import Model, Runnable
 from mlxrun.ops import choose
 from mlxrun.tune import picks
 from mlxrun.tune.idle import Table, slices, steps_of
@@ -50,7 +50,7 @@ def test_an_idle_engine_measures_and_the_next_answer_is_made_by_what_was_quicker
 ) -> None:
     monkeypatch.setattr(choose.chooser, "policy", "auto")
     monkeypatch.setattr(choose.chooser, "picks", {})
-    monkeypatch.setattr(spare, "QUIET", 0.0)
+    monkeypatch.setattr(idle_work, "QUIET", 0.0)
     table, launches, tuned = Table(tmp_path / "kernels.json", M4), list[str](), threading.Event()
 
     def make(**definition: Any) -> Callable[..., Any]:

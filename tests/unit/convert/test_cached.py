@@ -15,7 +15,7 @@ from mlxrun.convert.cached import quantized_copy
 from mlxrun.convert.folder import convert_folder
 from mlxrun.convert.layouts import Wanted, layout
 from mlxrun.core import RequestError
-from mlxrun.engine.load import load_model
+from mlxrun.loading.load import load_model
 from mlxrun.settings import Settings
 from mlxrun.spec import ModelError
 from mlxrun.store.remove import remove

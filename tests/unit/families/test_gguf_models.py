@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mlxrun.engine.load import load_model
 from mlxrun.families import Recipe
 from mlxrun.families.gguf import resolve_gguf
+from mlxrun.loading.load import load_model
 from mlxrun.ops.native import exactly
 from mlxrun.spec import Attention, ModelError, MoE
 from tests.golden import measure

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from mlxrun import cli
 from mlxrun.cli import fit_picture
-from mlxrun.engine.load import recipe_of
-from mlxrun.engine.outlook import look
+from mlxrun.loading.dry_run import dry_run
+from mlxrun.loading.load import recipe_of
 from mlxrun.memory.need import Need
 from mlxrun.memory.plan import advise, plan
 from mlxrun.memory.profiles import profile
@@ -109,7 +109,7 @@ def test_a_checkpoint_that_would_not_load(tmp_path: Path, capsys: pytest.Capture
 def test_the_picture_keeps_its_frame(large: Path, width: int, name: str) -> None:
     checkpoint = open_checkpoint(large)
     recipe = recipe_of(checkpoint)
-    seen = look(checkpoint, recipe, here=False)
+    seen = dry_run(checkpoint, recipe, here=False)
     need = Need(recipe.decoder, seen.weights, seen.width, 8192)
     for wanted in (need, replace(need, context=262144), replace(need, parallel=40)):
         made = plan(wanted, profile(name))

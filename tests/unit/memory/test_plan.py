@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxrun.engine.load import recipe_of
-from mlxrun.engine.outlook import look
+from mlxrun.loading.dry_run import dry_run
+from mlxrun.loading.load import recipe_of
 from mlxrun.memory.activations import prefill_bytes
 from mlxrun.memory.machine import Machine
 from mlxrun.memory.need import Need
@@ -106,7 +106,7 @@ def test_quantized_sizes_are_what_a_quantizer_writes(tmp_path: Path) -> None:
         sizes = {}
         for bits in (3, 4, 8):
             checkpoint = open_checkpoint(write(tmp_path / f"{index}-{bits}", config, bits))
-            sizes[bits] = look(checkpoint, recipe_of(checkpoint), here=False).weights
+            sizes[bits] = dry_run(checkpoint, recipe_of(checkpoint), here=False).weights
         for bits in (3, 4, 8):
             assert weights_at(sizes[4], bits) == pytest.approx(sizes[bits].total, rel=0.001)
 

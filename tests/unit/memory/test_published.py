@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from mlxrun.engine.load import recipe_of
-from mlxrun.engine.outlook import look
+from mlxrun.loading.dry_run import dry_run
+from mlxrun.loading.load import recipe_of
 from mlxrun.memory.forecast import BAND, decode_speed
 from mlxrun.memory.need import Need
 from mlxrun.memory.plan import plan
@@ -43,7 +43,7 @@ SHORT = 256  # tokens; that README does not say
 def need(folder: Path, config: dict[str, Any], bits: int | None, group: int) -> Need:
     checkpoint = open_checkpoint(write(folder, config, bits, group))
     recipe = recipe_of(checkpoint)
-    seen = look(checkpoint, recipe, here=False)
+    seen = dry_run(checkpoint, recipe, here=False)
     assert seen.weights.total == checkpoint.bytes
     assert seen.width == 2
     return Need(recipe.decoder, seen.weights, seen.width, PROMPT + TOKENS, chunk=PROMPT)

@@ -10,10 +10,10 @@ import mlx.core as mx
 import pytest
 
 from mlxrun.cache.keys import Keys
-from mlxrun.engine import load
-from mlxrun.engine.forms import held
-from mlxrun.engine.load import load_model, recipe_of
-from mlxrun.engine.outlook import look, packed_bytes
+from mlxrun.loading import load
+from mlxrun.loading.dry_run import dry_run, packed_bytes
+from mlxrun.loading.forms import held
+from mlxrun.loading.load import load_model, recipe_of
 from mlxrun.memory.sequence import capacity, layer_bytes, read_bytes, sequence_bytes, state_bytes, token_bytes
 from mlxrun.ops.native import NATIVE, pack
 from mlxrun.ops.quantized import QuantizedWeight
@@ -66,20 +66,20 @@ def loaded_bytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
 def test_planned_weights_are_those_that_loading_makes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = open_checkpoint(folder)
     recipe = recipe_of(checkpoint)
-    assert look(checkpoint, recipe, here=True).weights.total == loaded_bytes(folder, monkeypatch)
+    assert dry_run(checkpoint, recipe, here=True).weights.total == loaded_bytes(folder, monkeypatch)
 
 
 def test_planned_weights_as_stored_are_the_files(folder: Path) -> None:
     checkpoint = open_checkpoint(folder)
     recipe = recipe_of(checkpoint)
     kept = sum(weight.nbytes for weight in read_weights(checkpoint, recipe).values())
-    assert look(checkpoint, recipe, here=False).weights.total == kept <= checkpoint.bytes
+    assert dry_run(checkpoint, recipe, here=False).weights.total == kept <= checkpoint.bytes
 
 
 def test_planned_memory_is_what_the_caches_hold(folder: Path) -> None:
     checkpoint = open_checkpoint(folder)
     recipe = recipe_of(checkpoint)
-    seen = look(checkpoint, recipe, here=True)
+    seen = dry_run(checkpoint, recipe, here=True)
     model = load_model(folder)
     vocab = recipe.decoder.vocab
     for context in CONTEXTS:
@@ -97,10 +97,10 @@ def test_planned_memory_is_what_the_caches_hold(folder: Path) -> None:
 def test_smollm2(smollm2_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = open_checkpoint(smollm2_gguf)
     recipe = recipe_of(checkpoint)
-    stored = look(checkpoint, recipe, here=False)
+    stored = dry_run(checkpoint, recipe, here=False)
     weights = held(read_weights(checkpoint, recipe), checkpoint.dialect, recipe.decoder.family)
     assert stored.weights.total == sum(w.nbytes for w in weights.values())
-    here = look(checkpoint, recipe, here=True)
+    here = dry_run(checkpoint, recipe, here=True)
     if NATIVE:
         assert here.weights.total == loaded_bytes(smollm2_gguf, monkeypatch)
     model = load_model(smollm2_gguf)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlxrun import cli
-from mlxrun.engine.load import recipe_of
-from mlxrun.engine.outlook import look
+from mlxrun.loading.dry_run import dry_run
+from mlxrun.loading.load import recipe_of
 from mlxrun.memory.machine import Machine
 from mlxrun.memory.need import Need
 from mlxrun.memory.plan import plan, streaming
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def need(folder: Path) -> Need:
     checkpoint = open_checkpoint(folder)
     recipe = recipe_of(checkpoint)
-    seen = look(checkpoint, recipe, here=False)
+    seen = dry_run(checkpoint, recipe, here=False)
     return Need(recipe.decoder, seen.weights, seen.width, 4096)
 
 
@@ -73,7 +73,7 @@ def test_not_for_a_gpu_nor_without_experts(tmp_path: Path, need: Need) -> None:
     assert streaming(need, profile("M4 16GB")) is None
     checkpoint = open_checkpoint(outlines.write(tmp_path, {**outlines.QWEN3_4B, "num_hidden_layers": 1}, 4))
     recipe = recipe_of(checkpoint)
-    seen = look(checkpoint, recipe, here=False)
+    seen = dry_run(checkpoint, recipe, here=False)
     assert seen.weights.experts_read == seen.weights.experts_layer == 0
     assert streaming(Need(recipe.decoder, seen.weights, seen.width, 512), machine(0.5)) is None
 

@@ -158,7 +158,7 @@ def test_removed_it_is_gone_and_a_folder_of_ones_own_stays(far: FakeHub, tmp_pat
 
 
 def test_what_was_made_ready_goes_with_the_model(tmp_path: Path) -> None:
-    from mlxrun.engine import ready
+    from mlxrun.loading import ready
 
     settings = Settings(home=tmp_path / "home")
     place = settings.models / "own"

@@ -359,7 +359,7 @@ def test_one_file_goes_and_the_others_stay(far: FakeHub, settings: Settings, tmp
 
 
 def test_the_whole_repository_goes_with_what_was_made_ready(far: FakeHub, settings: Settings, tmp_path: Path) -> None:
-    from mlxrun.engine import ready
+    from mlxrun.loading import ready
     from mlxrun.store.remove import remove
 
     place = resolve("org/name:Q4_K_M", settings)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mlxrun.convert.folder import convert_folder
-from mlxrun.engine.load import Terms, load_model
+from mlxrun.loading.load import LoadOptions, load_model
 from mlxrun.ops.native import NATIVE, native
 from mlxrun.ops.quantized import QuantizedWeight, Weight
 from mlxrun.weights import gguf_tensors, open_checkpoint
@@ -126,6 +126,6 @@ def test_a_model_becomes_a_folder_one_tensor_at_a_time(smollm2_gguf: Path, tmp_p
 @pytest.mark.skipif(not NATIVE, reason="the native CPU kernels are not used on this machine")
 def test_a_model_is_made_ready_one_tensor_at_a_time(smollm2_gguf: Path, tmp_path: Path) -> None:
     stored = open_checkpoint(smollm2_gguf).bytes
-    terms = Terms(context=512, ready=tmp_path / "ready")
-    assert peak_of(lambda: load_model(smollm2_gguf, terms=terms)) < stored
+    options = LoadOptions(context=512, ready=tmp_path / "ready")
+    assert peak_of(lambda: load_model(smollm2_gguf, options=options)) < stored
     assert list((tmp_path / "ready").glob("*.ready.safetensors"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from ..core import allowed_context
 from ..families import Recipe
-from ..memory.guard import Budget
+from ..memory.headroom import Budget
 from ..memory.here import this_machine
 from ..memory.machine import Machine
 from ..memory.need import Need
@@ -19,7 +19,7 @@ from ..memory.streaming import EDGES, RATE, SPARE, Streaming
 from ..memory.weights import EXPERTS
 from ..ops.native import NATIVE
 from ..spec import ModelError
-from .outlook import Outlook
+from .dry_run import DryRun
 
 SHORTEST = 512  # tokens; a model that cannot have so many is of no use
 GIB = 2**30
@@ -32,7 +32,7 @@ class DoesNotFit(ModelError):
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
+class Overcommit:
     """What a person allows where a model does not fit."""
 
     anyway: bool = False  # to load it all the same
@@ -40,7 +40,7 @@ class Allowed:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class LoadPlan:
     context: int  # that may be promised
     note: str | None
     budget: Budget
@@ -48,24 +48,24 @@ class Settled:
     hot: int | None = None  # bytes of experts that may be in memory, where not all may
 
 
-AS_PLANNED = Allowed()
+AS_PLANNED = Overcommit()
 
 
-def settle(
-    recipe: Recipe, seen: Outlook, context: int | None = None, how: Allowed = AS_PLANNED, *, memory: int | None = None
-) -> Settled:
+def plan_load(
+    recipe: Recipe, seen: DryRun, context: int | None = None, how: Overcommit = AS_PLANNED, *, memory: int | None = None
+) -> LoadPlan:
     """`memory`: bytes that a person grants, where less than there is."""
     machine = this_machine()
     if memory is not None:
         machine = replace(machine, usable=min(machine.usable, memory))
     if how.on_disk:
-        found = settled_on_disk(machine, recipe, seen, context)
+        found = plan_on_disk(machine, recipe, seen, context)
         if found is not None:
             return found
-    return settled_on(machine, recipe, seen, context, anyway=how.anyway)
+    return plan_on(machine, recipe, seen, context, anyway=how.anyway)
 
 
-def settled_on_disk(machine: Machine, recipe: Recipe, seen: Outlook, context: int | None) -> Settled | None:
+def plan_on_disk(machine: Machine, recipe: Recipe, seen: DryRun, context: int | None) -> LoadPlan | None:
     """None: it fits as a whole."""
     if not seen.order:
         raise DoesNotFit("Experts can stay on disk only where a processor runs the model by our native kernels.")
@@ -80,7 +80,7 @@ def settled_on_disk(machine: Machine, recipe: Recipe, seen: Outlook, context: in
     if found is None:
         raise DoesNotFit(too_little(need, machine))
     made = plan(found.need, machine)
-    return Settled(wanted, told_of_disk(found), budget_of(made), made, found.need.hot)
+    return LoadPlan(wanted, told_of_disk(found), budget_of(made), made, found.need.hot)
 
 
 def told_of_disk(found: Streaming) -> str:
@@ -100,13 +100,13 @@ def too_little(need: Need, machine: Machine) -> str:
     )
 
 
-def settled_on(machine: Machine, recipe: Recipe, seen: Outlook, context: int | None, *, anyway: bool) -> Settled:
+def plan_on(machine: Machine, recipe: Recipe, seen: DryRun, context: int | None, *, anyway: bool) -> LoadPlan:
     promised = recipe.decoder.context
     wanted = allowed_context(context, promised) or promised
     need = Need(recipe.decoder, seen.weights, seen.width, wanted, keys=seen.keys)
     made = plan(need, machine)
     if made.fits or anyway:
-        return Settled(need.context, None if made.fits else warning(made), budget_of(made), made)
+        return LoadPlan(need.context, None if made.fits else warning(made), budget_of(made), made)
     if context is not None:
         raise DoesNotFit(refusal(made, advise(need, machine)))
     shortest = replace(need, context=min(SHORTEST, promised))
@@ -115,7 +115,7 @@ def settled_on(machine: Machine, recipe: Recipe, seen: Outlook, context: int | N
     longest = advise(need, machine).context
     shorter = plan(replace(need, context=longest), machine)
     note = f"Memory is enough for a context of {longest} tokens; {promised} would take {made.total / GIB:.1f} GiB."
-    return Settled(longest, note, budget_of(shorter), shorter)
+    return LoadPlan(longest, note, budget_of(shorter), shorter)
 
 
 def budget_of(made: Plan) -> Budget:

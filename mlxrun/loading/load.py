@@ -16,7 +16,7 @@ import mlx.core as mx
 from ..families import Recipe, UnknownFamily, resolve
 from ..families.config import Dialect
 from ..families.gguf import resolve_gguf
-from ..memory.guard import give_back, let_large_blocks_go
+from ..memory.headroom import give_back, let_large_blocks_go
 from ..memory.machine import private_bytes
 from ..memory.wiring import Policy
 from ..nn.decoder import DecoderModel
@@ -26,14 +26,13 @@ from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import ModelError
 from ..weights import Checkpoint, open_checkpoint, read_weights
 from . import ready
+from .dry_run import DryRun, dry_run
+from .expert_offload import Place, offload_experts
 from .fallback import FallbackModel, load_fallback
-from .fits import Allowed, settle
+from .fit import Overcommit, plan_load
 from .forms import cast, held, reading, widen, widened
 from .model import Model
-from .outlook import Outlook, look
 from .ready import Progress
-from .shelf import Place, put_on_shelf
-from .spare import Idle
 
 LARGE = 32 << 20  # bytes of a weight
 
@@ -43,8 +42,8 @@ def unheard(done: int, total: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """On what terms a model is loaded."""
+class LoadOptions:
+    """How a model is to be loaded."""
 
     context: int | None = None  # tokens that a person asked for; None: as many as fit
     anyway: bool = False  # although it does not fit
@@ -54,7 +53,6 @@ class Terms:
     progress: Progress = unheard  # what it raises ends the load
     experts_on_disk: bool = False  # those that do not fit may stay there
     wire: Policy = "weights"  # what of a GPU's memory is kept from being paged out
-    idle: Idle | None = None  # what an engine does with the model while nobody asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,46 +70,46 @@ def load_model(
     dtype: mx.Dtype | None = None,
     dialect: Dialect | None = None,
     waive: frozenset[str] = frozenset(),
-    terms: Terms | None = None,
+    options: LoadOptions | None = None,
 ) -> Model | FallbackModel:
     """`dtype` None: as stored where the device computes it well (see `computed_in`), float32 on a CPU."""
     let_large_blocks_go()
-    terms, before = terms or Terms(), private_bytes() or 0
+    options, before = options or LoadOptions(), private_bytes() or 0
     path = Path(path)
-    checkpoint = open_checkpoint(path, dialect=dialect, mapped=terms.mapped, reading=reading(path, dtype))
+    checkpoint = open_checkpoint(path, dialect=dialect, mapped=options.mapped, reading=reading(path, dtype))
     try:
         recipe = recipe_of(checkpoint, waive)
     except UnknownFamily as unknown:
         if checkpoint.dialect == "gguf":
             raise
         return load_fallback(path, checkpoint.config, unknown, dtype)
-    seen = look(checkpoint, recipe, here=True, dtype=dtype)
-    how = Allowed(terms.anyway, terms.experts_on_disk)
-    settled = settle(recipe, seen, terms.context, how, memory=terms.memory)
-    loaded = load_weights(checkpoint, recipe, seen, dtype, terms)
+    seen = dry_run(checkpoint, recipe, here=True, dtype=dtype)
+    how = Overcommit(options.anyway, options.experts_on_disk)
+    settled = plan_load(recipe, seen, options.context, how, memory=options.memory)
+    loaded = load_weights(checkpoint, recipe, seen, dtype, options)
     release()
     if settled.hot is not None and not loaded.mapped:
-        raise ModelError(why_not_on_disk(loaded, terms))
+        raise ModelError(why_not_on_disk(loaded, options))
     decoder = DecoderModel(recipe.decoder, loaded.weights, fold_offsets=not recipe.folded, forms=loaded.forms)
-    shelf = None
+    offload = None
     if settled.hot is not None:
-        shelf = put_on_shelf(decoder, loaded.mapped[0], loaded.places, settled.hot)
+        offload = offload_experts(decoder, loaded.mapped[0], loaded.places, settled.hot)
     notes = [f"{recipe.left_out} of this checkpoint is left out."] if recipe.left_out else []
     notes += [note for note in (loaded.note, settled.note) if note]
     return Model(
         decoder,
         tuple(notes),
         settled.context,
-        replace(settled.budget, mapped=settled.made.weights if loaded.mapped else 0, wire=terms.wire),
+        replace(settled.budget, mapped=settled.made.weights if loaded.mapped else 0, wire=options.wire),
         before,
         (seen.width, seen.keys),
         loaded.mapped,
-        shelf,
+        offload,
     )
 
 
-def why_not_on_disk(loaded: Loaded, terms: Terms) -> str:
-    reason = loaded.note or ("--no-map forbids it." if terms.ready is None else "the model is too small for it.")
+def why_not_on_disk(loaded: Loaded, options: LoadOptions) -> str:
+    reason = loaded.note or ("--no-map forbids it." if options.ready is None else "the model is too small for it.")
     return f"Experts can stay on disk only where the packed weights are kept there: {reason}"
 
 
@@ -121,9 +119,11 @@ def recipe_of(checkpoint: Checkpoint, waive: frozenset[str] = frozenset()) -> Re
     return resolve(checkpoint.config, checkpoint.dialect, waive)
 
 
-def load_weights(checkpoint: Checkpoint, recipe: Recipe, seen: Outlook, dtype: mx.Dtype | None, terms: Terms) -> Loaded:
+def load_weights(
+    checkpoint: Checkpoint, recipe: Recipe, seen: DryRun, dtype: mx.Dtype | None, options: LoadOptions
+) -> Loaded:
     if dtype is None and NATIVE:
-        return packed_weights(checkpoint, recipe, seen, terms)
+        return packed_weights(checkpoint, recipe, seen, options)
     weights = read_weights(checkpoint, recipe)
     if dtype is not None:
         return Loaded({name: cast(weight, dtype) for name, weight in weights.items()})
@@ -133,23 +133,23 @@ def load_weights(checkpoint: Checkpoint, recipe: Recipe, seen: Outlook, dtype: m
     return Loaded(held(weights, checkpoint.dialect, recipe.decoder.family))
 
 
-def packed_weights(checkpoint: Checkpoint, recipe: Recipe, seen: Outlook, terms: Terms) -> Loaded:
+def packed_weights(checkpoint: Checkpoint, recipe: Recipe, seen: DryRun, options: LoadOptions) -> Loaded:
     note = None
-    if terms.ready is not None and seen.weights.total >= ready.LEAST:
+    if options.ready is not None and seen.weights.total >= ready.LEAST:
         files = (*checkpoint.files, *((checkpoint.path / "config.json",) if checkpoint.path.is_dir() else ()))
         source = ready.Source(checkpoint.path, files, checkpoint.dialect)
-        file = terms.ready / ready.name_of(source)
+        file = options.ready / ready.name_of(source)
         found = ready.opened(file)
         if found is None:
-            note = kept_aside(file, source, checkpoint, recipe, seen, terms)
+            note = kept_aside(file, source, checkpoint, recipe, seen, options)
             found = ready.opened(file) if note is None else None
         if found is not None:
             return Loaded(found.weights, mapped=(found.mapped,), places=found.places)
-    return Loaded(read_weights(checkpoint, recipe), watched(seen, terms), note)
+    return Loaded(read_weights(checkpoint, recipe), watched(seen, options), note)
 
 
 def kept_aside(
-    file: Path, source: ready.Source, checkpoint: Checkpoint, recipe: Recipe, seen: Outlook, terms: Terms
+    file: Path, source: ready.Source, checkpoint: Checkpoint, recipe: Recipe, seen: DryRun, options: LoadOptions
 ) -> str | None:
     """Pack one weight after the other into the file; None, or why that could not be."""
 
@@ -165,7 +165,7 @@ def kept_aside(
         with ready.alone(file.parent):
             if file.exists():  # somebody else made it while we waited
                 return None
-            reason = ready.make(file, source, formed(), len(seen.order), seen.weights.total, terms.progress)
+            reason = ready.make(file, source, formed(), len(seen.order), seen.weights.total, options.progress)
     except OSError as error:
         reason = f"{file.parent} could not be written: {error.strerror or error}"
     return None if reason is None else f"Packed weights were not kept: {reason}."
@@ -177,7 +177,7 @@ def computed(weight: Weight) -> None:
     give_back()
 
 
-def watched(seen: Outlook, terms: Terms) -> Forms:
+def watched(seen: DryRun, options: LoadOptions) -> Forms:
     """The forms of the native kernels, telling how far they are."""
     done, total = 0, seen.weights.total
 
@@ -185,7 +185,7 @@ def watched(seen: Outlook, terms: Terms) -> Forms:
         nonlocal done
         packed = pack(weight)
         done += packed.nbytes
-        terms.progress(min(done, total), total)
+        options.progress(min(done, total), total)
         return packed
 
     return Forms(matrix=matrix, other=widened)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from mlxrun.memory import guard as guards
-from mlxrun.memory.guard import FLOOR, Budget, Guard, Pressure
+from mlxrun.memory import headroom as headrooms
+from mlxrun.memory.headroom import FLOOR, Budget, Headroom, Pressure
 from mlxrun.memory.wiring import POLICIES, Wiring
 
 MIB = 2**20
@@ -34,8 +34,8 @@ class Process:
 @pytest.fixture
 def pressed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Process], Pressure]:
     def press(process: Process, budget: Budget = BUDGET, before: int = 0) -> Pressure:
-        monkeypatch.setattr(guards, "give_back", process.clear)
-        return Guard(budget, before, lambda: process.taken, lambda: process.free).relieve(process.forget)
+        monkeypatch.setattr(headrooms, "give_back", process.clear)
+        return Headroom(budget, before, lambda: process.taken, lambda: process.free).relieve(process.forget)
 
     return press
 
@@ -70,12 +70,12 @@ def test_nothing_is_dropped_while_there_is_room(pressed: Callable[..., Pressure]
 
 def test_mapped_weights_are_not_this_processes_own() -> None:
     mapped = Budget(usable=1000 * MIB, weights=600 * MIB, activations=0, mapped=600 * MIB)
-    assert Guard(mapped, before=50 * MIB).limit == 450 * MIB
+    assert Headroom(mapped, before=50 * MIB).limit == 450 * MIB
 
 
 def test_the_reason_says_whose_fault_it_is() -> None:
-    ours = Guard(BUDGET, 0, lambda: 2000 * MIB, lambda: 10**12).reason()
-    theirs = Guard(BUDGET, 0, lambda: 10 * MIB, lambda: 5 * MIB).reason()
+    ours = Headroom(BUDGET, 0, lambda: 2000 * MIB, lambda: 10**12).reason()
+    theirs = Headroom(BUDGET, 0, lambda: 10 * MIB, lambda: 5 * MIB).reason()
     assert "2000 MiB of 1000 MiB" in ours
     assert "other programs have left 5 MiB" in theirs
 

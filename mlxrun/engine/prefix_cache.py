@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .model import Runnable
+from ..loading.model import Runnable
 
 MOST = 8  # memories
 
@@ -25,7 +25,7 @@ class Entry:
         return int(self.memory.reusable(shared_prefix(self.tokens[: self.memory.length], tokens[:-1])))
 
 
-class Kept:
+class PrefixCache:
     def __init__(self, model: Runnable, context: int, limit: int) -> None:
         self._model, self._context, self._limit = model, context, limit
         self._entries: list[Entry] = []

@@ -52,7 +52,7 @@ class Budget:
         return max(LEAST_CACHE, min(self.activations, self.usable // 8))
 
 
-class Guard:
+class Headroom:
     def __init__(
         self,
         budget: Budget,

@@ -1,4 +1,4 @@
-"""Carries out what `memory.guard` finds necessary, between passes. A model without a plan is only watched for files.
+"""Carries out what `memory.headroom` finds necessary, between passes. A model without a plan is only watched for files.
 
 Sets how much MLX may keep of what is freed, and what is wired, and takes both back. Knows no text.
 """
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
-from ..memory.guard import Budget, Guard, Pressure, give_back
+from ..loading.expert_offload import ExpertOffload
+from ..loading.model import Runnable
+from ..memory.headroom import Budget, Headroom, Pressure, give_back
 from ..memory.wiring import Wiring
-from .model import Runnable
-from .shelf import Shelf
 
 if TYPE_CHECKING:
     from .scheduler import Claims, Scheduler
@@ -23,14 +23,14 @@ FILES_SECONDS = 0.5  # between two looks at the files that weights are views of
 SHORTAGE = "shorten the prompt, wait for others to end, or load with a smaller context"
 
 
-class Keeper:
+class MemoryGuard:
     def __init__(self, model: Runnable) -> None:
         budget: Budget | None = getattr(model, "budget", None)
         self._model = model
         self._files = getattr(model, "mapped", ())
-        self._shelf: Shelf | None = getattr(model, "shelf", None)
+        self._offload: ExpertOffload | None = getattr(model, "offload", None)
         self._looked = 0.0
-        self.guard = None if budget is None else Guard(budget, getattr(model, "before", 0))
+        self.headroom = None if budget is None else Headroom(budget, getattr(model, "before", 0))
         self.wiring = Wiring("off" if budget is None or not budget.wired else budget.wire)
         if budget is not None:
             mx.set_cache_limit(budget.cache_limit)
@@ -40,19 +40,19 @@ class Keeper:
     def mapped(self) -> int:
         """Bytes of weights that are views into files, without experts that are on disk only."""
         held = sum(file.size for file in self._files)
-        return held if self._shelf is None else held - self._shelf.bytes + self._shelf.held
+        return held if self._offload is None else held - self._offload.bytes + self._offload.held
 
     def room_for(self, tokens: int, rows: int, claims: Claims = ()) -> str | None:
         """None, or why a prompt of so many tokens cannot begin now; those that run will grow to what they claim."""
-        if self.guard is None:
+        if self.headroom is None:
             return None
         remembers = self._model.remembers  # type: ignore[attr-defined]  # it has a budget
-        needed = remembers(tokens, rows) + self.guard.budget.activations  # a pass of everybody's is always under way
+        needed = remembers(tokens, rows) + self.headroom.budget.activations  # a pass of everybody's is always under way
         owed = sum(max(0, remembers(length, rows) - held) for length, held in claims)
-        if needed + owed > self.guard.room:
+        if needed + owed > self.headroom.room:
             mx.synchronize()  # what has ended may not be free yet
             give_back()
-        room = max(0, self.guard.room - owed)
+        room = max(0, self.headroom.room - owed)
         if needed <= room:
             return None
         return (
@@ -67,14 +67,14 @@ class Keeper:
             if not all(file.unchanged for file in self._files):
                 scheduler.refuse_all("The model's file has changed on disk since it was loaded; load it again.")
                 return
-        if self.guard is None or not scheduler.busy or self.guard.over() <= 0:
+        if self.headroom is None or not scheduler.busy or self.headroom.over() <= 0:
             scheduler.full = None
             return
         mx.synchronize()  # what runs holds what it was given
-        pressure = self.guard.relieve(scheduler.forget)
-        scheduler.full = f"{self.guard.reason()}: {SHORTAGE}." if pressure >= Pressure.REFUSE else None
+        pressure = self.headroom.relieve(scheduler.forget)
+        scheduler.full = f"{self.headroom.reason()}: {SHORTAGE}." if pressure >= Pressure.REFUSE else None
         if pressure is Pressure.END:
-            scheduler.end_youngest(f"{self.guard.reason()}, so the youngest request was ended.")
+            scheduler.end_youngest(f"{self.headroom.reason()}, so the youngest request was ended.")
             give_back()
 
 

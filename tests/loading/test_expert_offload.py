@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from mlxrun.core import Request
-from mlxrun.engine import fits, ready
 from mlxrun.engine.engine import Engine
-from mlxrun.engine.load import Terms, load_model, recipe_of
-from mlxrun.engine.model import Model
-from mlxrun.engine.outlook import look
-from mlxrun.engine.shelf import Shelf, Stack
+from mlxrun.loading import fit, ready
+from mlxrun.loading.dry_run import dry_run
+from mlxrun.loading.expert_offload import ExpertOffload, ExpertStack
+from mlxrun.loading.load import LoadOptions, load_model, recipe_of
+from mlxrun.loading.model import Model
 from mlxrun.memory import plan as plans
 from mlxrun.memory.need import Need
 from mlxrun.memory.plan import plan
@@ -74,7 +74,7 @@ def keep(folder: Path) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ready, "LEAST", 0)
         patch.setattr(ready, "SPARE", 0)
-        for module in (plans, fits):
+        for module in (plans, fit):
             patch.setattr(module, "SPARE", SPARE)
         yield folder.parent / "ready"
 
@@ -83,13 +83,13 @@ def granted(folder: Path, hot: int) -> int:
     """Memory with which so many bytes of experts may stay."""
     checkpoint = open_checkpoint(folder)
     recipe = recipe_of(checkpoint)
-    seen = look(checkpoint, recipe, here=True)
+    seen = dry_run(checkpoint, recipe, here=True)
     need = Need(recipe.decoder, seen.weights, seen.width, recipe.decoder.context, keys=seen.keys, hot=hot)
-    return plan(need, fits.this_machine()).total + SPARE
+    return plan(need, fit.this_machine()).total + SPARE
 
 
 def on_disk(folder: Path, keep: Path, hot: int = HOT) -> Model:
-    found = load_model(folder, terms=Terms(ready=keep, memory=granted(folder, hot), experts_on_disk=True))
+    found = load_model(folder, options=LoadOptions(ready=keep, memory=granted(folder, hot), experts_on_disk=True))
     assert isinstance(found, Model)
     return found
 
@@ -117,42 +117,42 @@ def steps(model: Model, count: int) -> Iterator[mx.array]:
 
 
 def test_the_same_bits_and_memory_within_its_bound(folder: Path, keep: Path) -> None:
-    whole = load_model(folder, terms=Terms(ready=keep))
+    whole = load_model(folder, options=LoadOptions(ready=keep))
     assert isinstance(whole, Model)
-    assert whole.shelf is None
+    assert whole.offload is None
     wanted = [np.array(logits) for logits in steps(whole, 40)]
     everything = mapped_rss(keep)
     del whole
 
     model = on_disk(folder, keep)
-    assert model.shelf is not None
+    assert model.offload is not None
     size = model.mapped[0].size
-    rest = size - model.shelf.bytes
+    rest = size - model.offload.bytes
     assert everything > rest + 2 * HOT  # or the bound would show nothing
-    assert model.shelf.bound == HOT
+    assert model.offload.bound == HOT
     seen: list[int] = []
-    use = model.shelf.use
+    use = model.offload.use
 
     def watched(layer: int, experts: Any) -> None:
         seen.append(mapped_rss(keep))
         use(layer, experts)
         seen.append(mapped_rss(keep))
 
-    model.shelf.use = watched  # type: ignore[method-assign]  # to look between layers too
+    model.offload.use = watched  # type: ignore[method-assign]  # to look between layers too
     for logits, one in zip(steps(model, 40), wanted, strict=True):
         assert np.isfinite(one).all()
         assert np.array_equal(np.array(logits), one)
         seen.append(mapped_rss(keep))
     assert len(seen) > 40 * 6 * 2
     assert max(seen) <= rest + HOT
-    assert model.shelf.held <= HOT
-    assert model.shelf.missed > model.shelf.foreseen > 0
+    assert model.offload.held <= HOT
+    assert model.offload.missed > model.offload.foreseen > 0
     assert len({one.tobytes() for one in wanted}) == len(wanted)
 
 
 def test_an_engine_counts_what_is_held(folder: Path, keep: Path) -> None:
     taken = []
-    for load in (lambda: on_disk(folder, keep), lambda: load_model(folder, terms=Terms(ready=keep))):
+    for load in (lambda: on_disk(folder, keep), lambda: load_model(folder, options=LoadOptions(ready=keep))):
         engine = Engine.start(load)
         try:
             events = list(engine.submit(Request((1, 2, 3), 5)))
@@ -166,34 +166,34 @@ def test_an_engine_counts_what_is_held(folder: Path, keep: Path) -> None:
 
 
 def test_what_fits_is_loaded_as_ever(folder: Path, keep: Path) -> None:
-    model = load_model(folder, terms=Terms(ready=keep, experts_on_disk=True))
+    model = load_model(folder, options=LoadOptions(ready=keep, experts_on_disk=True))
     assert isinstance(model, Model)
-    assert model.shelf is None
+    assert model.offload is None
 
 
 def test_it_must_be_asked_for(folder: Path, keep: Path) -> None:
     memory = granted(folder, HOT)
     with pytest.raises(ModelError, match=r"--experts-on-disk\)"):
-        load_model(folder, terms=Terms(ready=keep, memory=memory, context=256))
+        load_model(folder, options=LoadOptions(ready=keep, memory=memory, context=256))
 
 
 def test_refusals(folder: Path, keep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = Terms(ready=keep, memory=granted(folder, HOT), experts_on_disk=True)
+    disk = LoadOptions(ready=keep, memory=granted(folder, HOT), experts_on_disk=True)
     with pytest.raises(ModelError, match="does not fit even with its experts on disk"):
-        load_model(folder, terms=replace(disk, memory=granted(folder, 2 * MIB)))
+        load_model(folder, options=replace(disk, memory=granted(folder, 2 * MIB)))
     with pytest.raises(ModelError, match="--no-map forbids it"):
-        load_model(folder, terms=replace(disk, ready=None))
+        load_model(folder, options=replace(disk, ready=None))
     with pytest.raises(ModelError, match="native kernels"):
-        load_model(folder, dtype=mx.float32, terms=disk)
+        load_model(folder, dtype=mx.float32, options=disk)
     plain = outlines.write(tmp_path / "plain", {**outlines.QWEN3_4B, "num_hidden_layers": 1}, 4)
     with pytest.raises(ModelError, match="no experts"):
-        load_model(plain, terms=disk)
+        load_model(plain, options=disk)
     monkeypatch.setattr(ready, "SPARE", 1 << 62)
     with pytest.raises(ModelError, match="lacks room"):
-        load_model(folder, terms=replace(disk, ready=tmp_path / "elsewhere"))
+        load_model(folder, options=replace(disk, ready=tmp_path / "elsewhere"))
 
 
-# ---- the shelf alone ----------------------------------------------------------------------------
+# ---- the offload alone ----------------------------------------------------------------------------
 
 
 PAGE = mmap.PAGESIZE
@@ -220,58 +220,58 @@ def pages(start: int, size: int) -> range:
     return range(start // PAGE, -(-(start + size) // PAGE))
 
 
-def shelf_of(file: File, bound: int) -> Shelf:
+def offload_of(file: File, bound: int) -> ExpertOffload:
     """Two layers of eight experts: one has two matrices of two pages each, the other one matrix."""
-    stacks = [Stack(((0, 16 * PAGE), (16 * PAGE, 16 * PAGE)), 8), Stack(((32 * PAGE, 16 * PAGE),), 8)]
-    return Shelf(file, stacks, bound * PAGE + EDGES)
+    stacks = [ExpertStack(((0, 16 * PAGE), (16 * PAGE, 16 * PAGE)), 8), ExpertStack(((32 * PAGE, 16 * PAGE),), 8)]
+    return ExpertOffload(file, stacks, bound * PAGE + EDGES)
 
 
 def test_the_longest_unused_goes_and_the_own_layer_stays() -> None:
     file = File()
-    shelf = shelf_of(file, 36)
-    shelf.use(0, [0, 1])
+    offload = offload_of(file, 36)
+    offload.use(0, [0, 1])
     file.held |= {*range(8), 16, 17, 18, 19, 20, 21}  # the system brought more than was asked for
-    shelf.use(1, [3, 4])
+    offload.use(1, [3, 4])
     assert file.asked == [0, 1, 16, 17, 2, 3, 18, 19, 38, 39, 40, 41]
     assert file.held == {0, 1, 2, 3, 16, 17, 18, 19}
-    assert shelf.held == 12 * PAGE
+    assert offload.held == 12 * PAGE
     file.held |= set(range(38, 44))
-    shelf.use(0, [0, 2])  # 32 pages may come with it: all four of layer 1 may stay
+    offload.use(0, [0, 2])  # 32 pages may come with it: all four of layer 1 may stay
     assert {38, 39, 40, 41} <= file.held
-    shelf.use(1, [4, 5])
+    offload.use(1, [4, 5])
     file.held |= {42, 43}
-    shelf.use(0, [1])  # now there are six, of which 3 was unused longest
+    offload.use(0, [1])  # now there are six, of which 3 was unused longest
     assert file.held & set(range(32, 48)) == {40, 41, 42, 43}
-    assert shelf.missed == 6
-    small = shelf_of(file, 1)
+    assert offload.missed == 6
+    small = offload_of(file, 1)
     small.use(1, [0])
     small.use(0, range(8))  # one layer is always held whole
     assert small.held == 32 * PAGE
 
 
 def test_a_guess_is_read_ahead_and_not_held() -> None:
-    shelf = shelf_of(File(), 64)
-    shelf.use(0, [1])
-    shelf.ahead(1, [2, 3])
-    assert shelf.held == 4 * PAGE
-    shelf.use(1, [3, 4])
-    assert (shelf.missed, shelf.foreseen) == (3, 1)
+    offload = offload_of(File(), 64)
+    offload.use(0, [1])
+    offload.ahead(1, [2, 3])
+    assert offload.held == 4 * PAGE
+    offload.use(1, [3, 4])
+    assert (offload.missed, offload.foreseen) == (3, 1)
 
 
 def test_pages_that_experts_share_stay_as_long_as_one_of_them() -> None:
     file = File()
-    shelf = Shelf(file, [Stack(((100, 9 * PAGE),), 3), Stack(((20 * PAGE, PAGE),), 1)], 64 * PAGE)
-    shelf.use(0, [1])
-    assert shelf.held == 4 * PAGE
+    offload = ExpertOffload(file, [ExpertStack(((100, 9 * PAGE),), 3), ExpertStack(((20 * PAGE, PAGE),), 1)], 64 * PAGE)
+    offload.use(0, [1])
+    assert offload.held == 4 * PAGE
     file.held |= set(range(10))
-    shelf.use(1, [0])
+    offload.use(1, [0])
     assert file.held == {0, 3, 4, 5, 6, 9}  # 0 and 9 are others' as well
 
 
-def test_the_plan_counts_what_the_shelf_holds(folder: Path, keep: Path) -> None:
+def test_the_plan_counts_what_the_offload_holds(folder: Path, keep: Path) -> None:
     model = on_disk(folder, keep)
-    assert model.shelf is not None
+    assert model.offload is not None
     assert model.budget is not None
-    weights = look(open_checkpoint(folder), recipe_of(open_checkpoint(folder)), here=True).weights
-    assert abs(weights.kinds[EXPERTS] - model.shelf.bytes) < 0.001 * model.shelf.bytes
+    weights = dry_run(open_checkpoint(folder), recipe_of(open_checkpoint(folder)), here=True).weights
+    assert abs(weights.kinds[EXPERTS] - model.offload.bytes) < 0.001 * model.offload.bytes
     assert model.budget.mapped == model.budget.weights == weights.total - weights.kinds[EXPERTS] + HOT

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 
-from .model import Runnable
+from ..loading.model import Runnable
 
 Slices = Generator[object, None, None]  # each step of it is a slice
 Idle = Callable[[Runnable], Slices]
@@ -16,7 +16,7 @@ Idle = Callable[[Runnable], Slices]
 QUIET = 2.0  # seconds of silence before it goes on
 
 
-class Spare:
+class IdleWork:
     def __init__(self, slices: Slices | None) -> None:
         self._slices = slices
         self._asked = self._silent = False

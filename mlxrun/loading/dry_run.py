@@ -40,7 +40,7 @@ class Sized:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class DryRun:
     weights: Weights
     width: int  # bytes of a value that is computed
     form: str | None = None  # what loading makes of the weights, where it changes them
@@ -48,7 +48,7 @@ class Outlook:
     keys: int | None = None  # bytes of a value of an attention's keys, where those are narrower
 
 
-def look(checkpoint: Checkpoint, recipe: Recipe, *, here: bool, dtype: mx.Dtype | None = None) -> Outlook:
+def dry_run(checkpoint: Checkpoint, recipe: Recipe, *, here: bool, dtype: mx.Dtype | None = None) -> DryRun:
     """`dtype`: in which all of it shall be held, where a person says so."""
     packed = here and NATIVE and dtype is None
     form_of = reading(checkpoint.path, dtype) if here else "mlx"
@@ -66,10 +66,10 @@ def look(checkpoint: Checkpoint, recipe: Recipe, *, here: bool, dtype: mx.Dtype 
         form = "widened to float32" if sum(weight.nbytes for weight in found.values()) > stored else None
     else:
         found = held(found, checkpoint.dialect, recipe.decoder.family)
-    return Outlook(weigh(recipe.decoder, found), _width(found, recipe), form)
+    return DryRun(weigh(recipe.decoder, found), _width(found, recipe), form)
 
 
-def _packed(found: dict[str, Weight], recipe: Recipe) -> Outlook:
+def _packed(found: dict[str, Weight], recipe: Recipe) -> DryRun:
     """For the native kernels: matrices packed as they are, all else in float32, which keys then are too."""
     names = {id(weight): name for name, weight in found.items()}
     sizes = {name: Sized(tuple(w.shape), FLOAT * math.prod(w.shape)) for name, w in found.items()}
@@ -87,7 +87,7 @@ def _packed(found: dict[str, Weight], recipe: Recipe) -> Outlook:
 
     forms = Forms(matrix=matrix, other=other)
     DecoderModel(recipe.decoder, found, fold_offsets=not recipe.folded, forms=forms)
-    return Outlook(weigh(recipe.decoder, sizes), 4, "packed for this processor", order, kept(mx.float32).size)
+    return DryRun(weigh(recipe.decoder, sizes), 4, "packed for this processor", order, kept(mx.float32).size)
 
 
 def packed_bytes(weight: Weight) -> int:

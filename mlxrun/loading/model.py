@@ -10,12 +10,12 @@ import mlx.core as mx
 
 from ..cache.sequence import SequenceCache
 from ..core import RequestError
-from ..memory.guard import Budget
+from ..memory.headroom import Budget
 from ..memory.sequence import sequence_bytes
 from ..nn.batch import SequenceMemory
 from ..nn.decoder import DecoderModel
 from ..spec import Decoder
-from .shelf import Shelf
+from .expert_offload import ExpertOffload
 
 
 class Runnable(Protocol):
@@ -51,7 +51,7 @@ class Model:
     before: int = 0  # bytes that the process took before it loaded this
     widths: tuple[int, int | None] = (4, None)  # bytes of a value that is computed, and of a key where narrower
     mapped: tuple[Any, ...] = field(default=(), repr=False)  # files that the weights are views of
-    shelf: Shelf | None = field(default=None, repr=False)  # of experts that stay on disk
+    offload: ExpertOffload | None = field(default=None, repr=False)  # of experts that stay on disk
 
     @property
     def spec(self) -> Decoder:

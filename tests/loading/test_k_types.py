@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mlxrun.engine import forms, load, ready
-from mlxrun.engine.load import Terms, load_model, recipe_of
-from mlxrun.engine.outlook import look
+from mlxrun.loading import forms, load, ready
+from mlxrun.loading.dry_run import dry_run
+from mlxrun.loading.load import LoadOptions, load_model, recipe_of
 from mlxrun.ops import choose, metal
 from mlxrun.ops.native import NATIVE, exactly
 from mlxrun.weights import open_checkpoint
@@ -130,8 +130,8 @@ def test_what_is_kept_ready_is_the_same(
 ) -> None:
     monkeypatch.setattr(ready, "LEAST", 0)
     monkeypatch.setattr(ready, "SPARE", 0)
-    made, terms = load_model(files[0]), Terms(ready=tmp_path / "ready")
-    first, second = load_model(files[0], terms=terms), load_model(files[0], terms=terms)
+    made, options = load_model(files[0]), LoadOptions(ready=tmp_path / "ready")
+    first, second = load_model(files[0], options=options), load_model(files[0], options=options)
     assert first.budget.mapped  # type: ignore[union-attr]  # a model of ours
     for kept in (first, second):
         assert np.array_equal(logits(kept), logits(made))
@@ -144,7 +144,7 @@ def test_planned_bytes_are_those_that_loading_makes(files: tuple[Path, Path], mo
         own = getattr(load, name)
         monkeypatch.setattr(load, name, lambda weight, own=own: made.append(own(weight)) or made[-1])
     checkpoint = open_checkpoint(files[0])
-    seen = look(checkpoint, recipe_of(checkpoint), here=True)
+    seen = dry_run(checkpoint, recipe_of(checkpoint), here=True)
     load_model(files[0])
     assert seen.weights.total == sum(weight.nbytes for weight in made)
     table = next(weight for weight in made if weight.shape == (VOCAB, WIDTH))

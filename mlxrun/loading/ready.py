@@ -40,7 +40,7 @@ TENSOR_HEADER, HEADER = 512, 65536  # room for a tensor's entry, for all else
 MOST = 64 << 30  # bytes of all such files; the longest unused goes first
 SPARE = 1 << 30  # of the disk, to be left free
 LEAST = 32 << 20  # a smaller model is packed as fast as it is mapped
-OURS = ("families", "weights", "nn", "ops", "engine")  # whose code decides what the bytes mean
+OURS = ("families", "weights", "nn", "ops", "loading")  # whose code decides what the bytes mean
 
 Formed = mx.array | Packed
 Progress = Callable[[int, int], None]  # bytes done, bytes in all; what it raises ends the load

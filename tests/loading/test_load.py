@@ -1,4 +1,4 @@
-"""Loading on terms: refused before a byte is read, made ready on disk, mapped, interrupted, damaged."""
+"""Loading on options: refused before a byte is read, made ready on disk, mapped, interrupted, damaged."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlxrun.engine import fits, load, ready
 from mlxrun.engine.engine import Engine
-from mlxrun.engine.load import Terms, load_model
+from mlxrun.loading import fit, load, ready
+from mlxrun.loading.load import LoadOptions, load_model
 from mlxrun.memory.machine import Machine, private_bytes
 from mlxrun.ops.native import NATIVE
 from mlxrun.spec import ModelError
@@ -56,7 +56,7 @@ def kept_files(keep: Path) -> list[str]:
 def small_machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     def has(gib: float) -> None:
         monkeypatch.setattr(
-            fits, "this_machine", lambda: Machine("small", round(2 * gib * GIB), round(gib * GIB), False, here=True)
+            fit, "this_machine", lambda: Machine("small", round(2 * gib * GIB), round(gib * GIB), False, here=True)
         )
 
     return has
@@ -81,12 +81,12 @@ def test_a_context_that_does_not_fit_names_the_one_that_does(
     place = outlines.write(tmp_path / "big", outlines.QWEN3_4B, 4)
     monkeypatch.setattr(load, "load_weights", lambda *_: pytest.fail("it was read"))
     with pytest.raises(ModelError, match=r"with a context of 200000 tokens .* \(--context (\d+)\)"):
-        load_model(place, terms=Terms(context=200000))
+        load_model(place, options=LoadOptions(context=200000))
 
 
 def test_nobody_asked_so_as_much_as_fits_is_promised(folder: Path) -> None:
     whole = load_model(folder)
-    least = load_model(folder, terms=Terms(memory=150 * 2**20 + 1_000_000, anyway=True))
+    least = load_model(folder, options=LoadOptions(memory=150 * 2**20 + 1_000_000, anyway=True))
     assert not any("Memory is enough" in note for note in whole.notes)
     if least.context < whole.context:
         assert any(f"Memory is enough for a context of {least.context} tokens" in note for note in least.notes)
@@ -96,7 +96,7 @@ def test_anyway_goes_on_with_a_warning(folder: Path, small_machine: Any) -> None
     small_machine(0.01)
     with pytest.raises(ModelError, match="does not fit"):
         load_model(folder)
-    model = load_model(folder, terms=Terms(anyway=True))
+    model = load_model(folder, options=LoadOptions(anyway=True))
     assert any("the system may become slow" in note for note in model.notes)
 
 
@@ -107,10 +107,10 @@ def test_anyway_goes_on_with_a_warning(folder: Path, small_machine: Any) -> None
 @pytest.mark.parametrize("name", ["llama", "gpt_oss", "deepseek_v3", "qwen3_next", "granite_hybrid"])
 def test_the_second_start_maps_what_the_first_made(name: str, tmp_path: Path, keep: Path) -> None:
     folder = write(reference(name).checkpoint(), tmp_path / "model")
-    plain, first, second = load_model(folder), load_model(folder, terms=Terms(ready=keep)), None
+    plain, first, second = load_model(folder), load_model(folder, options=LoadOptions(ready=keep)), None
     made = kept_files(keep)
     seen: list[int] = []
-    second = load_model(folder, terms=Terms(ready=keep, progress=lambda done, total: seen.append(done)))
+    second = load_model(folder, options=LoadOptions(ready=keep, progress=lambda done, total: seen.append(done)))
     assert len(made) == 1
     assert kept_files(keep) == made
     assert not seen  # nothing was packed
@@ -122,7 +122,7 @@ def test_the_second_start_maps_what_the_first_made(name: str, tmp_path: Path, ke
 def test_it_is_a_safetensors_file_in_pages(folder: Path, keep: Path) -> None:
     from safetensors import safe_open
 
-    load_model(folder, terms=Terms(ready=keep))
+    load_model(folder, options=LoadOptions(ready=keep))
     (name,) = kept_files(keep)
     with safe_open(keep / name, "np") as file:
         names = set(file.keys())
@@ -136,10 +136,10 @@ def test_it_is_a_safetensors_file_in_pages(folder: Path, keep: Path) -> None:
 
 @needs_native
 def test_a_source_that_changed_is_made_anew_and_the_old_goes(folder: Path, keep: Path) -> None:
-    load_model(folder, terms=Terms(ready=keep))
+    load_model(folder, options=LoadOptions(ready=keep))
     before = kept_files(keep)
     os.utime(folder / "config.json", (1, 1))
-    load_model(folder, terms=Terms(ready=keep))
+    load_model(folder, options=LoadOptions(ready=keep))
     after = kept_files(keep)
     assert len(after) == 1
     assert after != before
@@ -148,7 +148,7 @@ def test_a_source_that_changed_is_made_anew_and_the_old_goes(folder: Path, keep:
 @needs_native
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "layouts"])
 def test_a_damaged_one_is_made_anew(damage: str, folder: Path, keep: Path) -> None:
-    wanted = logits(load_model(folder, terms=Terms(ready=keep)))
+    wanted = logits(load_model(folder, options=LoadOptions(ready=keep)))
     (name,) = kept_files(keep)
     raw = (keep / name).read_bytes()
     changed = {
@@ -160,7 +160,7 @@ def test_a_damaged_one_is_made_anew(damage: str, folder: Path, keep: Path) -> No
         .replace(b"[0, ", b"[9, "),
     }[damage]
     (keep / name).write_bytes(changed)
-    again = load_model(folder, terms=Terms(ready=keep))
+    again = load_model(folder, options=LoadOptions(ready=keep))
     assert logits(again) == wanted
     assert (keep / name).read_bytes() == raw
 
@@ -177,7 +177,7 @@ def test_a_full_disk_leaves_nothing_and_the_model_runs(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(ready, "_write", full)
-    model = load_model(folder, terms=Terms(ready=keep))
+    model = load_model(folder, options=LoadOptions(ready=keep))
     assert written == 1
     assert kept_files(keep) == []
     assert any("No space left on device" in note for note in model.notes)
@@ -187,7 +187,7 @@ def test_a_full_disk_leaves_nothing_and_the_model_runs(
 @needs_native
 def test_a_disk_with_too_little_room_is_left_alone(folder: Path, keep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ready, "SPARE", 1 << 60)
-    model = load_model(folder, terms=Terms(ready=keep))
+    model = load_model(folder, options=LoadOptions(ready=keep))
     assert kept_files(keep) == []
     assert any("lacks room" in note for note in model.notes)
 
@@ -195,7 +195,7 @@ def test_a_disk_with_too_little_room_is_left_alone(folder: Path, keep: Path, mon
 @needs_native
 def test_a_folder_that_cannot_be_made_is_said(folder: Path, keep: Path) -> None:
     keep.write_text("a file")
-    model = load_model(folder, terms=Terms(ready=keep / "inside"))
+    model = load_model(folder, options=LoadOptions(ready=keep / "inside"))
     assert any("were not kept" in note for note in model.notes)
 
 
@@ -206,16 +206,16 @@ def test_interrupted_it_leaves_nothing(folder: Path, keep: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        load_model(folder, terms=Terms(ready=keep, progress=stop))
+        load_model(folder, options=LoadOptions(ready=keep, progress=stop))
     assert kept_files(keep) == []
-    load_model(folder, terms=Terms(ready=keep))
+    load_model(folder, options=LoadOptions(ready=keep))
     assert len(kept_files(keep)) == 1
 
 
 @needs_native
 def test_without_nameless_files_a_name_aside_serves(folder: Path, keep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "O_TMPFILE")
-    first = load_model(folder, terms=Terms(ready=keep))
+    first = load_model(folder, options=LoadOptions(ready=keep))
     assert len(kept_files(keep)) == 1
     assert first.mapped
 
@@ -233,9 +233,9 @@ def test_what_is_longest_unused_goes_first(tmp_path: Path) -> None:
 @needs_native
 def test_two_at_once_make_one(folder: Path, keep: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from mlxrun.engine import ready; ready.LEAST = ready.SPARE = 0\n"
-        "from mlxrun.engine.load import Terms, load_model\n"
-        "model = load_model(sys.argv[1], terms=Terms(ready=Path(sys.argv[2]))); print(len(model.mapped))"
+        "import sys; from pathlib import Path; from mlxrun.loading import ready; ready.LEAST = ready.SPARE = 0\n"
+        "from mlxrun.loading.load import LoadOptions, load_model\n"
+        "model = load_model(sys.argv[1], options=LoadOptions(ready=Path(sys.argv[2]))); print(len(model.mapped))"
     )
     command = [sys.executable, "-c", code, str(folder), str(keep)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -248,16 +248,16 @@ def test_smollm2_mapped_takes_next_to_nothing_of_its_own(smollm2_gguf: Path, tmp
     """Beside the weights themselves: a twelfth of their size, most of it Python's."""
     if shutil.disk_usage(tmp_path).free < 2 * GIB:
         pytest.skip("less than 2 GiB of disk are free")
-    terms = Terms(ready=tmp_path / "ready")
-    load_model(smollm2_gguf, terms=terms)
+    options = LoadOptions(ready=tmp_path / "ready")
+    load_model(smollm2_gguf, options=options)
     before = private_bytes() or 0
-    model = load_model(smollm2_gguf, terms=terms)
+    model = load_model(smollm2_gguf, options=options)
     size = model.mapped[0].size
     assert size > 90e6
     assert (private_bytes() or 0) - before < size / 12
     gc.collect()  # what earlier tests left in cycles may otherwise be freed between the two readings
     others = mx.get_active_memory()
-    engine = Engine.start(lambda: load_model(smollm2_gguf, terms=terms))
+    engine = Engine.start(lambda: load_model(smollm2_gguf, options=options))
     try:
         told = engine.memory().weights - others
         assert size * 0.99 < told < size * 1.2  # though MLX itself counts nothing of it

@@ -28,7 +28,7 @@ Place = tuple[int, int]  # first byte in the file, bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
+class ExpertStack:
     """The experts of one layer: their matrices lie expert after expert."""
 
     places: tuple[Place, ...]
@@ -56,8 +56,8 @@ class Stack:
                 at = start + (expert + 1) * each
 
 
-class Shelf:
-    def __init__(self, file: Any, stacks: Sequence[Stack], bound: int) -> None:
+class ExpertOffload:
+    def __init__(self, file: Any, stacks: Sequence[ExpertStack], bound: int) -> None:
         """`file`: a MappedFile. `bound`: bytes; where one layer takes more, that alone is held."""
         self._file, self._stacks, self.bound = file, tuple(stacks), bound
         self._held: OrderedDict[tuple[int, int], int] = OrderedDict()  # (layer, expert) -> bytes, longest unused first
@@ -130,7 +130,7 @@ def high(at: int) -> int:
     return low(at + mmap.PAGESIZE - 1)
 
 
-def put_on_shelf(decoder: DecoderModel, file: Any, places: Mapping[str, Place], bound: int) -> Shelf:
+def offload_experts(decoder: DecoderModel, file: Any, places: Mapping[str, Place], bound: int) -> ExpertOffload:
     """`places`: of every weight in the file, by canonical name."""
     stacks, blocks = [], []
     for number, layer in enumerate(decoder.layers):
@@ -139,22 +139,22 @@ def put_on_shelf(decoder: DecoderModel, file: Any, places: Mapping[str, Place], 
         if isinstance(block, MoEBlock):
             scope = f"layers.{number}.ffn.{'moe.' if joint else ''}experts"
             names = [f"{scope}.{matrix}.weight" for matrix in MATRICES]
-            stacks.append(Stack(tuple(places[name] for name in names if name in places), block.spec.experts))
+            stacks.append(ExpertStack(tuple(places[name] for name in names if name in places), block.spec.experts))
             blocks.append(block)
-    shelf = Shelf(file, stacks, bound)
+    offload = ExpertOffload(file, stacks, bound)
     for number, block in enumerate(blocks):
-        block.routed = teller(shelf, number, blocks[number + 1] if number + 1 < len(blocks) else None)
-    return shelf
+        block.routed = teller(offload, number, blocks[number + 1] if number + 1 < len(blocks) else None)
+    return offload
 
 
-def teller(shelf: Shelf, layer: int, after: MoEBlock | None) -> Callable[[mx.array, mx.array], None]:
+def teller(offload: ExpertOffload, layer: int, after: MoEBlock | None) -> Callable[[mx.array, mx.array], None]:
     def tell(x: mx.array, ids: mx.array) -> None:
         """x (T, dim) as the router saw it, ids (T, k)."""
         guess = None if after is None else after.router(x)[0]
         mx.eval(ids, *([] if guess is None else [guess]))
-        shelf.use(layer, distinct(ids))
+        offload.use(layer, distinct(ids))
         if guess is not None:
-            shelf.ahead(layer + 1, distinct(guess))
+            offload.ahead(layer + 1, distinct(guess))
 
     return tell
 

@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 
 from mlxrun.core import Event, Finish, Refusal, Request, Sampling
-from mlxrun.engine import fits, keeper
+from mlxrun.engine import memory_guard
 from mlxrun.engine.engine import Engine
-from mlxrun.engine.load import Terms, load_model
-from mlxrun.memory.guard import Guard, footprint
+from mlxrun.loading import fit
+from mlxrun.loading.load import LoadOptions, load_model
+from mlxrun.memory.headroom import Headroom, footprint
 from mlxrun.memory.machine import private_bytes
 from mlxrun.memory.wiring import Policy, Wiring
 from tests.golden.checkpoint import reference
 from tests.golden.checkpoint import write as write_tiny
 from tests.unit.memory.outlines import LLAMA_32_3B, write
-from tests.unit.memory.test_guard import FakeMetal
+from tests.unit.memory.test_headroom import FakeMetal
 
 MIB = 2**20
 SHAPE = {
@@ -56,9 +57,9 @@ def test_a_soak_ends_with_every_request_answered_or_refused(folder: Path, monkey
         seen.append(footprint())
         return seen[-1]
 
-    monkeypatch.setattr(keeper, "Guard", lambda budget, before: Guard(budget, before, measure=watched))
-    engine = Engine.start(lambda: load_model(folder, terms=Terms(memory=300 * MIB)))
-    limit = engine._keeper.guard.limit
+    monkeypatch.setattr(memory_guard, "Headroom", lambda budget, before: Headroom(budget, before, measure=watched))
+    engine = Engine.start(lambda: load_model(folder, options=LoadOptions(memory=300 * MIB)))
+    limit = engine._guard.headroom.limit
     lengths = (1500, 400, 1200, 1700, 100, 1400, 20, 1900, 1000, 1600)
     requests = [Request(prompt(n, i), 12, GREEDY) for i, n in enumerate(lengths)]
     try:
@@ -74,7 +75,7 @@ def test_a_soak_ends_with_every_request_answered_or_refused(folder: Path, monkey
 
 
 def test_what_cannot_ever_fit_is_refused_with_numbers(folder: Path) -> None:
-    engine = Engine.start(lambda: load_model(folder, terms=Terms(memory=280 * MIB, anyway=True)))
+    engine = Engine.start(lambda: load_model(folder, options=LoadOptions(memory=280 * MIB, anyway=True)))
     try:
         last = ended(engine, [Request(prompt(8000, 0), 4, GREEDY)])[0]
         short = ended(engine, [Request(prompt(60, 0), 4, GREEDY)])[0]
@@ -92,7 +93,7 @@ def test_a_file_that_changes_ends_what_runs(folder: Path, monkeypatch: pytest.Mo
 
     engine = Engine.start(lambda: load_model(folder))
     try:
-        engine._keeper._files = (Changed(),)
+        engine._guard._files = (Changed(),)
         last = ended(engine, [Request(prompt(60, 0), 4, GREEDY)])[0]
     finally:
         engine.close()
@@ -119,7 +120,8 @@ def test_unloading_gives_the_memory_back(tmp_path: Path, folder: Path) -> None:
 def test_the_starter_leaves_less_than_50_mb(smollm2_gguf: Path) -> None:
     """In a process of its own: what other tests left may be taken or given back meanwhile."""
     code = (
-        "import sys; from pathlib import Path; from tests.engine.test_guard import opened_and_closed, private_bytes\n"
+        "import sys; from pathlib import Path\n"
+        "from tests.engine.test_memory_guard import opened_and_closed, private_bytes\n"
         "place = Path(sys.argv[1]); opened_and_closed(place, 600); before = private_bytes()\n"
         "for _ in range(3): opened_and_closed(place, 600)\n"
         "print(private_bytes() - before)"
@@ -136,10 +138,10 @@ def test_what_is_wired_is_what_was_asked_for(
 ) -> None:
     """Through the loader; the machine says that it has a GPU, and Metal is a stand-in."""
     metal = FakeMetal()
-    monkeypatch.setattr(keeper, "Wiring", lambda policy: Wiring(policy, metal))
-    here = fits.this_machine()
-    monkeypatch.setattr(fits, "this_machine", lambda: replace(here, gpu=gpu))
-    engine = Engine.start(lambda: load_model(folder, terms=Terms(wire=wire)))
+    monkeypatch.setattr(memory_guard, "Wiring", lambda policy: Wiring(policy, metal))
+    here = fit.this_machine()
+    monkeypatch.setattr(fit, "this_machine", lambda: replace(here, gpu=gpu))
+    engine = Engine.start(lambda: load_model(folder, options=LoadOptions(wire=wire)))
     wired = {"off": [], "weights": [900], "max": [1000]}[wire] if gpu else []
     assert metal.calls == wired
     engine.close()

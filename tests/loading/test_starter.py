@@ -7,8 +7,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlxrun.engine.load import load_model, recipe_of
-from mlxrun.engine.model import Model
+from mlxrun.loading.load import load_model, recipe_of
+from mlxrun.loading.model import Model
 from mlxrun.nn.decoder import DecoderModel
 from mlxrun.text.opening import gguf_tokenizer
 from mlxrun.weights import open_checkpoint

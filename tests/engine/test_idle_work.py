@@ -9,9 +9,9 @@ import mlx.core as mx
 import pytest
 
 from mlxrun.core import Event, Finish, Request, Sampling
-from mlxrun.engine import spare
+from mlxrun.engine import idle_work
 from mlxrun.engine.engine import Engine
-from mlxrun.engine.spare import QUIET, Spare
+from mlxrun.engine.idle_work import QUIET, IdleWork
 
 from .fake import FakeMemory, FakeModel, continuation
 
@@ -27,7 +27,7 @@ def counting(most: int, seen: list[int]) -> Generator[None, None, None]:
 
 def test_it_waits_for_the_first_request_and_then_for_silence() -> None:
     seen: list[int] = []
-    one = Spare(counting(3, seen))
+    one = IdleWork(counting(3, seen))
     assert one.patience is None
     one.asked()
     assert one.patience == QUIET
@@ -45,7 +45,7 @@ def test_nothing_to_do_and_what_fails() -> None:
         raise RuntimeError("no")
         yield
 
-    for one in (Spare(None), Spare(failing())):
+    for one in (IdleWork(None), IdleWork(failing())):
         one.asked()
         one.go_on()
         assert one.patience is None
@@ -54,7 +54,7 @@ def test_nothing_to_do_and_what_fails() -> None:
 
 def test_what_ends_early_may_put_things_away() -> None:
     seen: list[int] = []
-    one = Spare(counting(9, seen))
+    one = IdleWork(counting(9, seen))
     one.asked()
     one.go_on()
     one.end()
@@ -74,7 +74,7 @@ class Logged(FakeModel):
 def test_the_engine_goes_on_with_it_only_between_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
     enough, again = threading.Event(), threading.Event()
-    monkeypatch.setattr(spare, "QUIET", 0.0)
+    monkeypatch.setattr(idle_work, "QUIET", 0.0)
 
     def idle(model: object) -> Generator[None, None, None]:
         for number in range(40):
@@ -104,7 +104,7 @@ def test_the_engine_goes_on_with_it_only_between_requests(monkeypatch: pytest.Mo
 
 
 def test_a_closed_engine_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spare, "QUIET", 0.0)
+    monkeypatch.setattr(idle_work, "QUIET", 0.0)
     begun, ended = threading.Event(), threading.Event()
 
     def idle(model: object) -> Generator[None, None, None]:

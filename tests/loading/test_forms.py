@@ -7,9 +7,9 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from mlxrun.engine.forms import held
-from mlxrun.engine.load import recipe_of
-from mlxrun.engine.outlook import look
+from mlxrun.loading.dry_run import dry_run
+from mlxrun.loading.forms import held
+from mlxrun.loading.load import recipe_of
 from mlxrun.ops.quantized import QuantizedWeight, Weight
 from mlxrun.weights import open_checkpoint
 
@@ -60,7 +60,7 @@ def test_a_checkpoint_in_float32_stays_so() -> None:
 def test_a_plan_for_a_mac_knows_it(smollm2_gguf: Path) -> None:
     """Two bytes a value: 5 bits a weight of 4 in groups of 32, norms in halves, keys in halves."""
     checkpoint = open_checkpoint(smollm2_gguf)
-    seen = look(checkpoint, recipe_of(checkpoint), here=False)
+    seen = dry_run(checkpoint, recipe_of(checkpoint), here=False)
     matrices, norms = 30 * (576 * 576 * 2 + 576 * 192 * 2 + 3 * 576 * 1536), 61 * 576
     assert seen.width == 2
     table = seen.weights.kinds["embedding"]
