@@ -23,9 +23,9 @@ import numpy as np
 
 from mlxrun.convert.compare import compare
 from mlxrun.convert.text import calibration
-from mlxrun.loading.forms import reading
-from mlxrun.loading.load import load_model, recipe_of
+from mlxrun.loading import load_model, open_model
 from mlxrun.loading.model import Model
+from mlxrun.loading.open import recipe_of
 from mlxrun.nn.decoder import DecoderModel
 from mlxrun.nn.params import AS_STORED, Forms
 from mlxrun.ops.native import NATIVE, exactly, pack
@@ -137,7 +137,7 @@ def judged(path: Path, count: int) -> str:
     with exactly():
         found = compare(load_model(path), plain(path), ids)
     theirs = their_perplexity(path, ids)
-    lost = max((error for _, _, error in open_checkpoint(path, reading=reading(path)).losses()), default=0.0)
+    lost = max((error for _, _, error in open_model(path).checkpoint.losses()), default=0.0)
     return (
         f"{found.top1:.1%} | {found.kl:.0e} | {lost:.2%} | {found.perplexity:.2f} | {theirs:.2f} "
         f"({found.perplexity / theirs - 1:+.1%})"

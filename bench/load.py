@@ -53,7 +53,7 @@ OURS = """
 import json, sys, time
 from pathlib import Path
 import mlx.core as mx
-from mlxrun.loading.load import LoadOptions, load_model
+from mlxrun.loading import LoadOptions, load_model
 from mlxrun.memory.machine import private_bytes
 before, began = private_bytes(), time.perf_counter()
 model = load_model(sys.argv[1], options=LoadOptions(ready=Path(sys.argv[2]), context=4096))

@@ -45,17 +45,15 @@ RUN = """
 import gc, json, sys
 from pathlib import Path
 import mlx.core as mx
-from mlxrun.loading.forms import reading
-from mlxrun.loading.load import LoadOptions, load_model, recipe_of
+from mlxrun.loading import LoadOptions, load_model, open_model
 from mlxrun.loading.dry_run import dry_run
 from mlxrun.memory.headroom import give_back
 from mlxrun.memory.machine import private_bytes
 from mlxrun.memory.sequence import sequence_bytes
 from mlxrun.ops.native import release
-from mlxrun.weights import open_checkpoint
 path, contexts, chunk, ready = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
-checkpoint = open_checkpoint(path, reading=reading(Path(path)))
-recipe = recipe_of(checkpoint)
+opened = open_model(path)
+checkpoint, recipe = opened.checkpoint, opened.recipe
 seen = dry_run(checkpoint, recipe, here=True)
 def own():
     release()

@@ -20,7 +20,7 @@ from mlxrun.convert.compare import run
 from mlxrun.convert.folder import convert_folder
 from mlxrun.convert.text import calibration
 from mlxrun.convert.to_gguf import to_gguf
-from mlxrun.loading.load import load_model
+from mlxrun.loading import load_model
 from mlxrun.ops.native import exactly
 from mlxrun.store import starter
 from mlxrun.text.opening import gguf_tokenizer

@@ -16,6 +16,7 @@ from .core import Event, Finish, Refusal, Request, RequestError, Sampling, Token
 from .engine.engine import Engine
 from .engine.handle import Handle
 from .engine.idle_work import Idle
+from .loading import LoadOptions, OpenedModel, load, open_model
 from .text import advice
 from .text.detokenizer import Detokenizer
 from .text.folder import read_json
@@ -25,6 +26,7 @@ from .text.reasoning import Part, ReasoningSplit
 from .text.stops import StopStrings
 from .text.template import ChatTemplate
 from .text.tokenizer import Tokenizer, well_formed
+from .weights import Checkpoint
 
 Message = Mapping[str, Any]
 
@@ -144,22 +146,27 @@ class Assistant:
         place: Path,
         *,
         name: str | None = None,
-        context: int | None = None,
+        options: LoadOptions | None = None,
         idle: Idle | None = None,
-        **how: Any,
+        **reading: Any,
     ) -> Assistant:
-        """The model in that folder or .gguf file; `how` goes to `loading.load.load_model`."""
-        from .loading.load import LoadOptions, load_model
+        """The model in that folder or .gguf file; `reading` is what `open_model` takes."""
+        options = options or LoadOptions()
+        return cls.load(open_model(place, mapped=options.mapped, **reading), options, name=name, idle=idle)
 
-        held = metadata_of(place)
-        tokenizer, template = voice_of(place)
-        sampling = recommended(place)
-        given = how.pop("options", None) or LoadOptions()
-        stop = Stop(given.progress)
-        options = replace(given, context=context if context is not None else given.context, progress=stop)
-        engine = Engine.start(lambda: load_model(place, options=options, **how), options.context, stop.now, idle)
-        del held
-        assistant = cls(name or place.stem, engine, tokenizer, template)
+    @classmethod
+    def load(
+        cls, opened: OpenedModel, options: LoadOptions, *, name: str | None = None, idle: Idle | None = None
+    ) -> Assistant:
+        tokenizer, template, sampling = (
+            tokenizer_of(opened.checkpoint),
+            template_of(opened.checkpoint),
+            recommended(opened.checkpoint),
+        )
+        stop = Stop(options.progress)
+        options = replace(options, progress=stop)
+        engine = Engine.start(lambda: load(opened, options), options.context, stop.now, idle)
+        assistant = cls(name or opened.path.stem, engine, tokenizer, template)
         assistant.sampling = sampling
         return assistant
 
@@ -221,30 +228,23 @@ class Stop:
         self._inner(done, total)
 
 
-def metadata_of(place: Path) -> Any:
-    """Of a GGUF file. As long as somebody holds it, whoever reads the file has it without parsing it again."""
-    from .weights import open_checkpoint
-
-    return open_checkpoint(place) if place.is_file() else None
+def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer:
+    return gguf_tokenizer(checkpoint.metadata) if checkpoint.dialect == "gguf" else folder_tokenizer(checkpoint.path)
 
 
-def voice_of(place: Path) -> tuple[Tokenizer, ChatTemplate]:
-    """The tokenizer and chat template that lie in a folder or in a GGUF file."""
-    if place.is_dir():
-        return folder_tokenizer(place), ChatTemplate.from_folder(place)
-    from .weights import open_checkpoint
-
-    metadata = open_checkpoint(place).metadata
-    return gguf_tokenizer(metadata), ChatTemplate.from_gguf(metadata)
+def template_of(checkpoint: Checkpoint) -> ChatTemplate:
+    return (
+        ChatTemplate.from_gguf(checkpoint.metadata)
+        if checkpoint.dialect == "gguf"
+        else ChatTemplate.from_folder(checkpoint.path)
+    )
 
 
-def recommended(place: Path) -> Sampling:
+def recommended(checkpoint: Checkpoint) -> Sampling:
     """As the model's authors recommend, as far as they do."""
-    if not place.is_file():
-        return advice.from_generation_config(read_json(place / "generation_config.json"))
-    from .weights import open_checkpoint
-
-    return advice.from_gguf(open_checkpoint(place).metadata)
+    if checkpoint.dialect == "gguf":
+        return advice.from_gguf(checkpoint.metadata)
+    return advice.from_generation_config(read_json(checkpoint.path / "generation_config.json"))
 
 
 def _clean(message: Message) -> dict[str, Any]:

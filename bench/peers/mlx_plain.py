@@ -14,7 +14,7 @@ from asked import answer, prompt
 from mlx import nn
 from mlx_lm.models import cache, llama
 
-from mlxrun.loading.load import recipe_of
+from mlxrun.loading.open import recipe_of
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.weights import open_checkpoint, read_weights
 

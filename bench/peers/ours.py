@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 from asked import answer, prompt
 
-from mlxrun.loading.load import LoadOptions, load_model
+from mlxrun.loading import LoadOptions, load_model
 from mlxrun.ops import native
 
 CHUNK = 512  # rows of a prompt in a pass

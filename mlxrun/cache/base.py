@@ -1,31 +1,55 @@
-"""What every kind of memory answers. Ask it; never look at its type.
+"""What every kind of layer's memory answers. Ask it; never look at its type.
 
-A memory belongs to one layer of one sequence. `append` serves attention, `read`/`write` serve
-recurrent mixers; everything else is the same question for all of them.
+A memory belongs to one layer of one sequence. `append` and `lend` serve attention, `read` and `write` recurrent
+mixers; everything else is the same question for all of them. The other half of the contract is `contracts.py`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 import mlx.core as mx
 
+from ..ops.span import Span, Writing
 
-class Memory(Protocol):
+
+class LayerCache(ABC):
+    __slots__ = ()
+
     @property
     def bytes(self) -> int:
-        """Device bytes held."""
+        """Held on the device now."""
+        return sum(array.nbytes for array in self.arrays())
 
+    @abstractmethod
     def reusable(self, length: int) -> int:
         """The longest length <= `length` to which this memory could be taken back right now."""
 
+    @abstractmethod
     def rewind(self, length: int) -> bool:
         """Forget everything after `length` tokens; False, and nothing changes, where it cannot."""
 
+    @abstractmethod
     def snapshot(self) -> Any:
         """All that is needed to come back here later; cheap, because arrays are never changed in place."""
 
-    def restore(self, state: Any) -> None: ...
+    @abstractmethod
+    def restore(self, state: Any) -> None:
+        """Stand where a memory of the same kind stood when it made that snapshot."""
 
+    @abstractmethod
     def arrays(self) -> list[mx.array]:
         """What to evaluate so that the memory stands on its own."""
+
+    def append(self, *rows: mx.array, of: int = 0) -> Span:
+        raise TypeError(f"{type(self).__name__} holds no keys")
+
+    def lend(self, writing: Writing) -> tuple[tuple[mx.array, ...], Writing | None]:
+        raise TypeError(f"{type(self).__name__} holds no keys")
+
+    def read(self) -> tuple[mx.array, ...] | None:
+        raise TypeError(f"{type(self).__name__} holds no state")
+
+    def write(self, length: int, *state: mx.array) -> None:
+        raise TypeError(f"{type(self).__name__} holds no state")

@@ -7,11 +7,13 @@ back a query may ever look; some slack beyond it makes small rewinds possible an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf
 
 import mlx.core as mx
 
 from ..ops.span import Span, Writing, write
+from .base import LayerCache
 
 STEP = 256  # tokens by which a buffer grows
 SLACK = 128  # tokens kept beyond the window
@@ -24,7 +26,7 @@ class KeysState:
     length: int
 
 
-class Keys:
+class Keys(LayerCache):
     """Buffers (1, G, capacity, D): `keep` None remembers everything."""
 
     __slots__ = ("_buffers", "_first", "_keep", "_length", "_shared", "_writing")
@@ -36,10 +38,6 @@ class Keys:
         self._length = 0  # tokens seen
         self._shared: float = 0  # rows of the buffers before this one may be seen by somebody else
         self._writing: Writing | None = None  # what still changes the buffers
-
-    @property
-    def bytes(self) -> int:
-        return sum(b.nbytes for b in self._buffers)
 
     def append(self, *rows: mx.array, of: int = 0) -> Span:
         """rows: each (sequences, G, L, D), the newest tokens; those of one sequence are ours.
@@ -128,7 +126,7 @@ class Keys:
             drop = 0
         if not drop and used + added <= capacity:
             return
-        grown = -(-(used + added) // STEP) * STEP
+        grown = rounded(used + added)
         buffers = []
         for index, new in enumerate(rows):
             fresh = mx.zeros((1, new.shape[1], grown, new.shape[3]), new.dtype)
@@ -136,3 +134,28 @@ class Keys:
                 fresh[:, :, :used] = self._buffers[index][:, :, drop : drop + used]
             buffers.append(fresh)
         self._buffers = tuple(buffers)
+
+
+@lru_cache(maxsize=4096)
+def capacity(tokens: int, keep: int | None, chunk: int) -> int:
+    """The most rows that the buffers have while so many tokens are appended in chunks: how `_reserve` grows them."""
+    if keep is None:
+        return rounded(tokens)
+    most = held = used = done = 0
+    while done < tokens:
+        added = min(chunk, tokens - done)
+        drop = used - (keep - 1) - SLACK
+        if drop >= SLACK:
+            used -= drop
+            held = rounded(used + added)
+        elif used + added > held:
+            held = rounded(used + added)
+        most = max(most, held)
+        if done > 4 * (keep + chunk + SLACK):  # it goes round from here on
+            break
+        used, done = used + added, done + added
+    return most
+
+
+def rounded(rows: int) -> int:
+    return -(-rows // STEP) * STEP

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from .base import LayerCache
+
 
 @dataclass(frozen=True, slots=True)
 class RecurrentState:
@@ -17,15 +19,11 @@ class RecurrentState:
     length: int
 
 
-class Recurrent:
+class Recurrent(LayerCache):
     __slots__ = ("_state",)
 
     def __init__(self) -> None:
         self._state = RecurrentState(None, 0)
-
-    @property
-    def bytes(self) -> int:
-        return sum(array.nbytes for array in self.arrays())
 
     def read(self) -> tuple[mx.array, ...] | None:
         """What was written last; None at the start of a sequence."""

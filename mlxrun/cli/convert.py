@@ -61,7 +61,7 @@ def main(flags: argparse.Namespace) -> int:
     path = resolve(flags.model)
     into_gguf = flags.gguf or flags.out.suffix == ".gguf"
     anew = into_gguf or flags.recipe or flags.quantize or flags.mode != "affine"
-    checkpoint = open_checkpoint(path, dialect=flags.dialect, reading="fine" if anew else "mlx")
+    checkpoint = open_checkpoint(path, flags.dialect).read_as("fine" if anew else "mlx")
     dtype = getattr(mx, flags.dtype) if flags.dtype else None
     if into_gguf:
         return gguf_file(checkpoint, flags)
@@ -71,9 +71,9 @@ def main(flags: argparse.Namespace) -> int:
         raise RequestError("--group is for --quantize BITS, --mode and --method; alone it does not say how many bits.")
     wanted = None
     if flags.method:
-        return by_method(checkpoint, path, flags, dtype)
+        return by_method(checkpoint, flags, dtype)
     if flags.recipe:
-        wanted = chosen(checkpoint, path, flags, dtype)
+        wanted = chosen(checkpoint, flags, dtype)
     elif flags.bits is not None or flags.fit is not None:
         raise RequestError("--bits and --fit are for --recipe mixed; --quantize N gives every module the same.")
     elif flags.quantize or flags.mode != "affine":
@@ -89,7 +89,7 @@ def tell(folder: Path) -> None:
     aside(f"{folder} is written, {sum(f.stat().st_size for f in folder.iterdir()) / 1e6:,.1f} MB.")
 
 
-def by_method(checkpoint: Checkpoint, path: Path, flags: argparse.Namespace, dtype: mx.Dtype | None) -> int:
+def by_method(checkpoint: Checkpoint, flags: argparse.Namespace, dtype: mx.Dtype | None) -> int:
     """Quantized by mlx-lm's function of that name."""
     from ..convert.calibrated import calibrated
     from ..convert.folder import convert_folder
@@ -98,7 +98,7 @@ def by_method(checkpoint: Checkpoint, path: Path, flags: argparse.Namespace, dty
 
     if flags.recipe or flags.bits is not None or flags.fit is not None or flags.mode != "affine":
         raise RequestError("--method goes with --quantize, --group, --dtype and --calibration only.")
-    how, ids = layout(flags.quantize, flags.group, "affine"), text_of(path, flags)
+    how, ids = layout(flags.quantize, flags.group, "affine"), text_of(checkpoint, flags)
     with bar(flags.method) as progress:
         making = calibrated(flags.method, ids, how, dtype=dtype, progress=progress, told=aside)
         convert_folder(checkpoint, flags.out, by=making)
@@ -106,13 +106,13 @@ def by_method(checkpoint: Checkpoint, path: Path, flags: argparse.Namespace, dty
     return 0
 
 
-def text_of(path: Path, flags: argparse.Namespace) -> list[int]:
+def text_of(checkpoint: Checkpoint, flags: argparse.Namespace) -> list[int]:
     """The calibration text as token ids."""
+    from ..assistant import tokenizer_of
     from ..convert.text import calibration, read_text
-    from .eval import tokenizer_of
 
     text = calibration() if flags.calibration is None else read_text(flags.calibration)
-    return tokenizer_of(path).encode(text, special=False)
+    return tokenizer_of(checkpoint).encode(text, special=False)
 
 
 def gguf_file(checkpoint: Checkpoint, flags: argparse.Namespace) -> int:
@@ -130,7 +130,7 @@ def gguf_file(checkpoint: Checkpoint, flags: argparse.Namespace) -> int:
     return 0
 
 
-def chosen(checkpoint: Checkpoint, path: Path, flags: argparse.Namespace, dtype: mx.Dtype | None) -> Wanted:
+def chosen(checkpoint: Checkpoint, flags: argparse.Namespace, dtype: mx.Dtype | None) -> Wanted:
     """Bits for each module under the budget that flags name."""
     from ..convert.mixed import mixed
     from ..core import RequestError
@@ -143,6 +143,6 @@ def chosen(checkpoint: Checkpoint, path: Path, flags: argparse.Namespace, dtype:
     budget = None if flags.fit is None else bytes_of(flags.fit)
     if flags.fit is not None and budget is None:
         raise RequestError(f"--fit must be a size such as 16GB, not {flags.fit!r}.")
-    ids = text_of(path, flags)[:TOKENS]
+    ids = text_of(checkpoint, flags)[:TOKENS]
     with bar("measuring modules") as progress:
         return mixed(checkpoint, ids, bits=flags.bits, file_bytes=budget, dtype=dtype, progress=progress)

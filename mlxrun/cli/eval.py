@@ -14,7 +14,6 @@ from .steps import bar
 
 if TYPE_CHECKING:
     from ..convert.compare import Agreement
-    from ..text.tokenizer import Tokenizer
 
 HELP = "measure a model on a text: perplexity, and KL divergence and agreement with another model"
 
@@ -30,39 +29,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(flags: argparse.Namespace) -> int:
+    from ..assistant import tokenizer_of
     from ..convert.compare import compare, perplexity, predicted
     from ..convert.text import calibration, read_text
-    from ..loading.load import load_model
+    from ..loading import LoadOptions, load, open_model
     from ..ops.native import exactly
     from ..store.resolve import resolve
 
     text = calibration() if flags.text is None else read_text(flags.text)
-    path, how = resolve(flags.model), {"dialect": flags.dialect, "waive": frozenset(flags.waive)}
-    ids = first(tokenizer_of(path).encode(text, special=False), flags.tokens)
+    opened = open_model(resolve(flags.model), dialect=flags.dialect, waive=frozenset(flags.waive))
+    ids = first(tokenizer_of(opened.checkpoint).encode(text, special=False), flags.tokens)
     if flags.against is None:
         with bar("predicting") as progress, exactly():
-            model = load_model(path, **how)
+            model = load(opened, LoadOptions())
             found = perplexity(model, ids, window=flags.window, progress=progress)
         count = predicted(len(ids), flags.window)
         report = {"model": flags.model, "tokens": count, "perplexity": found}
         lines = [f"perplexity {found:.4g} on {count:,} tokens"]
     else:
-        other = resolve(flags.against)
-        same_ids(tokenizer_of(other).encode(text, special=False), ids, flags)
+        other = open_model(resolve(flags.against), waive=frozenset(flags.waive))
+        same_ids(tokenizer_of(other.checkpoint).encode(text, special=False), ids, flags)
         with bar("predicting with both") as progress, exactly():
-            models = load_model(path, **how), load_model(other, waive=frozenset(flags.waive))
+            models = load(opened, LoadOptions()), load(other, LoadOptions())
             agreement = compare(*models, ids, window=flags.window, progress=progress)
         report = {"model": flags.model, "against": flags.against, **asdict(agreement)}
         lines = words(agreement)
     print(json.dumps(report, indent=2) if flags.json else "\n".join(lines))
     return 0
-
-
-def tokenizer_of(path: Path) -> Tokenizer:
-    from ..text.opening import folder_tokenizer, gguf_tokenizer
-    from ..weights import open_checkpoint
-
-    return folder_tokenizer(path) if path.is_dir() else gguf_tokenizer(open_checkpoint(path).metadata)
 
 
 def first(ids: Sequence[int], count: int | None) -> list[int]:

@@ -64,14 +64,13 @@ def main(flags: argparse.Namespace) -> int:
 
 def seen_of(flags: argparse.Namespace, settings: Settings, machine: Machine) -> tuple[Recipe, DryRun]:
     from ..loading.dry_run import dry_run
-    from ..loading.load import recipe_of
+    from ..loading.open import open_model
     from ..store.resolve import headers_of
-    from ..weights import open_checkpoint
 
     with headers_of(flags.model, settings, machine) as (place, downloaded):
-        checkpoint = open_checkpoint(place, dialect=flags.dialect)
-        recipe = recipe_of(checkpoint, frozenset(flags.waive))
-        seen = dry_run(checkpoint, recipe, here=machine.here)
+        opened = open_model(place, dialect=flags.dialect, waive=frozenset(flags.waive))
+        recipe = opened.recipe
+        seen = dry_run(opened.checkpoint, recipe, here=machine.here)
     if not downloaded:
         aside(f"{flags.model} is not on this machine; this is told from its headers on the Hugging Face hub.")
     return recipe, seen

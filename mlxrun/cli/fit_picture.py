@@ -15,7 +15,7 @@ from rich.text import Text
 from ..loading.dry_run import DryRun
 from ..loading.fit import told_of_disk
 from ..memory.plan import Advice, Plan
-from ..memory.sequence import state_bytes, token_bytes
+from ..memory.sequence import fixed_bytes, token_bytes
 from .show import count
 from .terminal import visible
 
@@ -66,7 +66,7 @@ def parts_of(made: Plan, seen: DryRun) -> list[Part]:
     form = f", {seen.form}" if seen.form else ""
     form += f", {size(need.on_disk)} of experts on disk" if need.on_disk else ""
     each = token_bytes(need.decoder, need.width, need.keys)
-    fixed = sum(state_bytes(layer, need.width) for layer in need.decoder.layers)
+    fixed = fixed_bytes(need.decoder, need.width)
     state = f", {size(fixed)} of states" if fixed else ""
     many = f"{need.parallel} × " if need.parallel > 1 else ""
     others = "the system's share" if made.machine.gpu else "in use by others"

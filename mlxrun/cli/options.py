@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from ..core import Sampling
 from ..settings import Wire
 
 if TYPE_CHECKING:
-    from ..loading.load import LoadOptions
+    from ..loading import LoadOptions, OpenedModel
     from ..settings import Settings
 
 
@@ -58,9 +59,15 @@ def add_disk(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def opened(path: Path, flags: argparse.Namespace) -> OpenedModel:
+    from ..loading import open_model
+
+    return open_model(path, dialect=flags.dialect, waive=frozenset(flags.waive), mapped=not flags.no_map)
+
+
 def load_options(flags: argparse.Namespace, settings: Settings) -> LoadOptions:
     """What loading needs to know, with progress on a terminal."""
-    from ..loading.load import LoadOptions
+    from ..loading import LoadOptions
     from .progress import Bar
 
     ready = None if flags.no_map else settings.ready

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .steps import bar
 
 if TYPE_CHECKING:
+    from ..loading import OpenedModel
     from ..settings import Settings
 
 
@@ -21,19 +21,19 @@ def add_quantize(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def copy_of(place: Path, flags: argparse.Namespace, settings: Settings) -> Path:
-    """What shall be loaded of the model at `place`."""
+def copy_of(opened: OpenedModel, flags: argparse.Namespace, settings: Settings) -> OpenedModel:
+    """What shall be loaded of that model."""
     from ..core import RequestError
 
     if flags.quantize is None:
         if flags.group is not None:
             raise RequestError("--group is for --quantize BITS.")
-        return place
+        return opened
     from ..convert.cached import quantized_copy
     from ..convert.layouts import layout
+    from ..loading import open_model
 
     how = layout(flags.quantize, flags.group, "affine")
     with bar("quantizing") as progress:
-        copy = quantized_copy(place, how, settings.quantized, dialect=flags.dialect, progress=progress)
-    flags.dialect = None  # it was the model's; the copy says its own
-    return copy
+        copy = quantized_copy(opened.checkpoint, how, settings.quantized, progress=progress)
+    return open_model(copy, waive=frozenset(flags.waive), mapped=not flags.no_map)  # it says its own dialect

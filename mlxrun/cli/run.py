@@ -32,15 +32,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(flags: argparse.Namespace) -> int:
-    from ..assistant import Assistant, metadata_of, recommended
+    from ..assistant import Assistant, recommended
     from ..settings import from_environment
     from ..store.resolve import resolve
     from ..tune import begin
 
     settings = from_environment().but(context=flags.context)
     path = resolve(flags.model, settings)
-    held = metadata_of(path)
-    sampling = options.sampling(flags, recommended(path))
+    opened = options.opened(path, flags)
+    sampling = options.sampling(flags, recommended(opened.checkpoint))
     interactive = not flags.words and sys.stdin.isatty() and sys.stdout.isatty()
     if flags.max_tokens is not None and flags.max_tokens < 1:  # a model may take minutes to load
         raise RequestError(f"max_tokens must be a whole number from 1 on, not {flags.max_tokens}.")
@@ -48,10 +48,9 @@ def main(flags: argparse.Namespace) -> int:
     if not interactive and not prompt.strip():
         raise RequestError("The prompt is empty.")
     began = time.perf_counter()
-    path = quantize.copy_of(path, flags, settings)
-    how = {"dialect": flags.dialect, "waive": frozenset(flags.waive), "options": options.load_options(flags, settings)}
-    assistant = Assistant.open(path, context=settings.context, idle=begin(settings), **how)
-    del held
+    opened = quantize.copy_of(opened, flags, settings)
+    how = options.load_options(flags, settings)
+    assistant = Assistant.load(opened, how, name=flags.model, idle=begin(settings))
     try:
         introduce(assistant, flags.model, time.perf_counter() - began)
         ask = chat.Asker(assistant, sampling, flags.max_tokens, flags.system, raw(assistant, flags))

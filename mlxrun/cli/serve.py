@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(flags: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from ..assistant import Assistant, metadata_of, recommended
+    from ..assistant import Assistant, recommended
     from ..core import RequestError
     from ..server import app, run
     from ..settings import from_environment
@@ -53,19 +53,18 @@ def main(flags: argparse.Namespace) -> int:
     settings = from_environment().but(context=flags.context)
     place = resolve(flags.model, settings)
     name = flags.name or (place.stem if Path(flags.model).expanduser().exists() else flags.model)
-    held = metadata_of(place)
+    opened = options.opened(place, flags)
     config = app.ServerConfig(
         name=name,
-        sampling=options.sampling(flags, recommended(place)),
+        sampling=options.sampling(flags, recommended(opened.checkpoint)),
         key=key,
         hosts=(*run.names_of(flags.host), *flags.allow_host),
         origins=tuple(flags.allow_origin),
         max_concurrent=most,
     )
-    place = quantize.copy_of(place, flags, settings)
-    how = {"dialect": flags.dialect, "waive": frozenset(flags.waive), "options": options.load_options(flags, settings)}
-    assistant = Assistant.open(place, name=name, context=settings.context, idle=begin(settings), **how)
-    del held
+    opened = quantize.copy_of(opened, flags, settings)
+    how = options.load_options(flags, settings)
+    assistant = Assistant.load(opened, how, name=name, idle=begin(settings))
     try:
         for note in assistant.engine.model.notes:
             aside(note)

@@ -8,8 +8,7 @@ import math
 import shutil
 import textwrap
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
-from functools import partial
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,19 +32,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(flags: argparse.Namespace) -> int:
-    from ..loading.forms import reading
-    from ..loading.load import recipe_of
-    from ..ops.native import NATIVE
+    from ..loading import open_model
+    from ..loading.forms import packs
     from ..store.resolve import resolve
-    from ..weights import open_checkpoint, read_weights
-    from ..weights.outline import outline
+    from ..weights import outline_weights
 
     path = resolve(flags.model)
-    how = reading(path)
-    checkpoint = open_checkpoint(path, dialect=flags.dialect, reading=how)
-    recipe = recipe_of(checkpoint, frozenset(flags.waive))
-    seen = partial(outline, checkpoint, centred=NATIVE, reading=how)
-    weights = read_weights(replace(checkpoint, tensors=seen), recipe)
+    opened = open_model(path, dialect=flags.dialect, waive=frozenset(flags.waive))
+    checkpoint, recipe = opened.checkpoint, opened.recipe
+    weights = outline_weights(checkpoint, recipe, centred=packs(None))
     if flags.json:
         found = {"path": str(path), "spec": plain(recipe.decoder), **numbers(recipe, weights)}
         print(json.dumps({**found, "losses": losses(checkpoint)}, indent=2))

@@ -45,13 +45,14 @@ class LocalTransport:
 
     @classmethod
     def open(cls, name: str, context: int | None, how: dict[str, Any]) -> LocalTransport:
-        from ..loading.load import LoadOptions
+        from ..loading import LoadOptions
         from ..tune import begin
 
         settings = from_environment().but(context=context)
         idle = begin(settings)
-        how.setdefault("options", LoadOptions(memory=settings.memory, ready=settings.ready, wire=settings.wire))
-        return cls(Assistant.open(resolve(name, settings), name=name, context=settings.context, idle=idle, **how))
+        given = LoadOptions(settings.context, memory=settings.memory, ready=settings.ready, wire=settings.wire)
+        how.setdefault("options", given)
+        return cls(Assistant.open(resolve(name, settings), name=name, idle=idle, **how))
 
     @property
     def model(self) -> str:

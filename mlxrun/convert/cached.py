@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ..families.config import Dialect
 from ..loading.ready import alone
 from ..spec import ModelError
-from ..weights import Checkpoint, open_checkpoint
+from ..weights import Checkpoint
 from ..weights.files import digest, key_of
 from ..weights.quantized import Layout
 from .folder import convert_folder
@@ -27,11 +26,9 @@ VERSION = 2  # of what is written; another one makes all copies anew
 MOST = 64 << 30  # bytes of all copies
 
 
-def quantized_copy(
-    place: Path, how: Layout, folder: Path, *, dialect: Dialect | None = None, progress: Progress | None = None
-) -> Path:
+def quantized_copy(checkpoint: Checkpoint, how: Layout, folder: Path, *, progress: Progress | None = None) -> Path:
     """The copy in `folder`, made if it is not there."""
-    checkpoint = open_checkpoint(place, dialect=dialect, reading="fine")
+    checkpoint = checkpoint.read_as("fine")
     target = folder / name_of(checkpoint, how)
     try:
         if not target.is_dir():

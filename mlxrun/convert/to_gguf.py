@@ -15,7 +15,7 @@ import mlx.core as mx
 
 from ..families.gguf.written import Written, check, metadata_of, place_of
 from ..families.wrappers import unwrap
-from ..loading.load import recipe_of
+from ..loading.open import recipe_of
 from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import Attention, Decoder, ModelError
 from ..text.gguf_written import tokenizer_metadata

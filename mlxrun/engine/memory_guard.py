@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
-from ..loading.expert_offload import ExpertOffload
 from ..loading.model import Runnable
-from ..memory.headroom import Budget, Headroom, Pressure, give_back
+from ..memory.headroom import Headroom, Pressure, give_back
 from ..memory.wiring import Wiring
 
 if TYPE_CHECKING:
@@ -25,30 +24,27 @@ SHORTAGE = "shorten the prompt, wait for others to end, or load with a smaller c
 
 class MemoryGuard:
     def __init__(self, model: Runnable) -> None:
-        budget: Budget | None = getattr(model, "budget", None)
-        self._model = model
-        self._files = getattr(model, "mapped", ())
-        self._offload: ExpertOffload | None = getattr(model, "offload", None)
+        held = model.holdings
+        self._model, self._holdings = model, held
         self._looked = 0.0
-        self.headroom = None if budget is None else Headroom(budget, getattr(model, "before", 0))
-        self.wiring = Wiring("off" if budget is None or not budget.wired else budget.wire)
-        if budget is not None:
-            mx.set_cache_limit(budget.cache_limit)
-            self.wiring.wire(budget.weights)
+        self.headroom = None if held.budget is None else Headroom(held.budget, held.before)
+        self.wiring = Wiring("off" if held.budget is None or not held.budget.wired else held.budget.wire)
+        if held.budget is not None:
+            mx.set_cache_limit(held.budget.cache_limit)
+            self.wiring.wire(held.budget.weights)
 
     @property
     def mapped(self) -> int:
-        """Bytes of weights that are views into files, without experts that are on disk only."""
-        held = sum(file.size for file in self._files)
-        return held if self._offload is None else held - self._offload.bytes + self._offload.held
+        """Bytes of weights that MLX does not count, because they are views into files."""
+        return self._holdings.mapped
 
     def room_for(self, tokens: int, rows: int, claims: Claims = ()) -> str | None:
         """None, or why a prompt of so many tokens cannot begin now; those that run will grow to what they claim."""
         if self.headroom is None:
             return None
-        remembers = self._model.remembers  # type: ignore[attr-defined]  # it has a budget
-        needed = remembers(tokens, rows) + self.headroom.budget.activations  # a pass of everybody's is always under way
-        owed = sum(max(0, remembers(length, rows) - held) for length, held in claims)
+        planned = self._model.planned_bytes
+        needed = planned(tokens, rows) + self.headroom.budget.activations  # a pass of everybody's is always under way
+        owed = sum(max(0, planned(length, rows) - held) for length, held in claims)
         if needed + owed > self.headroom.room:
             mx.synchronize()  # what has ended may not be free yet
             give_back()
@@ -62,9 +58,9 @@ class MemoryGuard:
 
     def look(self, scheduler: Scheduler) -> None:
         """Between two passes: what must go goes."""
-        if self._files and time.perf_counter() - self._looked > FILES_SECONDS:
+        if self._holdings.files and time.perf_counter() - self._looked > FILES_SECONDS:
             self._looked = time.perf_counter()
-            if not all(file.unchanged for file in self._files):
+            if not self._holdings.unchanged:
                 scheduler.refuse_all("The model's file has changed on disk since it was loaded; load it again.")
                 return
         if self.headroom is None or not scheduler.busy or self.headroom.over() <= 0:

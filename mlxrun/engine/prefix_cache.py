@@ -1,11 +1,11 @@
-"""What ended requests left in memory, for prompts that begin alike; the most recent first, in bounded bytes."""
+"""The prefix cache: what ended requests left, for prompts that begin alike; the most recent first, in bounded bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from ..contracts import SequenceMemory
 from ..loading.model import Runnable
 
 MOST = 8  # memories
@@ -14,15 +14,15 @@ MOST = 8  # memories
 @dataclass(frozen=True, slots=True)
 class Entry:
     tokens: Sequence[int]
-    memory: Any
+    memory: SequenceMemory
 
     @property
     def bytes(self) -> int:
-        return bytes_of(self.memory)
+        return self.memory.bytes
 
     def shared(self, tokens: Sequence[int]) -> int:
         """How many of the tokens this memory could stand for; at least the last one must run."""
-        return int(self.memory.reusable(shared_prefix(self.tokens[: self.memory.length], tokens[:-1])))
+        return self.memory.reusable(shared_prefix(self.tokens[: self.memory.length], tokens[:-1]))
 
 
 class PrefixCache:
@@ -43,13 +43,13 @@ class PrefixCache:
         while self._entries and self.bytes > least:
             self._entries.pop()
 
-    def keep(self, tokens: Sequence[int], memory: Any) -> None:
+    def keep(self, tokens: Sequence[int], memory: SequenceMemory) -> None:
         self._entries.insert(0, Entry(tokens, memory))
         del self._entries[MOST:]
         while self.bytes > self._limit:
             self._entries.pop()
 
-    def memory_for(self, tokens: Sequence[int]) -> tuple[Any, int]:
+    def memory_for(self, tokens: Sequence[int]) -> tuple[SequenceMemory, int]:
         """A memory to go on with, and how many of the tokens it holds already."""
         lengths = [entry.shared(tokens) for entry in self._entries]
         best = max(lengths, default=0)
@@ -62,17 +62,11 @@ class PrefixCache:
                 return memory, best
         return self._model.new_sequence(self._context), 0
 
-    def _branch(self, entry: Entry, length: int) -> Any | None:
+    def _branch(self, entry: Entry, length: int) -> SequenceMemory | None:
         """A copy, where taking the memory itself would lose more than it saves; None: take it."""
         if 2 * length >= entry.memory.length:
             return None
-        memory = self._model.new_sequence(self._context)
-        memory.restore(entry.memory.snapshot())
-        return memory
-
-
-def bytes_of(memory: Any) -> int:
-    return sum(array.nbytes for array in memory.arrays())
+        return entry.memory.fork()
 
 
 def shared_prefix(one: Sequence[int], other: Sequence[int]) -> int:

@@ -12,13 +12,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from ..contracts import SequenceMemory
 from ..core import ContextError, Event, Finish, Refusal, Request, RequestError, Usage
 from ..loading.model import Runnable
 from ..spec import ModelError
 from .handle import Handle
-from .prefix_cache import PrefixCache, bytes_of
+from .prefix_cache import PrefixCache
 from .sampler import Draw, Samples
 
 CHUNK = 512  # prompt tokens in one pass; a cancel waits for one of these at most
@@ -45,7 +45,7 @@ class Running:
     tokens: list[int]  # the prompt, then what was read
     limit: int  # tokens at which it ends
     seed: int
-    memory: Any
+    memory: SequenceMemory
     cached: int
     began: float
     first: float | None = None  # when the first token was read
@@ -112,7 +112,7 @@ class Scheduler:
 
     @property
     def cache_bytes(self) -> int:
-        return self._prefixes.bytes + sum(bytes_of(running.memory) for running in self._running)
+        return self._prefixes.bytes + sum(running.memory.bytes for running in self._running)
 
     def add(self, handle: Handle) -> None:
         if len(self._waiting) < WAITING:
@@ -181,7 +181,7 @@ class Scheduler:
             refuse(handle, self.full, Refusal.BUSY)
             return False
         tokens = len(handle.request.tokens)
-        claims = [(len(running.tokens), bytes_of(running.memory)) for running in self._running]
+        claims = [(len(running.tokens), running.memory.bytes) for running in self._running]
         if self._room_for(tokens, CHUNK, claims) is None:
             return True
         self._prefixes.clear()  # what may come is worth less than what is here

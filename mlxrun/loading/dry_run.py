@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import cast
+from dataclasses import dataclass, field
 
 import mlx.core as mx
 
+from ..cache.sequence import SequenceCache
 from ..families import Recipe
 from ..memory.weights import Weights, weigh
-from ..nn.batch import SequenceMemory
 from ..nn.decoder import DecoderModel
 from ..nn.params import Forms
-from ..ops.native import NATIVE, kept
+from ..ops.native import kept
 from ..ops.quantized import QuantizedWeight, Weight
-from ..weights import Checkpoint, read_weights
-from ..weights.outline import outline
-from .forms import cast as cast_weight
-from .forms import held, reading, widen
-from .model import Model
+from ..weights import Checkpoint, outline_weights
+from .forms import packs, plain_forms
 
 FLOAT = 4
 PANEL, LINE = 16, 64  # rows and bytes that packed weights are rounded up to
@@ -50,27 +45,28 @@ class DryRun:
 
 def dry_run(checkpoint: Checkpoint, recipe: Recipe, *, here: bool, dtype: mx.Dtype | None = None) -> DryRun:
     """`dtype`: in which all of it shall be held, where a person says so."""
-    packed = here and NATIVE and dtype is None
-    form_of = reading(checkpoint.path, dtype) if here else "mlx"
-    found = read_weights(
-        replace(checkpoint, tensors=partial(outline, checkpoint, centred=packed, reading=form_of)), recipe
-    )
-    if packed:
-        return _packed(found, recipe)
-    form = None
-    if dtype is not None:
-        found = {name: cast_weight(weight, dtype) for name, weight in found.items()}
-    elif here and mx.default_device().type == mx.DeviceType.cpu:
-        stored = sum(weight.nbytes for weight in found.values())
-        found, _ = widen(found)
-        form = "widened to float32" if sum(weight.nbytes for weight in found.values()) > stored else None
-    else:
-        found = held(found, checkpoint.dialect, recipe.decoder.family)
-    return DryRun(weigh(recipe.decoder, found), _width(found, recipe), form)
+    if here and packs(dtype):
+        return _packed(checkpoint, recipe)
+    if not here:
+        checkpoint = checkpoint.read_as("mlx")
+    stored = outline_weights(checkpoint, recipe)
+    formed, _ = plain_forms(stored, checkpoint, recipe, dtype, here=here)
+    decoder = DecoderModel(recipe.decoder, dict(formed), fold_offsets=not recipe.folded)
+    return dry_run_of(decoder, formed, before=sum(weight.nbytes for weight in stored.values()))
 
 
-def _packed(found: dict[str, Weight], recipe: Recipe) -> DryRun:
-    """For the native kernels: matrices packed as they are, all else in float32, which keys then are too."""
+def dry_run_of(decoder: DecoderModel, weights: Mapping[str, Weight], before: int) -> DryRun:
+    """Of blocks that are built, of weights that took `before` bytes as they were stored; nothing is evaluated."""
+    wider = sum(weight.nbytes for weight in weights.values()) > before
+    return DryRun(weigh(decoder.spec, weights), _width(decoder), "widened to float32" if wider else None)
+
+
+def _packed(checkpoint: Checkpoint, recipe: Recipe) -> DryRun:
+    """For the native kernels: matrices packed as they are, all else in float32, which keys then are too.
+
+    Blocks are built of outlines: so what does not belong together is refused before minutes of packing.
+    """
+    found = outline_weights(checkpoint, recipe, centred=True)
     names = {id(weight): name for name, weight in found.items()}
     sizes = {name: Sized(tuple(w.shape), FLOAT * math.prod(w.shape)) for name, w in found.items()}
     order: dict[str, bool] = {}
@@ -87,7 +83,7 @@ def _packed(found: dict[str, Weight], recipe: Recipe) -> DryRun:
 
     forms = Forms(matrix=matrix, other=other)
     DecoderModel(recipe.decoder, found, fold_offsets=not recipe.folded, forms=forms)
-    return DryRun(weigh(recipe.decoder, sizes), 4, "packed for this processor", order, kept(mx.float32).size)
+    return DryRun(weigh(recipe.decoder, sizes), FLOAT, "packed for this processor", order, kept(mx.float32).size)
 
 
 def packed_bytes(weight: Weight) -> int:
@@ -102,10 +98,9 @@ def packed_bytes(weight: Weight) -> int:
     return math.prod(stacks) * -(-rows // PANEL) * panel
 
 
-def _width(found: dict[str, Weight], recipe: Recipe) -> int:
+def _width(decoder: DecoderModel) -> int:
     """Of the first thing that a layer remembers of a token; arrays know their type before they have values."""
-    model = Model(DecoderModel(recipe.decoder, dict(found), fold_offsets=not recipe.folded))
-    sequence = model.new_sequence()
-    hidden = model(mx.zeros((1,), mx.int32), [(cast(SequenceMemory, sequence), 1)])
+    sequence = SequenceCache(decoder.spec)
+    hidden = decoder(mx.zeros((1,), mx.int32), [(sequence, 1)])
     held = [memory.arrays()[0] for memory in sequence.layers if memory is not None]
     return max((array.dtype.size for array in held), default=hidden.dtype.size)

@@ -14,7 +14,7 @@ import mmap
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import mlx.core as mx
 
@@ -25,6 +25,21 @@ from ..nn.moe import DenseAndExpertsBlock, MoEBlock
 MATRICES = ("gate", "up", "down")
 
 Place = tuple[int, int]  # first byte in the file, bytes
+
+
+class MappedFile(Protocol):
+    """A file that is mapped; the native library has such."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether it is on disk what it was when it was mapped."""
+
+    def will_need(self, start: int, size: int) -> None: ...
+
+    def need_not_stay(self, start: int, size: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +72,8 @@ class ExpertStack:
 
 
 class ExpertOffload:
-    def __init__(self, file: Any, stacks: Sequence[ExpertStack], bound: int) -> None:
-        """`file`: a MappedFile. `bound`: bytes; where one layer takes more, that alone is held."""
+    def __init__(self, file: MappedFile, stacks: Sequence[ExpertStack], bound: int) -> None:
+        """`bound`: bytes; where one layer takes more, that alone is held."""
         self._file, self._stacks, self.bound = file, tuple(stacks), bound
         self._held: OrderedDict[tuple[int, int], int] = OrderedDict()  # (layer, expert) -> bytes, longest unused first
         self._here: list[set[int]] = [set() for _ in stacks]  # of each layer, the experts that are held
@@ -130,7 +145,7 @@ def high(at: int) -> int:
     return low(at + mmap.PAGESIZE - 1)
 
 
-def offload_experts(decoder: DecoderModel, file: Any, places: Mapping[str, Place], bound: int) -> ExpertOffload:
+def offload_experts(decoder: DecoderModel, file: MappedFile, places: Mapping[str, Place], bound: int) -> ExpertOffload:
     """`places`: of every weight in the file, by canonical name."""
     stacks, blocks = [], []
     for number, layer in enumerate(decoder.layers):

@@ -16,10 +16,12 @@ from typing import Any, cast
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from ..contracts import LayerMemory, SequenceMemory
 from ..families import UnknownFamily
 from ..families.config import Config
 from ..memory.machine import available_bytes
 from ..spec import ModelError
+from .model import NOTHING, Holdings
 
 DEFAULT_CONTEXT = 4096  # where config.json promises none
 WIDEN_SHARE = 0.7  # of the free memory, what float32 weights may take on a CPU
@@ -45,6 +47,14 @@ class FallbackMemory:
     caches: list[Any]  # mlx-lm's, one a layer
     context: int
     length: int = 0
+    layers: Sequence[LayerMemory | None] = ()  # mlx-lm's classes are handed their own
+
+    @property
+    def bytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays())
+
+    def fork(self) -> None:
+        """It cannot be had twice: mlx-lm's caches are written in place."""
 
     def reusable(self, length: int) -> int:
         """Only where it stands: mlx-lm's windows say nothing when they cannot go back."""
@@ -65,16 +75,21 @@ class FallbackModel:
     vocab: int
     context: int
     notes: tuple[str, ...]
+    holdings: Holdings = NOTHING
+
+    def planned_bytes(self, tokens: int, rows: int) -> int:
+        return 0  # nobody knows, and without a budget nobody asks
 
     def new_sequence(self, context: int | None = None) -> FallbackMemory:
         from mlx_lm.models.cache import make_prompt_cache
 
         return FallbackMemory(make_prompt_cache(self.model), context or self.context)
 
-    def __call__(self, ids: mx.array, sequences: Sequence[tuple[FallbackMemory, int]]) -> mx.array:
+    def __call__(self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]]) -> mx.array:
         """(T,) -> (T, vocab): mlx-lm's classes end at the logits, so these stand for the hidden rows."""
         rows, start = [], 0
         for memory, count in sequences:
+            assert isinstance(memory, FallbackMemory)
             rows.append(self.model(ids[None, start : start + count], cache=memory.caches)[0])
             memory.length += count
             start += count

@@ -7,16 +7,17 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 import mlx.core as mx
 
+from ..families import Recipe
 from ..memory.machine import available_bytes
 from ..ops import metal
 from ..ops.choose import chooser
 from ..ops.native import NATIVE
 from ..ops.quantized import QuantizedWeight, Weight
-from ..weights.gguf import read_gguf
+from ..weights import Checkpoint
+from ..weights.gguf import Place
 from ..weights.gguf_tensors import FORMS, Reading
 
 # llama.cpp's architectures whose activations stay within float16: they are run so where there is no bfloat16. Those of
@@ -28,20 +29,36 @@ WIDE = re.compile(r"\.router\.|\.conv\.|\.(?:select_bias|expert_scale|router_sca
 WIDEN_SHARE = 0.7
 
 
-def reading(path: Path, dtype: mx.Dtype | None = None) -> Reading:
+def reading_of(checkpoint: Checkpoint, dtype: mx.Dtype | None = None) -> Reading:
     """What is multiplied by as it lies, of what the types of a GGUF file may become. Only our own kernels know groups
     of 16, on a GPU if they compute right there; in a `dtype` weights are held in MLX's layouts. A GPU copies a float16
     matrix to the rows' type for every product."""
     if mx.default_device().type == mx.DeviceType.cpu:
         return "fine" if NATIVE and dtype is None else "wide"
-    if dtype is not None or path.suffix.lower() != ".gguf" or not path.is_file() or not chooser.possible():
+    if dtype is not None or checkpoint.dialect != "gguf" or not chooser.possible():
         return "mlx"
-    named = read_gguf(path)
-    forms = {FORMS[place.kind] for place in named.tensors.values() if place.kind in FORMS}
-    bits = {form.fine.bits for form in forms if form.fine is not None}
-    own = computed_in("gguf", str(named.metadata.get("general.architecture")))
+    kinds = {place.kind for _, place in checkpoint.stored.values() if isinstance(place, Place)}
+    fine = (FORMS[kind].fine for kind in kinds if kind in FORMS)
+    bits = {form.bits for form in fine if form is not None}
+    own = computed_in("gguf", str(checkpoint.metadata.get("general.architecture")))
     right = bool(bits) and own is not None and all(metal.computes_groups_of_16(each, own) for each in sorted(bits))
     return "fine" if right else "mlx"
+
+
+def packs(dtype: mx.Dtype | None) -> bool:
+    """Whether weights are packed for our own kernels of this processor."""
+    return NATIVE and dtype is None
+
+
+def plain_forms(
+    weights: Mapping[str, Weight], checkpoint: Checkpoint, recipe: Recipe, dtype: mx.Dtype | None, *, here: bool = True
+) -> tuple[dict[str, Weight], str | None]:
+    """What becomes of weights that are not packed, and what a person should know of it. `here` False: on a GPU."""
+    if dtype is not None:
+        return {name: cast(weight, dtype) for name, weight in weights.items()}, None
+    if here and mx.default_device().type == mx.DeviceType.cpu:
+        return widen(weights)
+    return held(weights, checkpoint.dialect, recipe.decoder.family), None
 
 
 def computed_in(dialect: str, family: str, weights: Mapping[str, Weight] | None = None) -> mx.Dtype | None:

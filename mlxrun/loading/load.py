@@ -1,67 +1,34 @@
-"""A checkpoint on disk -> a model that runs: headers, recipe, plan, weights, blocks. All of it or nothing.
+"""A model whose headers were read -> a model that runs: plan, weights, blocks. All of it or nothing.
 
-What does not fit is refused before a weight is read. For the native kernels the packed weights are kept on disk where
-a folder for them is given, and mapped from then on; else, and where that cannot be, they are made in memory.
+What does not fit is refused before a weight is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
-from ..families import Recipe, UnknownFamily, resolve
+from ..families import Recipe, UnknownFamily
 from ..families.config import Dialect
-from ..families.gguf import resolve_gguf
-from ..memory.headroom import give_back, let_large_blocks_go
+from ..memory.headroom import let_large_blocks_go
 from ..memory.machine import private_bytes
-from ..memory.wiring import Policy
 from ..nn.decoder import DecoderModel
 from ..nn.params import AS_STORED, Forms
-from ..ops.native import NATIVE, pack, release
-from ..ops.quantized import QuantizedWeight, Weight
+from ..ops.native import release
 from ..spec import ModelError
-from ..weights import Checkpoint, open_checkpoint, read_weights
-from . import ready
-from .dry_run import DryRun, dry_run
-from .expert_offload import Place, offload_experts
+from ..weights import read_weights
+from .dry_run import DryRun, dry_run, dry_run_of
+from .expert_offload import offload_experts
 from .fallback import FallbackModel, load_fallback
-from .fit import Overcommit, plan_load
-from .forms import cast, held, reading, widen, widened
-from .model import Model
-from .ready import Progress
-
-LARGE = 32 << 20  # bytes of a weight
-
-
-def unheard(done: int, total: int) -> None:
-    """Progress that nobody watches."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
-    """How a model is to be loaded."""
-
-    context: int | None = None  # tokens that a person asked for; None: as many as fit
-    anyway: bool = False  # although it does not fit
-    memory: int | None = None  # bytes that a person grants
-    mapped: bool = True  # weights that are used as stored are views into their file
-    ready: Path | None = None  # where packed weights are kept; None: nowhere
-    progress: Progress = unheard  # what it raises ends the load
-    experts_on_disk: bool = False  # those that do not fit may stay there
-    wire: Policy = "weights"  # what of a GPU's memory is kept from being paged out
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    weights: dict[str, Any]
-    forms: Forms = AS_STORED
-    note: str | None = None
-    mapped: tuple[Any, ...] = ()  # files that the weights are views of
-    places: Mapping[str, Place] = field(default_factory=dict)  # in the mapped file, of every weight
+from .fit import LoadPlan, Overcommit, plan_load
+from .forms import packs, plain_forms
+from .model import Holdings, Model
+from .open import OpenedModel, open_model
+from .options import LoadOptions
+from .pack import Formed, packed_weights
 
 
 def load_model(
@@ -72,120 +39,64 @@ def load_model(
     waive: frozenset[str] = frozenset(),
     options: LoadOptions | None = None,
 ) -> Model | FallbackModel:
-    """`dtype` None: as stored where the device computes it well (see `computed_in`), float32 on a CPU."""
+    """`dtype` None: as stored where the device computes it well (see `forms`), float32 on a CPU."""
+    options = options or LoadOptions()
+    return load(open_model(path, dtype=dtype, dialect=dialect, waive=waive, mapped=options.mapped), options)
+
+
+def load(opened: OpenedModel, options: LoadOptions) -> Model | FallbackModel:
     let_large_blocks_go()
-    options, before = options or LoadOptions(), private_bytes() or 0
-    path = Path(path)
-    checkpoint = open_checkpoint(path, dialect=dialect, mapped=options.mapped, reading=reading(path, dtype))
-    try:
-        recipe = recipe_of(checkpoint, waive)
-    except UnknownFamily as unknown:
-        if checkpoint.dialect == "gguf":
-            raise
-        return load_fallback(path, checkpoint.config, unknown, dtype)
-    seen = dry_run(checkpoint, recipe, here=True, dtype=dtype)
-    how = Overcommit(options.anyway, options.experts_on_disk)
-    settled = plan_load(recipe, seen, options.context, how, memory=options.memory)
-    loaded = load_weights(checkpoint, recipe, seen, dtype, options)
+    before = private_bytes() or 0
+    if isinstance(opened.found, UnknownFamily):
+        return load_fallback(opened.path, opened.checkpoint.config, opened.found, opened.dtype)
+    return _packed(opened, options, before) if packs(opened.dtype) else _plain(opened, options, before)
+
+
+def _packed(opened: OpenedModel, options: LoadOptions, before: int) -> Model:
+    """Planned from headers, then packed or mapped, then built."""
+    dry = dry_run(opened.checkpoint, opened.recipe, here=True)
+    planned = planned_for(opened, dry, options)
+    formed = packed_weights(opened, dry, options)
     release()
-    if settled.hot is not None and not loaded.mapped:
-        raise ModelError(why_not_on_disk(loaded, options))
-    decoder = DecoderModel(recipe.decoder, loaded.weights, fold_offsets=not recipe.folded, forms=loaded.forms)
+    if planned.hot is not None and not formed.files:
+        raise ModelError(why_not_on_disk(formed, options))
+    decoder = built(opened.recipe, formed.weights, formed.forms)
     offload = None
-    if settled.hot is not None:
-        offload = offload_experts(decoder, loaded.mapped[0], loaded.places, settled.hot)
-    notes = [f"{recipe.left_out} of this checkpoint is left out."] if recipe.left_out else []
-    notes += [note for note in (loaded.note, settled.note) if note]
-    return Model(
-        decoder,
-        tuple(notes),
-        settled.context,
-        replace(settled.budget, mapped=settled.made.weights if loaded.mapped else 0, wire=options.wire),
-        before,
-        (seen.width, seen.keys),
-        loaded.mapped,
-        offload,
-    )
+    if planned.hot is not None:
+        offload = offload_experts(decoder, formed.files[0], formed.places, planned.hot)
+    budget = replace(planned.budget, mapped=planned.made.weights if formed.files else 0, wire=options.wire)
+    return finished(decoder, opened, dry, planned, formed.note, Holdings(budget, before, formed.files, offload))
 
 
-def why_not_on_disk(loaded: Loaded, options: LoadOptions) -> str:
-    reason = loaded.note or ("--no-map forbids it." if options.ready is None else "the model is too small for it.")
+def _plain(opened: OpenedModel, options: LoadOptions, before: int) -> Model:
+    """Built of weights that nobody has read yet, then planned from these."""
+    stored = read_weights(opened.checkpoint, opened.recipe)
+    weights, note = plain_forms(stored, opened.checkpoint, opened.recipe, opened.dtype)
+    decoder = built(opened.recipe, dict(weights))
+    dry = dry_run_of(decoder, weights, before=sum(weight.nbytes for weight in stored.values()))
+    planned = planned_for(opened, dry, options)
+    return finished(decoder, opened, dry, planned, note, Holdings(replace(planned.budget, wire=options.wire), before))
+
+
+def finished(
+    decoder: DecoderModel, opened: OpenedModel, dry: DryRun, planned: LoadPlan, note: str | None, holdings: Holdings
+) -> Model:
+    left_out = opened.recipe.left_out
+    notes = [f"{left_out} of this checkpoint is left out."] if left_out else []
+    notes += [told for told in (note, planned.note) if told]
+    return Model(decoder, tuple(notes), planned.context, (dry.width, dry.keys), holdings)
+
+
+def planned_for(opened: OpenedModel, dry: DryRun, options: LoadOptions) -> LoadPlan:
+    """Or a refusal."""
+    how = Overcommit(options.anyway, options.experts_on_disk)
+    return plan_load(opened.recipe, dry, options.context, how, memory=options.memory)
+
+
+def built(recipe: Recipe, weights: dict[str, Any], forms: Forms = AS_STORED) -> DecoderModel:
+    return DecoderModel(recipe.decoder, weights, fold_offsets=not recipe.folded, forms=forms)
+
+
+def why_not_on_disk(formed: Formed, options: LoadOptions) -> str:
+    reason = formed.note or ("--no-map forbids it." if options.ready is None else "the model is too small for it.")
     return f"Experts can stay on disk only where the packed weights are kept there: {reason}"
-
-
-def recipe_of(checkpoint: Checkpoint, waive: frozenset[str] = frozenset()) -> Recipe:
-    if checkpoint.dialect == "gguf":
-        return resolve_gguf(checkpoint.metadata, checkpoint.shapes, checkpoint.rope_factors, waive)
-    return resolve(checkpoint.config, checkpoint.dialect, waive)
-
-
-def load_weights(
-    checkpoint: Checkpoint, recipe: Recipe, seen: DryRun, dtype: mx.Dtype | None, options: LoadOptions
-) -> Loaded:
-    if dtype is None and NATIVE:
-        return packed_weights(checkpoint, recipe, seen, options)
-    weights = read_weights(checkpoint, recipe)
-    if dtype is not None:
-        return Loaded({name: cast(weight, dtype) for name, weight in weights.items()})
-    if mx.default_device().type == mx.DeviceType.cpu:
-        wide, note = widen(weights)
-        return Loaded(wide, note=note)
-    return Loaded(held(weights, checkpoint.dialect, recipe.decoder.family))
-
-
-def packed_weights(checkpoint: Checkpoint, recipe: Recipe, seen: DryRun, options: LoadOptions) -> Loaded:
-    note = None
-    if options.ready is not None and seen.weights.total >= ready.LEAST:
-        files = (*checkpoint.files, *((checkpoint.path / "config.json",) if checkpoint.path.is_dir() else ()))
-        source = ready.Source(checkpoint.path, files, checkpoint.dialect)
-        file = options.ready / ready.name_of(source)
-        found = ready.opened(file)
-        if found is None:
-            note = kept_aside(file, source, checkpoint, recipe, seen, options)
-            found = ready.opened(file) if note is None else None
-        if found is not None:
-            return Loaded(found.weights, mapped=(found.mapped,), places=found.places)
-    return Loaded(read_weights(checkpoint, recipe), watched(seen, options), note)
-
-
-def kept_aside(
-    file: Path, source: ready.Source, checkpoint: Checkpoint, recipe: Recipe, seen: DryRun, options: LoadOptions
-) -> str | None:
-    """Pack one weight after the other into the file; None, or why that could not be."""
-
-    def formed() -> Iterator[tuple[str, ready.Formed]]:
-        weights = read_weights(checkpoint, recipe)
-        for name, matrix in seen.order.items():
-            weight = weights.pop(name)
-            if weight.nbytes >= LARGE:
-                computed(weight)
-            yield name, pack(weight) if matrix else widened(weight)  # type: ignore[misc]  # plain after widening
-
-    try:
-        with ready.alone(file.parent):
-            if file.exists():  # somebody else made it while we waited
-                return None
-            reason = ready.make(file, source, formed(), len(seen.order), seen.weights.total, options.progress)
-    except OSError as error:
-        reason = f"{file.parent} could not be written: {error.strerror or error}"
-    return None if reason is None else f"Packed weights were not kept: {reason}."
-
-
-def computed(weight: Weight) -> None:
-    """What it was made from goes back to the system before its packed form takes as much again."""
-    mx.eval(*(weight.parts if isinstance(weight, QuantizedWeight) else (weight,)))
-    give_back()
-
-
-def watched(seen: DryRun, options: LoadOptions) -> Forms:
-    """The forms of the native kernels, telling how far they are."""
-    done, total = 0, seen.weights.total
-
-    def matrix(weight: Weight) -> Any:
-        nonlocal done
-        packed = pack(weight)
-        done += packed.nbytes
-        options.progress(min(done, total), total)
-        return packed
-
-    return Forms(matrix=matrix, other=widened)

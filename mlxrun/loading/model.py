@@ -1,21 +1,44 @@
-"""A loaded model as the engine holds it: run rows, get logits, start a sequence."""
+"""A loaded model as the engine holds it: run rows, get logits, start a sequence; and what it takes of this machine."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import mlx.core as mx
 
 from ..cache.sequence import SequenceCache
+from ..contracts import SequenceMemory
 from ..core import RequestError
 from ..memory.headroom import Budget
 from ..memory.sequence import sequence_bytes
-from ..nn.batch import SequenceMemory
 from ..nn.decoder import DecoderModel
 from ..spec import Decoder
-from .expert_offload import ExpertOffload
+from .expert_offload import ExpertOffload, MappedFile
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What a loaded model takes of this machine's memory, for whoever watches over that."""
+
+    budget: Budget | None = None  # None: no plan was made
+    before: int = 0  # bytes that the process took before it loaded this
+    files: tuple[MappedFile, ...] = ()  # that the weights are views of
+    offload: ExpertOffload | None = None  # of experts that stay on disk
+
+    @property
+    def mapped(self) -> int:
+        """Bytes of weights that are views into files, without experts that are on disk only."""
+        held = sum(file.size for file in self.files)
+        return held if self.offload is None else held - self.offload.bytes + self.offload.held
+
+    @property
+    def unchanged(self) -> bool:
+        return all(file.unchanged for file in self.files)
+
+
+NOTHING = Holdings()
 
 
 class Runnable(Protocol):
@@ -28,13 +51,22 @@ class Runnable(Protocol):
     def context(self) -> int: ...
 
     @property
-    def notes(self) -> tuple[str, ...]: ...
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about this load."""
 
-    def new_sequence(self, context: int | None = None) -> Any:
-        """A memory: length, reusable, rewind, arrays; snapshot and restore where a part can be reused."""
+    @property
+    def holdings(self) -> Holdings: ...
 
-    def __call__(self, ids: mx.array, sequences: Sequence[tuple[Any, int]]) -> mx.array:
-        """(T,) -> (T, hidden). `sequences`: each memory and how many of the rows are its own."""
+    def new_sequence(self, context: int | None = None) -> SequenceMemory:
+        """An empty memory, which belongs to whoever asked."""
+
+    def planned_bytes(self, tokens: int, rows: int) -> int:
+        """Of the memory of a sequence of that length which is read `rows` at a time; asked where there is a budget."""
+
+    def __call__(self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]]) -> mx.array:
+        """(T,) -> (T, hidden). `sequences`: each memory, which moves on, and how many of the rows are its own.
+
+        A memory was made by this model's `new_sequence`."""
 
     def logits(self, hidden: mx.array) -> mx.array: ...
 
@@ -45,13 +77,10 @@ class Runnable(Protocol):
 @dataclass(frozen=True)
 class Model:
     decoder: DecoderModel
-    notes: tuple[str, ...] = field(default=())  # what a person should know about this load
+    notes: tuple[str, ...] = ()
     fitting: int | None = None  # the context that memory is enough for, where a plan was made
-    budget: Budget | None = None
-    before: int = 0  # bytes that the process took before it loaded this
     widths: tuple[int, int | None] = (4, None)  # bytes of a value that is computed, and of a key where narrower
-    mapped: tuple[Any, ...] = field(default=(), repr=False)  # files that the weights are views of
-    offload: ExpertOffload | None = field(default=None, repr=False)  # of experts that stay on disk
+    holdings: Holdings = field(default=NOTHING, repr=False)
 
     @property
     def spec(self) -> Decoder:
@@ -68,6 +97,9 @@ class Model:
     def new_sequence(self, context: int | None = None) -> SequenceCache:
         return SequenceCache(self.spec, context or self.context)
 
+    def planned_bytes(self, tokens: int, rows: int) -> int:
+        return sequence_bytes(self.spec, tokens, self.widths[0], rows, self.widths[1])
+
     def __call__(self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]]) -> mx.array:
         return self.decoder(ids, sequences)
 
@@ -77,10 +109,6 @@ class Model:
     def best(self, hidden: mx.array) -> mx.array | None:
         return self.decoder.best(hidden)
 
-    def remembers(self, tokens: int, rows: int) -> int:
-        """Bytes of a sequence of that length which was read `rows` at a time."""
-        return sequence_bytes(self.spec, tokens, self.widths[0], rows, self.widths[1])
-
 
 @dataclass(frozen=True)
 class Unloaded:
@@ -89,11 +117,15 @@ class Unloaded:
     vocab: int
     context: int
     notes: tuple[str, ...]
+    holdings: Holdings = NOTHING
 
-    def new_sequence(self, context: int | None = None) -> Any:
+    def new_sequence(self, context: int | None = None) -> SequenceCache:
         raise RequestError("The model is unloaded.")
 
-    def __call__(self, ids: mx.array, sequences: Sequence[tuple[Any, int]]) -> mx.array:
+    def planned_bytes(self, tokens: int, rows: int) -> int:
+        return 0
+
+    def __call__(self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]]) -> mx.array:
         raise RequestError("The model is unloaded.")
 
     def logits(self, hidden: mx.array) -> mx.array:

@@ -17,7 +17,7 @@ import os
 import shutil
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +31,7 @@ from ..ops.quantized import Packed
 from ..spec import ModelError
 from ..weights.files import native_name
 from ..weights.headers import read_header
+from .options import Progress
 
 FORMAT = "mlxrun-ready"
 SUFFIX = ".ready.safetensors"
@@ -43,7 +44,6 @@ LEAST = 32 << 20  # a smaller model is packed as fast as it is mapped
 OURS = ("families", "weights", "nn", "ops", "loading")  # whose code decides what the bytes mean
 
 Formed = mx.array | Packed
-Progress = Callable[[int, int], None]  # bytes done, bytes in all; what it raises ends the load
 
 
 @dataclass(frozen=True, slots=True)

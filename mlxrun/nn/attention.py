@@ -11,12 +11,13 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..contracts import LayerMemory
 from ..ops.attention import alibi, attention_each, attention_over, capped_attention_over
 from ..ops.masks import Sight
 from ..ops.native import kept
 from ..ops.span import Span
 from ..spec import Attention
-from .batch import LayerMemory, Pass, Segment
+from .batch import Pass, Segment
 from .params import Params
 from .rope import Rotary
 

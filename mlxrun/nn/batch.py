@@ -8,30 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import mlx.core as mx
 
+from ..contracts import SequenceMemory
 from ..ops.masks import Sight, boolean, mask
-from ..ops.span import Span, Writing
-
-
-class LayerMemory(Protocol):
-    """What one layer remembers of one sequence; see `mlxrun/cache/`."""
-
-    def append(self, *rows: mx.array, of: int = 0) -> Span: ...
-
-    def lend(self, writing: Writing) -> tuple[tuple[mx.array, ...], Writing | None]: ...
-
-    def read(self) -> tuple[mx.array, ...] | None: ...
-
-    def write(self, length: int, *state: mx.array) -> None: ...
-
-
-class SequenceMemory(Protocol):
-    length: int  # tokens that went through the model so far
-    context: int  # the longest this session may become; chooses long or short RoPE once
-    layers: Sequence[LayerMemory | None]
+from ..ops.span import Span
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ from collections.abc import MutableMapping, Sequence
 
 import mlx.core as mx
 
+from ..contracts import SequenceMemory
 from ..ops import metal
 from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import Decoder, ModelError
-from .batch import Pass, SequenceMemory
+from .batch import Pass
 from .layer import LayerBlock
 from .linear import Linear
 from .params import AS_STORED, Forms, Params

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..contracts import LayerMemory
 from ..ops.delta import gated_delta
 from ..spec import GatedDelta
-from .batch import LayerMemory, Pass
+from .batch import Pass
 from .params import Params
 from .recurrent import CausalConv, State, run_segments
 

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
+from ..contracts import LayerMemory
 from ..ops.attention import attention, latent_attention_over
 from ..ops.masks import Sight
 from ..ops.per_head import per_head
 from ..ops.span import Span
 from ..spec import LatentAttention
-from .batch import LayerMemory, Pass, Segment
+from .batch import Pass, Segment
 from .indexer import IndexerBlock, chosen_mask, too_few
 from .params import Params
 from .rope import Rotary

@@ -11,6 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from ..contracts import LayerMemory
 from ..ops.fused import AttentionParts, FeedForward
 from ..spec import (
     Attention,
@@ -27,7 +28,7 @@ from ..spec import (
 )
 from . import whole, whole_metal
 from .attention import AttentionBlock
-from .batch import LayerMemory, Pass
+from .batch import Pass
 from .delta import GatedDeltaBlock
 from .dense import DenseBlock
 from .latent import LatentAttentionBlock

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..contracts import LayerMemory
 from ..ops.selective import selective_scan
 from ..spec import Mamba1
-from .batch import LayerMemory, Pass
+from .batch import Pass
 from .linear import Linear
 from .params import Params
 from .recurrent import CausalConv, State, run_segments

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..contracts import LayerMemory
 from ..ops.ssm import ssm
 from ..spec import Mamba2
-from .batch import LayerMemory, Pass
+from .batch import Pass
 from .params import Params
 from .recurrent import CausalConv, State, run_segments
 

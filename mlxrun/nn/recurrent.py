@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 
+from ..contracts import LayerMemory
 from ..ops.conv import causal_conv
-from .batch import LayerMemory, Pass, Segment
+from .batch import Pass, Segment
 from .params import Params
 
 State = tuple[mx.array, ...]  # each (B, ...)

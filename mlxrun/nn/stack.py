@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
+from ..contracts import SequenceMemory
 from ..ops import fused
 from ..ops.span import Writing
 from ..spec import Attention, Rope
 from .attention import AttentionBlock
-from .batch import Pass, SequenceMemory
+from .batch import Pass
 from .layer import LayerBlock
 from .rope import Rotary
 

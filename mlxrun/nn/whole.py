@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 
+from ..contracts import LayerMemory
 from ..ops.fused import AttentionParts, FeedForward, Heads, add_matmul, packed
 from .attention import AttentionBlock
-from .batch import LayerMemory, Pass
+from .batch import Pass
 from .dense import DenseBlock
 from .linear import Linear
 from .norm import NormBlock

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 
+from ..contracts import LayerMemory
 from ..ops import metal
 from ..ops.choose import chooser
 from ..ops.fused import Turn
 from ..ops.quantized import QuantizedWeight
 from .attention import AttentionBlock
-from .batch import LayerMemory, Pass
+from .batch import Pass
 from .dense import DenseBlock
 from .linear import Linear
 from .moe import MoEBlock

@@ -113,16 +113,15 @@ def fits(place: Path, machine: Machine) -> bool:
     """What `mlxrun fit` answers, where no context is asked for. Reads headers only."""
     from ..core import USUAL_CONTEXT
     from ..loading.dry_run import dry_run
-    from ..loading.load import recipe_of
+    from ..loading.open import open_model
     from ..memory.need import Need
     from ..memory.plan import plan
-    from ..weights import open_checkpoint
 
-    checkpoint = open_checkpoint(place)
-    recipe = recipe_of(checkpoint)
-    seen = dry_run(checkpoint, recipe, here=machine.here)
-    context = min(USUAL_CONTEXT, recipe.decoder.context)
-    return plan(Need(recipe.decoder, seen.weights, seen.width, context, keys=seen.keys), machine).fits
+    opened = open_model(place)
+    decoder = opened.recipe.decoder
+    seen = dry_run(opened.checkpoint, opened.recipe, here=machine.here)
+    context = min(USUAL_CONTEXT, decoder.context)
+    return plan(Need(decoder, seen.weights, seen.width, context, keys=seen.keys), machine).fits
 
 
 def machine_of(settings: Settings) -> Machine:

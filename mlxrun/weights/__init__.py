@@ -5,19 +5,31 @@ Both are all or nothing: a file that cannot be believed is a ModelError, and arr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..families.common import Recipe
 from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import ModelError
 from .apply import apply_rules
 from .checkpoint import Checkpoint, open_checkpoint
+from .outline import outline
 from .quantized import FLOATS, gather_parts
 
-__all__ = ["Checkpoint", "apply_rules", "gather_parts", "open_checkpoint", "read_weights"]
+__all__ = ["Checkpoint", "apply_rules", "gather_parts", "open_checkpoint", "outline_weights", "read_weights"]
 
 
 def read_weights(checkpoint: Checkpoint, recipe: Recipe) -> dict[str, Weight]:
     """Canonical name -> weight."""
-    weights = apply_rules(recipe.rules, gather_parts(checkpoint.tensors(), checkpoint.config))
+    return _canonical(checkpoint.tensors(), checkpoint, recipe)
+
+
+def outline_weights(checkpoint: Checkpoint, recipe: Recipe, *, centred: bool = False) -> dict[str, Weight]:
+    """As `read_weights`, of arrays that must not be evaluated; see `outline`."""
+    return _canonical(outline(checkpoint, centred=centred), checkpoint, recipe)
+
+
+def _canonical(tensors: Mapping[str, Weight], checkpoint: Checkpoint, recipe: Recipe) -> dict[str, Weight]:
+    weights = apply_rules(recipe.rules, gather_parts(tensors, checkpoint.config))
     for name, weight in weights.items():
         if not isinstance(weight, QuantizedWeight) and weight.dtype not in FLOATS:
             kind = str(weight.dtype).removeprefix("mlx.core.")

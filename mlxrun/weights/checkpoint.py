@@ -9,9 +9,8 @@ shards that lie in the folder, and tensors of a shard that the index places else
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -36,31 +35,66 @@ FORMATS: dict[str, Dialect] = {"pt": "hf", "mlx": "mlx"}
 ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")  # in a GGUF file
 
 
+Lies = tuple[Path, Stored | Place]  # a file, and where in it
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     path: Path
     dialect: Dialect
     files: tuple[Path, ...]  # that hold the tensors
-    shapes: Mapping[str, tuple[int, ...]]  # a GGUF tensor's own; a safetensors part's as it is packed
-    bytes: int  # of all tensors, as stored
-    tensors: Callable[[], dict[str, Weight]] = field(repr=False)  # by the name in the file, made anew each time
+    stored: Mapping[str, Lies] = field(repr=False)  # every tensor by the name in its file
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)  # config.json; empty for GGUF
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)  # of a GGUF file, untouched
     rope_factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False)  # of a GGUF file
-    # (name, stored type, relative error) of each tensor that `tensors` cannot give as it is stored; reads samples
-    losses: Callable[[], Iterable[tuple[str, str, float]]] = field(default=tuple, repr=False)
+    reading: Reading = "mlx"  # what GGUF types may become that MLX's layouts do not hold
+    mapped: bool = True  # tensors are views into the files where that can be; else they are read
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """A GGUF tensor's own; a safetensors part's as it is packed."""
+        return {name: place.shape for name, (_, place) in self.stored.items()}
+
+    @property
+    def bytes(self) -> int:
+        """Of all tensors, as stored."""
+        return sum(place.nbytes for _, place in self.stored.values())
+
+    def tensors(self) -> dict[str, Weight]:
+        """By the name in the file, made anew each time."""
+        found: dict[str, Weight] = {}
+        for file in self.files:
+            if self.dialect == "gguf":
+                found |= load_tensors(file, self._gguf_places(file), self.reading, mapped=self.mapped)
+            else:
+                found |= _load_file(file, self._stored_in(file), self.mapped)
+        return {name: found[name] for name in self.stored}
+
+    def losses(self) -> Iterator[tuple[str, str, float]]:
+        """(name, stored type, relative error) of each tensor that cannot be given as it is stored. Reads samples."""
+        if self.dialect == "gguf":
+            parts = (losses(file, self._gguf_places(file), self.reading) for file in self.files)
+            return chain.from_iterable(parts)
+        return measured_losses(self.tensors(), self.config)
+
+    def read_as(self, reading: Reading, *, mapped: bool = True) -> Checkpoint:
+        """The same headers, read in another way."""
+        return replace(self, reading=reading, mapped=mapped)
+
+    def _gguf_places(self, file: Path) -> dict[str, Place]:
+        return {n: place for n, (holder, place) in self.stored.items() if holder == file and isinstance(place, Place)}
+
+    def _stored_in(self, file: Path) -> dict[str, Stored]:
+        return {n: place for n, (holder, place) in self.stored.items() if holder == file and isinstance(place, Stored)}
 
 
-def open_checkpoint(
-    path: str | Path, dialect: Dialect | None = None, *, mapped: bool = True, reading: Reading = "mlx"
-) -> Checkpoint:
-    """`dialect` overrides what the safetensors files say of themselves. `mapped`: tensors are views into the files
-    where that can be; else they are read. `reading`: what GGUF types may become that MLX's layouts do not hold."""
+def open_checkpoint(path: str | Path, dialect: Dialect | None = None) -> Checkpoint:
+    """`dialect` overrides what the safetensors files say of themselves."""
     path = Path(path)
     if os.path.isdir(path):  # as os.path.exists, false for a name that cannot be
-        return _open_folder(path, dialect, mapped)
+        return _open_folder(path, dialect)
     if path.suffix.lower() == ".gguf":
-        return _open_gguf(path, reading, mapped)
+        return _open_gguf(path)
     if os.path.exists(path):
         raise ModelError(f"{path} is neither a model's folder nor a .gguf file.")
     raise ModelError(f"There is no model at {path}.")
@@ -69,11 +103,11 @@ def open_checkpoint(
 # ---- a folder -----------------------------------------------------------------------------------
 
 
-def _open_folder(folder: Path, dialect: Dialect | None, mapped: bool) -> Checkpoint:
+def _open_folder(folder: Path, dialect: Dialect | None) -> Checkpoint:
     config = _config(folder)
     wanted = _wanted(folder)
     headers = {file: read_header(file) for file in wanted}
-    stored: dict[str, tuple[Path, Stored]] = {}
+    stored: dict[str, Lies] = {}
     for file, names in wanted.items():
         for name in headers[file].tensors if names is None else names:
             if name not in headers[file].tensors:
@@ -85,11 +119,8 @@ def _open_folder(folder: Path, dialect: Dialect | None, mapped: bool) -> Checkpo
         path=folder,
         dialect=dialect or _dialect(headers, config),
         files=tuple(wanted),
-        shapes={name: tensor.shape for name, (_, tensor) in stored.items()},
-        bytes=sum(tensor.nbytes for _, tensor in stored.values()),
-        tensors=partial(_load_folder, stored, tuple(wanted), mapped),
+        stored=stored,
         config=config,
-        losses=lambda: measured_losses(_load_folder(stored, tuple(wanted), mapped), config),
     )
 
 
@@ -149,17 +180,13 @@ def _dialect(headers: Mapping[Path, Header], config: Mapping[str, Any]) -> Diale
     return FORMATS[name]
 
 
-def _load_folder(stored: Mapping[str, tuple[Path, Stored]], files: Collection[Path], mapped: bool) -> dict[str, Weight]:
-    found: dict[str, Weight] = {}
-    for file in files:
-        places = {name: place for name, (holder, place) in stored.items() if holder == file}
-        seen = views(file, places, size_of(file)) if mapped else {}
-        read = _load_file(file) if len(seen) < len(places) else {}
-        found |= {name: seen[name] if name in seen else read[name] for name in places}
-    return {name: found[name] for name in stored}
+def _load_file(file: Path, places: Mapping[str, Stored], mapped: bool) -> dict[str, Weight]:
+    seen = views(file, places, size_of(file)) if mapped else {}
+    read = _read_file(file) if len(seen) < len(places) else {}
+    return {name: seen[name] if name in seen else read[name] for name in places}
 
 
-def _load_file(file: Path) -> dict[str, mx.array]:
+def _read_file(file: Path) -> dict[str, mx.array]:
     try:
         with native_name(file) as name:
             return cast(dict[str, mx.array], mx.load(name, format="safetensors"))
@@ -170,39 +197,35 @@ def _load_file(file: Path) -> dict[str, mx.array]:
 # ---- a GGUF file --------------------------------------------------------------------------------
 
 
-def _open_gguf(path: Path, reading: Reading, mapped: bool) -> Checkpoint:
+def _open_gguf(path: Path) -> Checkpoint:
     """One file, or the parts of one: the first has the metadata, each says how many tensors all have together."""
     named = read_gguf(path)
     files = parts_of(path, named.metadata)
     parts = {file: named if file == path else read_gguf(file) for file in files}
     metadata = parts[files[0]].metadata
-    places: dict[str, tuple[Path, Place]] = {}
+    stored: dict[str, Lies] = {}
     for number, (file, found) in enumerate(parts.items()):
         if len(files) > 1 and found.metadata.get("split.no") != number:
             raise ModelError(
                 f"{file.name} says that it is part {shown(found.metadata.get('split.no'))}, counted from 0."
             )
         for name, place in found.tensors.items():
-            if name in places:
-                raise ModelError(f"{places[name][0].name} and {file.name} both have the tensor {shown(name)}.")
-            places[name] = file, place
-    wanted = metadata.get("split.tensors.count", len(places)) if len(files) > 1 else len(places)
-    if wanted != len(places):
-        raise ModelError(f"{files[0].name} and its other parts hold {len(places)} tensors, not {shown(wanted)}.")
+            if name in stored:
+                raise ModelError(f"{stored[name][0].name} and {file.name} both have the tensor {shown(name)}.")
+            stored[name] = file, place
+    wanted = metadata.get("split.tensors.count", len(stored)) if len(files) > 1 else len(stored)
+    if wanted != len(stored):
+        raise ModelError(f"{files[0].name} and its other parts hold {len(stored)} tensors, not {shown(wanted)}.")
     return Checkpoint(
         path=files[0],
         dialect="gguf",
         files=tuple(files),
-        shapes={name: place.shape for name, (_, place) in places.items()},
-        bytes=sum(place.nbytes for _, place in places.values()),
-        tensors=lambda: {
-            name: tensor
-            for file, found in parts.items()
-            for name, tensor in load_tensors(file, found.tensors, reading, mapped=mapped).items()
-        },
+        stored=stored,
         metadata=metadata,
         rope_factors={
-            name: read_floats(places[name][0], name, places[name][1]) for name in ROPE_FACTORS if name in places
+            name: read_floats(file, name, found.tensors[name])
+            for file, found in parts.items()
+            for name in ROPE_FACTORS
+            if name in found.tensors
         },
-        losses=lambda: chain.from_iterable(losses(file, found.tensors, reading) for file, found in parts.items()),
     )

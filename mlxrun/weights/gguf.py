@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import math
 import mmap
-import os
 import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 from ..spec import ModelError
 from .files import shown, size_of, unreadable
@@ -78,10 +76,8 @@ class Place:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@dataclass(frozen=True, slots=True)
 class GGUF:
-    """Not to be changed: whoever reads the same file meanwhile has the same object."""
-
     metadata: dict[str, Any]
     tensors: dict[str, Place]
     metadata_end: int = 0  # the first byte after the metadata
@@ -116,22 +112,14 @@ def read_start(raw: bytes, size: int, where: str) -> GGUF | None:
 
 
 def read_gguf(path: Path) -> GGUF:
-    """Parsed once as long as anybody holds it, because a vocabulary is many Python objects."""
     size = size_of(path)
     if size < 24:
         raise ModelError(f"{path.name} is too short to be a GGUF file.")
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            seen = os.fstat(file.fileno())
-            identity = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns)
-            if (held := _HELD.get(identity)) is not None:
-                return held
-            return _HELD.setdefault(identity, _read(_Cursor(view, min(size, MAX_METADATA), path.name), size))
+            return _read(_Cursor(view, min(size, MAX_METADATA), path.name), size)
     except OSError as error:
         raise unreadable(path, error) from error
-
-
-_HELD: WeakValueDictionary[tuple[int, ...], GGUF] = WeakValueDictionary()
 
 
 class _Unfinished(Exception):

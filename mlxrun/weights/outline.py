@@ -10,17 +10,17 @@ import mlx.core as mx
 
 from ..ops.quantized import QuantizedWeight, Weight
 from .checkpoint import Checkpoint
-from .gguf import read_gguf
+from .gguf import Place
 from .gguf_tensors import PLAIN, Reading, form_of
 
 
-def outline(checkpoint: Checkpoint, *, centred: bool = False, reading: Reading = "mlx") -> dict[str, Weight]:
+def outline(checkpoint: Checkpoint, *, centred: bool = False) -> dict[str, Weight]:
     """As `checkpoint.tensors()`, with arrays that must not be evaluated. `centred`: without the biases of GGUF types
-    that have none of their own, as the native kernels hold them. `reading`: as a checkpoint that was opened so."""
+    that have none of their own, as the native kernels hold them."""
     if checkpoint.dialect != "gguf":
         return checkpoint.tensors()  # lazy already
-    parts = (read_gguf(file).tensors for file in checkpoint.files)
-    return {name: _outlined(p.kind, p.shape, centred, reading) for places in parts for name, p in places.items()}
+    places = {name: place for name, (_, place) in checkpoint.stored.items() if isinstance(place, Place)}
+    return {name: _outlined(p.kind, p.shape, centred, checkpoint.reading) for name, p in places.items()}
 
 
 def _outlined(kind: str, shape: tuple[int, ...], centred: bool, reading: Reading) -> Weight:

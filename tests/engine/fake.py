@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from mlxrun.loading.model import Holdings
+
 
 class FakeMemory:
     def __init__(self, context: int) -> None:
         self.context, self.ids = context, mx.zeros((0,), mx.int32)
         self.length = 0
+        self.layers: tuple[None, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        return self.ids.nbytes
 
     def reusable(self, length: int) -> int:
         return length
@@ -20,18 +27,17 @@ class FakeMemory:
         self.ids, self.length = self.ids[:length], length
         return True
 
-    def snapshot(self) -> tuple[mx.array, int]:
-        return self.ids, self.length
-
-    def restore(self, state: tuple[mx.array, int]) -> None:
-        self.ids, self.length = state
+    def fork(self) -> FakeMemory:
+        other = FakeMemory(self.context)
+        other.ids, other.length = self.ids, self.length
+        return other
 
     def arrays(self) -> list[mx.array]:
         return [self.ids]
 
 
 class FakeModel:
-    vocab, context, notes = 97, 4096, ()
+    vocab, context, notes, holdings = 97, 4096, (), Holdings()
 
     def __init__(self) -> None:
         self.passes: list[int] = []  # rows of every pass

@@ -12,8 +12,7 @@ import pytest
 from mlxrun.core import Event, Finish, Refusal, Request, Sampling
 from mlxrun.engine import memory_guard
 from mlxrun.engine.engine import Engine
-from mlxrun.loading import fit
-from mlxrun.loading.load import LoadOptions, load_model
+from mlxrun.loading import LoadOptions, fit, load_model
 from mlxrun.memory.headroom import Headroom, footprint
 from mlxrun.memory.machine import private_bytes
 from mlxrun.memory.wiring import Policy, Wiring
@@ -93,7 +92,7 @@ def test_a_file_that_changes_ends_what_runs(folder: Path, monkeypatch: pytest.Mo
 
     engine = Engine.start(lambda: load_model(folder))
     try:
-        engine._guard._files = (Changed(),)
+        engine._guard._holdings = replace(engine._guard._holdings, files=(Changed(),))
         last = ended(engine, [Request(prompt(60, 0), 4, GREEDY)])[0]
     finally:
         engine.close()

@@ -10,7 +10,7 @@ import pytest
 
 from mlxrun.core import Event, Finish, Request, Sampling
 from mlxrun.engine.engine import Engine
-from mlxrun.loading.load import load_model
+from mlxrun.loading import load_model
 from tests.golden import checkpoint
 
 CASES = ("qwen3", "gemma3", "gpt_oss", "deepseek_v3", "qwen3_next", "jamba", "mamba2", "nemotron_h", "llama4_scout")
@@ -57,9 +57,11 @@ def test_every_kind_of_memory(name: str, tmp_path: Path) -> None:
 
 
 def test_the_starter_model(smollm2_gguf: Path) -> None:
-    from mlxrun.assistant import voice_of
+    from mlxrun.assistant import template_of, tokenizer_of
+    from mlxrun.weights import open_checkpoint
 
-    tokenizer, template = voice_of(smollm2_gguf)
+    opened = open_checkpoint(smollm2_gguf)
+    tokenizer, template = tokenizer_of(opened), template_of(opened)
     asked = [
         "Tell me about the sea.",
         "Count to ten.",

@@ -11,7 +11,7 @@ import mlx.core as mx
 import pytest
 
 from mlxrun.cache import keys
-from mlxrun.loading.load import load_model
+from mlxrun.loading import load_model
 
 from . import measure, record
 from .cases import CASES

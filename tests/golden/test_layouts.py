@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from mlxrun.loading.load import load_model
+from mlxrun.loading import load_model
 
 from . import measure, record
 from .cases import CASES

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from mlx_lm.utils import quantize_model
 
-from mlxrun.loading.load import load_model
+from mlxrun.loading import load_model
 
 from . import measure, record
 from .checkpoint import Checkpoint, reference, write

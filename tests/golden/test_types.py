@@ -10,8 +10,8 @@ import mlx.core as mx
 import pytest
 
 from mlxrun.loading.forms import WIDE, cast
-from mlxrun.loading.load import recipe_of
 from mlxrun.loading.model import Model
+from mlxrun.loading.open import recipe_of
 from mlxrun.nn import attention
 from mlxrun.nn.decoder import DecoderModel
 from mlxrun.nn.layer import LayerBlock

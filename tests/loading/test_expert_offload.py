@@ -14,11 +14,11 @@ import pytest
 
 from mlxrun.core import Request
 from mlxrun.engine.engine import Engine
-from mlxrun.loading import fit, ready
+from mlxrun.loading import LoadOptions, fit, load_model, ready
 from mlxrun.loading.dry_run import dry_run
 from mlxrun.loading.expert_offload import ExpertOffload, ExpertStack
-from mlxrun.loading.load import LoadOptions, load_model, recipe_of
 from mlxrun.loading.model import Model
+from mlxrun.loading.open import recipe_of
 from mlxrun.memory import plan as plans
 from mlxrun.memory.need import Need
 from mlxrun.memory.plan import plan
@@ -119,34 +119,34 @@ def steps(model: Model, count: int) -> Iterator[mx.array]:
 def test_the_same_bits_and_memory_within_its_bound(folder: Path, keep: Path) -> None:
     whole = load_model(folder, options=LoadOptions(ready=keep))
     assert isinstance(whole, Model)
-    assert whole.offload is None
+    assert whole.holdings.offload is None
     wanted = [np.array(logits) for logits in steps(whole, 40)]
     everything = mapped_rss(keep)
     del whole
 
     model = on_disk(folder, keep)
-    assert model.offload is not None
-    size = model.mapped[0].size
-    rest = size - model.offload.bytes
+    assert model.holdings.offload is not None
+    size = model.holdings.files[0].size
+    rest = size - model.holdings.offload.bytes
     assert everything > rest + 2 * HOT  # or the bound would show nothing
-    assert model.offload.bound == HOT
+    assert model.holdings.offload.bound == HOT
     seen: list[int] = []
-    use = model.offload.use
+    use = model.holdings.offload.use
 
     def watched(layer: int, experts: Any) -> None:
         seen.append(mapped_rss(keep))
         use(layer, experts)
         seen.append(mapped_rss(keep))
 
-    model.offload.use = watched  # type: ignore[method-assign]  # to look between layers too
+    model.holdings.offload.use = watched  # type: ignore[method-assign]  # to look between layers too
     for logits, one in zip(steps(model, 40), wanted, strict=True):
         assert np.isfinite(one).all()
         assert np.array_equal(np.array(logits), one)
         seen.append(mapped_rss(keep))
     assert len(seen) > 40 * 6 * 2
     assert max(seen) <= rest + HOT
-    assert model.offload.held <= HOT
-    assert model.offload.missed > model.offload.foreseen > 0
+    assert model.holdings.offload.held <= HOT
+    assert model.holdings.offload.missed > model.holdings.offload.foreseen > 0
     assert len({one.tobytes() for one in wanted}) == len(wanted)
 
 
@@ -168,7 +168,7 @@ def test_an_engine_counts_what_is_held(folder: Path, keep: Path) -> None:
 def test_what_fits_is_loaded_as_ever(folder: Path, keep: Path) -> None:
     model = load_model(folder, options=LoadOptions(ready=keep, experts_on_disk=True))
     assert isinstance(model, Model)
-    assert model.offload is None
+    assert model.holdings.offload is None
 
 
 def test_it_must_be_asked_for(folder: Path, keep: Path) -> None:
@@ -270,8 +270,8 @@ def test_pages_that_experts_share_stay_as_long_as_one_of_them() -> None:
 
 def test_the_plan_counts_what_the_offload_holds(folder: Path, keep: Path) -> None:
     model = on_disk(folder, keep)
-    assert model.offload is not None
-    assert model.budget is not None
+    assert model.holdings.offload is not None
+    assert model.holdings.budget is not None
     weights = dry_run(open_checkpoint(folder), recipe_of(open_checkpoint(folder)), here=True).weights
-    assert abs(weights.kinds[EXPERTS] - model.offload.bytes) < 0.001 * model.offload.bytes
-    assert model.budget.mapped == model.budget.weights == weights.total - weights.kinds[EXPERTS] + HOT
+    assert abs(weights.kinds[EXPERTS] - model.holdings.offload.bytes) < 0.001 * model.holdings.offload.bytes
+    assert model.holdings.budget.mapped == model.holdings.budget.weights == weights.total - weights.kinds[EXPERTS] + HOT

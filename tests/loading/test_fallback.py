@@ -18,8 +18,8 @@ from mlx.utils import tree_flatten
 from mlxrun.core import Request, Sampling
 from mlxrun.engine.engine import Engine
 from mlxrun.families import FAMILIES, UnknownFamily
+from mlxrun.loading import load_model
 from mlxrun.loading.fallback import FallbackModel, load_fallback, older_spelling, quiet_import
-from mlxrun.loading.load import load_model
 from mlxrun.spec import ModelError
 
 STABLELM = {
@@ -163,7 +163,7 @@ def test_the_limit_of_open_files_stays(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "m", STABLELM)
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (5000, 5000))\n"
-        f"from mlxrun.loading.load import load_model; load_model({str(folder)!r})\n"
+        f"from mlxrun.loading import load_model; load_model({str(folder)!r})\n"
         "print(resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -9,7 +9,7 @@ import pytest
 
 from mlxrun.loading.dry_run import dry_run
 from mlxrun.loading.forms import held
-from mlxrun.loading.load import recipe_of
+from mlxrun.loading.open import recipe_of
 from mlxrun.ops.quantized import QuantizedWeight, Weight
 from mlxrun.weights import open_checkpoint
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mlxrun.loading import forms, load, ready
+from mlxrun.loading import LoadOptions, forms, load, load_model, ready
 from mlxrun.loading.dry_run import dry_run
-from mlxrun.loading.load import LoadOptions, load_model, recipe_of
+from mlxrun.loading.open import recipe_of
 from mlxrun.ops import choose, metal
 from mlxrun.ops.native import NATIVE, exactly
 from mlxrun.weights import open_checkpoint
@@ -132,7 +132,7 @@ def test_what_is_kept_ready_is_the_same(
     monkeypatch.setattr(ready, "SPARE", 0)
     made, options = load_model(files[0]), LoadOptions(ready=tmp_path / "ready")
     first, second = load_model(files[0], options=options), load_model(files[0], options=options)
-    assert first.budget.mapped  # type: ignore[union-attr]  # a model of ours
+    assert first.holdings.budget.mapped  # type: ignore[union-attr]  # a model of ours
     for kept in (first, second):
         assert np.array_equal(logits(kept), logits(made))
 
@@ -159,14 +159,18 @@ def test_held_in_a_type_it_has_mlxs_layouts(files: tuple[Path, Path], dtype: mx.
     assert np.median(np.abs(found - wanted).max(axis=-1)) < 0.05 * np.abs(wanted).max()
 
 
+def reading(path: Path, dtype: mx.Dtype | None = None) -> str:
+    return forms.reading_of(open_checkpoint(path), dtype)
+
+
 @pytest.mark.skipif(mx.default_device().type != mx.DeviceType.cpu, reason="on a GPU its own kernels decide")
-def test_who_gets_groups_of_16_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = Path("m.gguf")
+def test_who_gets_groups_of_16_on_a_cpu(files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = files[0]
     monkeypatch.setattr(forms, "NATIVE", False)
-    assert forms.reading(path) == forms.reading(path, mx.float32) == "wide"
+    assert reading(path) == reading(path, mx.float32) == "wide"
     monkeypatch.setattr(forms, "NATIVE", True)
-    assert forms.reading(path) == "fine"
-    assert forms.reading(path, mx.float32) == "wide"
+    assert reading(path) == "fine"
+    assert reading(path, mx.float32) == "wide"
 
 
 def test_who_gets_groups_of_16_on_a_gpu(files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,12 +182,12 @@ def test_who_gets_groups_of_16_on_a_gpu(files: tuple[Path, Path], monkeypatch: p
         metal, "computes_groups_of_16", lambda bits, dtype: asked.append((bits, dtype)) or bits != wrong
     )
     wrong = 0
-    assert forms.reading(files[0]) == "fine"
+    assert reading(files[0]) == "fine"
     assert asked == [(bits, mx.float16) for bits in (2, 3, 6)]
-    assert forms.reading(files[1]) == forms.reading(files[0], mx.float16) == forms.reading(files[0].parent) == "mlx"
+    assert reading(files[1]) == reading(files[0], mx.float16) == "mlx"
     assert asked == [(bits, mx.float16) for bits in (2, 3, 6)]
     wrong = 6
-    assert forms.reading(files[0]) == "mlx"
+    assert reading(files[0]) == "mlx"
     wrong = 0
     monkeypatch.setattr(choose.chooser, "policy", "mlx")
-    assert forms.reading(files[0]) == "mlx"
+    assert reading(files[0]) == "mlx"

@@ -15,8 +15,7 @@ import mlx.core as mx
 import pytest
 
 from mlxrun.engine.engine import Engine
-from mlxrun.loading import fit, load, ready
-from mlxrun.loading.load import LoadOptions, load_model
+from mlxrun.loading import LoadOptions, fit, load, load_model, ready
 from mlxrun.memory.machine import Machine, private_bytes
 from mlxrun.ops.native import NATIVE
 from mlxrun.spec import ModelError
@@ -114,7 +113,7 @@ def test_the_second_start_maps_what_the_first_made(name: str, tmp_path: Path, ke
     assert len(made) == 1
     assert kept_files(keep) == made
     assert not seen  # nothing was packed
-    assert second.mapped[0].size == (keep / made[0]).stat().st_size
+    assert second.holdings.files[0].size == (keep / made[0]).stat().st_size
     assert logits(plain) == logits(first) == logits(second)
 
 
@@ -217,7 +216,7 @@ def test_without_nameless_files_a_name_aside_serves(folder: Path, keep: Path, mo
     monkeypatch.delattr(os, "O_TMPFILE")
     first = load_model(folder, options=LoadOptions(ready=keep))
     assert len(kept_files(keep)) == 1
-    assert first.mapped
+    assert first.holdings.files
 
 
 @needs_native
@@ -234,8 +233,9 @@ def test_what_is_longest_unused_goes_first(tmp_path: Path) -> None:
 def test_two_at_once_make_one(folder: Path, keep: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from mlxrun.loading import ready; ready.LEAST = ready.SPARE = 0\n"
-        "from mlxrun.loading.load import LoadOptions, load_model\n"
-        "model = load_model(sys.argv[1], options=LoadOptions(ready=Path(sys.argv[2]))); print(len(model.mapped))"
+        "from mlxrun.loading import LoadOptions, load_model\n"
+        "model = load_model(sys.argv[1], options=LoadOptions(ready=Path(sys.argv[2])))\n"
+        "print(len(model.holdings.files))"
     )
     command = [sys.executable, "-c", code, str(folder), str(keep)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -252,7 +252,7 @@ def test_smollm2_mapped_takes_next_to_nothing_of_its_own(smollm2_gguf: Path, tmp
     load_model(smollm2_gguf, options=options)
     before = private_bytes() or 0
     model = load_model(smollm2_gguf, options=options)
-    size = model.mapped[0].size
+    size = model.holdings.files[0].size
     assert size > 90e6
     assert (private_bytes() or 0) - before < size / 12
     gc.collect()  # what earlier tests left in cycles may otherwise be freed between the two readings

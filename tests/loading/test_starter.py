@@ -7,8 +7,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlxrun.loading.load import load_model, recipe_of
+from mlxrun.loading import load_model
 from mlxrun.loading.model import Model
+from mlxrun.loading.open import recipe_of
 from mlxrun.nn.decoder import DecoderModel
 from mlxrun.text.opening import gguf_tokenizer
 from mlxrun.weights import open_checkpoint

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mlxrun.cpu_kernels import native
 
-from mlxrun.loading.load import load_model
+from mlxrun.loading import load_model
 from mlxrun.loading.model import Model
 from tests.golden.checkpoint import reference, write
 

@@ -11,7 +11,7 @@ import pytest
 
 from mlxrun.cache.sequence import SequenceCache
 from mlxrun.loading.forms import held
-from mlxrun.loading.load import recipe_of
+from mlxrun.loading.open import recipe_of
 from mlxrun.nn import attention as keys
 from mlxrun.nn.decoder import DecoderModel
 from mlxrun.ops import attention, choose, metal, norm, span
@@ -83,7 +83,7 @@ Logits = list[mx.array]
 
 def answers(path: Path, family: str = "") -> tuple[Logits, SequenceCache]:
     """`family`: held as a GPU holds it."""
-    checkpoint = open_checkpoint(path, reading="fine")
+    checkpoint = open_checkpoint(path).read_as("fine")
     recipe = recipe_of(checkpoint)
     weights = read_weights(checkpoint, recipe)
     if family:

@@ -16,8 +16,8 @@ from mlxrun.engine.handle import Handle
 from mlxrun.engine.runner import Runner
 from mlxrun.engine.scheduler import Scheduler
 from mlxrun.loading.forms import cast, held
-from mlxrun.loading.load import recipe_of
 from mlxrun.loading.model import Model
+from mlxrun.loading.open import recipe_of
 from mlxrun.nn.decoder import DecoderModel
 from mlxrun.ops import choose
 from mlxrun.ops.native import exactly

@@ -6,6 +6,7 @@ import mlx.core as mx
 
 from mlxrun.assistant import Assistant
 from mlxrun.engine.engine import Engine
+from mlxrun.loading.model import Holdings
 from mlxrun.text.template import ChatTemplate
 from mlxrun.text.tokenizer import Marks, Tokenizer
 
@@ -33,7 +34,7 @@ class Bytes(Tokenizer):
 
 
 class ParrotMemory:
-    length = 0
+    length, context, bytes, layers = 0, 1000, 0, ()
 
     def reusable(self, length: int) -> int:
         return length
@@ -42,18 +43,17 @@ class ParrotMemory:
         self.length = length
         return True
 
-    def snapshot(self) -> int:
-        return self.length
-
-    def restore(self, state: int) -> None:
-        self.length = state
+    def fork(self) -> ParrotMemory:
+        other = ParrotMemory()
+        other.length = self.length
+        return other
 
     def arrays(self) -> list[mx.array]:
         return []
 
 
 class Parrot:
-    vocab, context, notes = 257, 1000, ("A parrot.",)
+    vocab, context, notes, holdings = 257, 1000, ("A parrot.",), Holdings()
 
     def new_sequence(self, context: int | None = None) -> ParrotMemory:
         return ParrotMemory()

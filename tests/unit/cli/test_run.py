@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mlxrun.assistant import Assistant, Wish, recommended
 from mlxrun.cli import chat, options, run
 from mlxrun.cli.conversation import follow
 from mlxrun.core import Finish, RequestError, Sampling
+from mlxrun.weights import Checkpoint
 
 from .parrot import parrot as make_parrot
 
@@ -210,10 +212,11 @@ def test_flags_win_over_what_the_authors_recommend() -> None:
 
 
 def test_what_the_authors_recommend(tmp_path: Path) -> None:
-    assert recommended(tmp_path) == Sampling(temperature=0.7)
+    folder = Checkpoint(tmp_path, "hf", (), {})
+    assert recommended(folder) == Sampling(temperature=0.7)
     (tmp_path / "generation_config.json").write_text('{"top_k": 5, "min_p": true, "top_p": null, "eos_token_id": 1}')
-    assert recommended(tmp_path) == Sampling(temperature=0.7, top_k=5)
-    assert recommended(tmp_path / "model.gguf") == Sampling(temperature=0.7)
+    assert recommended(folder) == Sampling(temperature=0.7, top_k=5)
+    assert recommended(replace(folder, dialect="gguf")) == Sampling(temperature=0.7)
 
 
 def test_an_unfinished_answer_says_so(parrot: Assistant) -> None:
@@ -241,8 +244,5 @@ def test_a_gguf_file_is_parsed_once_from_the_command_to_the_answer(
 
     parsed, parse = [], gguf._read
     monkeypatch.setattr(gguf, "_read", lambda *given: parsed.append(given) or parse(*given))
-    held = []
-    monkeypatch.setattr(run, "introduce", lambda *_: held.extend(gguf._HELD.values()))
     assert cli.main(["run", str(smollm2_gguf), "Hello", "--max-tokens", "2"]) == 0
     assert len(parsed) == 1
-    assert not held  # while it runs

@@ -15,7 +15,7 @@ from mlxrun.convert.cached import quantized_copy
 from mlxrun.convert.folder import convert_folder
 from mlxrun.convert.layouts import Wanted, layout
 from mlxrun.core import RequestError
-from mlxrun.loading.load import load_model
+from mlxrun.loading import load_model, open_model
 from mlxrun.settings import Settings
 from mlxrun.spec import ModelError
 from mlxrun.store.remove import remove
@@ -42,7 +42,7 @@ def flags(*words: str) -> argparse.Namespace:
 
 
 def test_it_is_what_convert_writes_and_it_loads(model: Path, settings: Settings, tmp_path: Path) -> None:
-    copy = quantized_copy(model, HOW, settings.quantized)
+    copy = quantized_copy(open_checkpoint(model), HOW, settings.quantized)
     convert_folder(open_checkpoint(model), tmp_path / "out", wanted=Wanted(HOW, lambda module, shape: HOW))
     assert {file.name for file in copy.iterdir()} == {file.name for file in (tmp_path / "out").iterdir()}
     for file in copy.iterdir():
@@ -53,21 +53,21 @@ def test_it_is_what_convert_writes_and_it_loads(model: Path, settings: Settings,
 
 
 def test_the_second_time_nothing_is_made(model: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = quantized_copy(model, HOW, settings.quantized)
+    first = quantized_copy(open_checkpoint(model), HOW, settings.quantized)
     monkeypatch.setattr(cached, "convert_folder", lambda *a, **k: pytest.fail("made twice"))
-    assert quantized_copy(model, HOW, settings.quantized) == first
+    assert quantized_copy(open_checkpoint(model), HOW, settings.quantized) == first
 
 
 def test_another_layout_stands_beside_it(model: Path, settings: Settings) -> None:
-    copies = {quantized_copy(model, layout(bits, 32, "affine"), settings.quantized) for bits in (4, 8)}
+    copies = {quantized_copy(open_checkpoint(model), layout(bits, 32, "affine"), settings.quantized) for bits in (4, 8)}
     assert {open_checkpoint(copy).config["quantization"]["bits"] for copy in copies} == {4, 8}
     assert sum(1 for p in settings.quantized.iterdir() if p.is_dir()) == 2
 
 
 def test_a_changed_model_is_quantized_anew_and_the_old_copy_goes(model: Path, settings: Settings) -> None:
-    old = quantized_copy(model, HOW, settings.quantized)
+    old = quantized_copy(open_checkpoint(model), HOW, settings.quantized)
     os.utime(model / "model.safetensors", ns=(1, 1))
-    new = quantized_copy(model, HOW, settings.quantized)
+    new = quantized_copy(open_checkpoint(model), HOW, settings.quantized)
     assert new != old
     assert [p for p in settings.quantized.iterdir() if p.is_dir()] == [new]
 
@@ -77,15 +77,17 @@ def test_what_is_interrupted_leaves_nothing(model: Path, settings: Settings) -> 
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        quantized_copy(model, HOW, settings.quantized, progress=stop)
+        quantized_copy(open_checkpoint(model), HOW, settings.quantized, progress=stop)
     assert not [p for p in settings.quantized.iterdir() if p.is_dir()]
     (settings.quantized / ".killed.making").mkdir()
-    copy = quantized_copy(model, HOW, settings.quantized)
+    copy = quantized_copy(open_checkpoint(model), HOW, settings.quantized)
     assert [p for p in settings.quantized.iterdir() if p.is_dir()] == [copy]
 
 
 def test_the_longest_unused_copy_goes_beyond_the_bound(model: Path, settings: Settings) -> None:
-    copies = [quantized_copy(model, layout(bits, 32, "affine"), settings.quantized) for bits in (8, 6, 4)]
+    copies = [
+        quantized_copy(open_checkpoint(model), layout(bits, 32, "affine"), settings.quantized) for bits in (8, 6, 4)
+    ]
     for age, copy in enumerate(copies):
         os.utime(copy, (age, age))
     size = sum(file.stat().st_size for copy in (copies[0], copies[2]) for file in copy.iterdir())
@@ -94,23 +96,24 @@ def test_the_longest_unused_copy_goes_beyond_the_bound(model: Path, settings: Se
 
 
 def test_it_goes_with_the_model(model: Path, settings: Settings) -> None:
-    copy = quantized_copy(model, HOW, settings.quantized)
+    copy = quantized_copy(open_checkpoint(model), HOW, settings.quantized)
     size = sum(file.stat().st_size for file in copy.iterdir())
     assert remove("tiny", settings) >= size
     assert not copy.exists()
 
 
 def test_the_flags(model: Path, settings: Settings) -> None:
-    assert quantize.copy_of(model, flags(), settings) == model
+    opened = open_model(model)
+    assert quantize.copy_of(opened, flags(), settings) is opened
     asked = flags("--quantize", "4", "--group", "32", "--dialect", "hf")
-    copy = quantize.copy_of(model, asked, settings)
-    assert open_checkpoint(copy, dialect=asked.dialect).config["quantization"]["bits"] == 4
+    copy = quantize.copy_of(opened, asked, settings)
+    assert (copy.checkpoint.dialect, copy.checkpoint.config["quantization"]["bits"]) == ("mlx", 4)
     for words in (["--group", "64"], ["--quantize", "7"], ["--quantize", "4", "--group", "48"]):
         with pytest.raises(RequestError):
-            quantize.copy_of(model, flags(*words), settings)
+            quantize.copy_of(opened, flags(*words), settings)
 
 
 def test_a_folder_that_cannot_be_written_is_told_in_a_sentence(model: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="could not be written"):
-        quantized_copy(model, HOW, tmp_path / "file" / "quantized")
+        quantized_copy(open_checkpoint(model), HOW, tmp_path / "file" / "quantized")

@@ -19,7 +19,7 @@ from mlxrun.convert.compare import compare
 from mlxrun.convert.folder import convert_folder
 from mlxrun.convert.layouts import layout
 from mlxrun.core import RequestError
-from mlxrun.loading.load import load_model
+from mlxrun.loading import load_model
 from mlxrun.ops.native import exactly
 from mlxrun.spec import ModelError
 from mlxrun.weights import open_checkpoint

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mlxrun.loading.load import load_model
+from mlxrun.loading import load_model
 from mlxrun.ops.native import exactly
 from mlxrun.spec import MoE
 from tests.golden.checkpoint import Reference, reference

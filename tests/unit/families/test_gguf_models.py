@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mlxrun.families import Recipe
 from mlxrun.families.gguf import resolve_gguf
-from mlxrun.loading.load import load_model
+from mlxrun.loading import load_model
 from mlxrun.ops.native import exactly
 from mlxrun.spec import Attention, ModelError, MoE
 from tests.golden import measure

@@ -15,7 +15,7 @@ from rich.console import Console
 from mlxrun import cli
 from mlxrun.cli import fit_picture
 from mlxrun.loading.dry_run import dry_run
-from mlxrun.loading.load import recipe_of
+from mlxrun.loading.open import recipe_of
 from mlxrun.memory.need import Need
 from mlxrun.memory.plan import advise, plan
 from mlxrun.memory.profiles import profile

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxrun.loading.dry_run import dry_run
-from mlxrun.loading.load import recipe_of
+from mlxrun.loading.open import recipe_of
 from mlxrun.memory.activations import prefill_bytes
 from mlxrun.memory.machine import Machine
 from mlxrun.memory.need import Need

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mlxrun.loading.dry_run import dry_run
-from mlxrun.loading.load import recipe_of
+from mlxrun.loading.open import recipe_of
 from mlxrun.memory.forecast import BAND, decode_speed
 from mlxrun.memory.need import Need
 from mlxrun.memory.plan import plan

@@ -9,12 +9,13 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlxrun.cache.keys import Keys
-from mlxrun.loading import load
+from mlxrun.cache.keys import Keys, capacity
+from mlxrun.cache.kinds import planned_bytes, state_bytes
+from mlxrun.loading import load, load_model
 from mlxrun.loading.dry_run import dry_run, packed_bytes
 from mlxrun.loading.forms import held
-from mlxrun.loading.load import load_model, recipe_of
-from mlxrun.memory.sequence import capacity, layer_bytes, read_bytes, sequence_bytes, state_bytes, token_bytes
+from mlxrun.loading.open import recipe_of
+from mlxrun.memory.sequence import read_bytes, sequence_bytes, token_bytes
 from mlxrun.ops.native import NATIVE, pack
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.spec import Attention, Layer
@@ -148,8 +149,8 @@ def test_a_window_costs_the_same_at_every_length() -> None:
 
 def test_by_hand() -> None:
     full = Layer(mixer=Attention(heads=8, kv_heads=2, head_dim=64, scale=1.0), ffn=None)
-    assert layer_bytes(full, 257, 2, 512) == 512 * 2 * 2 * 64 * 2
-    assert layer_bytes(full, 0, 2, 512) == 0
+    assert planned_bytes(full, 257, 2, 512) == 512 * 2 * 2 * 64 * 2
+    assert planned_bytes(full, 0, 2, 512) == 0
     assert state_bytes(full, 2) == 0
     assert isinstance(full.mixer, Attention)
     window = replace(full, mixer=replace(full.mixer, window=100))

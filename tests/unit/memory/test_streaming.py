@@ -9,7 +9,7 @@ import pytest
 
 from mlxrun import cli
 from mlxrun.loading.dry_run import dry_run
-from mlxrun.loading.load import recipe_of
+from mlxrun.loading.open import recipe_of
 from mlxrun.memory.machine import Machine
 from mlxrun.memory.need import Need
 from mlxrun.memory.plan import plan, streaming

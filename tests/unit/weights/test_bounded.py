@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mlxrun.convert.folder import convert_folder
-from mlxrun.loading.load import LoadOptions, load_model
+from mlxrun.loading import LoadOptions, load_model
 from mlxrun.ops.native import NATIVE, native
 from mlxrun.ops.quantized import QuantizedWeight, Weight
 from mlxrun.weights import gguf_tensors, open_checkpoint

@@ -14,7 +14,7 @@ from foreign_files import EXACT, LOSSY, packed_integers
 from weight_files import one_sentence, values_of
 
 from mlxrun.convert.folder import convert_folder
-from mlxrun.loading.load import load_model
+from mlxrun.loading import load_model
 from mlxrun.ops.native import exactly
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.spec import ModelError

@@ -1,0 +1,64 @@
+"""Which kind of memory a layer gets, and how many bytes that will hold: both follow from its spec alone.
+
+`width` is bytes of a value that is computed, `keys` of one of an attention's keys where those are narrower.
+"""
+
+from __future__ import annotations
+
+from ..spec import Attention, GatedDelta, LatentAttention, Layer, Mamba1, Mamba2
+from .keys import Keys, capacity
+from .recurrent import Recurrent
+
+FLOAT = 4  # bytes of a recurrent state's value
+
+
+def memory_for(layer: Layer) -> Keys | Recurrent | None:
+    match layer.mixer:
+        case Attention(borrows=None, causal=True):
+            return Keys(keep=reach(layer))
+        case LatentAttention():
+            return Keys()
+        case GatedDelta() | Mamba1() | Mamba2():
+            return Recurrent()
+        case _:
+            return None
+
+
+def planned_bytes(layer: Layer, tokens: int, width: int, chunk: int, keys: int | None = None) -> int:
+    """The most that it holds while `tokens` go through in chunks."""
+    rows = capacity(tokens, reach(layer), chunk)
+    return rows * row_bytes(layer, width, keys) + (state_bytes(layer, width) if tokens else 0)
+
+
+def reach(layer: Layer) -> int | None:
+    """How far back a query may look; None: to the beginning."""
+    mixer = layer.mixer
+    if not isinstance(mixer, Attention):
+        return None
+    return mixer.window if mixer.window is not None else mixer.chunk
+
+
+def row_bytes(layer: Layer, width: int, keys: int | None = None) -> int:
+    """That one token leaves behind."""
+    match layer.mixer:
+        case Attention(borrows=None, causal=True) as s:
+            return 2 * s.kv_heads * s.head_dim * (keys or width)
+        case LatentAttention() as s:
+            return (s.kv_rank + s.rope_dim + (s.indexer.dim if s.indexer is not None else 0)) * width
+        case _:
+            return 0
+
+
+def state_bytes(layer: Layer, width: int) -> int:
+    """A recurrent layer's state, whatever the length: the convolution's window and the float32 state."""
+    match layer.mixer:
+        case GatedDelta() as s:
+            channels, state = 2 * s.k_heads * s.k_dim + s.v_heads * s.v_dim, s.v_heads * s.v_dim * s.k_dim
+        case Mamba1() as s:
+            channels, state = s.inner, s.inner * s.state
+        case Mamba2() as s:
+            channels = s.heads * s.head_dim + 2 * s.groups * s.state
+            state = s.heads * s.head_dim * s.state
+        case _:
+            return 0
+    return (s.conv - 1) * channels * width + state * FLOAT

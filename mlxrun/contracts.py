@@ -1,0 +1,66 @@
+"""The memory contract: what a model remembers of a sequence, as blocks, the engine and its prefix cache see it.
+
+Said of each method is what it changes and who owns what comes back. All of them are called on the engine's thread.
+Knows no spec, no block and no kind of memory; `cache` has those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, Self
+
+import mlx.core as mx
+
+from .ops.span import Span, Writing
+
+
+class LayerMemory(Protocol):
+    """What one layer remembers of one sequence. A block is handed it for one pass and keeps nothing of it."""
+
+    def append(self, *rows: mx.array, of: int = 0) -> Span:
+        """Keys only. Adds the newest tokens' rows, each (sequences, G, L, D), of which those of sequence `of` are ours.
+
+        Comes back: all that may be looked at, newest included; it stays as it is until the next call that changes us.
+        """
+
+    def lend(self, writing: Writing) -> tuple[tuple[mx.array, ...], Writing | None]:
+        """Keys only, and there must be some. Grows by one token's place, which `writing` fills where it lies.
+
+        Comes back: the buffers, which nobody else sees, and whose writing must have been done before.
+        """
+
+    def read(self) -> tuple[mx.array, ...] | None:
+        """States only. What was written last; None at the start of a sequence. Changes nothing."""
+
+    def write(self, length: int, *state: mx.array) -> None:
+        """States only. Takes the place of what was written; arrays that were read before stay as they are."""
+
+
+class SequenceMemory(Protocol):
+    """What a model remembers of one sequence. It belongs to whoever asked the model for it, and to one request."""
+
+    length: int  # tokens that went through the model; a pass and `rewind` change it, nobody else does
+    context: int  # the longest this sequence may become; chooses long or short RoPE once
+
+    @property
+    def layers(self) -> Sequence[LayerMemory | None]:
+        """By layer; None where a layer remembers nothing of its own."""
+
+    @property
+    def bytes(self) -> int:
+        """Held on the device now; what it may become, its model tells (`planned_bytes`)."""
+
+    def reusable(self, length: int) -> int:
+        """The longest length <= `length` to which it could be taken back now. Changes nothing."""
+
+    def rewind(self, length: int) -> bool:
+        """Forgets what comes after `length` tokens. False, and nothing changes, where it cannot."""
+
+    def fork(self) -> Self | None:
+        """Another memory that stands where this one does; shared arrays are copied when either writes over them.
+
+        None: it cannot be had twice.
+        """
+
+    def arrays(self) -> list[mx.array]:
+        """What to evaluate so that it stands on its own. They are ours; nobody keeps them."""

@@ -1,0 +1,61 @@
+"""A path -> a model whose headers were read, once: what it is and by whose recipe. No byte of a weight is touched.
+
+Everybody who needs to know something of the model is handed this: who plans, who packs, who speaks for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+
+from ..families import Recipe, UnknownFamily, resolve
+from ..families.config import Dialect
+from ..families.gguf import resolve_gguf
+from ..weights import Checkpoint, open_checkpoint
+from .forms import reading_of
+
+NOTHING: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    checkpoint: Checkpoint
+    found: Recipe | UnknownFamily  # why there is no recipe here: mlx-lm's class may run it then
+    dtype: mx.Dtype | None = None  # in which all of it shall be held, where a person says so
+
+    @property
+    def path(self) -> Path:
+        return self.checkpoint.path
+
+    @property
+    def recipe(self) -> Recipe:
+        if isinstance(self.found, UnknownFamily):
+            raise self.found
+        return self.found
+
+
+def open_model(
+    path: str | Path,
+    *,
+    dtype: mx.Dtype | None = None,
+    dialect: Dialect | None = None,
+    waive: frozenset[str] = NOTHING,
+    mapped: bool = True,
+) -> OpenedModel:
+    """`dtype` None: as stored where the device computes it well (see `forms`), float32 on a CPU."""
+    checkpoint = open_checkpoint(path, dialect)
+    checkpoint = checkpoint.read_as(reading_of(checkpoint, dtype), mapped=mapped)
+    try:
+        return OpenedModel(checkpoint, recipe_of(checkpoint, waive), dtype)
+    except UnknownFamily as unknown:
+        if checkpoint.dialect == "gguf":
+            raise
+        return OpenedModel(checkpoint, unknown, dtype)
+
+
+def recipe_of(checkpoint: Checkpoint, waive: frozenset[str] = NOTHING) -> Recipe:
+    if checkpoint.dialect == "gguf":
+        return resolve_gguf(checkpoint.metadata, checkpoint.shapes, checkpoint.rope_factors, waive)
+    return resolve(checkpoint.config, checkpoint.dialect, waive)

@@ -1,0 +1,29 @@
+"""How a person wants a model to be loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..memory.wiring import Policy
+
+Progress = Callable[[int, int], None]  # bytes done, bytes in all; what it raises ends the load
+
+
+def unheard(done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How a model is to be loaded."""
+
+    context: int | None = None  # tokens that a person asked for; None: as many as fit
+    anyway: bool = False  # although it does not fit
+    memory: int | None = None  # bytes that a person grants
+    mapped: bool = True  # weights that are used as stored are views into their file
+    ready: Path | None = None  # where packed weights are kept; None: nowhere
+    progress: Progress = unheard  # what it raises ends the load
+    experts_on_disk: bool = False  # those that do not fit may stay there
+    wire: Policy = "weights"  # what of a GPU's memory is kept from being paged out

@@ -1,0 +1,97 @@
+"""Weights as the native kernels want them: mapped from a ready file, which is made where it is not there yet, or
+packed in memory where no folder for such is given or none can be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from ..families import Recipe
+from ..memory.headroom import give_back
+from ..nn.params import AS_STORED, Forms
+from ..ops.native import pack
+from ..ops.quantized import QuantizedWeight, Weight
+from ..weights import Checkpoint, read_weights
+from . import ready
+from .dry_run import DryRun
+from .expert_offload import MappedFile, Place
+from .forms import widened
+from .open import OpenedModel
+from .options import LoadOptions
+
+LARGE = 32 << 20  # bytes of a weight
+
+
+@dataclass(frozen=True, slots=True)
+class Formed:
+    """Weights as this device computes with them, or on the way to that."""
+
+    weights: dict[str, Any]
+    forms: Forms = AS_STORED  # what becomes of each as a block takes it
+    note: str | None = None
+    files: tuple[MappedFile, ...] = ()  # that the weights are views of
+    places: Mapping[str, Place] = field(default_factory=dict)  # of every weight in the mapped file
+
+
+def packed_weights(opened: OpenedModel, dry: DryRun, options: LoadOptions) -> Formed:
+    checkpoint, recipe = opened.checkpoint, opened.recipe
+    note = None
+    if options.ready is not None and dry.weights.total >= ready.LEAST:
+        files = (*checkpoint.files, *((checkpoint.path / "config.json",) if checkpoint.path.is_dir() else ()))
+        source = ready.Source(checkpoint.path, files, checkpoint.dialect)
+        file = options.ready / ready.name_of(source)
+        found = ready.opened(file)
+        if found is None:
+            note = kept_aside(file, source, checkpoint, recipe, dry, options)
+            found = ready.opened(file) if note is None else None
+        if found is not None:
+            return Formed(found.weights, files=(found.mapped,), places=found.places)
+    return Formed(read_weights(checkpoint, recipe), watched(dry, options), note)
+
+
+def kept_aside(
+    file: Path, source: ready.Source, checkpoint: Checkpoint, recipe: Recipe, dry: DryRun, options: LoadOptions
+) -> str | None:
+    """Pack one weight after the other into the file; None, or why that could not be."""
+
+    def formed() -> Iterator[tuple[str, ready.Formed]]:
+        weights = read_weights(checkpoint, recipe)
+        for name, matrix in dry.order.items():
+            weight = weights.pop(name)
+            if weight.nbytes >= LARGE:
+                computed(weight)
+            yield name, pack(weight) if matrix else widened(weight)  # type: ignore[misc]  # plain after widening
+
+    try:
+        with ready.alone(file.parent):
+            if file.exists():  # somebody else made it while we waited
+                return None
+            reason = ready.make(file, source, formed(), len(dry.order), dry.weights.total, options.progress)
+    except OSError as error:
+        reason = f"{file.parent} could not be written: {error.strerror or error}"
+    return None if reason is None else f"Packed weights were not kept: {reason}."
+
+
+def computed(weight: Weight) -> None:
+    """What it was made from goes back to the system before its packed form takes as much again."""
+    mx.eval(*(weight.parts if isinstance(weight, QuantizedWeight) else (weight,)))
+    give_back()
+
+
+def watched(dry: DryRun, options: LoadOptions) -> Forms:
+    """The forms of the native kernels, telling how far they are."""
+    done, total = 0, dry.weights.total
+
+    def matrix(weight: Weight) -> Any:
+        nonlocal done
+        packed = pack(weight)
+        done += packed.nbytes
+        options.progress(min(done, total), total)
+        return packed
+
+    return Forms(matrix=matrix, other=widened)
