@@ -16,7 +16,7 @@ from .core import Event, Finish, Refusal, Request, RequestError, Sampling, Token
 from .engine.engine import Engine
 from .engine.handle import Handle
 from .engine.idle_work import Idle
-from .loading import LoadOptions, OpenedModel, load, open_model
+from .loading import LoadOptions, OpenedModel, load_opened, open_model
 from .text import advice
 from .text.detokenizer import Detokenizer
 from .text.folder import read_json
@@ -165,7 +165,7 @@ class Assistant:
         )
         stop = Stop(options.progress)
         options = replace(options, progress=stop)
-        engine = Engine.start(lambda: load(opened, options), options.context, stop.now, idle)
+        engine = Engine.start(lambda: load_opened(opened, options), options.context, stop.now, idle)
         assistant = cls(name or opened.path.stem, engine, tokenizer, template)
         assistant.sampling = sampling
         return assistant

@@ -32,7 +32,7 @@ def main(flags: argparse.Namespace) -> int:
     from ..assistant import tokenizer_of
     from ..convert.compare import compare, perplexity, predicted
     from ..convert.text import calibration, read_text
-    from ..loading import LoadOptions, load, open_model
+    from ..loading import LoadOptions, load_opened, open_model
     from ..ops.native import exactly
     from ..store.resolve import resolve
 
@@ -41,7 +41,7 @@ def main(flags: argparse.Namespace) -> int:
     ids = first(tokenizer_of(opened.checkpoint).encode(text, special=False), flags.tokens)
     if flags.against is None:
         with bar("predicting") as progress, exactly():
-            model = load(opened, LoadOptions())
+            model = load_opened(opened, LoadOptions())
             found = perplexity(model, ids, window=flags.window, progress=progress)
         count = predicted(len(ids), flags.window)
         report = {"model": flags.model, "tokens": count, "perplexity": found}
@@ -50,7 +50,7 @@ def main(flags: argparse.Namespace) -> int:
         other = open_model(resolve(flags.against), waive=frozenset(flags.waive))
         same_ids(tokenizer_of(other.checkpoint).encode(text, special=False), ids, flags)
         with bar("predicting with both") as progress, exactly():
-            models = load(opened, LoadOptions()), load(other, LoadOptions())
+            models = load_opened(opened, LoadOptions()), load_opened(other, LoadOptions())
             agreement = compare(*models, ids, window=flags.window, progress=progress)
         report = {"model": flags.model, "against": flags.against, **asdict(agreement)}
         lines = words(agreement)

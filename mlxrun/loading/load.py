@@ -41,10 +41,10 @@ def load_model(
 ) -> Model | FallbackModel:
     """`dtype` None: as stored where the device computes it well (see `forms`), float32 on a CPU."""
     options = options or LoadOptions()
-    return load(open_model(path, dtype=dtype, dialect=dialect, waive=waive, mapped=options.mapped), options)
+    return load_opened(open_model(path, dtype=dtype, dialect=dialect, waive=waive, mapped=options.mapped), options)
 
 
-def load(opened: OpenedModel, options: LoadOptions) -> Model | FallbackModel:
+def load_opened(opened: OpenedModel, options: LoadOptions) -> Model | FallbackModel:
     let_large_blocks_go()
     before = private_bytes() or 0
     if isinstance(opened.found, UnknownFamily):

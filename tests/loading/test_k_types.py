@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mlxrun.loading import LoadOptions, forms, load, load_model, ready
+from mlxrun.loading import LoadOptions, forms, load_model, ready
+from mlxrun.loading import pack as packing
 from mlxrun.loading.dry_run import dry_run
 from mlxrun.loading.open import recipe_of
 from mlxrun.ops import choose, metal
@@ -141,8 +142,8 @@ def test_what_is_kept_ready_is_the_same(
 def test_planned_bytes_are_those_that_loading_makes(files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
     for name in ("pack", "widened"):
-        own = getattr(load, name)
-        monkeypatch.setattr(load, name, lambda weight, own=own: made.append(own(weight)) or made[-1])
+        own = getattr(packing, name)
+        monkeypatch.setattr(packing, name, lambda weight, own=own: made.append(own(weight)) or made[-1])
     checkpoint = open_checkpoint(files[0])
     seen = dry_run(checkpoint, recipe_of(checkpoint), here=True)
     load_model(files[0])

@@ -16,6 +16,8 @@ from mlxrun.assistant import Assistant, Wish, recommended
 from mlxrun.cli import chat, options, run
 from mlxrun.cli.conversation import follow
 from mlxrun.core import Finish, RequestError, Sampling
+from mlxrun.families import UnknownFamily
+from mlxrun.loading import OpenedModel
 from mlxrun.weights import Checkpoint
 
 from .parrot import parrot as make_parrot
@@ -130,8 +132,10 @@ def fake_models(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]
     """`mlxrun run parrot` without files."""
 
     def use(template: str | None) -> None:
-        monkeypatch.setattr("mlxrun.store.resolve.resolve", lambda name, settings: Path("/nowhere/parrot"))
-        monkeypatch.setattr(Assistant, "open", lambda *_, **__: make_parrot(template))
+        opened = OpenedModel(Checkpoint(Path("/nowhere/parrot"), "hf", (), {}), UnknownFamily("A parrot."))
+        monkeypatch.setattr("mlxrun.store.resolve.resolve", lambda name, settings: opened.path)
+        monkeypatch.setattr("mlxrun.loading.open_model", lambda *_, **__: opened)
+        monkeypatch.setattr(Assistant, "load", lambda *_, **__: make_parrot(template))
 
     use("{{ messages[-1].content }}")
     return use
@@ -140,7 +144,7 @@ def fake_models(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]
 def test_a_limit_that_cannot_be_is_refused_before_the_model_is_loaded(
     fake_models: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delattr(Assistant, "open")
+    monkeypatch.delattr(Assistant, "load")
     assert cli.main(["run", "parrot", "hi", "--max-tokens", "0"]) == 2
     assert capsys.readouterr().err == "mlxrun: max_tokens must be a whole number from 1 on, not 0.\n"
 

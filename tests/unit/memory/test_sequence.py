@@ -11,7 +11,8 @@ import pytest
 
 from mlxrun.cache.keys import Keys, capacity
 from mlxrun.cache.kinds import planned_bytes, state_bytes
-from mlxrun.loading import load, load_model
+from mlxrun.loading import load_model
+from mlxrun.loading import pack as packing
 from mlxrun.loading.dry_run import dry_run, packed_bytes
 from mlxrun.loading.forms import held
 from mlxrun.loading.open import recipe_of
@@ -57,8 +58,8 @@ def loaded_bytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
 
         return formed
 
-    monkeypatch.setattr(load, "pack", recording(load.pack))
-    monkeypatch.setattr(load, "widened", recording(load.widened))
+    monkeypatch.setattr(packing, "pack", recording(packing.pack))
+    monkeypatch.setattr(packing, "widened", recording(packing.widened))
     load_model(path)
     return sum(weight.nbytes for weight in made)
 

@@ -74,8 +74,8 @@ def test_bit_for_bit(kind: str, tmp_path: Path) -> None:
 def test_groups_of_16_are_bit_for_bit(kind: str, tmp_path: Path) -> None:
     assert FINE == ["Q2_K", "Q3_K", "Q6_K"]
     blocks = random_blocks(kind, scale=30.0)  # values beyond float16 too
-    checkpoint = open_checkpoint(write(tmp_path / "m.gguf", kind, blocks), reading="fine")
-    weight, drawn = checkpoint.tensors()["w"], outline(checkpoint, centred=True, reading="fine")["w"]
+    checkpoint = open_checkpoint(write(tmp_path / "m.gguf", kind, blocks)).read_as("fine")
+    weight, drawn = checkpoint.tensors()["w"], outline(checkpoint, centred=True)["w"]
     assert isinstance(weight, QuantizedWeight)
     assert (weight.bits, weight.group) == (int(kind[1]), 16)
     assert np.array_equal(values_of(weight), expected(kind, blocks))
@@ -126,9 +126,9 @@ def test_half_of_a_q6_k_group_is_exact(tmp_path: Path) -> None:
 def test_wide_q6_k_is_the_nearest_float16(tmp_path: Path) -> None:
     blocks = random_blocks("Q6_K")
     wanted = expected("Q6_K", blocks)
-    checkpoint = open_checkpoint(write(tmp_path / "m.gguf", "Q6_K", blocks), reading="wide")
+    checkpoint = open_checkpoint(write(tmp_path / "m.gguf", "Q6_K", blocks)).read_as("wide")
     got = checkpoint.tensors()["w"]
-    assert got.dtype == outline(checkpoint, reading="wide")["w"].dtype == mx.float16
+    assert got.dtype == outline(checkpoint)["w"].dtype == mx.float16
     assert np.array_equal(np.array(got), wanted.astype(np.float16))
     ((_, _, said),) = checkpoint.losses()
     error = np.array(got).astype(np.float64) - wanted
@@ -138,7 +138,7 @@ def test_wide_q6_k_is_the_nearest_float16(tmp_path: Path) -> None:
 
 def test_q6_k_beyond_float16_is_not_made_wide(tmp_path: Path) -> None:
     blocks = random_blocks("Q6_K", scale=30.0)
-    checkpoint = open_checkpoint(write(tmp_path / "m.gguf", "Q6_K", blocks), reading="wide")
+    checkpoint = open_checkpoint(write(tmp_path / "m.gguf", "Q6_K", blocks)).read_as("wide")
     assert isinstance(checkpoint.tensors()["w"], QuantizedWeight)
     ((_, _, said),) = checkpoint.losses()
     assert 0.001 < said < LOSSY["Q6_K"]
@@ -150,7 +150,7 @@ def test_q6_k_beyond_float16_is_not_made_wide(tmp_path: Path) -> None:
 )
 def test_other_types_are_the_same_in_every_reading(kind: str, reading: Reading, tmp_path: Path) -> None:
     path = write(tmp_path / "m.gguf", kind, random_blocks(kind))
-    own, usual = open_checkpoint(path, reading=reading).tensors()["w"], open_checkpoint(path).tensors()["w"]
+    own, usual = open_checkpoint(path).read_as(reading).tensors()["w"], open_checkpoint(path).tensors()["w"]
     assert all(mx.array_equal(a, b, equal_nan=True) for a, b in zip(own.parts, usual.parts, strict=True))
 
 
@@ -172,7 +172,7 @@ def test_a_scale_that_is_no_number_is_refused(kind: str, reading: Reading, tmp_p
         bad = struct.pack("<f", float("inf"))[2:] if kind == "Q8_K" else struct.pack("<e", float("nan"))
         blocks[-1, -1, at : at + 2] = np.frombuffer(bad, np.uint8)
         with pytest.raises(ModelError) as error:
-            open_checkpoint(write(tmp_path / "m.gguf", kind, blocks), reading=reading).tensors()
+            open_checkpoint(write(tmp_path / "m.gguf", kind, blocks)).read_as(reading).tensors()
         assert "not a finite number" in one_sentence(error.value)
 
 
