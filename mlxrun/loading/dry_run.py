@@ -20,7 +20,7 @@ from ..nn.params import Forms
 from ..ops.native import kept
 from ..ops.quantized import QuantizedWeight, Weight
 from ..weights import Checkpoint, outline_weights
-from .forms import packs, plain_forms
+from .forms import packs, plain_forms, reading_of
 
 FLOAT = 4
 PANEL, LINE = 16, 64  # rows and bytes that packed weights are rounded up to
@@ -45,10 +45,9 @@ class DryRun:
 
 def dry_run(checkpoint: Checkpoint, recipe: Recipe, *, here: bool, dtype: mx.Dtype | None = None) -> DryRun:
     """`dtype`: in which all of it shall be held, where a person says so."""
+    checkpoint = checkpoint.read_as(reading_of(checkpoint, dtype) if here else "mlx")
     if here and packs(dtype):
         return _packed(checkpoint, recipe)
-    if not here:
-        checkpoint = checkpoint.read_as("mlx")
     stored = outline_weights(checkpoint, recipe)
     formed, _ = plain_forms(stored, checkpoint, recipe, dtype, here=here)
     decoder = DecoderModel(recipe.decoder, dict(formed), fold_offsets=not recipe.folded)

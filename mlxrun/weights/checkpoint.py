@@ -77,9 +77,9 @@ class Checkpoint:
             return chain.from_iterable(parts)
         return measured_losses(self.tensors(), self.config)
 
-    def read_as(self, reading: Reading, *, mapped: bool = True) -> Checkpoint:
-        """The same headers, read in another way."""
-        return replace(self, reading=reading, mapped=mapped)
+    def read_as(self, reading: Reading, *, mapped: bool | None = None) -> Checkpoint:
+        """The same headers, read in another way; `mapped` None: as before."""
+        return replace(self, reading=reading, mapped=self.mapped if mapped is None else mapped)
 
     def _gguf_places(self, file: Path) -> dict[str, Place]:
         return {n: place for n, (holder, place) in self.stored.items() if holder == file and isinstance(place, Place)}
