@@ -69,13 +69,14 @@ def _attention(c: Config, s: Sizes, kind: str, turns: bool) -> Attention:
     tempered = bool(c.get("attn_temperature_tuning", True))  # published files write 4 and mean true
     beta, floor = c.number("attn_scale", 0.1), c.number("floor_scale", 8192.0)
     chunk = c.count("attention_chunk_size") if "attention_chunk_size" in c else None
+    norm = Norm(c.number("rms_norm_eps", 1e-5), weight=False) if normed and turns else None
     return attention(
         c,
         s,
         rope=rope_of(c, s.head_dim, interleaved=True, base=500_000.0) if turns else None,
         chunk=chunk if kind == _CHUNK else None,
-        qk_norm=Norm(c.number("rms_norm_eps", 1e-5), weight=False) if normed and turns else None,
-        qk_norm_after_rope=True,
+        qk_norm=norm,
+        qk_norm_after_rope=norm is not None,
         qkv_bias=bias,
         out_bias=bias,
         temperature=Temperature(beta, floor, shift=1) if tempered and not turns else None,

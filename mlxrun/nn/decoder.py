@@ -13,6 +13,7 @@ import mlx.core as mx
 
 from ..contracts import SequenceMemory
 from ..ops import metal
+from ..ops.fast_forms import BEST
 from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import Decoder, ModelError
 from .batch import Pass
@@ -49,10 +50,12 @@ class DecoderModel:
             LayerBlock(layer, spec.dim, spec.per_layer, params.scope(f"layers.{i}"))
             for i, layer in enumerate(spec.layers)
         ]
-        self.stack = Stack.of(self.layers)
+        self.stack = Stack.of(spec, self.layers)
         self.norm = params.norm("norm", spec.norm, spec.dim) if spec.norm else None
         self.embed_out = params.linear("embed_out", width, spec.dim) if spec.embed_dim else None
         self.head = self._head(params, width) if spec.kind == "decoder" else None
+        head = self.head.weight if self.head is not None and BEST.serves(spec) else None
+        self.best_of = head if isinstance(head, QuantizedWeight) else None
         self._refuse_leftovers(params)
 
     def _head(self, params: Params, width: int) -> Linear:
@@ -109,11 +112,6 @@ class DecoderModel:
     def best(self, hidden: mx.array) -> mx.array | None:
         """(R, dim) chosen rows -> (R,) int32 the token of the largest logit, -1 where one is not a number.
 
-        None: take them from `logits`. Scales and caps are left to those: rounding makes equals of logits that differ.
+        None: take them from `logits`.
         """
-        s, head = self.spec, self.head
-        if head is None or head.bias is not None or s.logit_scale != 1.0 or s.logit_softcap is not None:
-            return None
-        if self.embed_out is not None or not isinstance(head.weight, QuantizedWeight):
-            return None
-        return metal.best_token(hidden, None, head.weight)
+        return None if self.best_of is None else metal.best_token(hidden, None, self.best_of)

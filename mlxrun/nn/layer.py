@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..contracts import LayerMemory
+from ..ops.fast_forms import ATTENTION, DENSE, METAL_ATTENTION, METAL_DENSE, METAL_EXPERTS
 from ..ops.fused import AttentionParts, FeedForward
 from ..spec import (
     Attention,
@@ -77,8 +78,7 @@ class LayerBlock:
         self.feed: Rows = self._feed
         self.attention: AttentionParts | None = None  # what a stack of layers takes
         self.dense: FeedForward | None = None
-        if self.residual == 1.0:
-            self._join()
+        self._join(spec)
         self.wire = {"serial": self._serial, "parallel": self._parallel, "post": self._post}[spec.wiring]
 
     def __call__(
@@ -95,17 +95,25 @@ class LayerBlock:
             x = self.mix(x, p, memories)
         return x if self.ffn is None else self.feed(x)
 
-    def _join(self) -> None:
+    def _join(self, spec: Layer) -> None:
         """Branches that can be done in fewer nodes are."""
-        if isinstance(self.mixer, AttentionBlock) and self.mixer_norm and not self.mixer_post:
-            self.attention = whole.attention_parts(self.mixer, self.mixer_norm)
-            joined = self.attention and whole.attention_branch(self.mixer, self.mixer_norm, self.attention)
-            self.mix = joined or whole_metal.attention_branch(self.mixer, self.mixer_norm) or self.mix
-        if isinstance(self.ffn, DenseBlock) and self.ffn_norm and not self.ffn_post:
-            self.dense = whole.dense_branch(self.ffn, self.ffn_norm)
-            self.feed = self.dense or whole_metal.dense_branch(self.ffn, self.ffn_norm) or self.feed
-        if isinstance(self.ffn, MoEBlock) and self.ffn_norm and not self.ffn_post:
-            self.feed = whole_metal.experts_branch(self.ffn, self.ffn_norm) or self.feed
+        mixer, ffn, before_mixer, before_ffn = self.mixer, self.ffn, self.mixer_norm, self.ffn_norm
+        if isinstance(mixer, AttentionBlock) and before_mixer is not None:
+            if ATTENTION.serves(spec):
+                self.attention = whole.attention_parts(mixer, before_mixer)
+            if self.attention is not None:
+                self.mix = whole.attention_branch(mixer, before_mixer, self.attention)
+            elif METAL_ATTENTION.serves(spec):
+                self.mix = whole_metal.attention_branch(mixer, before_mixer) or self.mix
+        if isinstance(ffn, DenseBlock) and before_ffn is not None:
+            if DENSE.serves(spec):
+                self.dense = whole.dense_branch(ffn, before_ffn)
+            if self.dense is not None:
+                self.feed = self.dense
+            elif METAL_DENSE.serves(spec):
+                self.feed = whole_metal.dense_branch(ffn, before_ffn) or self.feed
+        if isinstance(ffn, MoEBlock) and before_ffn is not None and METAL_EXPERTS.serves(spec):
+            self.feed = whole_metal.experts_branch(ffn, before_ffn) or self.feed
 
     def _mix(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> mx.array:
         assert self.mixer is not None

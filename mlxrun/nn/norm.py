@@ -17,9 +17,10 @@ class NormBlock:
         self.fn = self._rms if spec.kind == "rms" else self._layer
 
     @property
-    def rms(self) -> Rms | None:
-        """What a fused kernel needs to know, where it can do this norm."""
-        return Rms(self.weight, self.eps) if self.fn == self._rms and self.weight is not None else None
+    def rms(self) -> Rms:
+        """What a fused kernel needs to know of an RMS norm with a weight, the only kind that it can do."""
+        assert self.weight is not None
+        return Rms(self.weight, self.eps)
 
     def __call__(self, x: mx.array) -> mx.array:
         return self.fn(x)

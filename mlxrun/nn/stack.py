@@ -12,8 +12,9 @@ import mlx.core as mx
 
 from ..contracts import SequenceMemory
 from ..ops import fused
+from ..ops.fast_forms import STACK
 from ..ops.span import Writing
-from ..spec import Attention, Rope
+from ..spec import Decoder, Rope
 from .attention import AttentionBlock
 from .batch import Pass
 from .layer import LayerBlock
@@ -27,21 +28,19 @@ class Stack:
         self._layers, self._count, self._rotary = layers, count, rotary
 
     @classmethod
-    def of(cls, blocks: Sequence[LayerBlock]) -> Stack | None:
-        """None: one of these layers does more than is usual, or they turn heads differently."""
-        rotaries: dict[Rope, Rotary] = {}
+    def of(cls, spec: Decoder, blocks: Sequence[LayerBlock]) -> Stack | None:
+        """None: a layer does more than is usual, its weights are in another form, or they turn heads differently."""
+        if not STACK.serves(spec):
+            return None
+        layers, rotaries = fused.Stack(), dict[Rope, Rotary]()
         for block in blocks:
-            if not isinstance(block.mixer, AttentionBlock) or not plain(block, block.mixer.spec):
+            if block.attention is None or block.dense is None or not isinstance(block.mixer, AttentionBlock):
                 return None
+            layers.add(block.attention, block.dense)
             if block.mixer.rotary is not None:
                 rotaries[block.mixer.rotary.table.spec] = block.mixer.rotary
         if not blocks or len(rotaries) > 1:
             return None
-        layers = fused.Stack()
-        for block in blocks:
-            assert block.attention is not None
-            assert block.dense is not None
-            layers.add(block.attention, block.dense)
         return cls(layers, len(blocks), next(iter(rotaries.values()), None))
 
     def serves(self, p: Pass) -> bool:
@@ -66,12 +65,3 @@ class Stack:
         at = [segment.offset for segment in p.segments]
         writing.done = self._layers(x, turn, keys, values, at, list(before.values()))
         return writing.done
-
-
-def plain(block: LayerBlock, spec: Attention) -> bool:
-    """Each row sees all of its sequence, and nothing is done but attention and a network."""
-    if block.attention is None or block.dense is None or block.wire != block._serial:
-        return False
-    if block.extra is not None or block.out_scale is not None:
-        return False
-    return spec.causal and spec.window is spec.chunk is spec.softcap is spec.slopes is spec.borrows is None

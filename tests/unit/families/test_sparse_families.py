@@ -227,7 +227,7 @@ def test_scout_has_experts_everywhere_and_every_fourth_layer_has_no_positions() 
     assert [m.chunk for m, _ in found] == [16, 16, 16, None]
     assert [m.qk_norm for m, _ in found] == [Norm(1e-5, weight=False)] * 3 + [None]
     assert [m.temperature for m, _ in found] == [None] * 3 + [Temperature(0.1, 8192.0, shift=1)]
-    assert all(m.qk_norm_after_rope for m, _ in found)
+    assert [m.qk_norm_after_rope for m, _ in found] == [True] * 3 + [False]
     assert {m.rope.interleaved for m, _ in found if m.rope} == {True}
     assert {ffn for _, ffn in found} == {MoE(8, 96, Router(1, "sigmoid"), shared=Dense(96), scale_input=True)}
 

@@ -1,0 +1,120 @@
+"""What each fast form understands of a spec, as data. A field that is not named must have its plain value, its default.
+
+Asked once, when a model is built. So a field that somebody adds to `spec` is refused by every form until it is named
+here, and never ignored in silence. Knows no weights: whoever builds a form asks what these are stored as.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from ..metal_kernels.experts import ACTIVATIONS
+from ..spec import Attention, Decoder, Dense, Layer, MoE, Norm, Rope, Router
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Which values of a field a form honours."""
+
+    allowed: Callable[[Any], bool] = lambda _: True
+    inside: bool = True  # a spec that is the value must be understood too
+
+
+ANY = Field()
+GIVEN = Field(lambda value: value is not None)
+ELSEWHERE = Field(inside=False)  # done by others, before or after the form
+
+
+def one_of(*values: Any) -> Field:
+    return Field(lambda value: value in values)
+
+
+def each(field: Field, names: str) -> dict[str, Field]:
+    return dict.fromkeys(names.split(), field)
+
+
+Understood = Mapping[type, Mapping[str, Field]]  # spec class -> field -> which of its values
+
+
+@dataclass(frozen=True, slots=True)
+class FastForm:
+    name: str
+    understands: Understood
+
+    def serves(self, spec: object) -> bool:
+        return self.refuses(spec) is None
+
+    def refuses(self, spec: object) -> str | None:
+        """The first thing in a spec that is not understood, as "Attention.clip"; None: all of it is."""
+        known = next((self.understands[kind] for kind in type(spec).__mro__ if kind in self.understands), None)
+        if known is None or not is_dataclass(spec):
+            return type(spec).__name__
+        for field in fields(spec):
+            value, rule = getattr(spec, field.name), known.get(field.name)
+            if value != field.default if rule is None else not rule.allowed(value):
+                return f"{type(spec).__name__}.{field.name}"
+            if rule is None or not rule.inside:
+                continue
+            for part in value if isinstance(value, tuple) else (value,):
+                if is_dataclass(part) and (refused := self.refuses(part)) is not None:
+                    return refused
+        return None
+
+
+RMS: Understood = {Norm: each(ANY, "eps offset")}  # with a weight, to which the offset was added
+TURNS: Understood = {Rope: each(ANY, "dims freqs interleaved scale base scaling long_freqs long_scale original")}
+MIXER = {**each(GIVEN, "mixer mixer_norm"), **each(ELSEWHERE, "ffn ffn_norm ffn_post per_layer_input out_scale")}
+FFN = {**each(GIVEN, "ffn ffn_norm"), **each(ELSEWHERE, "mixer mixer_norm mixer_post per_layer_input out_scale")}
+HEADS = each(ANY, "heads kv_heads head_dim scale rope qk_norm qkv_bias out_bias sinks")
+SIGHT = each(ELSEWHERE, "causal window chunk slopes softcap")  # the block itself looks at its keys
+
+# x -> x + attention(norm(x))
+ATTENTION = FastForm("attention branch", {Layer: MIXER, Attention: HEADS | SIGHT, **RMS, **TURNS})
+METAL_ATTENTION = FastForm("attention branch in Metal", {Layer: MIXER, Attention: HEADS | SIGHT, **RMS, **TURNS})
+
+# x -> x + feed_forward(norm(x)); `METAL_DENSE` is asked for a mixture's shared network too, without a layer around it
+DENSE = FastForm("dense branch", {Layer: FFN, Dense: each(ANY, "hidden act gated"), **RMS})
+METAL_ACT = one_of(*ACTIVATIONS)
+METAL_DENSE = FastForm("dense branch in Metal", {Layer: FFN, Dense: {"hidden": ANY, "act": METAL_ACT}, **RMS})
+
+# x -> x + experts(norm(x))
+METAL_EXPERTS = FastForm(
+    "experts branch in Metal",
+    {
+        Layer: FFN,
+        MoE: {**each(ANY, "experts hidden router bias shared_gate"), "act": METAL_ACT, "shared": ELSEWHERE},
+        Router: {
+            **each(ANY, "top_k renorm scale bias select_bias groups top_groups"),
+            "score": one_of("softmax", "softmax_topk", "sigmoid"),
+        },
+        **RMS,
+    },
+)
+
+# all layers, for one row of each sequence: it sees every key, and there is nothing but attention and a network
+ENDS = "family dim vocab norm tied context kind embed_dim embed_scale embed_norm positions token_types head_bias"
+STACK = FastForm(
+    "stack",
+    {
+        Decoder: {"layers": ANY, **each(ELSEWHERE, f"{ENDS} logit_scale logit_softcap")},
+        Layer: each(GIVEN, "mixer mixer_norm ffn ffn_norm"),
+        Attention: HEADS,
+        Dense: DENSE.understands[Dense],
+        **RMS,
+        **TURNS,
+    },
+)
+
+# the token of the largest logit. Scales and caps keep their order, but rounding makes equals of logits that differ
+BEST = FastForm(
+    "best token",
+    {
+        Decoder: each(
+            ELSEWHERE,
+            "family dim vocab layers norm tied context embed_scale embed_norm positions token_types per_layer",
+        )
+    },
+)
+FORMS = (ATTENTION, METAL_ATTENTION, DENSE, METAL_DENSE, METAL_EXPERTS, STACK, BEST)
