@@ -17,6 +17,7 @@ from .checkpoint import Reference
 
 Outputs = NDArray[np.float32]  # (rows, vocabulary or hidden)
 CHUNKS = (10, 7)  # uneven; single steps follow
+FIRST, STEPS = (1, 6, 11), 11  # rows before all are stepped together, and how often that is
 
 
 class Driver:
@@ -91,12 +92,28 @@ def ragged(driver: Driver, reference: Reference) -> float:
     return max(apart(np.concatenate(out), wanted) for out, wanted in zip(outs, alone, strict=True))
 
 
-def rewound(driver: Driver, reference: Reference) -> float:
+def stepped(driver: Driver, reference: Reference) -> float:
+    """Three sequences of different lengths, then a token of each in every pass, against each alone."""
+    prompts = others(reference.prompt)[:3]
+    outs, memories = [], []
+    for tokens, first in zip(prompts, FIRST, strict=True):
+        memories.append(driver.sequence())
+        outs.append(driver.run([(memories[-1], tokens[:first])]))
+    for _ in range(STEPS):
+        rows = [(memory, [tokens[memory.length]]) for memory, tokens in zip(memories, prompts, strict=True)]
+        for out, kept in zip(driver.run(rows), outs, strict=True):
+            kept.append(out)
+    got = [np.concatenate(out) for out in outs]
+    wanted = [reference.expected, *(driver.alone(tokens) for tokens in prompts[1:])]
+    return max(apart(out, all_rows[: len(out)]) for out, all_rows in zip(got, wanted, strict=True))
+
+
+def rewound(driver: Driver, reference: Reference, points: int = 4) -> float:
     """Back to an earlier length, then other tokens, against a fresh run of the same."""
     prompt, worst = list(reference.prompt), 0.0
     tail = prompt[::-1][:6]
     length = len(prompt)
-    for back_to in (length - 1, length - 3, length // 2, 2):
+    for back_to in (length - 1, length // 2, length - 3, 2)[:points]:
         for undo in (by_rewind, by_snapshot):
             memory = undo(driver, prompt, back_to)
             kept = prompt[: memory.length]
