@@ -2,7 +2,7 @@
 
 A recipe in `families/` writes these; blocks in `nn/` read them. Kinds are union types, not flags:
 a flag remains only where the mathematics is one formula with a switch. No block ever sees a layer
-index, a config key or a family name. This module imports nothing and does nothing.
+index, a config key or a family name. This module imports nothing of ours and does nothing but tell what is wrong.
 """
 
 from __future__ import annotations
@@ -10,9 +10,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+LONGEST = 1000  # characters of a sentence
+SHOWN = 80  # characters of a value
+# control characters and what ends a line, as signs: ESC is ␛, a newline ␊, C1 as \x9b
+SIGNS = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
+SIGNS |= {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)} | {0x2028: "\\u2028", 0x2029: "\\u2029"}
+
 
 class ModelError(ValueError):
-    """A checkpoint that cannot be loaded, told in one sentence that names the file or field."""
+    """A checkpoint that cannot be loaded, told in one sentence that names the file or field.
+
+    What a file says may stand in it: it stays one line of bounded length whatever that is.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        line = sentence.translate(SIGNS)
+        half = LONGEST // 2
+        super().__init__(line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}")
+
+
+def shown(value: object) -> str:
+    """A name or value out of a file, safe to print: escaped, and cut where it is absurdly long."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} that is nested too deeply"
+    return text if len(text) <= SHOWN else text[: SHOWN - 4] + "...'"
 
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2", "clamped_swiglu"]

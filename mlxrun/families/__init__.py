@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from ..spec import ModelError
+from ..spec import ModelError, shown
 from .common import Recipe, RecipeFunction, UnknownFamily
-from .config import Config, Dialect
+from .config import Config, Dialect, refusing
 from .wrappers import unwrap
 
 __all__ = ["FAMILIES", "Recipe", "UnknownFamily", "recipe_for", "resolve"]
@@ -90,7 +90,8 @@ def resolve(
         raise ModelError(f"{file}: it must hold one JSON object.")
     text, outer_rules, left_out = unwrap(config, dialect, file)
     c = Config(text, dialect, waive, file)
-    recipe = recipe_for(text.get("model_type"), file)(c)
+    with refusing(file, c.family, c):
+        recipe = recipe_for(text.get("model_type"), file)(c)
     unread = c.unread()
     if unread:
         raise ModelError(
@@ -102,11 +103,11 @@ def resolve(
 
 def recipe_for(model_type: object, file: str) -> RecipeFunction:
     if not isinstance(model_type, str):
-        raise ModelError(f"{file}: model_type must name the family, not be {model_type!r}.")
+        raise ModelError(f"{file}: model_type must name the family, not be {shown(model_type)}.")
     if model_type not in FAMILIES:
         near = difflib.get_close_matches(model_type, FAMILIES, n=3)
         hint = f"; close ones are {', '.join(near)}" if near else ""
-        raise UnknownFamily(f"{file}: the model type {model_type!r} has no recipe here{hint}.")
+        raise UnknownFamily(f"{file}: the model type {shown(model_type)} has no recipe here{hint}.")
     module, function = FAMILIES[model_type].split(".")
     found: RecipeFunction = getattr(import_module(f"{__name__}.{module}"), function)
     return found

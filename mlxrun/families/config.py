@@ -7,11 +7,12 @@ is an error, because it may change the answer; the waiver list names those that 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from ..spec import ModelError
+from ..spec import ModelError, shown
 
 Dialect = Literal["hf", "mlx", "gguf"]
 
@@ -61,6 +62,7 @@ class Config:
     waive: frozenset[str] = frozenset()
     file: str = "config.json"
     seen: set[str] = field(default_factory=set)
+    last: tuple[str, Any] = ("", None)  # what was asked for last, and what it is
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value under `key` or one of its other spellings; null counts as absent."""
@@ -70,6 +72,7 @@ class Config:
             value = self.data.get(name)
             if value is not None and found is _MISSING:
                 found = value
+                self.last = name, value
         return default if found is _MISSING else found
 
     def __getitem__(self, key: str) -> Any:
@@ -85,31 +88,34 @@ class Config:
         """A whole number that is a size: bounded, so that a lying file cannot make us allocate."""
         value = self[key] if default is None else self.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ModelError(f"{self.file}: {key} must be a whole number from {low} to {high}, not {value!r}.")
+            raise ModelError(f"{self.file}: {key} must be a whole number from {low} to {high}, not {shown(value)}.")
         return value
 
     def number(self, key: str, default: float | None = None, *, above: float | None = None) -> float:
         """With `above`, a finite number above that."""
         value = self[key] if default is None else self.get(key, default)
-        if isinstance(value, dict) and set(value) == {"__float__"}:  # how transformers 5 writes infinity
+        if isinstance(value, dict) and value.get("__float__") in ("Infinity", "-Infinity", "NaN"):  # of transformers 5
             value = float(value["__float__"])
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ModelError(f"{self.file}: {key} must be a number, not {value!r}.")
+        long = isinstance(value, int) and value.bit_length() > 1000  # no float holds it
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or long:
+            raise ModelError(f"{self.file}: {key} must be a number, not {shown(value)}.")
         if math.isnan(value) or (above is not None and not above < value < math.inf):
-            raise ModelError(f"{self.file}: {key} must be a number above {above or 0}, not {value!r}.")
+            raise ModelError(f"{self.file}: {key} must be a number above {above or 0}, not {shown(value)}.")
         return float(value)
 
     def flag(self, key: str, default: bool = False) -> bool:
         value = self.get(key, default)
         if not isinstance(value, bool):
-            raise ModelError(f"{self.file}: {key} must be true or false, not {value!r}.")
+            raise ModelError(f"{self.file}: {key} must be true or false, not {shown(value)}.")
         return value
 
     def choice(self, key: str, choices: Mapping[str, Any], default: str | None = None) -> Any:
         """Translate a name through a table; an unknown one is an error that lists the known ones."""
         value = self[key] if default is None else self.get(key, default)
         if not isinstance(value, str) or value not in choices:
-            raise ModelError(f"{self.file}: {key} {value!r} is not known; known are {', '.join(map(str, choices))}.")
+            raise ModelError(
+                f"{self.file}: {key} {shown(value)} is not known; known are {', '.join(map(str, choices))}."
+            )
         return choices[value]
 
     def ignore(self, *keys: str) -> None:
@@ -124,3 +130,24 @@ class Config:
         """Keys with a meaningful value that no recipe asked for."""
         quiet = self.seen | WAIVED | self.waive
         return sorted(k for k, v in self.data.items() if v not in (None, False, [], {}) and k not in quiet)
+
+
+class Reader(Protocol):
+    """Remembers what was asked for last."""
+
+    last: tuple[str, Any]
+
+
+@contextmanager
+def refusing(file: str, model: object, reader: Reader) -> Iterator[None]:
+    """What the values of a file make a recipe's arithmetic raise is a refusal of that file."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        key, value = reader.last
+        raise ModelError(
+            f"{file}: no {shown(model)[1:-1]} model can have such values; the last that was read is {key} "
+            f"{shown(value)} ({type(error).__name__}: {error})."
+        ) from error

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..spec import ModelError
+from ..spec import ModelError, shown
 
 MAX_JSON = 64 << 20  # bytes; tokenizer_config.json with thousands of added tokens stays far below
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -33,9 +33,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in the file; an empty one where the file does not exist."""
     if not path.is_file():
         return {}
+    text = read_text(path)
     try:
-        found = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits too
         raise ModelError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(found, dict):
         raise ModelError(f"{path} must hold a JSON object, not {type(found).__name__}.")
@@ -62,7 +63,7 @@ class Folder:
                 found = table[name]
                 found = found.get("content") if isinstance(found, dict) else found
                 if found is not None and not isinstance(found, str):
-                    raise ModelError(f"{self.path}: {name} must be text, not {found!r}.")
+                    raise ModelError(f"{self.path}: {name} must be text, not {shown(found)}.")
                 return found
         return None
 
@@ -82,5 +83,5 @@ class Folder:
         found = value if isinstance(value, list) else [] if value is None else [value]
         for i in found:
             if isinstance(i, bool) or not isinstance(i, int) or not -1 <= i < 2**31:
-                raise ModelError(f"{self.path}: {key} must be a token id or a list of them, not {value!r}.")
+                raise ModelError(f"{self.path}: {key} must be a token id or a list of them, not {shown(value)}.")
         return [i for i in found if i >= 0]  # -1 is how some configs write "none"

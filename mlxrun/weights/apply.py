@@ -16,8 +16,7 @@ import mlx.core as mx
 
 from ..families.rules import Drop, Map, Rename, Rule, Shuffle, Split, Squeeze, Stack, Transpose, Unflatten, Unzip
 from ..ops.quantized import QuantizedWeight, Weight, gather, same_layout
-from ..spec import ModelError
-from .files import shown
+from ..spec import ModelError, shown
 
 NAMED = 5  # how many names an error lists
 MAX_DIGITS = 9  # of an expert's number; a longer one leaves a hole, and so is an error all the same

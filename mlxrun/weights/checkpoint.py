@@ -19,8 +19,8 @@ import mlx.core as mx
 
 from ..families.config import Dialect
 from ..ops.quantized import Weight
-from ..spec import ModelError
-from .files import inside, native_name, read_json, shown, size_of, unreadable
+from ..spec import ModelError, shown
+from .files import inside, native_name, read_json, size_of, unreadable
 from .gguf import Place, parts_of, read_gguf
 from .gguf_tensors import Reading, load_tensors, losses, read_floats
 from .headers import Header, Stored, read_header

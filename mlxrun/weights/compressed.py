@@ -20,8 +20,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..ops.quantized import QuantizedWeight, Weight
-from ..spec import ModelError
-from .files import shown
+from ..spec import ModelError, shown
 from .float8 import fp8, nvfp4
 from .foreign import Found, Module, modules, others, shifted, unpacked
 from .gptq import _order

@@ -15,15 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ..spec import ModelError
-
-SHOWN_LENGTH = 80
-
-
-def shown(name: object) -> str:
-    """A name from a file, safe to print: escaped, and cut where it is absurdly long."""
-    text = repr(name)
-    return text if len(text) <= SHOWN_LENGTH else text[: SHOWN_LENGTH - 4] + "...'"
+from ..spec import ModelError, shown
 
 
 @contextmanager

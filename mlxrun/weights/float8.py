@@ -15,8 +15,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..ops.quantized import Weight
-from ..spec import ModelError
-from .files import shown
+from ..spec import ModelError, shown
 from .foreign import Found, Module, modules, others
 from .quantized_types import FLOATS
 from .repack import centred

@@ -15,8 +15,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..ops.quantized import QuantizedWeight, Weight
-from ..spec import ModelError
-from .files import shown
+from ..spec import ModelError, shown
 from .repack import affine, refit
 
 WIDEST = 128  # the largest group of MLX

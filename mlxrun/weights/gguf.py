@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..spec import ModelError
-from .files import shown, size_of, unreadable
+from ..spec import ModelError, shown
+from .files import size_of, unreadable
 from .headers import MAX_EXTENT
 
 MAX_METADATA = 64 << 20  # a vocabulary of 262,144 tokens with merges has about 16 MiB

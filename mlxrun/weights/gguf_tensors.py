@@ -26,10 +26,10 @@ import mlx.core as mx
 import numpy as np
 
 from ..ops.quantized import Mode, QuantizedWeight, Weight, gather
-from ..spec import ModelError
+from ..spec import ModelError, shown
 from . import gguf_blocks as blocks_of
 from . import gguf_codebooks as codebooks
-from .files import shown, size_of, unreadable
+from .files import size_of, unreadable
 from .gguf import BLOCKS, Place
 from .headers import Stored
 from .mapped import views

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..spec import ModelError
-from .files import parse_object, shown, size_of, unreadable
+from ..spec import ModelError, shown
+from .files import parse_object, size_of, unreadable
 
 MAX_HEADER = 32 << 20  # a file of 200,000 tensors has about 24 MiB
 MAX_EXTENT = 2**31 - 1  # MLX counts an axis in int32

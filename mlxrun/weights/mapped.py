@@ -15,8 +15,8 @@ import mlx.core as mx
 import numpy as np
 
 from ..ops.native import native
-from ..spec import ModelError
-from .files import native_name, shown
+from ..spec import ModelError, shown
+from .files import native_name
 from .headers import Stored
 
 DTYPES = {

@@ -18,9 +18,8 @@ import mlx.core as mx
 
 from ..families.wrappers import TEXT_KEYS
 from ..ops.quantized import Mode, QuantizedWeight, Weight
-from ..spec import ModelError
+from ..spec import ModelError, shown
 from .compressed import read_bitnet, read_compressed
-from .files import shown
 from .float8 import read_fp8, read_modelopt
 from .foreign import Found
 from .gptq import read_awq, read_gptq

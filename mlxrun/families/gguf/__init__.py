@@ -12,9 +12,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ...spec import Attention, Decoder, ModelError, Rope
+from ...spec import Attention, Decoder, ModelError, Rope, shown
 from ..common import Recipe, UnknownFamily, sizes_of, with_attention
-from ..config import Config
+from ..config import Config, refusing
 from .architectures import ARCHITECTURES
 from .metadata import FILE, Architecture, Factors, Metadata, common
 from .names import FUSED, NAMES, PREDICTION, placed, predictions
@@ -37,7 +37,8 @@ def resolve_gguf(
 
     m, arch, config = _told(metadata, shapes, rope_factors or {}, waive)
     c = Config(config, "gguf", file=FILE)
-    recipe = recipe_for(config["model_type"], FILE)(c)
+    with refusing(FILE, m.arch, c):
+        recipe = recipe_for(config["model_type"], FILE)(c)
     turned = recipe
     if not arch.own_widths:
         turned = with_attention(recipe, lambda i, a: replace(a, rope=_rope(a, arch, m.factors)))
@@ -66,9 +67,12 @@ def _told(
         raise ModelError(f"{FILE} does not say its general.architecture.")
     arch = ARCHITECTURES.get(name)
     if arch is None:
-        raise UnknownFamily(f"{FILE}: the architecture {name!r} is not known; known are {', '.join(ARCHITECTURES)}.")
+        raise UnknownFamily(
+            f"{FILE}: the architecture {shown(name)} is not known; known are {', '.join(ARCHITECTURES)}."
+        )
     m = Metadata(metadata, name, shapes, factors)
-    config = {**common(m, arch), "model_type": arch.model_type(m), **arch.config(m)}
+    with refusing(FILE, name, m):
+        config = {**common(m, arch), "model_type": arch.model_type(m), **arch.config(m)}
     m.seen |= _IGNORED
     unread = [key for key in m.unread() if key not in waive]
     if unread:

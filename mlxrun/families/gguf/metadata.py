@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...spec import ModelError
+from ...spec import ModelError, shown
 from ..rules import Rule
 
 FILE = "the GGUF file"
 MOST_FURTHER = 64  # layers that predict further tokens
+MOST_LAYERS, MOST_WIDE = 10_000 + MOST_FURTHER, 1 << 20
 Factors = Mapping[str, Sequence[float]]
 
 
@@ -26,16 +27,28 @@ class Metadata:
     shapes: Mapping[str, Sequence[int]]
     factors: Factors
     seen: set[str] = field(default_factory=set)
+    last: tuple[str, Any] = ("", None)  # what was asked for last, and what it is
 
     def get(self, key: str, default: Any = None) -> Any:
         self.seen.add(key)
         value = self.values.get(f"{self.arch}.{key}")
-        return default if value is None else value
+        if value is None:
+            return default
+        self.last = f"{self.arch}.{key}", value
+        return value
 
     def __getitem__(self, key: str) -> Any:
         value = self.get(key)
         if value is None:
             raise ModelError(f"{FILE} has no {self.arch}.{key}, which a {self.arch} model needs.")
+        return value
+
+    def count(self, key: str, *, low: int = 1, high: int = 2**31 - 1) -> int:
+        """A whole number that is a size: bounded, so that a lying file cannot make us allocate."""
+        value = self[key]
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            name = f"{self.arch}.{key}"
+            raise ModelError(f"{FILE}: {name} must be a whole number from {low} to {high}, not {shown(value)}.")
         return value
 
     def unread(self) -> list[str]:
@@ -61,7 +74,7 @@ class Architecture:
 
 
 def common(m: Metadata, arch: Architecture) -> dict[str, Any]:
-    heads, dim = m["attention.head_count"], m["embedding_length"]
+    heads, dim = m["attention.head_count"], m.count("embedding_length", high=MOST_WIDE)
     embedding = m.shapes.get("token_embd.weight")
     if not embedding:
         raise ModelError(f"{FILE} has no token_embd.weight.")
@@ -74,7 +87,7 @@ def common(m: Metadata, arch: Architecture) -> dict[str, Any]:
         "vocab_size": int(embedding[0]),
         "num_hidden_layers": layers_of(m),
         "num_attention_heads": heads,
-        **({} if arch.own_widths else {**_heads(m, heads, dim), "intermediate_size": _width(m)}),
+        **({} if arch.own_widths else {**_heads(m, heads), "intermediate_size": _width(m)}),
         "max_position_embeddings": m["context_length"],
         "rms_norm_eps": m.get("attention.layer_norm_rms_epsilon") or m["attention.layer_norm_epsilon"],
         "tie_word_embeddings": "output.weight" not in m.shapes,
@@ -91,19 +104,25 @@ def _width(m: Metadata) -> Any:
     return m["feed_forward_length"] if said is None and m.get("expert_feed_forward_length") is None else said
 
 
-def _heads(m: Metadata, heads: Any, dim: int) -> dict[str, Any]:
-    head_dim = m.get("attention.key_length") or (dim // heads if isinstance(heads, int) and heads > 0 else None)
+def _heads(m: Metadata, heads: Any) -> dict[str, Any]:
+    head_dim = m.get("attention.key_length") or (_head_dim(m) if isinstance(heads, int) and heads > 0 else None)
     if m.get("attention.value_length", head_dim) != head_dim:
         raise ModelError(f"{FILE}: values of another size than keys are not supported.")
     return {"num_key_value_heads": m.get("attention.head_count_kv", heads), "head_dim": head_dim}
 
 
-def layers_of(m: Metadata) -> Any:
+def _head_dim(m: Metadata) -> int:
+    """Where the file does not say it."""
+    dim = m.count("embedding_length", high=MOST_WIDE)
+    return dim // m.count("attention.head_count", high=dim)
+
+
+def layers_of(m: Metadata) -> int:
     """Without those that predict further tokens, which are counted as blocks."""
-    blocks, further = m["block_count"], m.get("nextn_predict_layers", 0)
+    blocks, further = m.count("block_count", high=MOST_LAYERS), m.get("nextn_predict_layers", 0)
     if not isinstance(further, int) or not 0 <= further <= MOST_FURTHER:
-        raise ModelError(f"{FILE}: {m.arch}.nextn_predict_layers must be at most {MOST_FURTHER}, not {further!r}.")
-    return blocks - further if isinstance(blocks, int) else blocks
+        raise ModelError(f"{FILE}: {m.arch}.nextn_predict_layers must be at most {MOST_FURTHER}, not {shown(further)}.")
+    return blocks - further
 
 
 def layer_types(m: Metadata, period: int | None = None) -> list[str] | None:
@@ -120,8 +139,7 @@ def layer_types(m: Metadata, period: int | None = None) -> list[str] | None:
 def rope_config(m: Metadata, base: float = 10000.0, kind: str = "linear") -> dict[str, Any]:
     """The older spelling: rope_theta, and rope_scaling where there is one; of that `kind` if the file is silent."""
     found: dict[str, Any] = {"rope_theta": float(m.get("rope.freq_base", base))}
-    dims, head_dim = m.get("rope.dimension_count"), m.get("attention.key_length")
-    head_dim = head_dim or m["embedding_length"] // m["attention.head_count"]
+    dims, head_dim = m.get("rope.dimension_count"), m.get("attention.key_length") or _head_dim(m)
     if dims is not None and dims != head_dim:
         found["partial_rotary_factor"] = dims / head_dim
     return {**found, **scaling_config(m, kind)}
