@@ -120,7 +120,14 @@ def is_whole(folder: Path) -> bool:
     try:
         shards = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else {"*.safetensors"}
         return (folder / "config.json").is_file() and all(any(folder.glob(shard)) for shard in shards)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):  # fetching a broken index anew may mend it
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+    ):  # fetching a broken index anew may mend it
         return False
 
 

@@ -8,6 +8,7 @@ can only pay with it).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,6 +44,11 @@ class Instrument(NodeTransformer):
         if kind not in ALLOWED_NODES:
             raise SecurityError(f"it uses {kind}, which chat templates have no need of")
         return super().visit(node, *args, **kwargs)
+
+    def visit_Const(self, node: nodes.Const) -> nodes.Const:
+        if isinstance(node.value, float) and not math.isfinite(node.value):  # Jinja would write it as a name: inf
+            raise SecurityError(f"it holds a number in line {node.lineno} that is too large")
+        return node
 
     def _paid(self, node: Any) -> Any:
         self.generic_visit(node)

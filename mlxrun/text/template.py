@@ -13,7 +13,7 @@ from types import CodeType
 from typing import Any
 
 from ..core import RequestError
-from ..spec import ModelError
+from ..spec import SIGNS, ModelError
 from .folder import Folder, read_json, read_text
 
 MAX_SOURCE = 64 << 10  # characters; the longest template in use has about 20,000
@@ -21,7 +21,10 @@ STEPS = 200_000  # a rendering may take so many steps (see meter.py)
 STEPS_PER_VALUE = 10_000  # and so many more for every value in the conversation: some templates look at all pairs
 MAX_DEPTH = 100  # of values inside values
 # What running somebody else's code on somebody else's data can raise.
-PYTHON_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, SyntaxError, RuntimeError)
+PYTHON_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, NameError),
+    *(RuntimeError, StopIteration, SyntaxError, TypeError, ValueError),
+)
 
 
 class ChatTemplate:
@@ -102,7 +105,8 @@ class ChatTemplate:
             self._compiled[name] = code
             return sandbox.render(code, variables, meter, self._clock)
         except sandbox.Refusal as error:
-            raise RequestError(f"The chat template of {self._model} refuses this conversation: {error}") from error
+            said = _one_line(str(error))
+            raise RequestError(f"The chat template of {self._model} refuses this conversation: {said}") from error
         except TemplateSyntaxError as error:
             why = f"has an error in line {error.lineno}: {error.message}"
         except (SecurityError, OverBudget) as error:
@@ -113,7 +117,7 @@ class ChatTemplate:
             why = f"failed on this conversation: {error}"
         except PYTHON_ERRORS as error:
             why = f"failed on this conversation: {type(error).__name__}: {error}"
-        raise ModelError(f"The chat template of {self._model} {_one_line(why)}.")
+        raise ModelError(f"The chat template of {self._model} {_one_line(why)[:300].rstrip('.')}.")
 
 
 def _sources(folder: Folder) -> dict[str, str]:
@@ -163,4 +167,4 @@ def _budget(variables: Mapping[str, Any]) -> int:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300].rstrip(".")
+    return " ".join(text.split()).translate(SIGNS)

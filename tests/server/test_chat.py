@@ -174,6 +174,18 @@ def test_a_base_model_says_that_it_is_one() -> None:
     assert "base model" in error_of(chat(own))["message"]
 
 
+@pytest.mark.parametrize(
+    "template",
+    ["{{ 1e400 }}", "{{ " + "9" * 5000 + " }}", "{{ 'ab'|truncate(-1) }}", "{{ nothing.at.all }}", "{% x"],
+    ids=["infinite", "long number", "asserts", "undefined", "no tag"],
+)
+def test_a_template_that_fails_is_a_refusal(template: str) -> None:
+    own, _ = server(template=template)
+    refused = chat(own)
+    assert refused.status_code == 400
+    assert error_of(refused)["message"].startswith("The chat template of Scripted ")
+
+
 def test_a_template_that_refuses() -> None:
     own, _ = server(template="{{ raise_exception('No user twice') }}")
     refused = chat(own)

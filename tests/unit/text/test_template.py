@@ -142,7 +142,7 @@ def test_files_that_are_not_text(tmp_path: Path) -> None:
 
 def test_the_template_refuses() -> None:
     source = "{{ raise_exception('Roles must alternate\\nuser/assistant') }}"
-    with pytest.raises(RequestError, match=r"refuses this conversation: Roles must alternate"):
+    with pytest.raises(RequestError, match=r"refuses this conversation: Roles must alternate user/assistant$"):
         ours(source, USER)
 
 

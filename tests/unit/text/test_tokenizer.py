@@ -393,6 +393,10 @@ def test_a_word_that_is_a_token_is_not_merged_for_llama3(bpe_metadata: dict[str,
         ({"tokenizer.json": "{}", "tokenizer_config.json": "["}, r"tokenizer_config\.json is not valid JSON"),
         ({"tokenizer.json": "{}", "tokenizer_config.json": "[]"}, "must hold a JSON object, not list"),
         ({"tokenizer.json": "{}", "config.json": "[" * 10**5}, r"config\.json is not valid JSON"),
+        (
+            {"tokenizer.json": "{}", "generation_config.json": '{"a": 1%s}' % ("0" * 5000)},
+            r"n_config\.json is not valid",
+        ),
     ],
 )
 def test_bad_folders(tmp_path: Path, files: dict[str, str], sentence: str) -> None:
