@@ -14,7 +14,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..families.gguf import config_of
+from ..families.gguf import config_of, resolve_gguf
 from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import ModelError
 from ..weights import Checkpoint
@@ -56,6 +56,7 @@ def hf_tensors(checkpoint: Checkpoint) -> tuple[dict[str, Weight], dict[str, Any
             f"{checkpoint.path.name} {why}, which is run as it is and cannot be written in MLX's format yet; "
             f"{', '.join(KNOWN)} without that can."
         )
+    resolve_gguf(checkpoint.metadata, checkpoint.shapes, checkpoint.rope_factors)  # refuses what no model can have
     heads = (
         {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]} if arch.interleaved else {}
     )
@@ -74,6 +75,11 @@ def hf_tensors(checkpoint: Checkpoint) -> tuple[dict[str, Weight], dict[str, Any
         own = {**PLACES, **OWN.get(name, {})}
         if place not in own:
             raise ModelError(f"{checkpoint.path.name}: the tensor {tensor} has no place in MLX's format.")
+        if place in heads and weight.shape[0] != heads[place] * config["head_dim"]:
+            wanted = f"{heads[place]} heads of {config['head_dim']}"
+            raise ModelError(
+                f"{checkpoint.path.name}: the tensor {tensor} has {weight.shape[0]} rows; this model needs {wanted}."
+            )
         turned = _apart(weight, heads[place]) if place in heads else weight
         found[f"model.layers.{layer}.{own[place]}.{part}"] = turned
     return found, config

@@ -74,6 +74,9 @@ def _as_stored(name: str, weight: Weight, decoder: Decoder, written: Written, fo
         if mixer.rope is not None and mixer.rope.dims != mixer.head_dim:
             raise ModelError(f"In a GGUF file of the architecture {written.name} whole heads turn; here parts of them.")
         heads = mixer.heads if module.endswith("q") else mixer.kv_heads
+        if weight.shape[0] != heads * mixer.head_dim:
+            wanted = f"{heads} heads of {mixer.head_dim}"
+            raise ModelError(f"The weight {name} has {weight.shape[0]} rows; this model needs {wanted}.")
         turn = partial(_interleaved, heads=heads)
         return weight.rows(turn) if isinstance(weight, QuantizedWeight) else turn(weight)
     if arch.folded and not folded and weight.ndim == 1 and name.endswith(".weight") and decoder.norm is not None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..spec import ModelError
+from ..spec import ModelError, shown
 from .hub import HubTokenizer, reading
 from .pretokenizers import PRETOKENIZERS, PreTokenizer
 from .sentence import (
@@ -91,8 +91,8 @@ class Words:
 def build(metadata: Mapping[str, Any]) -> Tokenizer:
     model = metadata.get(KEY + "model")
     builders = {"gpt2": _byte_level, "gemma4": _plain_bpe, "llama": _sentencepiece, "bert": _wordpiece}
-    if model not in builders:
-        raise ModelError(f"{KEY}model is {model!r}; known are {', '.join(builders)}.")
+    if not isinstance(model, str) or model not in builders:
+        raise ModelError(f"{KEY}model is {shown(model)}; known are {', '.join(builders)}.")
     return builders[model](Words.read(metadata))
 
 
@@ -130,9 +130,9 @@ def _byte_level(words: Words) -> Tokenizer:
 def _pretokenizer(name: object) -> PreTokenizer:
     if name is None:
         raise ModelError(f"The GGUF metadata has no {KEY}pre, so how text is cut into words is unknown; convert again.")
-    if name not in PRETOKENIZERS:
-        raise ModelError(f"{KEY}pre is {name!r}; known are {', '.join(sorted(PRETOKENIZERS))}.")
-    return PRETOKENIZERS[str(name)]
+    if not isinstance(name, str) or name not in PRETOKENIZERS:
+        raise ModelError(f"{KEY}pre is {shown(name)}; known are {', '.join(sorted(PRETOKENIZERS))}.")
+    return PRETOKENIZERS[name]
 
 
 def _plain_bpe(words: Words) -> Tokenizer:

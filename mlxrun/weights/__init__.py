@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from ..families.common import Recipe
 from ..ops.quantized import QuantizedWeight, Weight
-from ..spec import ModelError
+from ..spec import ModelError, shown
 from .apply import apply_rules
 from .checkpoint import Checkpoint, open_checkpoint
 from .outline import outline
@@ -30,8 +30,19 @@ def outline_weights(checkpoint: Checkpoint, recipe: Recipe, *, centred: bool = F
 
 def _canonical(tensors: Mapping[str, Weight], checkpoint: Checkpoint, recipe: Recipe) -> dict[str, Weight]:
     weights = apply_rules(recipe.rules, gather_parts(tensors, checkpoint.config))
+    _refuse_other_layers(weights, len(recipe.decoder.layers))
     for name, weight in weights.items():
         if not isinstance(weight, QuantizedWeight) and weight.dtype not in FLOATS:
             kind = str(weight.dtype).removeprefix("mlx.core.")
             raise ModelError(f"The weight {name} is stored as {kind}; it must be float32, float16 or bfloat16.")
     return weights
+
+
+def _refuse_other_layers(weights: Mapping[str, Weight], layers: int) -> None:
+    """A number in a tensor's name may be anything: too large, of another script, of thousands of digits."""
+    known = {str(number) for number in range(layers)}
+    strange = [name for name in weights if name.startswith("layers.") and name.split(".")[1] not in known]
+    if strange:
+        raise ModelError(
+            f"This model has {layers} layers, but the checkpoint has a weight of another one: {shown(strange[0])}."
+        )

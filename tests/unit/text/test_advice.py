@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mlxrun.core import RequestError, Sampling
+from mlxrun.core import Sampling
+from mlxrun.spec import ModelError
 from mlxrun.text.advice import TEMPERATURE, from_generation_config, from_gguf
 
 
@@ -28,5 +29,7 @@ def test_what_they_only_say_in_words() -> None:
 
 
 def test_advice_that_cannot_be_followed_is_an_error() -> None:
-    with pytest.raises(RequestError, match="top_p must be"):
+    with pytest.raises(ModelError, match=r"generation_config\.json: top_p must be"):
         from_generation_config({"top_p": 3})
+    with pytest.raises(ModelError, match=r"the GGUF file: top_k must be a whole number.*, not 0\.5"):
+        from_gguf({"general.sampling.top_k": 0.5})

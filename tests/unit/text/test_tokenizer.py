@@ -395,7 +395,7 @@ def test_a_word_that_is_a_token_is_not_merged_for_llama3(bpe_metadata: dict[str,
         ({"tokenizer.json": "{}", "config.json": "[" * 10**5}, r"config\.json is not valid JSON"),
         (
             {"tokenizer.json": "{}", "generation_config.json": '{"a": 1%s}' % ("0" * 5000)},
-            r"n_config\.json is not valid",
+            r"generation_config\.json is not valid JSON",
         ),
     ],
 )
