@@ -17,6 +17,11 @@ SIGNS = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
 SIGNS |= {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)} | {0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 
+def one_line(text: str) -> str:
+    """What a terminal or a table can show: nothing in it steers, and it ends no line."""
+    return text.translate(SIGNS)
+
+
 class ModelError(ValueError):
     """A checkpoint that cannot be loaded, told in one sentence that names the file or field.
 
@@ -24,8 +29,7 @@ class ModelError(ValueError):
     """
 
     def __init__(self, sentence: str) -> None:
-        line = sentence.translate(SIGNS)
-        half = LONGEST // 2
+        line, half = one_line(sentence), LONGEST // 2
         super().__init__(line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}")
 
 

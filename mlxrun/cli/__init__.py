@@ -10,11 +10,12 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from .. import __version__
 from ..core import RequestError
 from ..settings import SettingsError
-from ..spec import ModelError
+from ..spec import ModelError, one_line
 from . import convert, doctor, fit, pull, rm, run, serve, show, tune, verify
 from . import eval as eval_command
 from . import list as list_command
@@ -81,8 +82,13 @@ def terminal_can_be_filled() -> bool:
     return all(stream.isatty() for stream in streams) and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mlxrun", description=DESCRIPTION)
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))  # a script's arguments may be names out of files
+
+
+def build_parser() -> Parser:
+    parser = Parser(prog="mlxrun", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"mlxrun {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():

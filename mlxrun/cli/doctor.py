@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from .show import at_home, size
-from .terminal import visible
+from .terminal import tell
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -53,7 +53,7 @@ def main(flags: argparse.Namespace) -> int:
         problems = {title: finding.problem for title, finding in found.items() if finding.problem}
         print(json.dumps({"mlxrun": __version__, "well": well, **parts, "problems": problems}, indent=2))
     else:
-        print(visible(screen(found, shutil.get_terminal_size((120, 24)).columns)))
+        tell(*screen(found, shutil.get_terminal_size((120, 24)).columns))
     return 0 if well else NOT_WELL
 
 
@@ -61,15 +61,15 @@ def examine() -> dict[str, Finding]:
     return {title: look() for title, look in LOOKS.items()}
 
 
-def screen(found: Mapping[str, Finding], width: int) -> str:
+def screen(found: Mapping[str, Finding], width: int) -> list[str]:
     titles = max(map(len, found))
     beside = " " * (titles + 4)
     lines = [f"mlxrun {__version__}", ""]
     for title, one in found.items():
         line = f"{'!' if one.problem else ' '} {title:{titles}}  {one.said}"
-        lines.append(textwrap.fill(line, max(width, 60), subsequent_indent=beside, break_on_hyphens=False))
+        lines += textwrap.wrap(line, max(width, 60), subsequent_indent=beside, break_on_hyphens=False)
     problems = [f"! {one.problem}" for one in found.values() if one.problem]
-    return "\n".join([*lines, "", *(problems or ["All is well."])])
+    return [*lines, "", *(problems or ["All is well."])]
 
 
 def python() -> Finding:

@@ -16,8 +16,8 @@ from ..loading.dry_run import DryRun
 from ..loading.fit import told_of_disk
 from ..memory.plan import Advice, Plan
 from ..memory.sequence import fixed_bytes, token_bytes
+from ..spec import one_line
 from .show import count
-from .terminal import visible
 
 WIDEST = 100
 MISSING = "missing"
@@ -49,7 +49,7 @@ def picture(model: str, made: Plan, advice: Advice, seen: DryRun, width: int, co
         Padding(verdict(made), (0, 0, 1, 0)),
         hints(made, advice),
     ]
-    title = Text.assemble((visible(model), "bold"), " on ", (made.machine.name, "bold"))
+    title = Text.assemble((one_line(model), "bold"), " on ", (made.machine.name, "bold"))
     border = "green" if made.fits else "red"
     return Panel(
         Group(*body), title=title, title_align="left", border_style=border, box=box.ROUNDED, padding=(1, 2), width=width

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from ..spec import one_line
+from .terminal import tell
+
 HELP = "list the models on this machine"
 
 
@@ -16,10 +19,9 @@ def main(flags: argparse.Namespace) -> int:
     from ..store.resolve import installed
 
     rows = [
-        (name, str(place) if place else "not here yet; fetched when first used")
+        (one_line(name), str(place) if place else "not here yet; fetched when first used")
         for name, place in installed(from_environment())
     ]
     width = max(len(name) for name, _ in rows)
-    for name, place in rows:
-        print(f"{name:{width}}  {place}")
+    tell(*(f"{name:{width}}  {place}" for name, place in rows))
     return 0

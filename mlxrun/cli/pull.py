@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
+from ..spec import one_line
 from . import options
 
 HELP = "bring a model to this machine"
@@ -16,5 +18,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(flags: argparse.Namespace) -> int:
     from ..store.resolve import resolve
 
-    print(resolve(flags.model))
+    place = str(resolve(flags.model))
+    print(one_line(place) if sys.stdout.isatty() else place)  # a program finds the file by it
     return 0

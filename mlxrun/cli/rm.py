@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from . import options
+from .terminal import tell
 
 HELP = "remove a model from this machine"
 
@@ -17,5 +18,5 @@ def main(flags: argparse.Namespace) -> int:
     from ..settings import from_environment
     from ..store.remove import remove
 
-    print(f"{flags.model} is gone; {remove(flags.model, from_environment()) / 1e6:.0f} MB are free again.")
+    tell(f"{flags.model} is gone; {remove(flags.model, from_environment()) / 1e6:.0f} MB are free again.")
     return 0

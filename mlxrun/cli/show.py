@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import describe, options
-from .terminal import visible
+from .terminal import tell
 
 if TYPE_CHECKING:
     from ..families import Recipe
@@ -51,7 +51,7 @@ def main(flags: argparse.Namespace) -> int:
             *sizes_text(recipe, weights),
             *losses_text(checkpoint),
         ]
-        print(visible("\n".join(lines)))
+        tell(*lines)
     return 0
 
 

@@ -1,6 +1,7 @@
 """What is said to a person: answers on stdout, everything about them on stderr.
 
-A model's text is shown and never obeyed: on a terminal its control characters become visible signs.
+A model's text is shown and never obeyed: on a terminal its control characters become visible signs. Names out of
+files are never obeyed anywhere, and end no line: a newline is a sign too.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ import codecs
 import os
 import sys
 
-NEWLINE_AND_TAB = (0x0A, 0x09)
-SIGNS = {code: chr(0x2400 + code) for code in range(0x20) if code not in NEWLINE_AND_TAB}  # ESC -> ␛
-SIGNS |= {0x7F: "\u2421"} | {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}  # DEL, and C1 as \x9b
+from ..spec import SIGNS, one_line
+
+STEERING = {code: sign for code, sign in SIGNS.items() if chr(code) not in "\n\t\u2028\u2029"}
 
 
 def visible(text: str) -> str:
-    return text.translate(SIGNS)
+    return text.translate(STEERING)
 
 
 def answer(text: str) -> None:
@@ -24,15 +25,20 @@ def answer(text: str) -> None:
     sys.stdout.flush()
 
 
+def tell(*lines: str) -> None:
+    """Lines on stdout; names out of files may stand in them."""
+    print("\n".join(map(one_line, lines)))
+
+
 def say(text: str) -> None:
     """A line about what happens, on stderr; names out of files may stand in it."""
-    print(visible(text), file=sys.stderr, flush=True)
+    print(one_line(text), file=sys.stderr, flush=True)
 
 
 def aside(text: str) -> None:
     """A line that one may overlook."""
     dim, plain = ("\033[2m", "\033[0m") if sys.stderr.isatty() else ("", "")
-    print(f"{dim}{visible(text)}{plain}", file=sys.stderr, flush=True)
+    print(f"{dim}{one_line(text)}{plain}", file=sys.stderr, flush=True)
 
 
 def thought(text: str) -> None:

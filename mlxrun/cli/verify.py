@@ -9,7 +9,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from . import options
-from .terminal import say
+from .terminal import say, tell
 
 if TYPE_CHECKING:
     from ..store.verify import Found
@@ -43,7 +43,7 @@ def main(flags: argparse.Namespace) -> int:
     if not damaged:
         known = all(one.digest for one in found)
         told = "every digest is right" if known else "headers and sizes agree; not all digests are known"
-        print(f"{flags.model}: {len(found)} file{'s' * (len(found) != 1)}, {told}.")
+        tell(f"{flags.model}: {len(found)} file{'s' * (len(found) != 1)}, {told}.")
         return 0
     fetchable = place.name == starter.FILE or hub.repository_of(place) is not None
     if flags.check or not fetchable:
@@ -56,7 +56,7 @@ def main(flags: argparse.Namespace) -> int:
     for one in again:
         say(f"{named(one)}, although it was fetched anew.")
     if not again:
-        print(f"{flags.model}: {', '.join(one.file for one in damaged)} fetched anew; every digest is right.")
+        tell(f"{flags.model}: {', '.join(one.file for one in damaged)} fetched anew; every digest is right.")
     return DAMAGED if again else 0
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ..spec import ModelError
+from ..spec import ModelError, one_line
 from . import hub
 
 UNFINISHED = ".mlxrun-part"
@@ -42,7 +42,7 @@ def arrive(listing: hub.Listing, file: str) -> None:
             done = sink.truncate(0)
             sink.seek(0)
         url = hf_hub_url(listing.model, file, revision=listing.commit, endpoint=constants.ENDPOINT)
-        name = file.rpartition("/")[2]
+        name = one_line(file.rpartition("/")[2])
         http_get(url, sink, resume_size=done, headers=build_hf_headers(), expected_size=size, displayed_filename=name)
         sink.flush()
         if _digest(sink) != digest:

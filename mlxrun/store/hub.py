@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from socket import gaierror
 
-from ..spec import ModelError
+from ..spec import ModelError, one_line
 
 WANTED = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model*", "merges.txt"]
 UNWANTED = ["*/*", "consolidated*"]  # other frameworks' copies, and the authors' own layout of the same weights
@@ -147,7 +147,7 @@ def _download(name: str) -> Path:
     from huggingface_hub import constants, snapshot_download
 
     model, _, revision = name.partition("@")
-    print(f"Fetching {name} from the Hugging Face hub ...", file=sys.stderr, flush=True)
+    print(f"Fetching {one_line(name)} from the Hugging Face hub ...", file=sys.stderr, flush=True)
     try:
         return Path(
             snapshot_download(

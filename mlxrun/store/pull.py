@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..settings import Settings
-from ..spec import ModelError
+from ..spec import ModelError, one_line
 from . import blob, far, ggufs, hub
 from .ggufs import Choice, Offer
 from .names import Name
@@ -101,7 +101,7 @@ def _tell(name: Name, choice: Choice, found: list[Offer], what: str) -> None:
         others = [offer.told for offer in ggufs.in_order(found) if offer is not choice.offer]
         size = f" ({choice.offer.size / 1e9:.1f} GB)" if choice.offer.size else ""
         told = f"{name}: {choice.offer.told}{size} {what}: {choice.why}. Others: {', '.join(others)}."
-        print(told, file=sys.stderr, flush=True)
+        print(one_line(told), file=sys.stderr, flush=True)
 
 
 def _fits_from_afar(listing: hub.Listing, offer: Offer, machine: Machine) -> bool:
@@ -137,7 +137,8 @@ def _fetched(name: Name, listing: hub.Listing, offer: Offer) -> Path:
 
     coming = blob.remaining(listing, offer.files)
     size = f" ({coming / 1e9:.2f} GB to come)" if coming else ""
-    print(f"Fetching {offer.files[0]} of {name.base}{size} from the Hugging Face hub ...", file=sys.stderr, flush=True)
+    told = f"Fetching {offer.files[0]} of {name.base}{size} from the Hugging Face hub ..."
+    print(one_line(told), file=sys.stderr, flush=True)
     try:
         room = shutil.disk_usage(_existing(hub.held(name.base))).free
         if coming + SPARE > room:

@@ -190,7 +190,7 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 def test_a_narrow_terminal_wraps_beside_the_titles() -> None:
     found = {"one": doctor.Finding("word " * 30, None), "another": doctor.Finding("short", None, "Mend it.")}
-    lines = doctor.screen(found, 60).splitlines()
+    lines = doctor.screen(found, 60)
     assert max(map(len, lines)) <= 60
     assert lines[3].startswith(" " * 11 + "word")
     assert lines[-1] == "! Mend it."
