@@ -8,9 +8,7 @@ renamed at the end. From a GGUF file the metadata stays byte for byte but for th
 from __future__ import annotations
 
 import math
-import os
 import struct
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,7 @@ from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import ModelError
 from ..weights import Checkpoint
 from ..weights.gguf import BLOCKS, read_gguf
-from .aside import sync
+from .aside import made_aside
 from .stream import Progress
 
 BLOCK = 32
@@ -76,26 +74,10 @@ def write_file(
     target: Path, head: Head, tensors: dict[str, Tensor], kind: str, progress: Progress | None = None
 ) -> None:
     """All of it or nothing. Empties `tensors`, so that each can be freed."""
-    refuse_taken(target)
     entries = [_entry(name, parts, kind) for name, parts in tensors.items()]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".making", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as sink:
-            for chunk in _chunks(head, entries, tensors, progress):
-                sink.write(chunk)
-        os.chmod(aside, 0o644)
-        sync(Path(aside))
-        os.replace(aside, target)
-        sync(target.parent)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
-
-
-def refuse_taken(target: Path) -> None:
-    if os.path.lexists(target):
-        raise ModelError(f"{target} is there already; name a file that is not.")
+    with made_aside(target, folder=False) as aside, aside.open("wb") as sink:
+        for chunk in _chunks(head, entries, tensors, progress):
+            sink.write(chunk)
 
 
 def _entry(name: str, parts: Tensor, kind: str) -> Entry:

@@ -20,12 +20,13 @@ from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import Attention, Decoder, ModelError
 from ..text.gguf_written import tokenizer_metadata
 from ..weights import Checkpoint, read_weights
-from .gguf_file import FILE_TYPES, Tensor, encoded, refuse_taken, write_file, write_gguf
+from .aside import refuse_taken
+from .gguf_file import FILE_TYPES, Tensor, encoded, write_file, write_gguf
 from .stream import Progress
 
 
 def to_gguf(checkpoint: Checkpoint, target: Path, kind: str, progress: Progress | None = None) -> None:
-    refuse_taken(target)
+    refuse_taken(target, folder=False)
     if checkpoint.dialect == "gguf":
         write_gguf(checkpoint, target, kind, progress)
     else:

@@ -35,6 +35,7 @@ from .options import Progress
 
 FORMAT = "mlxrun-ready"
 SUFFIX = ".ready.safetensors"
+HALF = ".making-"  # what a file begins with that could not be made without a name
 PAGE = 4096
 PLAIN_ALIGN = 64
 TENSOR_HEADER, HEADER = 512, 65536  # room for a tensor's entry, for all else
@@ -180,7 +181,7 @@ def _entry(dtype: str, shape: list[int], start: int, nbytes: int | None = None) 
 @contextmanager
 def nameless(target: Path) -> Iterator[Any]:
     """A file that gets its name when all is well and on the disk, and vanishes otherwise, even if we are killed."""
-    aside = f".making-{os.getpid()}-{target.name}"
+    aside = f"{HALF}{os.getpid()}-{target.name}"
     place = os.open(target.parent, os.O_RDONLY)
     try:
         with os.fdopen(_aside(place, aside), "wb") as sink:
@@ -217,7 +218,10 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def make_room(folder: Path, size: int, keep: Path, stale: Sequence[Path] = (), most: int = MOST) -> None:
-    """Forget what was made from the same model by other code, and the longest unused beyond the bound."""
+    """Forget what was made from the same model by other code, the longest unused beyond the bound, and what who was
+    killed left half made: nobody else is making one now (see `alone`)."""
+    for half in folder.glob(f"{HALF}*"):
+        half.unlink(missing_ok=True)
     for old in stale:
         if old != keep:
             old.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -217,6 +218,24 @@ def test_without_nameless_files_a_name_aside_serves(folder: Path, keep: Path, mo
     first = load_model(folder, options=LoadOptions(ready=keep))
     assert len(kept_files(keep)) == 1
     assert first.holdings.files
+
+
+@needs_native
+def test_what_a_killed_one_left_goes_with_the_next_try(folder: Path, keep: Path) -> None:
+    """Where files cannot be made without a name."""
+    code = (
+        "import os, signal, sys; del os.O_TMPFILE; from pathlib import Path; from mlxrun.engine import ready\n"
+        "ready.LEAST = ready.SPARE = 0\n"
+        "from mlxrun.engine.load import Terms, load_model\n"
+        "def die(done, total): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "load_model(sys.argv[1], terms=Terms(ready=Path(sys.argv[2]), progress=die))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder), str(keep)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(keep.glob(f"{ready.HALF}*"))) == 1
+    load_model(folder, terms=Terms(ready=keep))
+    assert not list(keep.glob(f"{ready.HALF}*"))
+    assert len(kept_files(keep)) == 1
 
 
 @needs_native

@@ -27,7 +27,6 @@ CATCHES_ALL: dict[str, str] = {
     "mlxrun/engine/idle_work.py:went": "what can wait ends, the thread lives on",
     "mlxrun/engine/scheduler.py:_admit": "one request ends, the thread lives on",
     "mlxrun/convert/aside.py:made_aside": "what interrupts the making is raised again; the half made goes away",
-    "mlxrun/convert/gguf_file.py:write_file": "what interrupts the writing is raised again; the half written goes away",
     "mlxrun/convert/names.py:named": "other people's classes raise anything, SystemExit included",
     "mlxrun/convert/calibrated.py:watched": "other people's functions raise anything",
     "mlxrun/loading/fallback.py:load_fallback": "other people's loaders raise anything, SystemExit included",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mlxrun import cli
-from mlxrun.convert import gguf_file
+from mlxrun.convert import aside
 from mlxrun.convert.gguf_file import WRITERS, write_gguf
 from mlxrun.spec import ModelError
 from mlxrun.weights import open_checkpoint
@@ -109,7 +109,7 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     def stop(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gguf_file, "sync", stop)
+    monkeypatch.setattr(aside, "sync", stop)
     with pytest.raises(KeyboardInterrupt):
         write_gguf(open_checkpoint(source), tmp_path / "out.gguf", "Q8_0")
     assert [file.name for file in tmp_path.iterdir()] == ["m.gguf"]
