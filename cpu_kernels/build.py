@@ -63,7 +63,7 @@ def folder_of(package: str) -> Path:
     """Where a package is, without importing it."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise BuildError(f"the Python package {package} is missing")
+        raise BuildError(f"the Python package {package} is missing (pip install -e '.[dev]' brings it)")
     return Path(next(iter(spec.submodule_search_locations)))
 
 
@@ -129,9 +129,9 @@ def versions() -> dict[str, str]:
 def build(folder: Path, objects: Path, sanitize: str | None = None) -> Path:
     """Compile everything into `folder`; objects are kept in `objects` for the next time."""
     cxx, machine = compiler(), platform.machine()
+    shared = [*includes(), *(SANITIZERS[sanitize] if sanitize else [])]
     objects = objects / "-".join([*versions().values(), sanitize or "plain"])
     objects.mkdir(parents=True, exist_ok=True)
-    shared = [*includes(), *(SANITIZERS[sanitize] if sanitize else [])]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         todo = [
             pool.submit(compile_one, cxx, source, [*flags, *shared], objects)
@@ -148,13 +148,14 @@ def build(folder: Path, objects: Path, sanitize: str | None = None) -> Path:
 
 
 def try_build(folder: Path, objects: Path, sanitize: str | None = None) -> str | None:
-    """Build if possible, and leave a record either way. None, or the reason why not."""
+    """Build if possible. None, or the reason why not; an older library then stays, and so does its record."""
     reason = None
     try:
         build(folder, objects, sanitize)
     except (BuildError, OSError, importlib.metadata.PackageNotFoundError) as error:
         reason = str(error)
-        (folder / library_name()).unlink(missing_ok=True)
+        if (folder / library_name()).exists():
+            return f"{reason}; the library that was built before stays as it is"
     record = {"built": reason is None, "reason": reason, **({} if reason else versions())}
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
     return reason

@@ -43,8 +43,6 @@ def record() -> dict[str, Any]:
 def load() -> tuple[ModuleType | None, str | None]:
     """The library, or the reason why there is none."""
     built = record()
-    if built.get("built") is False:
-        return None, f"they were not built: {built.get('reason')}"
     if built.get("mlx", MLX) != MLX:
         return (
             None,
@@ -53,6 +51,8 @@ def load() -> tuple[ModuleType | None, str | None]:
     try:
         library = importlib.import_module(f"{__package__}._native")
     except ModuleNotFoundError:
+        if built.get("built") is False:
+            return None, f"they were not built: {built.get('reason')}"
         return None, "they were not built; install mlxrun again where a C++ compiler is found"
     except ImportError as error:
         return None, f"they cannot be loaded ({error}); install mlxrun again"

@@ -66,6 +66,14 @@ def test_the_build_failed(package: Path) -> None:
     assert imported(package) == (False, "they were not built: no C++ compiler was found")
 
 
+def test_a_failed_build_does_not_hide_a_library_that_stands(package: Path) -> None:
+    if native is None:
+        pytest.skip("There is no library to copy.")
+    shutil.copy(native.__file__, package / LIBRARY)
+    (package / "build.json").write_text(json.dumps({"built": False, "reason": "no C++ compiler was found"}))
+    assert imported(package) == (True, "None")
+
+
 def test_built_for_another_mlx(package: Path) -> None:
     (package / "build.json").write_text(json.dumps({"built": True, "mlx": "0.1.2"}))
     available, reason = imported(package)
