@@ -1,4 +1,4 @@
-// Work on single rows: conversions, norms, activations, int8 forms, dot products with plain rows.
+// Work on single rows: conversions, norms, activations, int8 forms.
 // Included once by each instruction set's file, after its simd_*.h.
 #pragma once
 
@@ -148,34 +148,6 @@ void activate(Activation act, const float* gate, const float* up, int n, float* 
     const F a = activated(act, g);
     put16(F32, y, i, n, up ? mul(a, u) : a);
   });
-}
-
-// N rows of w at a time against one row of x.
-template <int N>
-void dots(Type type, const uint8_t* w, size_t row_bytes, const float* x, int k, float* y) {
-  const size_t size = type == F32 ? 4 : 2;
-  F acc[N];
-  for (int n = 0; n < N; n++) acc[n] = zero();
-  int i = 0;
-  for (; i + 16 <= k; i += 16) {
-    const F v = load(x + i);
-    for (int n = 0; n < N; n++) acc[n] = fma(load_as(type, w + n * row_bytes + i * size, 0), v, acc[n]);
-  }
-  if (i < k) {
-    const F v = load_tail(F32, x, i, k);
-    for (int n = 0; n < N; n++) acc[n] = fma(load_tail(type, w + n * row_bytes, i, k), v, acc[n]);
-  }
-  for (int n = 0; n < N; n++) y[n] = total(acc[n]);
-}
-
-void dot_rows(Type type, const void* w, size_t ldw, const float* x, size_t ldx, int m, int n, int k, float* y, size_t ldy) {
-  const size_t row_bytes = ldw * (type == F32 ? 4 : 2);
-  const uint8_t* p = (const uint8_t*)w;
-  int j = 0;
-  for (; j + 4 <= n; j += 4)
-    for (int i = 0; i < m; i++) dots<4>(type, p + j * row_bytes, row_bytes, x + i * ldx, k, y + i * ldy + j);
-  for (; j < n; j++)
-    for (int i = 0; i < m; i++) dots<1>(type, p + j * row_bytes, row_bytes, x + i * ldx, k, y + i * ldy + j);
 }
 
 }  // namespace

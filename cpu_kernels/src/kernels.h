@@ -70,9 +70,6 @@ struct Table {
   void (*narrow)(Type type, const float* src, void* dst, size_t n);
   // One row of a packed weight, as float32.
   void (*unpack_row)(const Weight& w, size_t row, float* dst);
-  // y (m, n) = x (m, k) . w^T for n plain rows of w; ldy floats between rows of y.
-  void (*dot_rows)(Type type, const void* w, size_t ldw, const float* x, size_t ldx, int m, int n, int k, float* y,
-                   size_t ldy);
   void (*rms_norm)(const float* x, const float* weight, float eps, int n, float* y);
   void (*activate)(Activation act, const float* gate, const float* up, int n, float* y);
   // The parts of one key range: see attention.h. `parts` has (rows, 2 + v_dim) floats.
@@ -82,9 +79,8 @@ struct Table {
 };
 
 // In a file of one instruction set, after the bodies.
-#define MLXRUN_TABLE(name)                                                                                       \
-  {name, kHasDot, panel_float, panels_integer, quantize, widen, narrow, unpack_row, dot_rows, rms_norm, activate, \
-   attend, finish}
+#define MLXRUN_TABLE(name)                                                                                    \
+  {name, kHasDot, panel_float, panels_integer, quantize, widen, narrow, unpack_row, rms_norm, activate, attend, finish}
 
 // The best set that this CPU can run, or the one that MLXRUN_ISA names if it can.
 const Table& best();
