@@ -27,6 +27,8 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@if [ "$$(uname)" = Linux ] && command -v g++ >/dev/null; then $(BIN)/python -m cpu_kernels.build --check; \
+	else echo "The C++ sources were not checked for warnings: that takes Linux and g++."; fi
 
 bench: $(VENV)/.installed-dev
 	@set -e; for file in $(wildcard bench/*.py); do echo "== $$file"; $(BIN)/python $$file; done

@@ -25,13 +25,15 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 RECORD = "build.json"
 
+# GCC 12 warns about the undefined values of its own avx512fintrin.h (its bug 105593)
+OWN_HEADER = ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
 X86 = ["-mavx2", "-mfma", "-mf16c", "-mbmi2"]
 ISAS: dict[str, dict[str, list[str]]] = {
     "x86_64": {
         "isa_base": [],
         "isa_avx2": X86,
         "isa_avxvnni": [*X86, "-mavxvnni"],
-        "isa_avx512": [*X86, *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "vnni"))],
+        "isa_avx512": [*X86, *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "vnni")), *OWN_HEADER],
     },
     "aarch64": {"isa_base": [], "isa_neon": ["-march=armv8.2-a+dotprod"]},
 }
@@ -39,6 +41,10 @@ SANITIZERS = {
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"],
     "thread": ["-fsanitize=thread"],
 }
+
+
+COMMON = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=off", "-Wall", "-Wextra"]
+WARNINGS = ".warnings"  # beside an object: what the compiler said of its source
 
 
 class BuildError(RuntimeError):
@@ -78,7 +84,7 @@ def includes() -> list[str]:
     missing = [str(f) for f in folders if not f.is_dir()]
     if missing:
         raise BuildError(f"the header folder {missing[0]} is missing")
-    return [f"-I{folder}" for folder in folders]
+    return [part for folder in folders for part in ("-isystem", str(folder))]  # their warnings are not ours
 
 
 def jobs(machine: str, sanitize: str | None) -> list[tuple[Path, list[str]]]:
@@ -93,7 +99,7 @@ def jobs(machine: str, sanitize: str | None) -> list[tuple[Path, list[str]]]:
         # the plain kernels unroll into very much code, and nobody waits for their speed; watched, all do
         level = "-O1" if sanitize else "-O2" if name == "isa_base" else "-O3"
         found.append((src / f"{name}.cpp", [level, *flags]))
-    found.append((folder_of("nanobind") / "src" / "nb_combined.cpp", ["-Os", *python]))
+    found.append((folder_of("nanobind") / "src" / "nb_combined.cpp", ["-Os", "-w", *python]))
     return found
 
 
@@ -106,18 +112,20 @@ def compile_one(cxx: list[str], source: Path, flags: list[str], folder: Path) ->
     if target.exists() and target.stat().st_mtime > max(source.stat().st_mtime, newest_header()):
         return target
     fresh, began = target.with_suffix(f".{os.getpid()}"), time.time()
-    common = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=off", "-w"]
-    run([*cxx, *common, *flags, "-c", str(source), "-o", str(fresh)])
+    told = run([*cxx, *COMMON, *flags, "-c", str(source), "-o", str(fresh)])
     os.utime(fresh, (began, began))  # what changes while it is compiled is newer than the object
+    target.with_suffix(WARNINGS).write_text(told)
     fresh.replace(target)
     return target
 
 
-def run(command: list[str]) -> None:
+def run(command: list[str]) -> str:
+    """What it had to say."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
         raise BuildError(f"{command[0]} failed: {errors[0] if errors else 'no message'}")
+    return done.stderr
 
 
 def versions() -> dict[str, str]:
@@ -126,8 +134,8 @@ def versions() -> dict[str, str]:
     return {**found, "python": sysconfig.get_config_var("SOABI")}
 
 
-def build(folder: Path, objects: Path, sanitize: str | None = None) -> Path:
-    """Compile everything into `folder`; objects are kept in `objects` for the next time."""
+def compile_all(objects: Path, sanitize: str | None = None) -> list[Path]:
+    """Objects are kept in `objects` for the next time."""
     cxx, machine = compiler(), platform.machine()
     shared = [*includes(), *(SANITIZERS[sanitize] if sanitize else [])]
     objects = objects / "-".join([*versions().values(), sanitize or "plain"])
@@ -137,13 +145,20 @@ def build(folder: Path, objects: Path, sanitize: str | None = None) -> Path:
             pool.submit(compile_one, cxx, source, [*flags, *shared], objects)
             for source, flags in jobs(machine, sanitize)
         ]
-        made = [job.result() for job in todo]
-    lib = folder_of("mlx") / "lib"
-    target = folder / library_name()
-    fresh = target.with_suffix(f".{os.getpid()}")
-    link = [*cxx, "-shared", *map(str, made), f"-L{lib}", "-lmlx", "-lpthread", "-o", str(fresh)]
-    run([*link, *(SANITIZERS[sanitize] if sanitize else ["-Wl,--gc-sections", "-s"])])
+        return [job.result() for job in todo]
+
+
+def link(made: list[Path], target: Path, sanitize: str | None = None) -> None:
+    lib, fresh = folder_of("mlx") / "lib", target.with_suffix(f".{os.getpid()}")
+    command = [*compiler(), "-shared", *map(str, made), f"-L{lib}", "-lmlx", "-lpthread", "-o", str(fresh)]
+    run([*command, *(SANITIZERS[sanitize] if sanitize else ["-Wl,--gc-sections", "-s"])])
     fresh.replace(target)  # never write into a library that a process has open
+
+
+def build(folder: Path, objects: Path, sanitize: str | None = None) -> Path:
+    """Compile everything into `folder`."""
+    target = folder / library_name()
+    link(compile_all(objects, sanitize), target, sanitize)
     return target
 
 
@@ -161,13 +176,26 @@ def try_build(folder: Path, objects: Path, sanitize: str | None = None) -> str |
     return reason
 
 
+def check(objects: Path) -> str:
+    """The compiler's warnings about our sources."""
+    return "".join(target.with_suffix(WARNINGS).read_text() for target in compile_all(objects))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--into", type=Path, default=HERE, help="where the library goes")
     parser.add_argument("--sanitize", choices=sorted(SANITIZERS))
+    parser.add_argument("--check", action="store_true", help="only compile, and fail where the compiler warns")
     args = parser.parse_args()
+    objects = HERE.parent / "build" / "cpu_kernels"
+    if args.check:
+        try:
+            told = check(objects)
+        except BuildError as error:
+            told = f"cpu_kernels: {error}.\n"
+        sys.exit(told or None)
     args.into.mkdir(parents=True, exist_ok=True)
-    reason = try_build(args.into, HERE.parent / "build" / "cpu_kernels", args.sanitize)
+    reason = try_build(args.into, objects, args.sanitize)
     if reason:
         sys.exit(f"cpu_kernels: {reason}.")
     print(args.into / library_name())

@@ -58,6 +58,24 @@ def test_a_compiler_that_fails_is_quoted_and_nothing_half_made_stays(
 
 
 @compiles
+def test_warnings_about_our_sources_are_told_until_they_are_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = tmp_path / "ours.cpp"
+    ours.write_text("#include <theirs.h>\nint f(int unused) { return 1; }\n")
+    (tmp_path / "theirs.h").write_text("inline int g(int unused) { return 1; }\n")
+    monkeypatch.setattr(build, "jobs", lambda machine, sanitize: [(ours, [])])
+    monkeypatch.setattr(build, "includes", lambda: ["-isystem", str(tmp_path)])
+    monkeypatch.setattr(build, "versions", lambda: {"mlx": "1"})
+    for _ in range(2):  # the second time nothing is compiled
+        told = build.check(tmp_path / "objects")
+        assert "ours.cpp:2" in told
+        assert "theirs.h" not in told
+    ours.write_text("int f() { return 1; }\n")
+    assert build.check(tmp_path / "objects") == ""
+
+
+@compiles
 def test_what_the_build_needs_and_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = build.importlib.util.find_spec
     monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: None if name == "nanobind" else found(name))
