@@ -120,6 +120,26 @@ void settings(int calls) {
   other.join();
 }
 
+// A worker that read the number of the call before, and everything else of this one: it must find every ticket closed,
+// those of seats that only the larger team had too.
+void late(int calls) {
+  static uint32_t before;
+  const auto piece = [](void* context, uint32_t i) {
+    Call::piece(context, i);
+    for (uint32_t seat = 0; i % 100 == 0 && seat < 8; seat++) pool::instance().take(before, seat);
+  };
+  for (int i = 0; i < calls; i++) {
+    pool::set_threads(3 + i % 6);
+    one(3 + i % 20);
+    before = pool::instance().call_;
+    pool::set_threads(2 + i % 3);
+    Call call(kMost);
+    pool::run_raw(call.pieces, piece, &call);
+    for (uint32_t n = 0; n < call.pieces; n++)
+      if (call.done[n] != 1) failed("a piece not done");
+  }
+}
+
 void wrap(int calls) {
   one(2);
   pool::instance().call_ = 0xffffffffu - calls / 2;
@@ -174,6 +194,7 @@ int main(int count, char** arguments) {
   if (part == "sizes") sizes(calls, 0);
   else if (part == "callers") callers(calls);
   else if (part == "settings") settings(calls);
+  else if (part == "late") late(calls);
   else if (part == "wrap") wrap(calls);
   else if (part == "sleepers") sleepers(calls);
   else if (part == "forks") forks(calls);

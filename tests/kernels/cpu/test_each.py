@@ -54,6 +54,24 @@ def test_a_buffer_that_somebody_holds_is_not_written() -> None:
     assert found[0, 0, :, 0].tolist() == [0, 1, 1, 0]
 
 
+@pytest.mark.parametrize("capacity", [8, 256, 257, 300, 512])
+@pytest.mark.parametrize("dtype", [mx.float16, mx.float32])
+def test_a_copy_holds_all_of_a_buffer_that_is_filled_to_its_end(capacity: int, dtype: mx.Dtype) -> None:
+    """Held by somebody else, in order or not, the buffer is copied; else its own memory is written."""
+    whole = np.arange(2 * 3 * capacity * 4).reshape(1, 3, capacity, 8) % 997
+    rows = mx.array(-np.arange(2 * 3 * 5 * 8).reshape(2, 3, 5, 8)).astype(dtype)
+    wanted = whole.copy()
+    wanted[0, :, capacity - 5 :] = np.array(rows.astype(mx.float32))[1]
+    held = mx.array(whole).astype(dtype)
+    turned = mx.array(whole.swapaxes(2, 3)).astype(dtype).swapaxes(2, 3)
+    for buffer in (held, turned):
+        found = native.remember(buffer, rows, capacity - 5, 1)
+        np.testing.assert_array_equal(np.array(found.astype(mx.float32)), wanted)
+        np.testing.assert_array_equal(np.array(buffer.astype(mx.float32)), whole)
+    found = native.remember(mx.array(whole).astype(dtype) + 0, rows, capacity - 5, 1)
+    np.testing.assert_array_equal(np.array(found.astype(mx.float32)), wanted)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

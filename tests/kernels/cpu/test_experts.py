@@ -115,6 +115,14 @@ def test_without_a_gate() -> None:
     oracle.check(found, expected(true, ids, share, (None, up, down), act="relu2", fast=False))
 
 
+def test_an_expert_that_a_row_names_twice_counts_twice() -> None:
+    matrices = stacks(20, ("affine", 4, 32))
+    x, true, _, weights, share = drawn(21, 3, 3)
+    ids = np.array([[2, 2, 1], [0, 5, 0], [4, 4, 4]], np.int32)
+    found = native.experts(x, mx.array(ids), weights, *(m.packed for m in matrices), "silu", precision=0)
+    oracle.check(found, expected(true, ids, share, matrices, fast=False))
+
+
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     gate, up, down = (made.packed for made in stacks(10, ("affine", 4, 64)))
     x, _, ids, weights, _ = drawn(11, 70, 2)

@@ -23,7 +23,7 @@ from .made import weight
 HERE = Path(__file__).parent
 SANITIZED = os.environ.get("MLXRUN_TEST_POOL_FLAGS", "").split()
 # how often; a pool whose workers could take a piece of the next call failed the first within 1,000
-PARTS = {"sizes": 10000, "callers": 3000, "settings": 1000, "wrap": 1000, "sleepers": 300, "forks": 20}
+PARTS = {"sizes": 10000, "callers": 3000, "settings": 1000, "late": 24, "wrap": 1000, "sleepers": 300, "forks": 20}
 
 
 @pytest.mark.parametrize("part", PARTS)

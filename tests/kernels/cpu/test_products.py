@@ -110,6 +110,17 @@ def test_many_rows_are_cut_into_blocks() -> None:
             np.testing.assert_array_equal(wide(y), product(x, w))
 
 
+@pytest.mark.parametrize("inputs", [1600, 5120])
+def test_blocks_of_rows_are_whole_slots(inputs: int) -> None:
+    """The second-level cache holds 122 and 38 rows, no whole number of slots: each row is the same alone."""
+    random = np.random.default_rng(5)
+    w = weight(random, (16, inputs), ("affine", 4, 32)).packed
+    x, _ = array(random.normal(size=(140, inputs)), mx.float32)
+    together = native.matmul(x, w, precision=FAST)
+    for row in (0, 31, 32, 38, 39, 47, 99, 121, 122, 139):
+        assert mx.array_equal(native.matmul(x[row : row + 1], w, precision=FAST)[0], together[row]), row
+
+
 @given(st.data())
 @settings(max_examples=60)
 def test_plain_weights_of_any_shape(data: st.DataObject) -> None:

@@ -142,6 +142,34 @@ def small() -> tuple[Any, dict[str, Any], mx.array]:
     return native.Stack(), parts, mx.zeros((1, 2, 8, 16))
 
 
+def test_every_sequence_has_a_buffer_of_its_own_length() -> None:
+    """Two layers, three sequences: the same bits as each sequence in a step of its own, and the same rows written."""
+    mx.random.seed(1)
+    stack = native.Stack()
+    for _ in range(2):
+        stack.add(**small()[1])
+    capacities, at, x = (8, 320, 64), (3, 300, 40), mx.random.normal((3, 64))
+    drawn = [
+        np.array(mx.random.normal((1, 2, n, 16))) for _ in ("keys", "values") for _ in range(2) for n in capacities
+    ]
+    none = native.Rotation(None, None)
+
+    def step(which: list[int]) -> tuple[np.ndarray, list[np.ndarray]]:
+        buffers = [mx.array(drawn[6 * part + 3 * layer + i]) for part in range(2) for layer in range(2) for i in which]
+        half = len(buffers) // 2
+        y = stack(x[mx.array(which)], none, buffers[:half], buffers[half:], [at[i] for i in which])
+        mx.eval(y)
+        return np.array(y), [np.array(b) for b in buffers]
+
+    together, written = step([0, 1, 2])
+    for i in range(3):
+        alone, own = step([i])
+        np.testing.assert_array_equal(together[i], alone[0])
+        for one, all_of_them in zip(own, written[i::3], strict=True):
+            np.testing.assert_array_equal(one, all_of_them)
+            assert one.shape[2] == capacities[i]
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [

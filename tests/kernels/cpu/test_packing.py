@@ -1,0 +1,29 @@
+"""What packing finds out about a weight: whether one code stands for zero everywhere, so that no biases are kept."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlxrun.cpu_kernels import native
+
+from .made import packed_codes, wide
+
+ROWS, GROUPS, GROUP, ZERO = 9, 32, 32, 8  # 288 groups: more than are looked at in one go
+
+
+@pytest.mark.parametrize("place", [None, 0, 1, 255, 256, 257, ROWS * GROUPS - 1])
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16, mx.float32])
+def test_a_single_group_whose_zero_lies_elsewhere_keeps_the_biases(place: int | None, dtype: mx.Dtype) -> None:
+    random = np.random.default_rng(1)
+    codes = random.integers(0, 16, (ROWS, GROUPS * GROUP))
+    scales = random.choice([-1.0, 0.5, 2.0], (ROWS, GROUPS))
+    biases = -ZERO * scales
+    if place is not None:
+        biases.flat[place] += 1
+    words, parts = mx.array(packed_codes(codes, 4)), [mx.array(a).astype(dtype) for a in (scales, biases)]
+    packed = native.pack_quantized(words, *parts, "affine", 4, GROUP)
+    assert packed.symmetric == (place is None)
+    found = native.table_rows(mx.arange(ROWS, dtype=mx.int32), packed, mx.float32)
+    value = codes * np.repeat(scales, GROUP, axis=-1) + np.repeat(biases, GROUP, axis=-1)
+    np.testing.assert_array_equal(wide(found), value)
