@@ -72,8 +72,7 @@ def modernbert(c: Config) -> Recipe:
     c.ignore("deterministic_flash_attn", "reference_compile", "repad_logits_with_grad", "position_embedding_type")
     c.ignore("sparse_prediction", "sparse_pred_ignore_index", "decoder_bias", "tie_word_embeddings")
     s, bias = sizes_of(c), c.flag("attention_bias")
-    norm = Norm(c.number("norm_eps", 1e-5), "layer", bias=c.flag("norm_bias"))
-    c.ignore("layer_norm_eps")  # the same value again, in early files
+    norm = Norm(c.eps(1e-5, "norm_eps"), "layer", bias=c.flag("norm_bias"))
     period = c.count("global_attn_every_n_layers", 3)
     kinds = layer_types(c, s.layers, lambda i: "sliding_attention" if i % period else "full_attention")
     reach = c.count("local_attention", 128, low=2) // 2

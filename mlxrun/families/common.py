@@ -133,12 +133,12 @@ def cap_of(c: Config, key: str, default: float | None = None) -> float | None:
     return value or None
 
 
-def rms(c: Config, default: float = 1e-6, *, offset: float = 0.0) -> Norm:
-    return Norm(c.number("rms_norm_eps", default), offset=offset)
+def rms(c: Config, default: float = 1e-6, key: str = "rms_norm_eps", *, offset: float = 0.0) -> Norm:
+    return Norm(c.eps(default, key), offset=offset)
 
 
-def layer_norm(c: Config, default: float = 1e-5, *, bias: bool = True) -> Norm:
-    return Norm(c.number("rms_norm_eps", default), "layer", bias=bias)
+def layer_norm(c: Config, default: float = 1e-5, key: str = "layer_norm_eps", *, bias: bool = True) -> Norm:
+    return Norm(c.eps(default, key), "layer", bias=bias)
 
 
 def attention(c: Config, s: Sizes, kind: str | None = None, **changes: Any) -> Attention:

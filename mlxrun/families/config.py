@@ -29,8 +29,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "rope_theta": ("rotary_emb_base",),
     "sliding_window_pattern": ("_sliding_window_pattern",),
     "partial_rotary_factor": ("rotary_pct",),
-    "rms_norm_eps": ("layer_norm_epsilon", "layer_norm_eps", "norm_eps", "norm_epsilon"),
 }
+# what families call the small number of their norms; each reads one of them
+EPS = ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "norm_eps", "norm_epsilon")
 
 # Keys that cannot change what the model computes: training, bookkeeping, tokenizer, run-time switches.
 _WAIVED = """
@@ -102,6 +103,19 @@ class Config:
         if math.isnan(value) or (above is not None and not above < value < math.inf):
             raise ModelError(f"{self.file}: {key} must be a number above {above or 0}, not {shown(value)}.")
         return float(value)
+
+    def eps(self, default: float, own: str = "rms_norm_eps") -> float:
+        """The small number of the family's norms, under its own key: the reference reads no other spelling, so another
+        one that says something else is an error. Metadata of a GGUF file has one spelling for all."""
+        own = "rms_norm_eps" if self.dialect == "gguf" else own
+        value = self.number(own, default)
+        for other in EPS:
+            if other != own and other in self and self.number(other) != value:
+                raise ModelError(
+                    f"{self.file}: {own} is {value:g}{'' if own in self else ' where it is not written'} and {other} "
+                    f"{self.number(other):g}; a {self.family} model reads {own}, so leave the other out."
+                )
+        return value
 
     def flag(self, key: str, default: bool = False) -> bool:
         value = self.get(key, default)

@@ -74,7 +74,7 @@ def glm_moe_dsa(c: Config) -> Recipe:
     """V3.2 whose indexer's rope pairs neighbours, and whose layers may share the choice of an earlier one."""
     _v3_keys(c)
     full = _indexed(c, interleaved=c.flag("indexer_rope_interleave", True))
-    return _sparse(c, _share(full, _indexer_kinds(c)), sigmoid_router(c))
+    return _sparse(c, _share(full, _indexer_kinds(c)), sigmoid_router(c), eps=1e-5)
 
 
 def mistral4(c: Config) -> Recipe:
@@ -180,9 +180,9 @@ def _sparse_kinds(c: Config, layers: int) -> tuple[bool, ...]:
     return tuple(kind == "sparse" for kind in written)
 
 
-def _sparse(c: Config, mixers: Sequence[LatentAttention], router: Router) -> Recipe:
+def _sparse(c: Config, mixers: Sequence[LatentAttention], router: Router, *, eps: float = 1e-6) -> Recipe:
     c.ignore("layer_types")  # indexed_attention everywhere
-    norm, tied_head, latent = rms(c), tied(c), mixers[0]
+    norm, tied_head, latent = rms(c, eps), tied(c), mixers[0]
     s = Sizes(c.count("hidden_size", high=1 << 20), vocab_of(c), len(mixers), latent.heads, 1, latent.v_dim)
     sparse = _sparse_kinds(c, s.layers)
     experts = moe(c, router, shared=shared_experts(c))

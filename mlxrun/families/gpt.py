@@ -38,7 +38,7 @@ def gpt2(c: Config) -> Recipe:
     """Learned positions. Matrices are stored input first, except in the mlx dialect."""
     c.ignore("reorder_and_upcast_attn")  # a matter of rounding
     c.ignore(*(f"summary_{key}" for key in ("type", "use_proj", "activation", "proj_to_labels", "first_dropout")))
-    s, norm, tied_head = sizes_of(c), layer_norm(c), tied(c, True)
+    s, norm, tied_head = sizes_of(c), layer_norm(c, key="layer_norm_epsilon"), tied(c, True)
     scale = s.head_dim**-0.5 if c.flag("scale_attn_weights", True) else 1.0
     shrinks = c.flag("scale_attn_by_inverse_layer_idx")
     mixers = [
@@ -74,7 +74,7 @@ def gptj(c: Config) -> Recipe:
     """Attention and feed-forward side by side on one norm; the first values of a head turn in interleaved pairs."""
     c.ignore("rotary", "scale_attn_weights")  # written true; the reference reads neither
     c.ignore(*(f"summary_{key}" for key in ("type", "use_proj", "activation", "proj_to_labels", "first_dropout")))
-    s, norm, tied_head = sizes_of(c), layer_norm(c), tied(c)
+    s, norm, tied_head = sizes_of(c), layer_norm(c, key="layer_norm_epsilon"), tied(c)
     rotary = c.count("rotary_dim", 64, high=s.head_dim)
     mixer = attention(c, s, rope=rope_from(c, {"rope_theta": 10000.0}, rotary, interleaved=True))
     layer = Layer(mixer, _plain(c, s, "gelu_new"), mixer_norm=norm, wiring="parallel")
@@ -169,7 +169,7 @@ def bloom(c: Config) -> Recipe:
         raise ModelError(f"{c.file}: apply_residual_connection_post_layernorm is not supported.")
     c.ignore("slow_but_exact", "attention_softmax_in_fp32", "bias_dropout_fusion", "masked_softmax_fusion")
     c.ignore("offset_alibi", "skip_bias_add", "skip_bias_add_qkv", "unk_token_id", "n_inner")
-    s, norm, tied_head = sizes_of(c), layer_norm(c), tied(c, True)
+    s, norm, tied_head = sizes_of(c), layer_norm(c, key="layer_norm_epsilon"), tied(c, True)
     mixer = attention(c, s, rope=None, slopes=alibi_slopes(s.heads), qkv_bias=True, out_bias=True)
     dense = Dense(4 * s.dim, "gelu_tanh", gated=False, bias=True)
     layers = pre_norm_layers(norm, [mixer] * s.layers, [dense] * s.layers)

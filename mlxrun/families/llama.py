@@ -5,7 +5,7 @@ Whether projections carry biases is a fact of the family or of its config, never
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..spec import ModelError, Temperature
@@ -30,22 +30,29 @@ from .config import Config
 from .rope import rope_of, rope_parameters
 
 
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """What a family assumes, or its file never says."""
+
+    base: float = 10_000.0  # of the rope
+    interleaved: bool = False  # which pairs it turns
+    eps: float = 1e-6
+    window: int | None = None
+    tied: bool = False
+
+
 def llama_like(
-    c: Config,
-    kinds: tuple[str, ...],
-    *,
-    base: float = 10000.0,
-    window: int | None = None,
-    mlp_bias: bool = False,
-    tied_default: bool = False,
-    **changes: Any,
+    c: Config, kinds: tuple[str, ...], silent: Silent = Silent(), *, mlp_bias: bool = False, **changes: Any
 ) -> Recipe:
-    """The shape all of them share; `kinds` is the type of each layer, `window` the one where the file is silent,
-    `changes` go to the attention."""
-    s, norm, tied_head = sizes_of(c), rms(c), tied(c, tied_default)
+    """The shape all of them share; `kinds` is the type of each layer, `changes` go to the attention."""
+    s, norm, tied_head = sizes_of(c), rms(c, silent.eps), tied(c, silent.tied)
     mixers = {
         kind: attention(
-            c, s, rope=rope_of(c, s.head_dim, kind, base=base), window=window_of(c, kind, window), **changes
+            c,
+            s,
+            rope=rope_of(c, s.head_dim, kind, silent.interleaved, base=silent.base),
+            window=window_of(c, kind, silent.window),
+            **changes,
         )
         for kind in set(kinds)
     }
@@ -64,7 +71,9 @@ def mistral(c: Config) -> Recipe:
     """Every layer slides where a window is written: v0.1, and files that do not mention it."""
     slides = c.get("sliding_window") is not None or "sliding_window" not in c.data
     c.ignore("layer_types")  # the reference does not read it either
-    return llama_like(c, ("sliding_attention" if slides else "full_attention",) * layers_of(c), window=4096)
+    return llama_like(
+        c, ("sliding_attention" if slides else "full_attention",) * layers_of(c), silent=Silent(window=4096)
+    )
 
 
 def ministral(c: Config) -> Recipe:
@@ -83,7 +92,7 @@ def ministral3(c: Config) -> Recipe:
             raise ModelError(f"{c.file}: llama_4_scaling_beta needs original_max_position_embeddings beside it.")
         temperature = Temperature(float(beta), float(floor))
     kind = "full_attention" if c.get("sliding_window") is None else "sliding_attention"
-    return llama_like(c, (kind,) * layers_of(c), temperature=temperature)
+    return llama_like(c, (kind,) * layers_of(c), Silent(eps=1e-5), temperature=temperature)
 
 
 def qwen2(c: Config) -> Recipe:
@@ -115,5 +124,5 @@ def smollm3(c: Config) -> Recipe:
     slides = c.flag("use_sliding_window") and c.get("sliding_window") is not None
     kinds = layer_types(c, layers, lambda i: "sliding_attention" if slides and not turns[i] else "full_attention")
     bias = c.flag("attention_bias")
-    whole = llama_like(c, kinds, base=2e6, mlp_bias=c.flag("mlp_bias"), tied_default=True, qkv_bias=bias, out_bias=bias)
+    whole = llama_like(c, kinds, Silent(base=2e6, tied=True), mlp_bias=c.flag("mlp_bias"), qkv_bias=bias, out_bias=bias)
     return with_attention(whole, lambda i, a: a if turns[i] else replace(a, rope=None))

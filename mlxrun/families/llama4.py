@@ -5,7 +5,9 @@ The router's weight multiplies an expert's input. Experts are stored inputs firs
 
 from __future__ import annotations
 
-from ..spec import Attention, Dense, FeedForward, ModelError, Norm, Router, Temperature
+from dataclasses import replace
+
+from ..spec import Attention, Dense, FeedForward, ModelError, Router, Temperature
 from .common import (
     LAYER,
     NAMES,
@@ -69,7 +71,7 @@ def _attention(c: Config, s: Sizes, kind: str, turns: bool) -> Attention:
     tempered = bool(c.get("attn_temperature_tuning", True))  # published files write 4 and mean true
     beta, floor = c.number("attn_scale", 0.1), c.number("floor_scale", 8192.0)
     chunk = c.count("attention_chunk_size") if "attention_chunk_size" in c else None
-    norm = Norm(c.number("rms_norm_eps", 1e-5), weight=False) if normed and turns else None
+    norm = replace(rms(c, 1e-5), weight=False) if normed and turns else None
     return attention(
         c,
         s,

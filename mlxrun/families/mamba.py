@@ -39,7 +39,7 @@ def mamba2(c: Config) -> Recipe:
         groups,
         c.count("state_size", 128, high=1 << 16),
         c.count("conv_kernel", 4, high=64),
-        rms(c, 1e-5),
+        rms(c, 1e-5, "layer_norm_epsilon"),
         norm_groups=groups,
         dt_min=low,
         dt_max=high,
@@ -63,7 +63,7 @@ def _inner(c: Config) -> int:
 
 
 def _recurrent(c: Config, mixer: Mamba1 | Mamba2, tied_head: bool) -> Recipe:
-    norm, dim, layers = rms(c, 1e-5), c.count("hidden_size", high=1 << 20), layers_of(c)
+    norm, dim, layers = rms(c, 1e-5, "layer_norm_epsilon"), c.count("hidden_size", high=1 << 20), layers_of(c)
     context = c.count("max_position_embeddings", ENDLESS)
     rules = (
         Rename(r"^(?:(?:model|backbone)\.)?embeddings?\.", "embed."),

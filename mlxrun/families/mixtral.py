@@ -39,7 +39,7 @@ def phimoe(c: Config) -> Recipe:
 
 def _sparse(c: Config, router: Router, *, bias: bool) -> Recipe:
     s, tied_head, phi = sizes_of(c), tied(c), router.score == "sparsemixer"
-    norm = layer_norm(c) if phi else rms(c, 1e-5)
+    norm = layer_norm(c, key="rms_norm_eps") if phi else rms(c, 1e-5)
     slides = c.get("sliding_window") is not None  # then every layer does
     mixer = attention(
         c,

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from ..spec import Dense, Norm
-from .common import NAMES, PRE, Recipe, activation, attention, decoder, head_rules, pre_norm_layers, sizes_of, tied
+from dataclasses import replace
+
+from ..spec import Dense
+from .common import (
+    NAMES,
+    PRE,
+    Recipe,
+    activation,
+    attention,
+    decoder,
+    head_rules,
+    layer_norm,
+    pre_norm_layers,
+    sizes_of,
+    tied,
+)
 from .config import Config
 from .rope import rope_of
 
 
 def nemotron(c: Config) -> Recipe:
     s, tied_head, bias = sizes_of(c), tied(c), c.flag("attention_bias")
-    norm = Norm(c.number("rms_norm_eps", 1e-5), "layer", bias=True, offset=1.0)
+    norm = replace(layer_norm(c, key="norm_eps"), offset=1.0)
     mixer = attention(c, s, rope=rope_of(c, s.head_dim, partial=0.5), qkv_bias=bias, out_bias=bias)
     dense = Dense(c.count("intermediate_size"), activation(c, "relu2"), gated=False, bias=c.flag("mlp_bias"))
     layers = pre_norm_layers(norm, [mixer] * s.layers, [dense] * s.layers)

@@ -30,7 +30,7 @@ _BLOCK = r"^(?:model|backbone)\.layers\.(\d+)\."
 def nemotron_h(c: Config) -> Recipe:
     _unused(c)
     kinds = _kinds(c)
-    norm, tied_head = rms(c, 1e-5), tied(c)
+    norm, tied_head = rms(c, 1e-5, "layer_norm_epsilon"), tied(c)
     s = _sizes(c, len(kinds))
     layers = [_layer(c, s, kind, norm) for kind in kinds]
     whole = decoder(c, s, layers, norm, tied_head, context=c.count("max_position_embeddings", 4096))

@@ -11,6 +11,7 @@ import pytest
 from published_dense import BERT, GEMMA_3_4B, LLAMA_3_1, MISTRAL_V01, OPT_350M, PHI_4_MINI, PUBLISHED, PYTHIA, QWEN2_5
 
 from mlxrun.families import FAMILIES, Recipe, UnknownFamily, resolve
+from mlxrun.families.config import EPS
 from mlxrun.families.gpt import alibi_slopes
 from mlxrun.spec import Attention, Dense, Layer, ModelError
 from tests.golden.cases import CASES
@@ -181,8 +182,28 @@ def test_absurd_values_are_told_in_a_sentence(changed: dict[str, Any], message: 
     assert "\n" not in str(error.value)
 
 
-LIES: list[Any] = [True, 0, -1, 2**40, 1.5, float("nan"), float("inf"), "x", [], [[1]], {"x": {}}]
 ONE_A_TYPE = {case.model_type: name for name, case in CASES.items()}
+
+
+@pytest.mark.parametrize("name", ONE_A_TYPE.values())
+def test_each_family_reads_its_own_key_for_the_small_number_of_its_norms(name: str) -> None:
+    """transformers reads one spelling a family; another one that says something else must not win in silence."""
+    config = reference(name).config
+    own = [key for key in EPS if key in config]
+    assert own or config["model_type"] in ("olmo", "opt")  # whose number is fixed
+    for other in EPS:
+        if other in config:
+            continue
+        named = f"{own[0]}.*{other}" if own else other
+        with pytest.raises(ModelError, match=named):
+            resolve({**config, other: 0.003})
+        if own:
+            assert resolve({**config, other: config[own[0]]}).decoder == resolve(config).decoder
+            with pytest.raises(ModelError, match=f"{own[0]} is 1.* where it is not written and {other} 0.003"):
+                resolve({key: value for key, value in config.items() if key not in own} | {other: 0.003})
+
+
+LIES: list[Any] = [True, 0, -1, 2**40, 1.5, float("nan"), float("inf"), "x", [], [[1]], {"x": {}}]
 
 
 def lying(config: Any) -> Iterator[Any]:
