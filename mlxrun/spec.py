@@ -162,12 +162,15 @@ class Mamba2:
     groups: int
     state: int
     conv: int
-    norm: Norm  # gated; over inner / norm_groups at a time
+    norm: Norm | None  # gated; over inner / norm_groups at a time. None: the gate alone
     norm_groups: int = 1
     dt_min: float = 0.0
     dt_max: float = float("inf")
     bias: bool = False
     conv_bias: bool = True
+    out_bias: bool | None = None  # None: as `bias`
+    norm_first: bool = False  # then the gate; else the norm sees what the gate let through
+    scales: tuple[float, float, float, float, float] | None = None  # of gate, input, B, C and step as projected
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,15 @@ class Dense:
     act: Activation = "silu"
     gated: bool = True
     bias: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledDense:
+    """A gated network with a multiplier inside the activation and one on what it makes (Falcon H1)."""
+
+    dense: Dense
+    gate: float
+    out: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +230,20 @@ class DenseAndExperts:
     norm: Norm  # kind of: dense_norm, dense_post, experts_norm, experts_post
 
 
-Mixer = Attention | LatentAttention | GatedDelta | Mamba1 | Mamba2
-FeedForward = Dense | MoE | DenseAndExperts
+@dataclass(frozen=True, slots=True)
+class SideBySide:
+    """Attention and Mamba 2 read the same rows, and what they make is added, each with its multipliers (Falcon H1)."""
+
+    attention: Attention
+    mamba: Mamba2
+    attention_in: float = 1.0
+    attention_out: float = 1.0
+    mamba_in: float = 1.0
+    mamba_out: float = 1.0
+
+
+Mixer = Attention | LatentAttention | GatedDelta | Mamba1 | Mamba2 | SideBySide
+FeedForward = Dense | ScaledDense | MoE | DenseAndExperts
 
 
 @dataclass(frozen=True, slots=True)

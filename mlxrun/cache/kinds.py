@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-from ..spec import Attention, GatedDelta, LatentAttention, Layer, Mamba1, Mamba2
+from ..spec import Attention, GatedDelta, LatentAttention, Layer, Mamba1, Mamba2, SideBySide
 from .keys import Keys, capacity
+from .paired import Paired
 from .recurrent import Recurrent
 
 FLOAT = 4  # bytes of a recurrent state's value
 
 
-def memory_for(layer: Layer) -> Keys | Recurrent | None:
+def memory_for(layer: Layer) -> Keys | Recurrent | Paired | None:
     match layer.mixer:
         case Attention(borrows=None, causal=True):
             return Keys(keep=reach(layer))
@@ -20,6 +21,8 @@ def memory_for(layer: Layer) -> Keys | Recurrent | None:
             return Keys()
         case GatedDelta() | Mamba1() | Mamba2():
             return Recurrent()
+        case SideBySide():
+            return Paired()
         case _:
             return None
 
@@ -41,7 +44,7 @@ def reach(layer: Layer) -> int | None:
 def row_bytes(layer: Layer, width: int, keys: int | None = None) -> int:
     """That one token leaves behind."""
     match layer.mixer:
-        case Attention(borrows=None, causal=True) as s:
+        case (Attention(borrows=None, causal=True) as s) | SideBySide(attention=s):
             return 2 * s.kv_heads * s.head_dim * (keys or width)
         case LatentAttention() as s:
             return (s.kv_rank + s.rope_dim + (s.indexer.dim if s.indexer is not None else 0)) * width
@@ -56,7 +59,7 @@ def state_bytes(layer: Layer, width: int) -> int:
             channels, state = 2 * s.k_heads * s.k_dim + s.v_heads * s.v_dim, s.v_heads * s.v_dim * s.k_dim
         case Mamba1() as s:
             channels, state = s.inner, s.inner * s.state
-        case Mamba2() as s:
+        case (Mamba2() as s) | SideBySide(mamba=s):
             channels = s.heads * s.head_dim + 2 * s.groups * s.state
             state = s.heads * s.head_dim * s.state
         case _:

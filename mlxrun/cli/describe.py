@@ -12,15 +12,19 @@ from ..spec import (
     Decoder,
     Dense,
     DenseAndExperts,
+    FeedForward,
     GatedDelta,
     LatentAttention,
     Layer,
     Mamba1,
     Mamba2,
+    Mixer,
     MoE,
     Norm,
     Rope,
     Router,
+    ScaledDense,
+    SideBySide,
 )
 
 Phrases = list[str]
@@ -36,12 +40,24 @@ class Section:
 
 
 def layer(found: Layer) -> list[Section]:
-    sections = [mixer(found), *feed_forward(found.ffn), Section("around", tuple(around(found)))]
+    sections = [*mixers(found.mixer), *feed_forward(found.ffn), Section("around", tuple(around(found)))]
     return [section for section in sections if section.phrases]
 
 
-def mixer(found: Layer) -> Section:
-    match found.mixer:
+def mixers(found: Mixer | None) -> list[Section]:
+    if isinstance(found, SideBySide):
+        scaled = f"beside attention, times {found.mamba_in:g} in and {found.mamba_out:g} out"
+        beside, attended = mixer(found.mamba), mixer(found.attention)
+        times = f"times {found.attention_in:g} in and {found.attention_out:g} out"
+        return [
+            Section(attended.title, (*attended.phrases, times)),
+            Section(beside.title, (*beside.phrases, scaled)),
+        ]
+    return [mixer(found)]
+
+
+def mixer(found: Mixer | None) -> Section:
+    match found:
         case Attention() as a:
             return Section("attention", tuple(attention(a)))
         case LatentAttention() as a:
@@ -57,7 +73,7 @@ def mixer(found: Layer) -> Section:
         case Mamba2() as m:
             heads = f"{m.heads} heads of {m.head_dim} in {m.groups} group{'s' * (m.groups != 1)}"
             return Section("Mamba 2", ("recurrent", heads, f"state of {m.state}", f"convolution over {m.conv}"))
-        case None:
+        case _:
             return Section("no mixer", ())
 
 
@@ -115,10 +131,12 @@ def rope(r: Rope | None) -> str:
     return f"rope base {r.base:,.12g} on {r.dims} dims{scaling}{', interleaved' * r.interleaved}"
 
 
-def feed_forward(ffn: Dense | MoE | DenseAndExperts | None) -> list[Section]:
+def feed_forward(ffn: FeedForward | None) -> list[Section]:
     match ffn:
         case Dense() as d:
             return [Section("dense", tuple(dense(d)))]
+        case ScaledDense(dense=d, gate=gate, out=out):
+            return [Section("dense", (*dense(d), f"gate times {gate:g}, output times {out:g}"))]
         case MoE() as m:
             return [Section("experts", tuple(experts(m)))]
         case DenseAndExperts(dense=d, moe=m):

@@ -11,10 +11,11 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..families.config import ALIASES
+from ..families.config import ALIASES, EPS
 from ..loading.fallback import older_spelling, quiet_import
 from ..spec import ModelError
 
+CHOOSING = ("e_score_correction_bias", "expert_bias")
 QUANTIZATION = ("quantization", "quantization_config")
 
 
@@ -29,7 +30,7 @@ class Named:
 def other_spellings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The same values under every name that they have anywhere."""
     found: dict[str, Any] = {}
-    for names in ((key, *others) for key, others in ALIASES.items()):
+    for names in (*((key, *others) for key, others in ALIASES.items()), EPS):
         value = next((config[name] for name in names if config.get(name) is not None), None)
         found |= dict.fromkeys(names, value) if value is not None else {}
     return found
@@ -57,6 +58,9 @@ def named(tensors: Mapping[str, mx.array], config: Mapping[str, Any]) -> Named:
             raise ModelError(
                 f"mlx-lm, whose files are written, has no way with {kind}: {lines[0].rstrip('.')}."
             ) from error
+    lost = [name for name in tensors if name.endswith(CHOOSING)]
+    if lost and not any(name.endswith(CHOOSING) for name in made):
+        raise ModelError(f"mlx-lm's files have no place for {lost[0]}, without which other experts are chosen.")
     wanted = dict(tree_flatten(model.parameters()))
     strange, missing = sorted(set(made) - set(wanted)), sorted(set(wanted) - set(made))
     if strange or missing:

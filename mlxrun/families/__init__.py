@@ -26,7 +26,10 @@ FAMILIES: dict[str, str] = {
     "deepseek_v2": "deepseek.deepseek_v2",
     "deepseek_v3": "deepseek.deepseek_v3",
     "deepseek_v32": "deepseek.deepseek_v32",
+    "ernie4_5": "ernie.ernie4_5",
+    "ernie4_5_moe": "ernie.ernie4_5_moe",
     "exaone4": "olmo.exaone4",
+    "falcon_h1": "falcon_h1.falcon_h1",
     "falcon_mamba": "mamba.falcon_mamba",
     "gemma": "gemma.gemma",
     "gemma2": "gemma.gemma2",
@@ -76,6 +79,7 @@ FAMILIES: dict[str, str] = {
     "qwen3_next": "qwen_next.qwen3_next",
     "qwen3_vl_text": "llama.qwen3",
     "smollm3": "llama.smollm3",
+    "starcoder2": "starcoder.starcoder2",
 }
 
 

@@ -48,10 +48,12 @@ def sigmoid_router(c: Config) -> Router:
     )
 
 
-def shared_experts(c: Config, number: str = "n_shared_experts", hidden: str = "moe_intermediate_size") -> Dense | None:
+def shared_experts(
+    c: Config, number: str = "n_shared_experts", hidden: str = "moe_intermediate_size", *, bias: bool = False
+) -> Dense | None:
     """Experts that everybody passes through are one network of their summed width."""
     count = c.count(number, 1, low=0, high=1 << 10) if number in c else 0
-    return Dense(count * c.count(hidden, high=WIDEST), activation(c)) if count else None
+    return Dense(count * c.count(hidden, high=WIDEST), activation(c), bias=bias) if count else None
 
 
 def refuse(c: Config, key: str, *harmless: object) -> None:

@@ -75,22 +75,22 @@ def mamba1(c: Config, inner: int, prefix: str, norm: Norm | None) -> Mamba1:
 # ---- rules --------------------------------------------------------------------------------------
 
 
-def conv_rules(block: str, layer: str = LAYER) -> tuple[Rule, ...]:
+def conv_rules(block: str, layer: str = LAYER, dst: str = "mixer") -> tuple[Rule, ...]:
     """Depthwise kernels: (C, 1, K) in hf files, (C, K, 1) in mlx ones."""
     return (
-        Squeeze(layer + block + r"\.conv1d\.weight$", r"layers.\1.mixer.conv.weight"),
-        Rename(layer + block + r"\.conv1d\.bias$", r"layers.\1.mixer.conv.bias"),
+        Squeeze(layer + block + r"\.conv1d\.weight$", rf"layers.\1.{dst}.conv.weight"),
+        Rename(layer + block + r"\.conv1d\.bias$", rf"layers.\1.{dst}.conv.bias"),
     )
 
 
-def mamba_rules(block: str, layer: str = LAYER) -> tuple[Rule, ...]:
+def mamba_rules(block: str, layer: str = LAYER, dst: str = "mixer") -> tuple[Rule, ...]:
     """Both generations of Mamba under `block`."""
     return (
-        *conv_rules(block, layer),
-        rename_in_layer(block + r"\.in_proj", "mixer.inp", layer),
-        rename_in_layer(block + r"\.out_proj", "mixer.o", layer),
-        rename_in_layer(block + r"\.(x|dt)_proj", r"mixer.\2", layer),
-        rename_in_layer(block + r"\.(dt|b|c)_layernorm", r"mixer.\2_norm", layer),
-        rename_in_layer(block + r"\.norm", "mixer.norm", layer),
-        Rename(layer + block + r"\.(A_log|D|dt_bias)$", r"layers.\1.mixer.\2"),
+        *conv_rules(block, layer, dst),
+        rename_in_layer(block + r"\.in_proj", f"{dst}.inp", layer),
+        rename_in_layer(block + r"\.out_proj", f"{dst}.o", layer),
+        rename_in_layer(block + r"\.(x|dt)_proj", rf"{dst}.\2", layer),
+        rename_in_layer(block + r"\.(dt|b|c)_layernorm", rf"{dst}.\2_norm", layer),
+        rename_in_layer(block + r"\.norm", f"{dst}.norm", layer),
+        Rename(layer + block + r"\.(A_log|D|dt_bias)$", rf"layers.\1.{dst}.\2"),
     )

@@ -3,7 +3,7 @@
 A recipe gives an ordered list of rules. Every tensor flows down the list; each rule that matches
 (`re.search`) changes its name or cuts it, and what comes out flows on through the rules below. A
 tensor that no rule matches is an error; so is a canonical weight that nobody made. `weights/apply.py`
-carries the rules out, on plain and on quantized tensors alike: all but Transpose, Squeeze and Map
+carries the rules out, on plain and on quantized tensors alike: all but Transpose, Squeeze, Flatten and Map
 move rows only, which is lossless on packed weights.
 
 The canonical names are listed in docs/architecture.md.
@@ -79,6 +79,14 @@ class Squeeze:
 
 
 @dataclass(frozen=True, slots=True)
+class Flatten:
+    """All values in one row: a vector that is stored as (1, n), or by groups."""
+
+    src: str
+    dst: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unflatten:
     """See the rows (groups * n, ...) as (groups, n, ...): a projection that is used head by head."""
 
@@ -110,4 +118,4 @@ class Map:
     fn: Callable[[Any], Sequence[Any]]
 
 
-Rule = Rename | Drop | Split | Unzip | Stack | Transpose | Squeeze | Unflatten | Shuffle | Map
+Rule = Rename | Drop | Split | Unzip | Stack | Transpose | Squeeze | Flatten | Unflatten | Shuffle | Map

@@ -20,7 +20,10 @@ from ..spec import (
     Layer,
     Mamba1,
     Mamba2,
+    Mixer,
     MoE,
+    ScaledDense,
+    SideBySide,
 )
 
 ALIVE_ON_METAL = 2.5
@@ -40,11 +43,11 @@ def prefill_bytes(decoder: Decoder, rows: int, keys: int, width: int, gpu: bool)
 
 def row_values(layer: Layer, dim: int) -> int:
     """Residual, norms and their sums, then what the mixer and the feed-forward make."""
-    return 6 * dim + mixer_values(layer) + ffn_values(layer.ffn, dim)
+    return 6 * dim + mixer_values(layer.mixer) + ffn_values(layer.ffn, dim)
 
 
-def mixer_values(layer: Layer) -> int:
-    match layer.mixer:
+def mixer_values(mixer: Mixer | None) -> int:
+    match mixer:
         case Attention() as s:  # projected, normed, rotated, attended; keys and values once more when remembered
             return 4 * s.heads * s.head_dim + 5 * s.kv_heads * s.head_dim
         case LatentAttention() as s:
@@ -56,6 +59,8 @@ def mixer_values(layer: Layer) -> int:
             return 8 * s.inner + 4 * s.inner * s.state
         case Mamba2() as s:
             return 10 * s.heads * s.head_dim + 6 * s.groups * s.state
+        case SideBySide() as s:
+            return mixer_values(s.attention) + mixer_values(s.mamba)
         case _:
             return 0
 
@@ -64,6 +69,8 @@ def ffn_values(ffn: FeedForward | None, dim: int) -> int:
     match ffn:
         case Dense() as s:
             return (3 if s.gated else 2) * s.hidden
+        case ScaledDense() as s:
+            return ffn_values(s.dense, dim)
         case MoE() as s:  # every chosen expert gets a copy of the row and gives one back
             width = s.latent or dim
             chosen = s.router.top_k * (3 * width + (3 if s.gated else 2) * s.hidden)
@@ -76,7 +83,7 @@ def ffn_values(ffn: FeedForward | None, dim: int) -> int:
 
 def score_bytes(layer: Layer, rows: int, keys: int, width: int, gpu: bool) -> int:
     match layer.mixer:
-        case Attention() as s:
+        case (Attention() as s) | SideBySide(attention=s):
             fused = gpu and s.head_dim in FUSED_HEADS and s.softcap is None
             reach = keys if s.window is None else min(keys, s.window + rows)
             heads = s.heads

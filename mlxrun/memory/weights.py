@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..spec import Attention, Decoder, DenseAndExperts, LatentAttention, MoE
+from ..spec import Attention, Decoder, DenseAndExperts, LatentAttention, MoE, SideBySide
 
 EXPERTS = "experts"
 EMBEDDING = "embedding"
@@ -91,6 +91,8 @@ def part_of(decoder: Decoder, name: str) -> str:
     part = words[2]
     if part == "mixer":
         mixer = decoder.layers[int(words[1])].mixer
+        if isinstance(mixer, SideBySide):
+            mixer = mixer.attention if words[3] == "attention" else mixer.mamba
         return "attention" if isinstance(mixer, Attention | LatentAttention) else "recurrent"
     if part == "ffn":
         return EXPERTS if EXPERTS in words else "shared experts" if "shared" in words else "feed-forward"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 
 from ..ops.activations import activation, glu
-from ..spec import Dense
+from ..spec import Dense, ScaledDense
 from .params import Params
 
 
@@ -23,3 +23,16 @@ class DenseBlock:
             return self.down(self.glu(self.gate(x), self.up(x)))
         assert self.act is not None
         return self.down(self.act(self.up(x)))
+
+
+class ScaledDenseBlock:
+    """Its weights stay as stored: multipliers folded into them would be rounded to their type."""
+
+    def __init__(self, spec: ScaledDense, dim: int, params: Params) -> None:
+        self.spec, self.dense = spec, DenseBlock(spec.dense, dim, params)
+
+    def __call__(self, x: mx.array) -> mx.array:  # (T, dim) -> (T, dim)
+        d = self.dense
+        assert d.gate is not None
+        assert d.glu is not None
+        return d.down(d.glu(d.gate(x) * self.spec.gate, d.up(x))) * self.spec.out

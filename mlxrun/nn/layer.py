@@ -26,12 +26,14 @@ from ..spec import (
     MoE,
     Norm,
     PerLayerInput,
+    ScaledDense,
+    SideBySide,
 )
 from . import whole, whole_metal
 from .attention import AttentionBlock
 from .batch import Pass
 from .delta import GatedDeltaBlock
-from .dense import DenseBlock
+from .dense import DenseBlock, ScaledDenseBlock
 from .latent import LatentAttentionBlock
 from .mamba1 import Mamba1Block
 from .mamba2 import Mamba2Block
@@ -39,6 +41,7 @@ from .moe import DenseAndExpertsBlock, MoEBlock
 from .norm import NormBlock
 from .params import Params
 from .per_layer import PerLayerBlock
+from .side_by_side import SideBySideBlock
 
 MIXERS: dict[type, Any] = {
     Attention: AttentionBlock,
@@ -46,8 +49,14 @@ MIXERS: dict[type, Any] = {
     GatedDelta: GatedDeltaBlock,
     Mamba1: Mamba1Block,
     Mamba2: Mamba2Block,
+    SideBySide: SideBySideBlock,
 }
-FEED_FORWARDS: dict[type, Any] = {Dense: DenseBlock, MoE: MoEBlock, DenseAndExperts: DenseAndExpertsBlock}
+FEED_FORWARDS: dict[type, Any] = {
+    Dense: DenseBlock,
+    ScaledDense: ScaledDenseBlock,
+    MoE: MoEBlock,
+    DenseAndExperts: DenseAndExpertsBlock,
+}
 
 Mix = Callable[[mx.array, Pass, Sequence[LayerMemory | None]], mx.array]
 Rows = Callable[[mx.array], mx.array]

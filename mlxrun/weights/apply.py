@@ -14,7 +14,20 @@ from functools import partial
 
 import mlx.core as mx
 
-from ..families.rules import Drop, Map, Rename, Rule, Shuffle, Split, Squeeze, Stack, Transpose, Unflatten, Unzip
+from ..families.rules import (
+    Drop,
+    Flatten,
+    Map,
+    Rename,
+    Rule,
+    Shuffle,
+    Split,
+    Squeeze,
+    Stack,
+    Transpose,
+    Unflatten,
+    Unzip,
+)
 from ..ops.quantized import QuantizedWeight, Weight, gather, same_layout
 from ..spec import ModelError, shown
 
@@ -87,6 +100,8 @@ def _changed(rule: Rule, item: _Item, match: re.Match[str]) -> Iterator[_Item]:
             weight = _plain(item, "squeezed")
             axes = [i for i, extent in enumerate(weight.shape) if i and extent == 1]
             yield item.become(match, dst, weight.squeeze(axes) if axes else weight)
+        case Flatten(_, dst):
+            yield item.become(match, dst, _plain(item, "flattened").reshape(-1))
         case Unflatten(_, dst, groups):
             rows = item.weight.shape[_axis(item, 0)]
             if rows % groups:

@@ -26,10 +26,13 @@ from .layouts import LAYOUTS, spelled
 NO_MLX = {
     "bert": "mlx-lm has no class for it",
     "bloom": "mlx-lm has no class for it",
+    "ernie4_5_moe": "mlx-lm's class drops the biases that choose experts",
+    "falcon_h1_bias": "mlx-lm's class folds multipliers into weights and not into biases",
     "glm_moe_dsa_shared": "mlx-lm's class has an indexer in every layer",
     "modernbert": "mlx-lm has no class for it",
     "olmo": "mlx-lm's class is for the layout before transformers had one, and exits unless hf_olmo is installed",
     "opt": "mlx-lm has no class for it",
+    "starcoder2_plain": "mlx-lm's class always has biases",
 }
 CLASS = {
     "falcon_mamba": "mamba",
@@ -53,6 +56,7 @@ FROM = {
 # case, or its model type: keys that mlx-lm's class insists on, at the top of the config
 INSISTS: dict[str, dict[str, Any]] = {
     "gemma4_text": {"vocab_size": VOCAB},
+    "falcon_h1": {"head_dim": 16},
     "granite_hybrid_dense": {"intermediate_size": 48},  # the width that it takes for the shared network's
 }
 

@@ -66,6 +66,15 @@ ADDS: dict[str, Config] = {
     "deepseek_v2": {**DEEPSEEK_ADDS, "n_group": 1, "scoring_func": "softmax", "topk_group": 1},
     "deepseek_v3": DEEPSEEK_ADDS,
     "deepseek_v32": DEEPSEEK_ADDS,
+    "ernie4_5_moe": {"moe_capacity": [64, 64, 64], "moe_gate": "topk", "moe_use_aux_free": True},
+    "falcon_h1": {
+        "mamba_use_mlp": True,
+        "mlp_expansion_factor": 8,
+        "time_step_floor": 0.0001,
+        "time_step_max": 0.1,
+        "time_step_min": 0.001,
+        "time_step_rank": "auto",
+    },
     "gemma2": {"cache_implementation": "hybrid", "hidden_act": "gelu_pytorch_tanh"},
     "gemma3_text": {"cache_implementation": "hybrid", "sliding_window_pattern": 6},
     "glm_moe_dsa": {**DEEPSEEK_ADDS, "indexer_rope_interleave": True},
@@ -92,6 +101,7 @@ ADDS: dict[str, Config] = {
     "qwen2": {"sliding_window": 8},
     "qwen2_moe": {"sliding_window": 32768},
     "qwen3_next": {"full_attention_interval": 4},
+    "starcoder2": {"mlp_type": "default", "norm_type": "layer_norm"},
     "smollm3": {"max_window_layers": 28},
 }
 

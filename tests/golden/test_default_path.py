@@ -17,10 +17,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-
 from mlxrun.engine.forms import reading, widened
 from mlxrun.engine.load import load_model, recipe_of
 from mlxrun.engine.model import Model
+
 from mlxrun.families import resolve
 from mlxrun.nn.decoder import DecoderModel
 from mlxrun.nn.params import Forms

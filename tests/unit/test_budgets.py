@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILE_LINES = 400
 FUNCTION_LINES = 60
 PARAMETERS = 7  # self and cls not counted
-MAP_RULES = 2  # GGUF holds -exp(A_log), and norms of Mamba 2 by groups
+MAP_RULES = 1  # GGUF holds -exp(A_log)
 
 # file, or file:function -> why it may be larger
 LONGER_FILES: dict[str, str] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...spec import ModelError
-from ..rules import Map, Rename, Rule, Squeeze
+from ..rules import Flatten, Rename, Rule, Squeeze
 from .delta import DECAY
 from .experts import experts
 from .metadata import FILE, Metadata, layers_of, query_biases
@@ -67,5 +67,5 @@ def mamba_rules(m: Metadata) -> tuple[Rule, ...]:
         DECAY,
         Rename(AT + r"ssm_d$", r"layers.\1.mixer.D"),
         Rename(AT + r"ssm_dt\.bias$", r"layers.\1.mixer.dt_bias"),
-        Map(AT + r"ssm_norm\.weight$", (r"layers.\1.mixer.norm.weight",), lambda w: [w.reshape(-1)]),  # by groups
+        Flatten(AT + r"ssm_norm\.weight$", r"layers.\1.mixer.norm.weight"),  # by groups
     )

@@ -167,6 +167,13 @@ def test_a_family_that_mlx_lm_does_not_have(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_biases_that_mlx_lm_would_lose(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as error:
+        convert_folder(open_checkpoint(source("ernie4_5_moe", tmp_path)), tmp_path / "out")
+    assert "no place for model.layers.1.mlp.moe_statics.e_score_correction_bias" in one_sentence(error.value)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("bits", "group", "mode", "said"),
     [(7, None, "affine", "not 7 in"), (4, 16, "affine", "not 4 in"), (8, None, "nvfp4", "nvfp4 has 4 bits in")],

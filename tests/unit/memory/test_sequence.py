@@ -36,6 +36,7 @@ NAMES = (
     "deepseek_v32",  # latents and an indexer
     "falcon_mamba",
     "granite_hybrid",
+    "falcon_h1",
     "jamba",
     "qwen3_next",
     "bert",  # remembers nothing

@@ -10,7 +10,20 @@ import numpy as np
 import pytest
 from weight_files import one_sentence, values_of
 
-from mlxrun.families.rules import Drop, Map, Rename, Rule, Shuffle, Split, Squeeze, Stack, Transpose, Unflatten, Unzip
+from mlxrun.families.rules import (
+    Drop,
+    Flatten,
+    Map,
+    Rename,
+    Rule,
+    Shuffle,
+    Split,
+    Squeeze,
+    Stack,
+    Transpose,
+    Unflatten,
+    Unzip,
+)
 from mlxrun.ops.quantized import QuantizedWeight, Weight
 from mlxrun.spec import ModelError
 from mlxrun.weights import apply_rules
@@ -132,6 +145,7 @@ def test_transpose_squeeze_unflatten_map() -> None:
     same(run((Squeeze("^w$", "s"),), w=rows(5, 1, 3)), s=rows(5, 1, 3)[:, 0])
     same(run((Squeeze("^w$", "s"),), w=rows(5, 3, 1)), s=rows(5, 3, 1)[..., 0])
     same(run((Squeeze("^w$", "s"),), w=rows(1, 3)), s=rows(1, 3))
+    same(run((Flatten("^w$", "f"),), w=rows(1, 3)), f=rows(1, 3)[0])
     same(run((Unflatten("^w$", "u", 3),), w=rows(6, 4)), u=rows(6, 4).reshape(3, 2, 4))
     parts = np.split(w, (1, 2), axis=1)
     same(
@@ -205,6 +219,7 @@ def test_stacks_of_quantized_experts(mode: str, bits: int, group: int) -> None:
         Unzip("w", ("a", "b"), axis=-1),
         Transpose("w", "a"),
         Squeeze("w", "a"),
+        Flatten("w", "a"),
         Map("w", ("a",), lambda w: (w,)),
     ],
 )
