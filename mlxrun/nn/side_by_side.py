@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
+from ..contracts import LayerMemory
 from ..spec import SideBySide
 from .attention import AttentionBlock
-from .batch import LayerMemory, Pass
+from .batch import Pass
 from .mamba2 import Mamba2Block
 from .params import Params
 

@@ -233,7 +233,7 @@ def test_what_a_killed_one_left_goes_with_the_next_try(folder: Path, keep: Path)
     done = subprocess.run([sys.executable, "-c", code, str(folder), str(keep)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert len(list(keep.glob(f"{ready.HALF}*"))) == 1
-    load_model(folder, terms=Terms(ready=keep))
+    load_model(folder, options=LoadOptions(ready=keep))
     assert not list(keep.glob(f"{ready.HALF}*"))
     assert len(kept_files(keep)) == 1
 
