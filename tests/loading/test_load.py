@@ -224,11 +224,11 @@ def test_without_nameless_files_a_name_aside_serves(folder: Path, keep: Path, mo
 def test_what_a_killed_one_left_goes_with_the_next_try(folder: Path, keep: Path) -> None:
     """Where files cannot be made without a name."""
     code = (
-        "import os, signal, sys; del os.O_TMPFILE; from pathlib import Path; from mlxrun.engine import ready\n"
+        "import os, signal, sys; del os.O_TMPFILE; from pathlib import Path; from mlxrun.loading import ready\n"
         "ready.LEAST = ready.SPARE = 0\n"
-        "from mlxrun.engine.load import Terms, load_model\n"
+        "from mlxrun.loading import LoadOptions, load_model\n"
         "def die(done, total): os.kill(os.getpid(), signal.SIGKILL)\n"
-        "load_model(sys.argv[1], terms=Terms(ready=Path(sys.argv[2]), progress=die))"
+        "load_model(sys.argv[1], options=LoadOptions(ready=Path(sys.argv[2]), progress=die))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(folder), str(keep)], check=False)
     assert done.returncode == -signal.SIGKILL
