@@ -40,9 +40,9 @@ EXACT, EXACT_OF_CODES = 1e-5, 2e-5
 # keys are float16, and activations integers of 15 bits: up to 1.9e-3 and 2.8e-3; from one pass to another 1.7e-4
 FAST, FAST_AGAIN = 4e-3, 1e-3
 NEAR = 2e-3  # of a router's score: experts nearer than this may change places in `fast`
-# in how many rows they do, over all routers; the margins are 5e-5 and 1.4e-4
+# in how many rows they do at most, over all routers; the margins are 5e-5, 1.4e-4 and, with AVX2 only, 3.7e-4
 FLIPS = {"phimoe": 1}
-FLIPS_OF_CODES = {"glm_moe_dsa_dense": 1}
+FLIPS_OF_CODES = {"glm_moe_dsa_dense": 1, "qwen3_moe_plain": 1}
 FEW_CODES = {"bloom": "its rows have 72 values, which is no number of whole groups"}
 NAMES = [*CASES, *REDRAWN]
 only_native = pytest.mark.skipif(not NATIVE, reason="there are no native CPU kernels here, or a GPU does better")
