@@ -17,17 +17,18 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlxrun.engine.forms import reading, widened
-from mlxrun.engine.load import load_model, recipe_of
-from mlxrun.engine.model import Model
 
 from mlxrun.families import resolve
+from mlxrun.loading import load_model
+from mlxrun.loading.forms import widened
+from mlxrun.loading.model import Model
+from mlxrun.loading.open import open_model
 from mlxrun.nn.decoder import DecoderModel
 from mlxrun.nn.params import Forms
 from mlxrun.ops.native import NATIVE, native, pack
 from mlxrun.ops.quantized import QuantizedWeight, Weight
 from mlxrun.spec import ModelError
-from mlxrun.weights import open_checkpoint, read_weights
+from mlxrun.weights import read_weights
 
 from . import choices, measure, record, served
 from .cases import CASES
@@ -35,8 +36,9 @@ from .checkpoint import Checkpoint, Reference, reference, write
 from .measure import Driver
 from .redrawn import REDRAWN
 
-# differences as a part of the largest output. Measured with AVX-512: exact up to 7.2e-6, of quantized weights 1.0e-5
-EXACT, EXACT_OF_CODES = 1e-5, 2e-5
+# differences as a part of the largest output. Measured with AVX-512: exact up to 7.2e-6, of quantized weights 1.0e-5;
+# without native kernels it is MLX that computes, as near as in `test_golden.py`
+EXACT, EXACT_OF_CODES = 1e-5 if NATIVE else 5e-5, 2e-5
 # keys are float16, and activations integers of 15 bits: up to 1.9e-3 and 2.8e-3; from one pass to another 1.7e-4
 FAST, FAST_AGAIN = 4e-3, 1e-3
 NEAR = 2e-3  # of a router's score: experts nearer than this may change places in `fast`
@@ -159,13 +161,12 @@ def test_quantized_weights_against_the_same_in_float32(name: str, tmp_path: Path
     """Products of integers, which plain weights never reach. Four bits are other numbers: the reference is our own
     float32 path, which the other tests hold against transformers."""
     known = known_as(name)
-    folder = write(known.checkpoint, tmp_path)
-    checkpoint = open_checkpoint(folder, reading=reading(folder))
-    recipe, kinds = recipe_of(checkpoint), []
+    opened, kinds = open_model(write(known.checkpoint, tmp_path)), []
+    recipe = opened.recipe
 
     def driver(matrix: Callable[[Weight], Any]) -> Driver:
         forms = Forms(matrix=matrix, other=widened)
-        weights = read_weights(checkpoint, recipe)
+        weights = read_weights(opened.checkpoint, recipe)
         return Driver(
             Model(DecoderModel(recipe.decoder, weights, fold_offsets=not recipe.folded, forms=forms)), known.reference
         )
