@@ -81,7 +81,9 @@ class Words:
 
     def marks(self, *, add_bos: bool) -> Marks:
         bos, eos = self.id("bos"), self.id("eos")
-        ends = {i for i, text in self.of_kind(CONTROL) if text in ENDS}
+        controls = self.of_kind(CONTROL)
+        channels = any(text == "<|channel|>" for _, text in controls)  # gpt-oss: an answer is several messages
+        ends = {i for i, text in controls if text in ENDS and not (channels and text == "<|end|>")}
         ends |= {i for i in (eos, self.id("eot"), self.id("eom")) if i is not None}
         prefix = (bos,) if bos is not None and self.flag("add_bos_token", add_bos) else ()
         suffix = (eos,) if eos is not None and self.flag("add_eos_token", False) else ()

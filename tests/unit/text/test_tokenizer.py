@@ -360,6 +360,16 @@ def test_gpt2_vocabulary_in_gguf_is_tokenizers(bpe: Inner, bpe_metadata: dict[st
     assert gguf_tokenizer(bpe_metadata).encode(text, special=True) == bpe.encode(text).ids
 
 
+@pytest.mark.parametrize(("others", "ends"), [((), {2, 400}), (("<|channel|>", "<|return|>"), {2, 402})])
+def test_a_message_that_ends_is_no_answer_that_ends_where_there_are_channels(
+    bpe_metadata: dict[str, Any], others: tuple[str, ...], ends: set[int]
+) -> None:
+    told = dict(bpe_metadata)
+    told["tokenizer.ggml.tokens"] = [*bpe_metadata["tokenizer.ggml.tokens"], "<|end|>", *others]
+    told["tokenizer.ggml.token_type"] = [*bpe_metadata["tokenizer.ggml.token_type"], 3, *(3 for _ in others)]
+    assert gguf_tokenizer(told).eos_ids == ends
+
+
 def test_gguf_marks(bpe_metadata: dict[str, Any]) -> None:
     def marks(**extra: Any) -> tuple[Any, ...]:
         tokenizer = gguf_tokenizer(bpe_metadata | {f"tokenizer.ggml.{k}": v for k, v in extra.items()})
