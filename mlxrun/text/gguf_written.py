@@ -63,7 +63,7 @@ BERT_ROLES = {"cls_token": "cls", "sep_token": "seperator", "mask_token": "mask"
 
 
 @dataclass(slots=True)
-class Words:
+class WrittenWords:
     """A vocabulary on its way into the file."""
 
     tokens: list[str]
@@ -71,7 +71,7 @@ class Words:
     more: dict[str, Any] = field(default_factory=dict)  # by their keys without prefix
 
     @classmethod
-    def of(cls, named: Mapping[int, str], count: int, where: Path) -> Words:
+    def of(cls, named: Mapping[int, str], count: int, where: Path) -> WrittenWords:
         """`count` tokens, as many as the model has embeddings; ids without a name stand for nothing."""
         beyond = [i for i in named if i >= count]
         if beyond:
@@ -136,14 +136,14 @@ def _template(place: Path) -> dict[str, str]:
 # ---- tokenizer.json -----------------------------------------------------------------------------
 
 
-def _hub(tokenizer: HubTokenizer, folder: Folder, count: int) -> Iterator[Words]:
+def _hub(tokenizer: HubTokenizer, folder: Folder, count: int) -> Iterator[WrittenWords]:
     """The ways to write it, the likeliest first."""
     state = json.loads(tokenizer.as_json())
     model, added = state["model"], {token["id"]: token for token in state["added_tokens"]}
     if model["type"] not in ("BPE", "WordPiece"):
         raise ModelError(f"{folder.path}: a tokenizer of the kind {model['type']} has no place in a GGUF file.")
     named = {i: text for text, i in model["vocab"].items()} | {i: token["content"] for i, token in added.items()}
-    words = Words.of(named, count, folder.path)
+    words = WrittenWords.of(named, count, folder.path)
     for i, token in added.items():
         words.kinds[i] = CONTROL if token["special"] else USER_DEFINED
     if model["type"] == "WordPiece":
@@ -190,7 +190,7 @@ def _names(patterns: tuple[str, ...], whole_words: bool) -> Iterator[str]:
     return iter(sorted(first.values(), key=unlike))
 
 
-def _merged_by_score(words: Words, model: Mapping[str, Any], place: Path, *, add_space: bool) -> Words:
+def _merged_by_score(words: WrittenWords, model: Mapping[str, Any], place: Path, *, add_space: bool) -> WrittenWords:
     """SentencePiece as tokenizer.json has it: merges by rank, where GGUF has scores. tokenizer.model knows them."""
     merges = [tuple(merge.split(" ", 1)) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
     rank = {left + right: i for i, (left, right) in reversed(list(enumerate(merges)))}
@@ -206,7 +206,7 @@ def _merged_by_score(words: Words, model: Mapping[str, Any], place: Path, *, add
     return words
 
 
-def _wordpiece(words: Words, normalizer: Mapping[str, Any], model: Mapping[str, Any]) -> Words:
+def _wordpiece(words: WrittenWords, normalizer: Mapping[str, Any], model: Mapping[str, Any]) -> WrittenWords:
     """What begins a word is marked there, not what goes on in one."""
     mark = model["continuing_subword_prefix"]
     for i, text in enumerate(words.tokens):
@@ -221,11 +221,11 @@ def _wordpiece(words: Words, normalizer: Mapping[str, Any], model: Mapping[str, 
 # ---- tokenizer.model ----------------------------------------------------------------------------
 
 
-def _sentence(tokenizer: Tokenizer, place: Path, count: int) -> Iterator[Words]:
+def _sentence(tokenizer: Tokenizer, place: Path, count: int) -> Iterator[WrittenWords]:
     assert isinstance(tokenizer, SentencePieceTokenizer), "there is no third kind"
     vocabulary = tokenizer.vocabulary
     named = dict(enumerate(vocabulary.pieces)) | {token.id: token.text for token in vocabulary.added}
-    words = Words.of(named, count, place)
+    words = WrittenWords.of(named, count, place)
     words.kinds[: len(vocabulary.kinds)] = vocabulary.kinds
     for token in vocabulary.added:
         if words.kinds[token.id] != UNKNOWN:
