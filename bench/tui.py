@@ -106,24 +106,24 @@ class Scripted:
         """Nothing is open."""
 
     def __iter__(self) -> Iterator[Any]:
-        from mlxrun.client import Finish, Piece
+        from mlxrun.client import Finish, Piece, Said
 
         text = PARAGRAPH * (self.tokens * 4 // len(PARAGRAPH) + 1)
         began = time.perf_counter()
         for index in range(self.tokens):
             time.sleep(max(0.0, began + index / self.rate - time.perf_counter()))
-            yield Piece(content=text[index * 4 : index * 4 + 4])
+            yield Piece((Said(text[index * 4 : index * 4 + 4]),))
         yield Piece(finish=Finish.STOP)
 
 
 def child(tokens: int, rate: float, report: Path) -> None:
     """The app on a scripted client; writes what the answer cost, once it is there."""
     from mlxrun.tui.app import Chat
-    from mlxrun.tui.backend import Opened
+    from mlxrun.tui.backend import OpenedClient
 
     class Scripts:
-        def open(self, name: str, server: str | None = None, *, join: bool) -> Opened:
-            return Opened(Scripted(tokens, rate))  # type: ignore[arg-type]  # it has what the UI uses
+        def open(self, name: str, server: str | None = None, *, join: bool) -> OpenedClient:
+            return OpenedClient(Scripted(tokens, rate))  # type: ignore[arg-type]  # it has what the UI uses
 
         def choices(self, client: object, server: str | None) -> list[Any]:
             return []

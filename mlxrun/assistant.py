@@ -12,18 +12,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .core import Event, Finish, Refusal, Request, RequestError, Sampling, TokenLogprob, Usage
+from .core import Event, Finish, Request, RequestError, Sampling, TokenLogprob
 from .engine.engine import Engine
 from .engine.handle import Handle
 from .engine.idle_work import Idle
 from .loading import LoadOptions, OpenedModel, load_opened, open_model
+from .parts import Piece, Token, merged
 from .text import advice
-from .text.detokenizer import Detokenizer
 from .text.folder import read_json
 from .text.opening import folder_tokenizer, gguf_tokenizer
 from .text.quoting import Quoting
-from .text.reasoning import Part, ReasoningSplit
-from .text.stops import StopStrings
+from .text.reasoning_formats import ReasoningFormat, format_of
+from .text.router import PartRouter
+from .text.stops import StopParts
 from .text.template import ChatTemplate
 from .text.tokenizer import Tokenizer, well_formed
 from .weights import Checkpoint
@@ -41,43 +42,12 @@ class Wish:
     template: Mapping[str, Any] = field(default_factory=dict)  # extra variables of the chat template
 
 
-@dataclass(frozen=True, slots=True)
-class TokenText:
-    """One token of the answer as its bytes say it; part of a character may be all there is."""
-
-    id: int
-    bytes: bytes
-    logprob: float
-    top: tuple[TokenText, ...] = ()
-
-    @property
-    def text(self) -> str:
-        return self.bytes.decode("utf-8", "replace")
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What came since the last piece. The one with `finish` is the last."""
-
-    content: str = ""
-    reasoning: str = ""
-    tokens: tuple[TokenText, ...] = ()  # where log-probabilities were asked for
-    finish: Finish | None = None
-    stop: str | None = None  # the stop string that ended it
-    reason: str | None = None
-    usage: Usage | None = None
-    refusal: Refusal | None = None
-
-
 class Answer:
     """An answer on its way: iterate over its pieces; `cancel` may come from any thread."""
 
-    def __init__(
-        self, handle: Handle, tokenizer: Tokenizer, stops: Sequence[str], split: ReasoningSplit | None
-    ) -> None:
-        self._handle, self._tokenizer, self._split = handle, tokenizer, split
-        self._stops = StopStrings(stops)
-        self._text = Detokenizer(tokenizer)
+    def __init__(self, handle: Handle, tokenizer: Tokenizer, stops: Sequence[str], router: PartRouter) -> None:
+        self._handle, self._tokenizer, self._router = handle, tokenizer, router
+        self._stops = StopParts(stops)
 
     def cancel(self) -> None:
         self._handle.cancel()
@@ -96,39 +66,34 @@ class Answer:
     def _pieces(self, events: Iterable[Event]) -> Iterator[Piece]:
         for event in events:
             piece = self._piece(event)
-            if piece.finish is not None or piece.content or piece.reasoning or piece.tokens:
+            if piece.finish is not None or piece.parts or piece.tokens:
                 yield piece
 
     def _piece(self, event: Event) -> Piece:
         stopped = self._stops.found is not None
-        text = "" if stopped else self._text.push(event.tokens)
-        shown, found = self._stops.push(text)
-        if found and not stopped:
-            self._handle.cancel()
-        if event.finish is not None and not found:
-            tail, found = self._stops.push(self._text.finish())
-            shown += tail + self._stops.finish()
-        parts = self._parts(shown, last=event.finish is not None)
+        parts = [] if stopped else self._stops.push(self._router.push(event.tokens))
+        tokens = () if stopped else tuple(map(self._token, event.tokens, event.logprobs))
+        if event.finish is None:
+            if not stopped and self._stops.found is not None:
+                self._handle.cancel()
+            return Piece(merged(parts) if len(parts) > 1 else tuple(parts), tokens, stop=self._stops.found)
+        if self._stops.found is None:
+            parts += self._stops.push(self._router.finish()) + self._stops.finish()
+        found = self._stops.found
         return Piece(
-            content="".join(part.text for part in parts if part.kind == "content"),
-            reasoning="".join(part.text for part in parts if part.kind == "reasoning"),
-            tokens=() if stopped else tuple(map(self._token, event.tokens, event.logprobs)),
-            finish=Finish.STOP if found and event.finish is not None else event.finish,
-            stop=self._stops.found,
-            reason=None if found else event.reason,
+            parts=merged(parts),
+            tokens=tokens,
+            finish=event.finish if found is None else Finish.STOP,
+            stop=found,
+            reason=event.reason if found is None else None,
             usage=event.usage,
             refusal=event.refusal,
         )
 
-    def _parts(self, text: str, *, last: bool) -> list[Part]:
-        if self._split is None:
-            return [Part("content", text)]
-        return self._split.push(text) + (self._split.finish() if last else [])
-
-    def _token(self, token: int, logprob: TokenLogprob) -> TokenText:
+    def _token(self, token: int, logprob: TokenLogprob) -> Token:
         spell = self._tokenizer.token_bytes
-        top = tuple(TokenText(i, spell(i), value) for i, value in logprob.top)
-        return TokenText(token, spell(token), logprob.logprob, top)
+        top = tuple(Token(spell(i), value, id=i) for i, value in logprob.top)
+        return Token(spell(token), logprob.logprob, top, token)
 
 
 class Assistant:
@@ -139,6 +104,7 @@ class Assistant:
     def __init__(self, name: str, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self.name, self.engine, self.tokenizer, self.template = name, engine, tokenizer, template
         self._quoting = Quoting(tokenizer.controls)
+        self._reasoning = format_of(tokenizer, template.sources)
 
     @classmethod
     def open(
@@ -183,10 +149,7 @@ class Assistant:
         wish = wish or Wish()
         told = [self._quoted(_clean(message)) for message in messages]
         prompt = self.template.render(told, **{**wish.template, **template})
-        split = ReasoningSplit()
-        opened = split.opens(prompt)
-        tokens = self.tokenizer.encode_quoted(prompt)
-        return self._ask(tokens, wish, count, lambda: ReasoningSplit(opened=opened))
+        return self._ask(self.tokenizer.encode_quoted(prompt), wish, count, self._reasoning, prompt)
 
     def _quoted(self, message: dict[str, Any]) -> dict[str, Any]:
         """What a person wrote cannot end its message or begin another: control tokens in it stay text."""
@@ -197,19 +160,20 @@ class Assistant:
         and what its tokenizer puts before a text goes before it."""
         if isinstance(prompt, str) and prompt:
             prompt = [*self.tokenizer.prefix, *self.tokenizer.encode(well_formed(prompt), special=True)]
-        return self._ask(list(prompt or ()), wish or Wish(), count, lambda: None)
+        return self._ask(list(prompt or ()), wish or Wish(), count, None)
 
     def _ask(
-        self, tokens: list[int], wish: Wish, count: int, split: Callable[[], ReasoningSplit | None]
+        self, tokens: list[int], wish: Wish, count: int, form: ReasoningFormat | None, prompt: str = ""
     ) -> list[Answer]:
-        StopStrings(wish.stop)  # refuses before anything is queued
+        StopParts(wish.stop)  # refuses before anything is queued
         answers = []
         for index in range(count):
             sampling = wish.sampling
             if sampling.seed is not None and index:
                 sampling = replace(sampling, seed=(sampling.seed + index) % 2**64)
             request = Request(tuple(tokens), wish.max_tokens, sampling, self.tokenizer.eos_ids)
-            answers.append(Answer(self.engine.submit(request), self.tokenizer, wish.stop, split()))
+            router = PartRouter(self.tokenizer, form, prompt)
+            answers.append(Answer(self.engine.submit(request), self.tokenizer, wish.stop, router))
         return answers
 
 

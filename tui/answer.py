@@ -7,45 +7,46 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from mlxrun.core import Finish
+from mlxrun.parts import AnswerPart, Piece, Thought, as_text, merged
 
 if TYPE_CHECKING:
-    from mlxrun.client import Piece
+    from mlxrun.client import PieceSource
     from mlxrun.core import Usage
-
-
-class Stream(Protocol):
-    """What is needed of a client's stream."""
-
-    def __iter__(self) -> Iterator[Piece]: ...
-
-    def cancel(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What came since the last look. The one with `finish` is the last."""
 
-    content: str = ""
-    reasoning: str = ""
+    parts: tuple[AnswerPart, ...] = ()
     pieces: int = 0  # about one a token
     finish: Finish | None = None
     reason: str | None = None
     usage: Usage | None = None
 
+    @property
+    def content(self) -> str:
+        """What is shown as the answer: all but thoughts, calls and files in brackets."""
+        return "".join([as_text(part) for part in self.parts if not isinstance(part, Thought)])
 
-class Reader:
-    def __init__(self, ask: Callable[[], Stream]) -> None:
+    @property
+    def reasoning(self) -> str:
+        return "".join([part.text for part in self.parts if isinstance(part, Thought)])
+
+
+class AnswerReader:
+    def __init__(self, ask: Callable[[], PieceSource]) -> None:
         """`ask` runs on the thread too: a template and a tokenizer may take their time."""
         self._ask = ask
         self._lock = threading.Lock()
         self._new: list[Piece] = []
         self._end: Batch | None = None
-        self._stream: Stream | None = None
+        self._stream: PieceSource | None = None
         self._cancelled = False
         self.first: float | None = None  # when the first piece came, by time.monotonic
         self._thread = threading.Thread(target=self._run, name="mlxrun-answer", daemon=True)
@@ -68,9 +69,8 @@ class Reader:
         with self._lock:
             new, self._new, end = self._new, [], self._end
         end = end or Batch()
-        content = "".join(piece.content for piece in new)
-        reasoning = "".join(piece.reasoning for piece in new)
-        return Batch(content, reasoning, len(new), end.finish, end.reason, end.usage)
+        parts = merged(part for piece in new for part in piece.parts)
+        return Batch(parts, len(new), end.finish, end.reason, end.usage)
 
     def _run(self) -> None:
         end = Batch(finish=Finish.FAILED, reason="The answer broke off without a reason.")
@@ -91,7 +91,7 @@ class Reader:
             stream.cancel()
         for piece in stream:
             with self._lock:
-                if piece.content or piece.reasoning:
+                if piece.parts:
                     self.first = self.first or time.monotonic()
                     self._new.append(piece)
             if piece.finish is not None:

@@ -19,7 +19,7 @@ from textual.app import App, SystemCommand
 from textual.reactive import reactive
 from textual.screen import Screen
 
-from .backend import BROKEN, STARTER, Backend, Choice, ModelState, Phase, ThisMachine
+from .backend import BROKEN, STARTER, Backend, ModelChoice, ModelState, Phase, ThisMachine
 from .messages import LinkAsked, MemoryRead, ModelFailed, ModelOpened
 from .screens.chat import ChatScreen
 from .sessions import Sessions, default_place
@@ -94,7 +94,7 @@ class Chat(App[None]):
 
     # the model
 
-    def open_model(self, choice: Choice | None = None) -> None:
+    def open_model(self, choice: ModelChoice | None = None) -> None:
         """That one; without a choice what a running server has, or the last one that was picked."""
         name = choice.name if choice else self.sessions.setting("model") or STARTER
         server = choice.server if choice else None
@@ -178,7 +178,7 @@ class Chat(App[None]):
     def action_models(self) -> None:
         from .screens.models import ModelsScreen
 
-        def then(choice: Choice | None) -> None:
+        def then(choice: ModelChoice | None) -> None:
             if choice is not None:
                 self.chat.leave()
                 self.open_model(choice)

@@ -39,7 +39,7 @@ class ModelState:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ModelChoice:
     """A model that can be picked."""
 
     name: str
@@ -50,39 +50,40 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedClient:
     client: Client
     server: str | None = None
 
 
 class Backend(Protocol):
-    def open(self, name: str, server: str | None = None, *, join: bool) -> Opened:
+    def open(self, name: str, server: str | None = None, *, join: bool) -> OpenedClient:
         """The model of that name; `join`: or whatever a running server has, where there is one."""
 
-    def choices(self, client: Client | None, server: str | None) -> list[Choice]: ...
+    def choices(self, client: Client | None, server: str | None) -> list[ModelChoice]: ...
 
 
 class ThisMachine:
-    def open(self, name: str, server: str | None = None, *, join: bool) -> Opened:
+    def open(self, name: str, server: str | None = None, *, join: bool) -> OpenedClient:
         from mlxrun import client
 
         key = os.environ.get(KEY)
         if server is not None:
-            return Opened(client.connect(server, key, model=name), server)
+            return OpenedClient(client.connect(server, key, model=name), server)
         found = client.find_server() if join else None
         if found is not None:
             with suppress(client.ClientError):  # it wants another key, or has just left
-                return Opened(client.connect(found, key), found)
-        return Opened(client.load(name))
+                return OpenedClient(client.connect(found, key), found)
+        return OpenedClient(client.load(name))
 
-    def choices(self, client: Client | None, server: str | None) -> list[Choice]:
+    def choices(self, client: Client | None, server: str | None) -> list[ModelChoice]:
         from mlxrun.client import on_this_machine
 
         loaded = client.model if client is not None and server is None else None
         here = [
-            Choice(model.name, model.bytes, model.place, open=model.loaded) for model in on_this_machine(loaded=loaded)
+            ModelChoice(model.name, model.bytes, model.place, open=model.loaded)
+            for model in on_this_machine(loaded=loaded)
         ]
         if client is None or server is None:
             return here
-        there = [Choice(m.name, m.bytes, None, server, open=m.name == client.model) for m in client.models()]
+        there = [ModelChoice(m.name, m.bytes, None, server, open=m.name == client.model) for m in client.models()]
         return there + here

@@ -10,7 +10,7 @@ from textual.message import Message
 if TYPE_CHECKING:
     from mlxrun.core import Memory
 
-    from .backend import Opened
+    from .backend import OpenedClient
 
 
 @dataclass
@@ -41,7 +41,7 @@ class ModelOpened(Message):
     """From the thread that opens models; `attempt` tells which opening it was."""
 
     attempt: int
-    opened: Opened
+    opened: OpenedClient
 
 
 @dataclass

@@ -38,7 +38,7 @@ COLUMNS = "id, role, content, reasoning, thought, model, finish, reason, tokens,
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ChatTurn:
     """One message. An answer without a `finish` was cut off by the end of the program."""
 
     id: int
@@ -157,11 +157,11 @@ class Sessions:
 
     # turns
 
-    def turns(self, session: int) -> list[Turn]:
+    def turns(self, session: int) -> list[ChatTurn]:
         rows = self._db.execute(f"SELECT {COLUMNS} FROM turn WHERE session = ? ORDER BY id", (session,))
-        return [Turn(*row) for row in rows]
+        return [ChatTurn(*row) for row in rows]
 
-    def say(self, session: int, text: str) -> Turn:
+    def say(self, session: int, text: str) -> ChatTurn:
         """The person's message: the first one also names the session, and the draft is used up."""
         text = storable(text)
         with self._db:
@@ -173,17 +173,17 @@ class Sessions:
                 " AND ? = (SELECT min(id) FROM turn WHERE session = ?)",
                 (one_line(text), session, turn, session),
             )
-        return Turn(turn, "user", text)
+        return ChatTurn(turn, "user", text)
 
-    def answer(self, session: int, model: str) -> Turn:
+    def answer(self, session: int, model: str) -> ChatTurn:
         """An answer that begins."""
         model = storable(model)
         turn = self._add(
             "INSERT INTO turn (session, role, content, model) VALUES (?, 'assistant', '', ?)", session, model
         )
-        return Turn(turn, "assistant", "", model=model)
+        return ChatTurn(turn, "assistant", "", model=model)
 
-    def save(self, turn: Turn) -> None:
+    def save(self, turn: ChatTurn) -> None:
         self._do(
             "UPDATE turn SET content = ?, reasoning = ?, thought = ?, finish = ?, reason = ?, tokens = ?, rate = ?"
             " WHERE id = ?",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .sessions import Sessions, Turn
+from .sessions import ChatTurn, Sessions
 
 Message = dict[str, str]
 
@@ -14,25 +14,25 @@ class Talk:
         found = None if session is None else sessions.get(session)
         self.title = found.title if found else ""
         self.saved_draft = found.draft if found else ""
-        self.turns: list[Turn] = [] if session is None else sessions.turns(session)
+        self.turns: list[ChatTurn] = [] if session is None else sessions.turns(session)
 
     @property
     def unanswered(self) -> bool:
         return bool(self.turns) and self.turns[-1].role == "user"
 
     @property
-    def last_said(self) -> Turn | None:
+    def last_said(self) -> ChatTurn | None:
         return next((turn for turn in reversed(self.turns) if turn.role == "user"), None)
 
     @property
-    def last_answer(self) -> Turn | None:
+    def last_answer(self) -> ChatTurn | None:
         return next((turn for turn in reversed(self.turns) if turn.role == "assistant"), None)
 
     def draft(self, text: str) -> None:
         if text or self.session is not None:
             self._sessions.draft(self._kept(), text)
 
-    def say(self, text: str, instead_of: Turn | None = None) -> Turn:
+    def say(self, text: str, instead_of: ChatTurn | None = None) -> ChatTurn:
         if instead_of is not None:
             self.cut(instead_of)
         turn = self._sessions.say(self._kept(), text)
@@ -40,17 +40,17 @@ class Talk:
         self.refresh()
         return turn
 
-    def answer(self, model: str) -> Turn:
+    def answer(self, model: str) -> ChatTurn:
         turn = self._sessions.answer(self._kept(), model)
         self.turns.append(turn)
         return turn
 
-    def save(self, turn: Turn) -> None:
+    def save(self, turn: ChatTurn) -> None:
         """That turn as it is now."""
         self._sessions.save(turn)
         self.turns = [turn if old.id == turn.id else old for old in self.turns]
 
-    def cut(self, turn: Turn) -> None:
+    def cut(self, turn: ChatTurn) -> None:
         """Forget it and all that came after it."""
         self._sessions.cut(self._kept(), turn.id)
         self.turns = [old for old in self.turns if old.id < turn.id]

@@ -13,7 +13,7 @@ from .terminal import answer, aside, say, thought
 
 if TYPE_CHECKING:
     from ..assistant import Assistant
-    from .conversation import Reply
+    from ..client.types import Reply
 
     Message = dict[str, str]
 

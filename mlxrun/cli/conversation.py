@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ..assistant import Answer
-from ..core import Finish, RequestError, Usage
+from ..client.types import Reply
+from ..core import Finish, RequestError
+from ..parts import Piece, Said, as_text
 
 Write = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    text: str
-    finish: Finish
-    usage: Usage | None
-
-
 def follow(answer: Answer, write: Write, think: Write) -> Reply:
-    """Stream content to `write` and reasoning to `think`. Ctrl-C ends it there, as an answer that was cancelled."""
-    said: list[str] = []
-    finish, usage = Finish.CANCELLED, None
+    """Stream what is said to `write` and thoughts to `think`. Ctrl-C ends it there, as an answer that was cancelled."""
+    pieces: list[Piece] = []
     try:
         for piece in answer:
             if piece.finish in (Finish.REFUSED, Finish.FAILED):
                 raise RequestError(piece.reason or "The engine gave no answer.")
-            if piece.reasoning:
-                think(piece.reasoning)
-            if piece.content:
-                said.append(piece.content)
-                write(piece.content)
-            finish, usage = piece.finish or finish, piece.usage
+            pieces.append(piece)
+            show(piece, write, think)
     except KeyboardInterrupt:
-        finish = Finish.CANCELLED
+        pieces.append(Piece(finish=Finish.CANCELLED))
     finally:
         answer.cancel()  # nobody listens any more
-    return Reply("".join(said), finish, usage)
+    return Reply.of(pieces)
+
+
+def show(piece: Piece, write: Write, think: Write) -> None:
+    for part in piece.parts:
+        (write if isinstance(part, Said) else think)(as_text(part))

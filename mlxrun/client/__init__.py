@@ -9,26 +9,35 @@ from os import PathLike, fspath
 from typing import Any
 
 from ..core import Finish, Memory, RequestError, Usage
+from ..parts import AnswerPart, Arguments, CallBegun, CallEnded, Media, Piece, Said, Thought, Token
 from ..spec import ModelError
 from .asynchronous import AsyncStream
 from .client import Client
 from .discover import find_server
 from .store import on_this_machine
-from .stream import Stream
-from .types import ClientError, ModelInfo, Piece, Reply, Token
+from .stream import PieceSource, Stream
+from .types import ClientError, ModelInfo, Reply
 
 __all__ = [
+    "AnswerPart",
+    "Arguments",
     "AsyncStream",
+    "CallBegun",
+    "CallEnded",
     "Client",
     "ClientError",
     "Finish",
+    "Media",
     "Memory",
     "ModelError",
     "ModelInfo",
     "Piece",
+    "PieceSource",
     "Reply",
     "RequestError",
+    "Said",
     "Stream",
+    "Thought",
     "Token",
     "Usage",
     "connect",

@@ -6,8 +6,9 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 
+from ..parts import Piece
 from .stream import Stream
-from .types import Piece, Reply
+from .types import Reply
 
 
 class AsyncStream:

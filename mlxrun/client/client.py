@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ..core import Finish, Memory, RequestError
 from .asynchronous import AsyncStream
-from .stream import Source, Stream
+from .stream import PieceSource, Stream
 from .types import Ask, ClientError, Held, Message, ModelInfo, Options, Reply, conversation
 
 COMPLETION_TOKENS = 256  # a text that goes on has no end by itself
@@ -23,7 +23,7 @@ class Transport(Protocol):
     @property
     def model(self) -> str: ...
 
-    def ask(self, ask: Ask) -> Source: ...
+    def ask(self, ask: Ask) -> PieceSource: ...
 
     def models(self) -> list[ModelInfo]: ...
 

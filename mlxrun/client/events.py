@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..core import Finish, Usage
-from .types import Piece, Token
+from ..parts import Piece, Said, Thought, Token
 
 SERVER_ERROR = 500
 SPELLED = re.compile(r"(\\x[0-9a-f]{2})+")
@@ -48,13 +48,14 @@ class Reading:
             self._counted = event["usage"]
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {"content": choice.get("text")}
-            content, reasoning = delta.get("content") or "", delta.get("reasoning_content") or ""
+            thought, said = delta.get("reasoning_content"), delta.get("content")
+            parts = (*([Thought(thought)] if thought else ()), *([Said(said)] if said else ()))
             tokens = tuple(tokens_of(choice.get("logprobs"), self._alternatives))
             if choice.get("finish_reason") and self._finish is None:
                 self._finish = finish_of(choice["finish_reason"])
-            if content or reasoning or tokens:
+            if parts or tokens:
                 self._first = self._first or time.perf_counter()
-                yield Piece(content, reasoning, tokens)
+                yield Piece(parts, tokens)
 
     def refuse(self, status: int, body: Any) -> None:
         self._finish = Finish.FAILED if status >= SERVER_ERROR else Finish.REFUSED

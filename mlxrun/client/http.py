@@ -17,8 +17,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..core import Finish, Memory, RequestError
+from ..parts import Piece
 from .events import Reading, server_events
-from .types import Ask, ClientError, ModelInfo, Options, Piece
+from .types import Ask, ClientError, ModelInfo, Options
 
 CONNECT_SECONDS = 5.0  # also for the small questions; an answer may take as long as it takes
 BROKEN = (OSError, ValueError, http.client.HTTPException)  # ValueError: a response that is no HTTP

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-from ..assistant import Answer, Assistant, TokenText, Wish
-from ..assistant import Piece as Spoken
+from ..assistant import Answer, Assistant, Wish
 from ..core import Finish, Memory, Refusal, RequestError
+from ..parts import Piece
 from ..settings import from_environment
 from ..spec import ModelError
 from ..store.resolve import resolve
 from .store import on_this_machine
-from .types import Ask, ModelInfo, Piece, Token
+from .types import Ask, ModelInfo
 
 
 class Refused:
@@ -78,17 +79,6 @@ class LocalTransport:
         self.assistant.close()
 
 
-def piece_of(spoken: Spoken) -> Piece:
-    busy = spoken.refusal is Refusal.BUSY  # a server says so with its own status, not with that of a bad request
-    return Piece(
-        spoken.content,
-        spoken.reasoning,
-        tuple(map(token_of, spoken.tokens)),
-        Finish.FAILED if busy else spoken.finish,
-        spoken.reason,
-        spoken.usage,
-    )
-
-
-def token_of(token: TokenText) -> Token:
-    return Token(token.bytes, token.logprob, tuple(map(token_of, token.top)), token.id)
+def piece_of(piece: Piece) -> Piece:
+    """A server says with a status of its own that it is busy, not with that of a bad request; so do we."""
+    return replace(piece, finish=Finish.FAILED) if piece.refusal is Refusal.BUSY else piece

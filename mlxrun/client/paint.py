@@ -19,7 +19,7 @@ STRONGEST = 0.65  # opacity of the background behind the unlikeliest token
 
 
 class Painted(Protocol):
-    """What is needed of a token; see `types.Token`."""
+    """What is needed of a token; see `parts.Token`."""
 
     @property
     def bytes(self) -> bytes: ...

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Protocol
 
-from .types import Piece, Reply
+from ..parts import Piece
+from .types import Reply
 
 
-class Source(Protocol):
+class PieceSource(Protocol):
     """The pieces of one answer as they come; the last one has a `finish`, whatever happens."""
 
     def __iter__(self) -> Iterator[Piece]: ...
@@ -20,7 +21,7 @@ class Source(Protocol):
 class Stream:
     """An answer on its way: iterate once over its pieces. Whoever stops iterating ends it."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: PieceSource) -> None:
         self._source = source
         self._pieces: list[Piece] = []
         self._running = self._run()

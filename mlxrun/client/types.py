@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from ..core import Finish, Memory, RequestError, Sampling, Usage
+from ..parts import AnswerPart, Piece, Token, joined
 from .paint import bars, painted
 
 Message = Mapping[str, Any]
@@ -25,32 +26,6 @@ class ClientError(RuntimeError):
         self.reply = reply
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One token of the answer as its bytes say it; part of a character may be all there is."""
-
-    bytes: bytes
-    logprob: float
-    top: tuple[Token, ...] = ()  # the likeliest ones at its place, best first
-    id: int | None = None  # None where a server does not tell
-
-    @property
-    def text(self) -> str:
-        return self.bytes.decode("utf-8", "replace")
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What came since the last piece. The one with `finish` is the last; `reason` says why it was no good end."""
-
-    content: str = ""
-    reasoning: str = ""
-    tokens: tuple[Token, ...] = ()  # where logprobs were asked for
-    finish: Finish | None = None
-    reason: str | None = None
-    usage: Usage | None = None
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class Reply:
     text: str
@@ -59,18 +34,13 @@ class Reply:
     usage: Usage | None = None
     tokens: tuple[Token, ...] = ()
     reason: str | None = None
+    parts: tuple[AnswerPart, ...] = ()  # all of it in order: thoughts may come again after text
 
     @classmethod
     def of(cls, pieces: Sequence[Piece]) -> Reply:
-        last = pieces[-1] if pieces else Piece()
-        return cls(
-            "".join(piece.content for piece in pieces),
-            "".join(piece.reasoning for piece in pieces),
-            last.finish or Finish.CANCELLED,
-            last.usage,
-            tuple(token for piece in pieces for token in piece.tokens),
-            last.reason,
-        )
+        whole = joined(pieces) if pieces else Piece()
+        finish = whole.finish or Finish.CANCELLED
+        return cls(whole.content, whole.reasoning, finish, whole.usage, whole.tokens, whole.reason, whole.parts)
 
     def __str__(self) -> str:
         return self.text

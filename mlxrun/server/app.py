@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
@@ -18,19 +18,17 @@ from starlette.routing import BaseRoute, Route
 from ..assistant import Assistant
 from ..core import RequestError, Sampling
 from ..spec import ModelError
-from .ask import Dialect, Json, Voice
 from .check import shown
+from .dialect import Dialect, Json, Voice
+from .dialects import DIALECTS
 from .docs_page import POLICY, page
 from .errors import ApiError, JsonResponse
 from .exchange import Traffic
 from .generate import Generate, House
 from .guard import Guard
 from .metrics import Counted, Metrics
-from .openai_chat import Chat
-from .openai_completions import Completions
 from .openapi import document
 
-DIALECTS: tuple[Dialect, ...] = (Chat(), Completions())
 BODY_LIMIT = 16 << 20  # bytes
 MAX_CONCURRENT = 128
 THREADS = 4  # that render and tokenize
@@ -50,19 +48,20 @@ class ServerConfig:
 class Server:
     """`app` is the ASGI application; `traffic` lets whoever runs it end what is on its way."""
 
-    def __init__(self, assistant: Assistant, config: ServerConfig) -> None:
+    def __init__(self, assistant: Assistant, config: ServerConfig, dialects: Sequence[Dialect] = DIALECTS) -> None:
         self.metrics, self.traffic = Metrics(config.name), Traffic(config.max_concurrent)
         self._engine, self._name, self._created = assistant.engine, config.name, int(time.time())
         pool = ThreadPoolExecutor(THREADS, "mlxrun-server")
         voice = Voice(assistant, config.name, config.sampling)
         self._house = House(voice, self.traffic, self.metrics, pool, config.body_limit)
-        self._document = document(DIALECTS, config.sampling)
+        self._dialects = {dialect.path: dialect for dialect in dialects}
+        self._document = document(dialects, config.sampling)
         self._page = page(self._document)
         self.app = self._application(config)
 
     def _application(self, config: ServerConfig) -> Starlette:
         routes: list[BaseRoute] = [
-            *(Route(d.path, Generate(self._house, d), methods=["POST"]) for d in DIALECTS),
+            *(Route(d.path, Generate(self._house, d), methods=["POST"]) for d in self._dialects.values()),
             Route("/v1/models", self._models),
             Route("/v1/models/{id:path}", self._model),
             Route("/health", self._health),
@@ -74,14 +73,25 @@ class Server:
         paths = frozenset(route.path for route in routes if isinstance(route, Route))
         middleware = [
             Middleware(Counted, metrics=self.metrics, paths=paths),
-            Middleware(Guard, names=config.hosts, origins=config.origins, key=config.key),
+            Middleware(Guard, names=config.hosts, origins=config.origins, key=config.key, refusal=self.refusal),
         ]
         if config.origins:
             cors = Middleware(
                 CORSMiddleware, allow_origins=config.origins, allow_methods=["GET", "POST"], allow_headers=["*"]
             )
             middleware.append(cors)
-        return Starlette(routes=routes, middleware=middleware, exception_handlers=HANDLERS)
+        return Starlette(routes=routes, middleware=middleware, exception_handlers=self._handlers())
+
+    def _handlers(self) -> dict[int | type[Exception], Callable[[Request, Exception], Awaitable[Response]]]:
+        async def handle(request: Request, error: Exception) -> Response:
+            return self.refusal(request.url.path, api_error(request, error))
+
+        return dict.fromkeys((ApiError, RequestError, ModelError, HTTPException, Exception), handle)
+
+    def refusal(self, path: str, error: ApiError) -> Response:
+        """In the words of who speaks at that path."""
+        dialect = self._dialects.get(path)
+        return JsonResponse(error.body if dialect is None else dialect.error(error), error.status, error.headers)
 
     def close(self) -> None:
         self._house.pool.shutdown(wait=False, cancel_futures=True)
@@ -115,34 +125,17 @@ class Server:
         return HTMLResponse(self._page, headers={"content-security-policy": POLICY})
 
 
-async def api_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return error.response()
-
-
-async def bad_request(_: Request, error: Exception) -> Response:
-    return ApiError(400, str(error)).response()
-
-
-async def http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+def api_error(request: Request, error: Exception) -> ApiError:
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, RequestError | ModelError):
+        return ApiError(400, str(error))
+    if not isinstance(error, HTTPException):
+        return ApiError(500, f"The server made a mistake ({type(error).__name__}); its log tells more.")
     path = shown(request.url.path)
     messages = {
         404: f"There is nothing at {path}; /docs tells what there is.",
         405: f"{request.method} is not allowed at {path}.",
     }
     message = messages.get(error.status_code, error.detail)
-    return ApiError(error.status_code, message, headers=error.headers).response()
-
-
-async def own_fault(_: Request, error: Exception) -> Response:
-    return ApiError(500, f"The server made a mistake ({type(error).__name__}); its log tells more.").response()
-
-
-HANDLERS: dict[int | type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
-    ApiError: api_error,
-    RequestError: bad_request,
-    ModelError: bad_request,
-    HTTPException: http_error,
-    Exception: own_fault,
-}
+    return ApiError(error.status_code, message, headers=error.headers)

@@ -1,51 +1,61 @@
-"""What a dialect makes of a request: how to start the answers, and how to write them down.
+"""What a dialect is to the server: it reads a request into a job and writes the answers down as bytes.
 
-Here is also what the dialects read alike. Knows no HTTP.
+A dialect owns its words whole: fields, framing, order and end of a stream, errors, its part of /openapi.json. To
+add one: a file in `dialects/` and a line in the table there. Knows no HTTP.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..assistant import Answer, Assistant, Piece, Wish
-from ..core import Finish, Refusal, Sampling, Usage
+from ..assistant import Answer, Assistant
+from ..core import Sampling
+from ..parts import Piece
 from .check import shown
 from .errors import ApiError
 
 Body = Mapping[str, Any]
 Json = dict[str, Any]
-FINISHES = {Finish.STOP: "stop", Finish.LENGTH: "length"}
-SAMPLING = ("temperature", "top_p", "top_k", "min_p", "seed")
-LEAST = -9999.0  # stands for minus infinity, which JSON has no number for
 
 
 class Encoder(Protocol):
-    """Choices of one request, in a dialect's words; it remembers what it must between pieces."""
+    """The answers to one request in a dialect's words. Made for that request, told everything in order.
 
-    id_prefix: str
-    whole_object: str
-    stream_object: str
+    Answers are numbered from 0. A piece with `finish` ended well: one that did not comes as `failed`. A part that
+    the dialect has no place for is an ApiError that names it (`parts.name_of`).
+    """
 
-    def opening(self, index: int) -> Json | None:
-        """What a stream begins with, before anything of that answer is there."""
+    media_type: str  # of a stream; a whole answer is JSON
 
-    def delta(self, index: int, piece: Piece) -> Json:
-        """A piece of a stream."""
+    def begin(self) -> bytes:
+        """What goes out before anything else of a stream."""
 
-    def whole(self, index: int, piece: Piece) -> Json:
-        """A whole answer, joined to one piece."""
+    def piece(self, index: int, piece: Piece) -> bytes:
+        """The next piece of that answer."""
+
+    def idle(self) -> bytes:
+        """Nothing came for a while, and the reader should not think that we have gone."""
+
+    def end(self, lasts: Sequence[Piece]) -> bytes:
+        """Every answer has ended. `lasts`: its last piece, which says how and what was counted."""
+
+    def failed(self, error: ApiError) -> bytes:
+        """The stream breaks off, after its status was sent."""
+
+    def whole(self, pieces: Sequence[Piece]) -> Json:
+        """Instead of a stream: the answers, each joined to one piece."""
 
 
 @dataclass(frozen=True)
-class Ask:
+class Job:
+    """What a request comes to."""
+
     start: Callable[[], list[Answer]]  # renders, tokenizes, submits: not for the event loop's thread
     answers: int
-    per_prompt: int
     encoder: Encoder
     stream: bool
-    include_usage: bool
 
 
 @dataclass(frozen=True)
@@ -62,67 +72,28 @@ class Voice:
             raise ApiError(404, message, param="model", code="model_not_found")
 
 
+@dataclass(frozen=True)
+class Operation:
+    """What /openapi.json says of a dialect."""
+
+    name: str
+    summary: str
+    request: Json  # the schema of its body, which `check` knows too
+    returns: str  # a sentence about a good answer
+    content: Mapping[str, Json]  # media type -> what OpenAPI says of it
+    schemas: Mapping[str, Json]  # that `content` and `error` refer to, by name
+    error: Json  # the schema of an error's body
+
+
 class Dialect(Protocol):
-    path: str
-    schema: Json
+    @property
+    def path(self) -> str: ...
 
-    def read(self, body: Body, voice: Voice) -> Ask: ...
+    @property
+    def operation(self) -> Operation: ...
 
+    def read(self, body: Body, voice: Voice) -> Job:
+        """Raises an ApiError, a RequestError or a ModelError for what cannot be served."""
 
-def wish(body: Body, sampling: Sampling, max_tokens: int | None, logprobs: int | None) -> Wish:
-    given = {name: body[name] for name in SAMPLING if body.get(name) is not None}
-    stop = body.get("stop") or ()
-    return Wish(
-        max_tokens=max_tokens,
-        sampling=replace(sampling, **given, logprobs=logprobs),
-        stop=(stop,) if isinstance(stop, str) else tuple(stop),
-    )
-
-
-def streaming(body: Body) -> tuple[bool, bool]:
-    """(whether to stream, whether to tell the usage at the end of it)."""
-    stream, options = bool(body.get("stream")), body.get("stream_options")
-    if options is not None and not stream:
-        raise ApiError(400, "stream_options is only allowed with stream.", param="stream_options")
-    return stream, bool((options or {}).get("include_usage"))
-
-
-def finish_of(piece: Piece) -> str | None:
-    """How a choice ended; raises where it did not end as an answer does."""
-    if piece.finish is None or piece.finish in FINISHES:
-        return piece.finish and FINISHES[piece.finish]
-    reason = piece.reason or "The model gave no answer."
-    if piece.refusal is Refusal.BUSY:
-        raise ApiError(503, reason, headers={"retry-after": "5"})
-    if piece.refusal is Refusal.CONTEXT:
-        raise ApiError(400, reason, code="context_length_exceeded")  # by which programs know to send less
-    if piece.finish is Finish.REFUSED:
-        raise ApiError(400, reason)
-    if piece.finish is Finish.CANCELLED:
-        raise ApiError(503, piece.reason or "The server is stopping.", headers={"retry-after": "5"})
-    raise ApiError(500, reason)
-
-
-def joined(pieces: Sequence[Piece]) -> Piece:
-    """Several pieces of one answer as one: reasoning never comes after content, so nothing changes places."""
-    if len(pieces) == 1:
-        return pieces[0]
-    last = pieces[-1]
-    return replace(
-        last,
-        content="".join(piece.content for piece in pieces),
-        reasoning="".join(piece.reasoning for piece in pieces),
-        tokens=tuple(token for piece in pieces for token in piece.tokens),
-    )
-
-
-def counted(usages: Sequence[Usage], per_prompt: int) -> Json:
-    """A prompt counts once, however many answers it gets."""
-    prompts = usages[::per_prompt]
-    read, written = sum(u.prompt_tokens for u in prompts), sum(u.output_tokens for u in usages)
-    return {
-        "prompt_tokens": read,
-        "completion_tokens": written,
-        "total_tokens": read + written,
-        "prompt_tokens_details": {"cached_tokens": sum(u.cached_tokens for u in prompts)},
-    }
+    def error(self, error: ApiError) -> Json:
+        """The body of an error's response."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from .ask import Json
 from .check import UNSUPPORTED, wanted
+from .dialect import Json
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 STYLE = """

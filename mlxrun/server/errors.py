@@ -1,4 +1,4 @@
-"""What went wrong, in the shape that clients of OpenAI's interface know: one object, one sentence."""
+"""What went wrong, as one sentence with a status. `body` is OpenAI's shape of it, where no dialect has its own."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import Any
 
 from starlette.responses import Response
 
+from ..core import Finish, Refusal
+from ..parts import Piece
 from ..text.tokenizer import well_formed
 
 KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+ENDS_WELL = (None, Finish.STOP, Finish.LENGTH)
+LATER = {"retry-after": "5"}
 
 
 class ApiError(Exception):
@@ -25,18 +29,31 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         line = " ".join(message.split())  # templates refuse in words of their own
-        self.message = line if line.endswith((".", "!", "?")) else f"{line}."
-        self.status, self.param, self.code = status, param, code
+        line = line if line.endswith((".", "!", "?")) else f"{line}."
+        self.message, self.param = well_formed(line), None if param is None else well_formed(param)
+        self.status, self.code = status, code
         self.headers = dict(headers or {})
 
     @property
     def body(self) -> dict[str, Any]:
         kind = KINDS.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        param = None if self.param is None else well_formed(self.param)
-        return {"error": {"message": well_formed(self.message), "type": kind, "param": param, "code": self.code}}
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
-    def response(self) -> Response:
-        return JsonResponse(self.body, self.status, self.headers)
+
+def failure_of(piece: Piece) -> ApiError | None:
+    """Why an answer did not end as an answer does."""
+    if piece.finish in ENDS_WELL:
+        return None
+    reason = piece.reason or "The model gave no answer."
+    if piece.refusal is Refusal.BUSY:
+        return ApiError(503, reason, headers=LATER)
+    if piece.refusal is Refusal.CONTEXT:
+        return ApiError(400, reason, code="context_length_exceeded")  # by which programs know to send less
+    if piece.finish is Finish.REFUSED:
+        return ApiError(400, reason)
+    if piece.finish is Finish.CANCELLED:
+        return ApiError(503, piece.reason or "The server is stopping.", headers=LATER)
+    return ApiError(500, reason)
 
 
 class JsonResponse(Response):

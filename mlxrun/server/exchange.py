@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
-from ..assistant import Answer, Piece
-from .ask import joined
+from ..assistant import Answer
+from ..parts import Piece, joined
 from .metrics import Metrics
 
 T = TypeVar("T")

@@ -1,7 +1,6 @@
-"""The fields of a request, as JSON Schema: what is honoured, what is ignored, what is refused.
+"""The words in which dialects write down their requests and answers, as JSON Schema. Knows no dialect.
 
-A field that would change the answer and is not honoured takes only its neutral value; one that changes
-nothing stands in IGNORED; any other is an error that names it. Knows no model.
+A field that would change the answer and is not honoured is `neutral`: it takes only the values that change nothing.
 """
 
 from __future__ import annotations
@@ -9,11 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from .check import UNSUPPORTED
-
-MAX_ANSWERS = 8  # to one request
-MAX_STOPS = 16
-COMPLETION_TOKENS = 16  # a text is continued by so many where the request does not say
-MAX_TOP = 20
 
 Schema = dict[str, Any]
 
@@ -59,114 +53,23 @@ def _about(schema: Schema, about: str) -> Schema:
     return {**schema, "description": about} if about else schema
 
 
-IGNORED_ABOUT = "Accepted and ignored: it does not change the answer."
-IGNORED: dict[str, Schema] = {
-    name: {"description": IGNORED_ABOUT, **kind}
-    for name, kind in {
-        "user": {"type": "string"},
-        "safety_identifier": {"type": "string"},
-        "prompt_cache_key": {"type": "string"},
-        "prompt_cache_retention": {"type": "string"},
-        "service_tier": {"type": "string"},
-        "store": {"type": "boolean"},
-        "metadata": {"type": "object"},
-        "prediction": {"type": "object"},
-        "parallel_tool_calls": {"type": "boolean"},
-    }.items()
-}
+# of answers
 
-UNSUPPORTED_ANYWHERE: dict[str, Schema] = {
-    "logit_bias": neutral({}),
-    "presence_penalty": neutral(0),
-    "frequency_penalty": neutral(0),
-    "repetition_penalty": neutral(1),
-}
+TEXT, NUMBER, COUNT = text(), number(), whole(minimum=0)
 
-STREAM_OPTIONS = fixed(
-    include_usage=flag("Send what was counted in one more chunk before the end."),
-    include_obfuscation=flag(IGNORED_ABOUT),
-)
 
-COMMON: dict[str, Schema] = {
-    "model": text("The model that is served, as GET /v1/models names it; may be left out."),
-    "temperature": number("0: always the likeliest token.", minimum=0, maximum=100),
-    "top_p": number("Only the likeliest tokens that make up this share.", exclusiveMinimum=0, maximum=1),
-    "top_k": whole("Only so many of the likeliest tokens; 0: all.", minimum=0),
-    "min_p": number("Only tokens this likely relative to the likeliest.", minimum=0, maximum=1),
-    "seed": whole("The same seed gives the same answer; choice number i draws with seed + i.", minimum=0),
-    "stop": either(
-        text(minLength=1, maxLength=1024),
-        lists(text(minLength=1, maxLength=1024), maxItems=MAX_STOPS),
-        about="The answer ends before the first of these.",
-    ),
-    "n": whole("How many answers.", minimum=1, maximum=MAX_ANSWERS, default=1),
-    "stream": flag("Send the answer piece by piece, as server-sent events."),
-    "stream_options": _about(STREAM_OPTIONS, "Only with stream."),
-    **UNSUPPORTED_ANYWHERE,
-    **IGNORED,
-}
-COMMON["seed"]["maximum"] = 2**64 - 1
+def ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
 
-ROLES = ("system", "developer", "user", "assistant")
-PART = fixed("type", "text", type=one_of("text"), text=text())
-MESSAGE = fixed(
-    "role",
-    "content",
-    role=one_of(*ROLES, about="A developer's message is a system message."),
-    content=either(text(), lists(PART, minItems=1), about="Text; several parts are joined by line ends."),
-    name=text("Given to the chat template."),
-    reasoning_content=text("The thoughts before an earlier answer; given to the chat template."),
-    refusal=neutral(None),
-    audio=neutral(None),
-    annotations={"type": "array", "items": {}, "description": IGNORED_ABOUT},
-    tool_calls={"type": "array", "items": {}, "maxItems": 0, UNSUPPORTED: True},
-    function_call=neutral(None),
-)
 
-# arguments of the renderer itself
-RESERVED_VARIABLES = ("self", "messages", "tools", "add_generation_prompt")
+def record(**properties: Any) -> Schema:
+    """An object with these properties, and perhaps others."""
+    return {"type": "object", "properties": properties, "required": list(properties)}
 
-CHAT = fixed(
-    "messages",
-    messages=lists(MESSAGE, "The conversation so far.", minItems=1),
-    **COMMON,
-    max_completion_tokens=whole("The most tokens of one answer; without it, what the context holds.", minimum=1),
-    max_tokens=whole("The older name of max_completion_tokens.", minimum=1),
-    logprobs=flag("Report the log-probability of every token of the answer."),
-    top_logprobs=whole("And of so many of the likeliest tokens in its place.", minimum=0, maximum=MAX_TOP),
-    reasoning_effort=text("Given to the chat template; an error where that makes no use of it."),
-    chat_template_kwargs={
-        "type": "object",
-        "propertyNames": {"not": {"enum": list(RESERVED_VARIABLES)}},
-        "description": "More variables for the chat template, such as enable_thinking.",
-    },
-    tools={"type": "array", "items": {}, "maxItems": 0, UNSUPPORTED: True},
-    tool_choice=neutral("none", "auto"),
-    functions={"type": "array", "items": {}, "maxItems": 0, UNSUPPORTED: True},
-    function_call=neutral("none", "auto"),
-    response_format=neutral({"type": "text"}),
-    modalities=neutral(["text"]),
-    verbosity=neutral("medium"),
-    audio=neutral(None),
-    web_search_options=neutral(None),
-)
 
-IDS = lists(whole(minimum=0), minItems=1)
-PROMPT = either(
-    text(),
-    IDS,
-    lists(text(), minItems=1, maxItems=MAX_ANSWERS),
-    lists(IDS, minItems=1, maxItems=MAX_ANSWERS),
-    about=f"A text, its token ids, or several of either; with n, at most {MAX_ANSWERS} answers in all.",
-)
+def listed(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
 
-COMPLETION = fixed(
-    "prompt",
-    prompt=PROMPT,
-    **COMMON,
-    max_tokens=whole("The most tokens of one answer.", minimum=1, default=COMPLETION_TOKENS),
-    logprobs=whole("Report log-probabilities, and so many of the likeliest tokens.", minimum=0, maximum=MAX_TOP),
-    best_of=whole("Not supported: only as many as n.", minimum=1, maximum=MAX_ANSWERS),
-    echo=neutral(False),
-    suffix=neutral(""),
-)
+
+def maybe(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from .. import __version__
-from ..assistant import Answer, Piece
-from ..core import Usage
+from ..assistant import Answer
+from ..parts import Piece, joined
 from . import body
-from .ask import Ask, Dialect, Json, Voice, counted, finish_of, joined
-from .errors import ApiError, JsonResponse
+from .dialect import Dialect, Encoder, Job, Json, Voice
+from .errors import ApiError, JsonResponse, failure_of
 from .exchange import ClientGone, Exchange, Traffic, started, while_there
 from .metrics import Metrics
-from .sse import DONE, STILL_HERE, EventStream, frame
 
 IDLE = 15.0  # seconds without a piece after which a stream says that it is still there
+HEADERS = [
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold the pieces back
+]
 
 
 @dataclass(frozen=True)
@@ -48,79 +48,81 @@ class Generate:
 
     async def _respond(self, raw: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         house, loop = self._house, asyncio.get_running_loop()
-        ask = await loop.run_in_executor(house.pool, lambda: self._dialect.read(body.parse(raw), house.voice))
+        job = await loop.run_in_executor(house.pool, lambda: self._dialect.read(body.parse(raw), house.voice))
         answers: list[Answer] = []
-        if not house.traffic.reserve(ask.answers):
+        if not house.traffic.reserve(job.answers):
             message = f"{house.traffic.limit} answers are on their way already, and no more may be; try again."
             raise ApiError(429, message, code="too_many_requests", headers={"retry-after": "1"})
         try:
-            answers = await started(house.pool, ask.start)
+            answers = await started(house.pool, job.start)
             house.traffic.enter(answers)
             exchange = Exchange(answers, house.metrics)
             try:
-                reply = Reply(ask, house.voice.name)
-                if ask.stream:
-                    await reply.stream(exchange, EventStream(send))
+                if job.stream:
+                    await stream(exchange, BodyStream(send, job.encoder))
                 else:
-                    await JsonResponse(await reply.whole(exchange))(scope, receive, send)
+                    await JsonResponse(await whole(exchange, job))(scope, receive, send)
             finally:
                 exchange.close()
         finally:
-            house.traffic.leave(ask.answers, answers)
+            house.traffic.leave(job.answers, answers)
 
 
-class Reply:
-    """One request's answers in its dialect's words."""
+class BodyStream:
+    """A body in pieces. Headers go out with the first bytes: until then an error can have a status of its own."""
 
-    def __init__(self, ask: Ask, model: str) -> None:
-        self._ask = ask
-        self._head = {
-            "id": f"{ask.encoder.id_prefix}{secrets.token_hex(12)}",
-            "object": ask.encoder.stream_object if ask.stream else ask.encoder.whole_object,
-            "created": int(time.time()),
-            "model": model,
-            "system_fingerprint": f"mlxrun-{__version__}",
-        }
-        self._opened: set[int] = set()
-        self._usages: dict[int, Usage] = {}
+    def __init__(self, send: Send, encoder: Encoder) -> None:
+        self._send, self.encoder = send, encoder
+        self.began = False
 
-    async def whole(self, exchange: Exchange) -> Json:
-        pieces: dict[int, list[Piece]] = {index: [] for index in range(self._ask.answers)}
-        async for batch in exchange.batches(IDLE):
-            for index, piece in batch:
-                finish_of(piece)  # one that failed ends the others at once
-                pieces[index].append(piece)
-                self._note(index, piece)
-        choices = [self._ask.encoder.whole(index, joined(pieces[index])) for index in sorted(pieces)]
-        return {**self._head, "choices": choices, "usage": self._counted()}
+    async def write(self, frames: bytes, *, last: bool = False) -> None:
+        if not self.began:
+            self.began = True
+            headers = [(b"content-type", self.encoder.media_type.encode()), *HEADERS]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            frames = self.encoder.begin() + frames
+        await self._send({"type": "http.response.body", "body": frames, "more_body": not last})
 
-    async def stream(self, exchange: Exchange, out: EventStream) -> None:
-        try:
-            async for batch in exchange.batches(IDLE):
-                await out.write(b"".join(self._frames(batch)) if batch else STILL_HERE)
-        except ApiError as error:
-            if not out.began:
-                raise
-            await out.write(frame(error.body), last=True)
-            return
-        end = frame({**self._head, "choices": [], "usage": self._counted()}) if self._ask.include_usage else b""
-        await out.write(end + DONE, last=True)
 
-    def _frames(self, batch: Sequence[tuple[int, Piece]]) -> Iterator[bytes]:
-        usage = {"usage": None} if self._ask.include_usage else {}
+async def whole(exchange: Exchange, job: Job) -> Json:
+    pieces: list[list[Piece]] = [[] for _ in range(job.answers)]
+    async for batch in exchange.batches(IDLE):
         for index, piece in batch:
-            self._note(index, piece)
-            choices = [self._ask.encoder.delta(index, piece)]
-            if index not in self._opened:
-                self._opened.add(index)
-                opening = self._ask.encoder.opening(index)
-                choices = choices if opening is None else [opening, *choices]
-            for choice in choices:
-                yield frame({**self._head, "choices": [choice], **usage})
+            if (error := failure_of(piece)) is not None:
+                raise error  # and ends the others at once
+            pieces[index].append(piece)
+    return job.encoder.whole([joined(own) for own in pieces])
 
-    def _note(self, index: int, piece: Piece) -> None:
-        if piece.usage is not None:
-            self._usages[index] = piece.usage
 
-    def _counted(self) -> Json:
-        return counted([self._usages[index] for index in sorted(self._usages)], self._ask.per_prompt)
+async def stream(exchange: Exchange, out: BodyStream) -> None:
+    encoder, lasts = out.encoder, dict[int, Piece]()
+    async for batch in exchange.batches(IDLE):
+        if not batch:
+            await out.write(encoder.idle())
+            continue
+        frames, error = written(encoder, batch)
+        if error is not None:
+            if not out.began:
+                raise error
+            await out.write(frames + encoder.failed(error), last=True)
+            return
+        await out.write(frames)
+        lasts |= {index: piece for index, piece in batch if piece.finish is not None}
+    await out.write(encoder.end([lasts[index] for index in sorted(lasts)]), last=True)
+
+
+def written(encoder: Encoder, batch: Sequence[tuple[int, Piece]]) -> tuple[bytes, ApiError | None]:
+    """What these pieces come to, and why the stream breaks off after them, if it does. Text before that is kept."""
+    frames: list[bytes] = []
+    for index, piece in batch:
+        error = failure_of(piece)
+        try:
+            if error is None:
+                frames.append(encoder.piece(index, piece))
+            elif piece.parts:
+                frames.append(encoder.piece(index, replace(piece, finish=None)))
+        except ApiError as refused:  # a part that the dialect has no place for
+            error = refused
+        if error is not None:
+            return b"".join(frames), error
+    return b"".join(frames), None

@@ -7,21 +7,26 @@ is not ours), or directly (then Origin is not ours). An address as Host is alway
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .check import shown
 from .errors import ApiError
 
+Refuse = Callable[[str, ApiError], Response]
 OPEN = ("/health", "/docs", "/openapi.json")  # tell nothing about anyone, so they need no key
 
 
 class Guard:
-    def __init__(self, app: ASGIApp, *, names: Iterable[str], origins: Iterable[str], key: str | None) -> None:
-        self._app = app
+    def __init__(
+        self, app: ASGIApp, *, names: Iterable[str], origins: Iterable[str], key: str | None, refusal: Refuse
+    ) -> None:
+        """`refusal`: a path and an error to the response that says so there."""
+        self._app, self._refusal = app, refusal
         self._names = {"localhost", *(name.lower() for name in names)}
         self._origins = frozenset(origins)
         self._key = None if key is None else key.encode()
@@ -31,7 +36,7 @@ class Guard:
             try:
                 self._check(Headers(scope=scope), scope["path"], scope["method"])
             except ApiError as error:
-                await error.response()(scope, receive, send)
+                await self._refusal(scope["path"], error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

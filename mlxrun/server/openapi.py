@@ -1,4 +1,4 @@
-"""/openapi.json, from the very schemas that requests are checked against. Knows no model."""
+"""/openapi.json, from the very schemas that requests are checked against. Knows no dialect and no model."""
 
 from __future__ import annotations
 
@@ -8,29 +8,31 @@ from typing import Any
 
 from .. import __version__
 from ..core import Memory, Sampling
-from .ask import Dialect, Json
+from .dialect import Dialect, Json, Operation
+from .fields import COUNT, TEXT, listed, maybe, record, ref
 
 ABOUT = (
     "Language models on this machine, in the words of OpenAI's interface. A field that would change the answer "
     "and is not honoured is an error that names it."
 )
-COUNT = {"type": "integer", "minimum": 0}
-TEXT, NUMBER = {"type": "string"}, {"type": "number"}
+ERROR = record(error=record(message=TEXT, type=TEXT, param=maybe(TEXT), code=maybe(TEXT)))  # see ApiError.body
+SCHEMAS: Json = {
+    "Model": record(id=TEXT, object={"enum": ["model"]}, created=COUNT, owned_by=TEXT, context_length=COUNT),
+    "ModelList": record(object={"enum": ["list"]}, data=listed(ref("Model"))),
+    "Error": ERROR,
+}
 
 
 def document(dialects: Sequence[Dialect], defaults: Sampling) -> Json:
-    paths: Json = {}
-    for dialect in dialects:
-        name = {"/v1/chat/completions": "ChatCompletion", "/v1/completions": "Completion"}[dialect.path]
-        paths[dialect.path] = {"post": _post(name, with_nulls(with_defaults(dialect.schema, defaults)))}
+    paths: Json = {dialect.path: {"post": _post(dialect.operation, defaults)} for dialect in dialects}
     model = {"name": "id", "in": "path", "required": True, "schema": TEXT}
-    paths["/v1/models"] = {"get": _get("models", "The model that is served", _ref("ModelList"))}
+    paths["/v1/models"] = {"get": _get("models", "The model that is served", ref("ModelList"))}
     paths["/v1/models/{id}"] = {
-        "get": _get("model", "That model, if it is served", _ref("Model")) | {"parameters": [model]}
+        "get": _get("model", "That model, if it is served", ref("Model")) | {"parameters": [model]}
     }
-    health = _object(status=TEXT, server={"const": "mlxrun"}, model=TEXT)
+    health = record(status=TEXT, server={"const": "mlxrun"}, model=TEXT)
     paths["/health"] = {"get": _get("health", "Whether requests are answered", health)}
-    memory = _object(**{field.name: COUNT for field in fields(Memory)})
+    memory = record(**{field.name: COUNT for field in fields(Memory)})
     paths["/memory"] = {"get": _get("memory", "Bytes that weights and sequences take, and what is free", memory)}
     metrics = _get("metrics", "Counters and times, in Prometheus' text form", TEXT, "text/plain")
     paths["/metrics"] = {"get": metrics}
@@ -38,9 +40,22 @@ def document(dialects: Sequence[Dialect], defaults: Sampling) -> Json:
         "openapi": "3.2.0",  # the first that can say what the events of a stream are
         "info": {"title": "mlxrun", "version": __version__, "description": ABOUT},
         "paths": paths,
-        "components": {"schemas": SCHEMAS, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+        "components": {
+            "schemas": schemas_of(dialects),
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
         "security": [{}, {"key": []}],
     }
+
+
+def schemas_of(dialects: Sequence[Dialect]) -> Json:
+    """Ours and those of all dialects. A name means one thing: a second meaning is a mistake of who wrote it."""
+    found = dict(SCHEMAS)
+    for dialect in dialects:
+        for name, schema in dialect.operation.schemas.items():
+            if found.setdefault(name, schema) != schema:
+                raise ValueError(f"{dialect.path} describes another {name} than is described already.")
+    return found
 
 
 def with_defaults(schema: Json, defaults: Sampling) -> Json:
@@ -75,98 +90,30 @@ def _or_null(schema: Json) -> Json:
     return {**schema, "type": [schema["type"], "null"]}
 
 
-def _post(name: str, schema: Json) -> Json:
-    answer = {"application/json": {"schema": _ref(name)}, "text/event-stream": {"itemSchema": _event(f"{name}Chunk")}}
+def _post(operation: Operation, defaults: Sampling) -> Json:
+    schema = with_nulls(with_defaults(operation.request, defaults))
     return {
-        "operationId": name[0].lower() + name[1:],
-        "summary": {"ChatCompletion": "Answer a conversation", "Completion": "Go on with a text"}[name],
+        "operationId": operation.name,
+        "summary": operation.summary,
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": {
-            "200": {"description": "The answer; with stream, chunks of it and then [DONE].", "content": answer},
-            **ERRORS,
+            "200": {"description": operation.returns, "content": dict(operation.content)},
+            **_errors(operation.error),
         },
     }
 
 
-def _event(name: str) -> Json:
-    """One event of a stream: a chunk, an error where it breaks off, or the sign that it is over."""
-    told = {"anyOf": [_ref(name), _ref("Error")]}
-    chunk = {"type": "string", "contentMediaType": "application/json", "contentSchema": told}
-    return {"anyOf": [_object(data={"const": "[DONE]"}), _object(data=chunk)]}
-
-
 def _get(name: str, summary: str, schema: Json, media: str = "application/json") -> Json:
     found = {"description": summary, "content": {media: {"schema": schema}}}
-    return {"operationId": name, "summary": summary, "responses": {"200": found, **ERRORS}}
+    return {"operationId": name, "summary": summary, "responses": {"200": found, **_errors(ref("Error"))}}
 
 
-def _ref(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _object(**properties: Any) -> Json:
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def _list(items: Json) -> Json:
-    return {"type": "array", "items": items}
-
-
-def _maybe(schema: Json) -> Json:
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
-FINISH = {"enum": ["stop", "length"]}
-USAGE = _object(
-    prompt_tokens=COUNT,
-    completion_tokens=COUNT,
-    total_tokens=COUNT,
-    prompt_tokens_details=_object(cached_tokens=COUNT),
-)
-TOKEN = _object(token=TEXT, logprob=NUMBER, bytes=_list(COUNT))
-CHAT_TOKEN = _object(**TOKEN["properties"], top_logprobs=_list(TOKEN))
-CHAT_LOGPROBS = _object(content=_list(CHAT_TOKEN), refusal={"type": "null"})
-MESSAGE = _object(role={"enum": ["assistant"]}, content=TEXT, refusal={"type": "null"})
-MESSAGE["properties"]["reasoning_content"] = {"type": "string", "description": "What the model thought first."}
-TEXT_LOGPROBS = _object(
-    text_offset=_list(COUNT),
-    token_logprobs=_list(NUMBER),
-    tokens=_list(TEXT),
-    top_logprobs=_list({"type": "object", "additionalProperties": NUMBER}),
-)
-MODEL = _object(id=TEXT, object={"enum": ["model"]}, created=COUNT, owned_by=TEXT, context_length=COUNT)
-
-
-def _answer(kind: str, choice: Json) -> Json:
-    head = {"id": TEXT, "object": {"enum": [kind]}, "created": COUNT, "model": TEXT, "system_fingerprint": TEXT}
-    return _object(**head, choices=_list(choice), usage=USAGE)
-
-
-def _chunk(kind: str, choice: Json) -> Json:
-    """As an answer; the usage comes in the last one, where it was asked for."""
-    whole = _answer(kind, choice)
-    properties = {**whole["properties"], "usage": _maybe(USAGE)}
-    return {**whole, "properties": properties, "required": [name for name in properties if name != "usage"]}
-
-
-CHOICE = {"index": COUNT, "finish_reason": FINISH}
-DELTA = {"type": "object", "properties": MESSAGE["properties"], "additionalProperties": False}
-CHUNK_CHOICE = {"index": COUNT, "finish_reason": _maybe(FINISH)}
-CHAT_CHUNK = _object(**CHUNK_CHOICE, delta=DELTA, logprobs=_maybe(CHAT_LOGPROBS))
-TEXT_CHUNK = _object(**CHUNK_CHOICE, text=TEXT, logprobs=_maybe(TEXT_LOGPROBS))
-SCHEMAS: Json = {
-    "ChatCompletionChunk": _chunk("chat.completion.chunk", CHAT_CHUNK),
-    "CompletionChunk": _chunk("text_completion", TEXT_CHUNK),
-    "ChatCompletion": _answer("chat.completion", _object(**CHOICE, message=MESSAGE, logprobs=_maybe(CHAT_LOGPROBS))),
-    "Completion": _answer("text_completion", _object(**CHOICE, text=TEXT, logprobs=_maybe(TEXT_LOGPROBS))),
-    "Model": MODEL,
-    "ModelList": _object(object={"enum": ["list"]}, data=_list(_ref("Model"))),
-    "Error": _object(error=_object(message=TEXT, type=TEXT, param=_maybe(TEXT), code=_maybe(TEXT))),
-}
-ERRORS: Json = {
-    status: {"description": about, "content": {"application/json": {"schema": _ref("Error")}}}
-    for status, about in {
+def _errors(schema: Json) -> Json:
+    said = {
         "4XX": "The request is wrong; one sentence says how, and `param` names the field.",
         "5XX": "The server is at fault, or stopping.",
-    }.items()
-}
+    }
+    return {
+        status: {"description": about, "content": {"application/json": {"schema": schema}}}
+        for status, about in said.items()
+    }

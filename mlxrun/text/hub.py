@@ -127,6 +127,7 @@ class HubTokenizer(Tokenizer):
         added = inner.get_added_tokens_decoder()
         self._inner, self._lock = inner, Lock()
         self._added = {i: token.content for i, token in added.items()}
+        self._added_ids = {text: i for i, text in self._added.items()}
         self._special = frozenset(i for i, token in added.items() if token.special)
         self._found_late = any(token.special and token.normalized for token in added.values())
         self._spelling = Spelling.of(inner.decoder)
@@ -173,6 +174,9 @@ class HubTokenizer(Tokenizer):
     @property
     def controls(self) -> Collection[str]:
         return [self._added[i] for i in self._special]
+
+    def added_id(self, text: str) -> int | None:
+        return self._added_ids.get(text)
 
     def piece(self, token: int) -> str:
         return (self._inner.id_to_token(token) or "") if 0 <= token < self.vocab_size else ""

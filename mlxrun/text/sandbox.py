@@ -25,7 +25,7 @@ from .meter import MAX_RANGE, Meter, OverBudget
 MAX_DATE_FORMAT = 200  # characters
 
 
-class Refusal(TemplateError):
+class TemplateRefusal(TemplateError):
     """The template's own `raise_exception`: it does not want this conversation."""
 
 
@@ -122,7 +122,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return TemplateNamespace(self._dict(*args, **kwargs))
 
     def _refuse(self, message: Any) -> None:
-        raise Refusal(str(message)[:1000])
+        raise TemplateRefusal(str(message)[:1000])
 
     def _now(self, form: str) -> str:
         if not isinstance(form, str) or len(form) > MAX_DATE_FORMAT:

@@ -149,6 +149,9 @@ class SentencePieceTokenizer(Tokenizer):
     def controls(self) -> Collection[str]:
         return [token.text for token in self._added.values() if token.special]
 
+    def added_id(self, text: str) -> int | None:
+        return self._added[text].id if text in self._added else None
+
     def _parts(self, text: str, finder: re.Pattern[str] | None, dropped: str = "") -> Iterator[list[int]]:
         """`dropped`: what the finder sees and SentencePiece does not."""
         at = 0

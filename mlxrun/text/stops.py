@@ -6,9 +6,13 @@ depend on how the text was cut. Text is held back only while it may still turn o
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..core import RequestError
+from ..parts import AnswerPart, Said, Thought
+from .items import Hidden, Item, held_back
 
 
 class StopStrings:
@@ -39,7 +43,48 @@ class StopStrings:
         return held
 
 
-def held_back(text: str, wanted: str) -> int:
-    """How many characters at the end of `text` may be the beginning of `wanted`."""
-    longest = min(len(text), len(wanted) - 1)
-    return next((n for n in range(longest, 0, -1) if text.endswith(wanted[:n])), 0)
+class StopParts:
+    """The same in an answer's parts. A stop is looked for in all that the model wrote, hidden markers included."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._watch = StopStrings(stops)
+        self._none = not stops
+        self._line: deque[tuple[Item, int]] = deque()  # not shown yet; of texts, how many characters are left
+
+    @property
+    def found(self) -> str | None:
+        return self._watch.found
+
+    def push(self, items: Sequence[Item]) -> list[AnswerPart]:
+        if self._none:
+            return [item for item in items if not isinstance(item, Hidden)]
+        if self.found is not None:
+            return []
+        texts = [item.text if isinstance(item, Said | Thought | Hidden) else "" for item in items]
+        text = "".join(texts)
+        shown = len(self._watch.push(text)[0])
+        if shown == len(text) and not self._line:
+            return [item for item in items if not isinstance(item, Hidden)]  # as nearly always
+        self._line.extend(zip(items, map(len, texts), strict=True))
+        return self._shown(shown)
+
+    def finish(self) -> list[AnswerPart]:
+        return self._shown(len(self._watch.finish()))
+
+    def _shown(self, count: int) -> list[AnswerPart]:
+        """The next `count` characters, and whatever stands between them."""
+        parts: list[AnswerPart] = []
+        while self._line:
+            item, left = self._line.popleft()
+            if left > count:
+                self._line.appendleft((item, left - count))
+            if isinstance(item, Said | Thought):
+                begin = len(item.text) - left
+                if text := item.text[begin : begin + count]:
+                    parts.append(replace(item, text=text))
+            elif not isinstance(item, Hidden):
+                parts.append(item)
+            if left > count:
+                break
+            count -= left
+        return parts

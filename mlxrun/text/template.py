@@ -64,6 +64,10 @@ class ChatTemplate:
     def has_chat(self) -> bool:
         return bool(self._sources)
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(self._sources.values())
+
     def source(self, *, tools: bool = False) -> str:
         return self._sources[self._pick(tools)]
 
@@ -104,7 +108,7 @@ class ChatTemplate:
             code = self._compiled.get(name) or sandbox.compile_template(source)
             self._compiled[name] = code
             return sandbox.render(code, variables, meter, self._clock)
-        except sandbox.Refusal as error:
+        except sandbox.TemplateRefusal as error:
             said = _one_line(str(error))
             raise RequestError(f"The chat template of {self._model} refuses this conversation: {said}") from error
         except TemplateSyntaxError as error:

@@ -45,6 +45,10 @@ class Tokenizer(ABC):
         """The texts that `encode` takes for control tokens."""
         return ()
 
+    def added_id(self, text: str) -> int | None:
+        """The token that was added to the vocabulary for this very text and is always taken whole, if there is one."""
+        return None
+
     @abstractmethod
     def piece(self, token: int) -> str:
         """The token as its vocabulary spells it; empty for an id that stands for nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,6 +16,8 @@ from mlxrun.core import Event, Finish, Memory, Request, RequestError, Sampling, 
 from mlxrun.engine.engine import Engine, check
 from mlxrun.engine.handle import Handle
 from mlxrun.server.app import Server, ServerConfig
+from mlxrun.server.dialect import Dialect
+from mlxrun.server.dialects import DIALECTS
 from mlxrun.text.template import ChatTemplate
 from mlxrun.text.tokenizer import Marks, Tokenizer
 
@@ -91,13 +93,16 @@ class ScriptedEngine:
 
 
 def server(
-    engine: ScriptedEngine | None = None, template: str | None = TEMPLATE, **config: Any
+    engine: ScriptedEngine | None = None,
+    template: str | None = TEMPLATE,
+    dialects: Sequence[Dialect] = DIALECTS,
+    **config: Any,
 ) -> tuple[Server, ScriptedEngine]:
     engine = engine or ScriptedEngine()
     chat = ChatTemplate({} if template is None else {"default": template}, {}, model="Scripted")
     assistant = Assistant("scripted", cast(Engine, engine), Bytes(), chat)
     given = {"name": "scripted", "sampling": Sampling(temperature=0.7), **config}
-    return Server(assistant, ServerConfig(**given)), engine
+    return Server(assistant, ServerConfig(**given), dialects), engine
 
 
 def ask(own: Server, path: str, body: Any = None, *, method: str | None = None, **more: Any) -> httpx.Response:

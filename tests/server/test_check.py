@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxrun.core import Sampling
-from mlxrun.server.app import DIALECTS
 from mlxrun.server.check import check
+from mlxrun.server.dialects import DIALECTS
+from mlxrun.server.dialects.openai_fields import CHAT, COMPLETION
 from mlxrun.server.errors import ApiError
-from mlxrun.server.fields import CHAT, COMPLETION
 from mlxrun.server.openapi import document
 
 PUBLISHED = {

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import mlxrun
-from mlxrun.assistant import Piece as Spoken
 from mlxrun.client import Client, ClientError, Finish, Reply, RequestError, find_server
 from mlxrun.client.local import piece_of
 from mlxrun.core import Refusal
+from mlxrun.parts import Piece
 
 from .process import Serving, serving
 
@@ -204,7 +204,7 @@ def test_a_closed_client_says_so(tiny_folder: Path, tiny: Serving) -> None:
 
 
 def test_a_model_that_is_busy_is_no_fault_of_who_asks() -> None:
-    busy = piece_of(Spoken(finish=Finish.REFUSED, reason="The queue is full.", refusal=Refusal.BUSY))
+    busy = piece_of(Piece(finish=Finish.REFUSED, reason="The queue is full.", refusal=Refusal.BUSY))
     assert (busy.finish, busy.reason) == (Finish.FAILED, "The queue is full.")
 
 

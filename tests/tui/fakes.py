@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlxrun.tui.app import Chat
-from mlxrun.tui.backend import Choice, Opened
+from mlxrun.tui.backend import ModelChoice, OpenedClient
 
-from mlxrun.client import ClientError, ModelError, Piece
+from mlxrun.client import ClientError, ModelError, Piece, Said, Thought
 from mlxrun.core import Finish, Memory, Usage
 
 GB = 10**9
@@ -21,8 +21,8 @@ STOP = Piece(finish=Finish.STOP, usage=USAGE)
 
 def said(text: str, *, reasoning: str = "") -> list[Piece]:
     """An answer in pieces of a few characters."""
-    thoughts = [Piece(reasoning=reasoning[i : i + 4]) for i in range(0, len(reasoning), 4)]
-    return [*thoughts, *(Piece(content=text[i : i + 4]) for i in range(0, len(text), 4)), STOP]
+    thoughts = [Piece((Thought(reasoning[i : i + 4]),)) for i in range(0, len(reasoning), 4)]
+    return [*thoughts, *(Piece((Said(text[i : i + 4]),)) for i in range(0, len(text), 4)), STOP]
 
 
 class FakeStream:
@@ -75,7 +75,7 @@ class FakeBackend:
     broken: dict[str, str] = field(default_factory=dict)
     opened: list[str] = field(default_factory=list)
 
-    def open(self, name: str, server: str | None = None, *, join: bool) -> Opened:
+    def open(self, name: str, server: str | None = None, *, join: bool) -> OpenedClient:
         self.loaded.wait(10)
         self.opened.append(name)
         if name in self.broken:
@@ -85,12 +85,12 @@ class FakeBackend:
         client = self.clients.pop(0) if len(self.clients) > 1 else self.clients[0]
         if not join:
             client.model = name
-        return Opened(client, self.server if join else server)  # type: ignore[arg-type]  # a fake has what the UI uses
+        return OpenedClient(client, self.server if join else server)  # type: ignore[arg-type]  # a fake has what the UI uses
 
-    def choices(self, client: object, server: str | None) -> list[Choice]:
+    def choices(self, client: object, server: str | None) -> list[ModelChoice]:
         name = client.model if isinstance(client, FakeClient) else None
         sizes: list[tuple[str, int | None]] = [("tiny", 98_362_432), ("big [bold]", 17_300_000_000), ("smollm2", None)]
-        return [Choice(model, size, open=model == name) for model, size in sizes]
+        return [ModelChoice(model, size, open=model == name) for model, size in sizes]
 
 
 Maker = Callable[..., Chat]

@@ -9,11 +9,11 @@ import pytest
 from mlxrun.tui.backend import Phase
 from mlxrun.tui.widgets.conversation import LATEST
 from mlxrun.tui.widgets.document import Document
-from mlxrun.tui.widgets.message import Answer
+from mlxrun.tui.widgets.message import AssistantMessage
 from mlxrun.tui.widgets.reasoning import Reasoning
 from textual.events import Key
 
-from mlxrun.client import Piece
+from mlxrun.client import Piece, Said
 from mlxrun.core import Finish
 
 from .fakes import FakeBackend, FakeClient, chat, said
@@ -191,7 +191,7 @@ async def test_what_is_typed_meanwhile_is_not_lost_when_a_message_comes_back(fol
 
 @in_app
 async def test_a_server_that_goes_away_leaves_the_text_and_a_retry(folder: Path) -> None:
-    cut = [Piece("Half of it"), Piece(finish=Finish.FAILED, reason="The server went away.")]
+    cut = [Piece((Said("Half of it"),)), Piece(finish=Finish.FAILED, reason="The server went away.")]
     app, backend = chat(folder, cut, said("All of it."), server="http://127.0.0.1:8080")
     async with running(app) as pilot:
         await shows(pilot, "on 127.0.0.1:8080")
@@ -303,7 +303,7 @@ async def test_a_link_is_asked_about_and_only_web_links_open(folder: Path) -> No
     async with running(app) as pilot:
         await send(pilot, "go")
         await idle(pilot)
-        answer = app.chat.query_one(Answer)
+        answer = app.chat.query_one(AssistantMessage)
         said_there = answer.query_one(".said", Document)
         await pilot.click(said_there, offset=(3, 0))
         await shows(pilot, "Open this link?", "https://example.org/x")

@@ -32,6 +32,9 @@ CATCHES_ALL: dict[str, str] = {
     "mlxrun/loading/fallback.py:load_fallback": "other people's loaders raise anything, SystemExit included",
 }
 
+# a class name that stands in one of these stands nowhere else
+OWN_NAMES = ("mlxrun/assistant.py", "mlxrun/parts.py", "mlxrun/text/", "mlxrun/server/", "mlxrun/client/", "tui/")
+
 REASONLESS = re.compile(r"#\s*(noqa(?!: [A-Z]+[0-9]+ \S)|type:\s*ignore(?!\[[\w, -]+\]\s+# \S))", re.I)
 
 
@@ -131,6 +134,16 @@ def test_lists_of_exceptions_are_current() -> None:
     names = {f for f, _ in files()} | {f"{file}:{f.name}" for file, text in files() for f in functions(ast.parse(text))}
     listed = {*LONGER_FILES, *LONGER_FUNCTIONS, *MORE_PARAMETERS, *CATCHES_ALL}
     assert listed <= names, f"no longer exist: {sorted(listed - names)}"
+
+
+def test_a_class_name_stands_for_one_thing() -> None:
+    places: dict[str, list[str]] = {}
+    for file, text in files():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(file)
+    twice = {n: found for n, found in places.items() if len(found) > 1 and any(f.startswith(OWN_NAMES) for f in found)}
+    assert not twice
 
 
 def test_the_reader_of_habits() -> None:

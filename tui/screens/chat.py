@@ -15,23 +15,23 @@ from textual.screen import Screen
 
 from mlxrun.core import Finish
 
-from ..answer import Batch, Reader
+from ..answer import AnswerReader, Batch
 from ..backend import ModelState, Phase
 from ..messages import DraftChanged, EditAsked, Submitted
 from ..pace import Pace, Rate
-from ..sessions import Turn
+from ..sessions import ChatTurn
 from ..talk import Talk
 from ..text import visible
 from ..widgets.conversation import Conversation
-from ..widgets.meter import Meter
+from ..widgets.meter import MeterLine
 from ..widgets.prompt import Prompt
-from ..widgets.status import Status
+from ..widgets.status import StatusLine
 
 if TYPE_CHECKING:
     from mlxrun.core import Memory, Usage
 
     from ..host import Host
-    from ..widgets.message import Answer
+    from ..widgets.message import AssistantMessage
 
 SAVE_SECONDS = 0.25  # between two savings of an answer that grows
 LEAVE_SECONDS = 1.0  # that an answer gets to end when the program does
@@ -54,22 +54,22 @@ class ChatScreen(Screen[None]):
         super().__init__()
         self.host = host
         self.talk: Talk | None = None
-        self.reader: Reader | None = None
-        self.waiting: Answer | None = None  # shown for a message that waits for a model
-        self.edited: Turn | None = None
+        self.reader: AnswerReader | None = None
+        self.waiting: AssistantMessage | None = None  # shown for a message that waits for a model
+        self.edited: ChatTurn | None = None
         self._aside = ""  # the draft that editing pushed aside
         self._early = ""  # sent before the sessions were open
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="edge"):
-            yield Status()
+            yield StatusLine()
         yield Conversation()
         with Vertical(classes="edge"):
             yield Prompt()
-            yield Meter()
+            yield MeterLine()
 
     def on_mount(self) -> None:
-        self._status, self._meter = self.query_one(Status), self.query_one(Meter)
+        self._status, self._meter = self.query_one(StatusLine), self.query_one(MeterLine)
         self._prompt, self._conversation = self.query_one(Prompt), self.query_one(Conversation)
         self.watch(self.app, "model", self.on_model)
         self.watch(self.app, "memory", self.on_memory)
@@ -212,9 +212,9 @@ class ChatScreen(Screen[None]):
     # an answer
 
     async def _answer(self) -> None:
-        from ..widgets.message import Answer
+        from ..widgets.message import AssistantMessage
 
-        view = Answer(Turn(0, "assistant", ""), running=True)
+        view = AssistantMessage(ChatTurn(0, "assistant", ""), running=True)
         await self._conversation.add(view)
         if self.host.model.phase is Phase.READY:
             self._ask(view)
@@ -224,18 +224,18 @@ class ChatScreen(Screen[None]):
         if self.host.model.phase in (Phase.FAILED, Phase.LOST):
             self.host.open_model()
 
-    def _ask(self, view: Answer) -> None:
+    def _ask(self, view: AssistantMessage) -> None:
         client = self.host.client
         assert self.talk is not None
         assert client is not None
         messages = self.talk.messages()
         view.turn = self.talk.answer(client.model)
-        self.reader = Reader(lambda: client.stream(messages))
+        self.reader = AnswerReader(lambda: client.stream(messages))
         self.reader.start()
         self._follow(self.reader, view)
 
     @work(group="answer", exclusive=True)
-    async def _follow(self, reader: Reader, view: Answer) -> None:
+    async def _follow(self, reader: AnswerReader, view: AssistantMessage) -> None:
         began = saved = time.monotonic()
         pace, rate, batch = Pace(), Rate(), Batch()
         thought, content_began = 0.0, False
@@ -261,7 +261,7 @@ class ChatScreen(Screen[None]):
         self.reader = None
         await self._finish(view, batch)
 
-    async def _finish(self, view: Answer, batch: Batch) -> None:
+    async def _finish(self, view: AssistantMessage, batch: Batch) -> None:
         assert batch.finish is not None
         turn = view.turn
         empty = not turn.content.strip() and not turn.reasoning.strip()
@@ -285,12 +285,12 @@ class ChatScreen(Screen[None]):
             turn = ended(grown(self._turn_on_screen(), batch, 0.0), finish, "", batch.usage, self._meter.rate)
             self._save(turn) if turn.content or turn.reasoning else self._cut(turn)
 
-    def _turn_on_screen(self) -> Turn:
-        from ..widgets.message import Answer
+    def _turn_on_screen(self) -> ChatTurn:
+        from ..widgets.message import AssistantMessage
 
-        return list(self._conversation.query(Answer))[-1].turn
+        return list(self._conversation.query(AssistantMessage))[-1].turn
 
-    async def _give_back(self, sentence: str | None = None, view: Answer | None = None) -> None:
+    async def _give_back(self, sentence: str | None = None, view: AssistantMessage | None = None) -> None:
         """The message had no answer: it returns to the prompt, before what was typed meanwhile."""
         self.waiting = None
         said = self.talk.last_said if self.talk is not None else None
@@ -314,17 +314,17 @@ class ChatScreen(Screen[None]):
             self._prompt.load(self._aside + typed_since)
             self._aside = ""
 
-    def _save(self, turn: Turn) -> None:
+    def _save(self, turn: ChatTurn) -> None:
         if self.talk is not None:
             with self.host.told_if_unsaved():
                 self.talk.save(turn)
 
-    def _cut(self, turn: Turn) -> None:
+    def _cut(self, turn: ChatTurn) -> None:
         if self.talk is not None:
             self.talk.cut(turn)
 
 
-def grown(turn: Turn, batch: Batch, thought: float) -> Turn:
+def grown(turn: ChatTurn, batch: Batch, thought: float) -> ChatTurn:
     return replace(
         turn,
         content=turn.content + batch.content,
@@ -334,7 +334,7 @@ def grown(turn: Turn, batch: Batch, thought: float) -> Turn:
     )
 
 
-def ended(turn: Turn, finish: Finish, reason: str, usage: Usage | None, rate: float | None) -> Turn:
+def ended(turn: ChatTurn, finish: Finish, reason: str, usage: Usage | None, rate: float | None) -> ChatTurn:
     turn = replace(turn, finish=str(finish), reason=reason, rate=rate or 0.0)
     if usage is None:
         return turn

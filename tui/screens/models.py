@@ -11,21 +11,21 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from ..backend import BROKEN, Choice
+from ..backend import BROKEN, ModelChoice
 from ..text import one_line, size
 from .dialog import Dialog
 
 
-class ModelsScreen(Dialog[Choice]):
+class ModelsScreen(Dialog[ModelChoice]):
     """Gives the model to change to."""
 
     AUTO_FOCUS = "OptionList"
 
-    def __init__(self, look: Callable[[], list[Choice]]) -> None:
+    def __init__(self, look: Callable[[], list[ModelChoice]]) -> None:
         """`look` may take its time: it runs on a thread."""
         super().__init__()
         self._look = look
-        self._choices: list[Choice] = []
+        self._choices: list[ModelChoice] = []
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box") as box:
@@ -45,7 +45,7 @@ class ModelsScreen(Dialog[Choice]):
         else:
             self.app.call_from_thread(self.show, choices, "No models are here.")
 
-    def show(self, choices: list[Choice], otherwise: str) -> None:
+    def show(self, choices: list[ModelChoice], otherwise: str) -> None:
         self._choices = choices
         self.query_one(".empty", Static).display = not choices
         self.query_one(".empty", Static).update(Content(one_line(otherwise, 300)))
@@ -59,7 +59,7 @@ class ModelsScreen(Dialog[Choice]):
         options.highlighted = opened[0] if opened else 0 if choices else None
         options.focus()
 
-    def _line(self, choice: Choice, width: int) -> Content:
+    def _line(self, choice: ModelChoice, width: int) -> Content:
         width -= 2
         detail = "on the server" if choice.server else size(choice.bytes) if choice.bytes else "fetched when first used"
         if choice.open:

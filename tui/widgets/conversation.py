@@ -11,7 +11,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from ..backend import ModelState, Phase
-from ..sessions import Turn
+from ..sessions import ChatTurn
 from ..text import visible
 
 LATEST = 40  # messages that a long session shows at once; older ones come when asked for
@@ -44,7 +44,7 @@ class Conversation(VerticalScroll, can_focus=False):
         for welcome in self.query(Welcome):
             welcome.model = model
 
-    async def show(self, turns: Sequence[Turn], *, all_of_them: bool = False) -> None:
+    async def show(self, turns: Sequence[ChatTurn], *, all_of_them: bool = False) -> None:
         """These messages and nothing else."""
         from .message import message  # brings Markdown, which an empty screen can do without
 
@@ -65,17 +65,19 @@ class Conversation(VerticalScroll, can_focus=False):
         await self.mount(widget)
         self.anchor()
 
-    async def cut(self, turn: Turn) -> None:
+    async def cut(self, turn: ChatTurn) -> None:
         """Remove that message and all after it."""
-        from .message import Answer, UserMessage
+        from .message import AssistantMessage, UserMessage
 
-        gone = [w for w in self.children if isinstance(w, UserMessage | Answer) and not 0 < w.turn.id < turn.id]
+        gone = [
+            w for w in self.children if isinstance(w, UserMessage | AssistantMessage) and not 0 < w.turn.id < turn.id
+        ]
         await self.remove_children(gone)
 
     async def drop_answer(self) -> None:
-        from .message import Answer
+        from .message import AssistantMessage
 
-        answers = list(self.query(Answer))
+        answers = list(self.query(AssistantMessage))
         if answers:
             await answers[-1].remove()
 
@@ -84,7 +86,7 @@ class Conversation(VerticalScroll, can_focus=False):
 
         await self.add(Notice(sentence, retry=retry))
 
-    def mark_edited(self, turn: Turn | None) -> None:
+    def mark_edited(self, turn: ChatTurn | None) -> None:
         from .message import UserMessage
 
         for widget in self.query(UserMessage):

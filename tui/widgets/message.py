@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widgets import Static
 
-from ..sessions import Turn
+from ..sessions import ChatTurn
 from ..text import Shown, counted, tokens_per_second, visible
 from .document import Document
 from .reasoning import Reasoning
@@ -23,7 +23,7 @@ DEFINITION = "]: "  # of a reference, which may be used above it
 class UserMessage(Static):
     editing: reactive[bool] = reactive(False, toggle_class="-editing")
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: ChatTurn) -> None:
         super().__init__(Content(visible(turn.content).strip("\n")), markup=False)
         self.turn = turn
 
@@ -35,10 +35,10 @@ class Notice(Static):
         super().__init__(Content.assemble(visible(sentence), TRY_AGAIN if retry else ""), classes="notice")
 
 
-class Answer(Vertical):
+class AssistantMessage(Vertical):
     waiting: reactive[str] = reactive("")
 
-    def __init__(self, turn: Turn, *, running: bool = False) -> None:
+    def __init__(self, turn: ChatTurn, *, running: bool = False) -> None:
         super().__init__(classes="answer")
         self.turn = turn
         self.running = running
@@ -62,7 +62,7 @@ class Answer(Vertical):
             said.add(self._shown.push(content))
         box.seconds, box.running = thought, not said.source
 
-    def end(self, turn: Turn) -> None:
+    def end(self, turn: ChatTurn) -> None:
         self.turn, self.running = turn, False
         box = self.query_one(Reasoning)
         box.add(self._shown_reasoning.finish())
@@ -81,7 +81,7 @@ class Answer(Vertical):
         return Content(" · ".join(facts(turn)))
 
 
-def facts(turn: Turn) -> Iterable[str]:
+def facts(turn: ChatTurn) -> Iterable[str]:
     if turn.finish in ENDS:
         yield ENDS[turn.finish]
     if turn.model:
@@ -92,5 +92,5 @@ def facts(turn: Turn) -> Iterable[str]:
         yield tokens_per_second(turn.rate)
 
 
-def message(turn: Turn) -> UserMessage | Answer:
-    return UserMessage(turn) if turn.role == "user" else Answer(turn)
+def message(turn: ChatTurn) -> UserMessage | AssistantMessage:
+    return UserMessage(turn) if turn.role == "user" else AssistantMessage(turn)

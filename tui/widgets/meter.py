@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 BAR, NARROW_BAR = 16, 8  # cells
 KEYS, SHORT_KEYS = "ctrl+p commands", "ctrl+p"
-Part = tuple[str, str]  # text, style
+Styled = tuple[str, str]  # text, style
 
 
-class Meter(Widget):
+class MeterLine(Widget):
     memory: reactive[Memory | None] = reactive(None)
     rate: reactive[float | None] = reactive(None)
 
@@ -34,16 +34,16 @@ class Meter(Widget):
                 return Content.assemble(*left, " " * gap, *right)
         return Content("")
 
-    def _layouts(self) -> Iterator[tuple[list[Part], list[Part]]]:
+    def _layouts(self) -> Iterator[tuple[list[Styled], list[Styled]]]:
         """From the richest to the poorest."""
-        speed: list[Part] = [] if self.rate is None else [(tokens_per_second(self.rate), "$foreground")]
-        apart: list[Part] = [("   ", "")] if speed else []
+        speed: list[Styled] = [] if self.rate is None else [(tokens_per_second(self.rate), "$foreground")]
+        apart: list[Styled] = [("   ", "")] if speed else []
         rights = [[*speed, *apart, (KEYS, "$faint")], [*speed, *apart, (SHORT_KEYS, "$faint")], speed]
         for left in self._lefts():
             for right in rights:
                 yield left, right
 
-    def _lefts(self) -> Iterator[list[Part]]:
+    def _lefts(self) -> Iterator[list[Styled]]:
         if self.memory is not None:
             yield [*bar(self.memory, BAR), ("  ", ""), *numbers(self.memory)]
             yield [*bar(self.memory, NARROW_BAR), ("  ", ""), *numbers(self.memory)]
@@ -51,7 +51,7 @@ class Meter(Widget):
         yield []
 
 
-def numbers(memory: Memory) -> list[Part]:
+def numbers(memory: Memory) -> list[Styled]:
     return [
         (size(memory.weights, brief=True), "$primary"),
         (" weights  ", "$faint"),
@@ -62,7 +62,7 @@ def numbers(memory: Memory) -> list[Part]:
     ]
 
 
-def bar(memory: Memory, cells: int) -> list[Part]:
+def bar(memory: Memory, cells: int) -> list[Styled]:
     """Weights, what sequences remember, what everything else holds, and what is free."""
     total = max(1, memory.total)
     weights = share(memory.weights, total, cells)

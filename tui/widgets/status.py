@@ -17,7 +17,7 @@ SHORTEST_TITLE = 8
 EDGE = 4  # cells of padding, both sides together
 
 
-class Status(Widget):
+class StatusLine(Widget):
     model: reactive[ModelState] = reactive(ModelState())
     session: reactive[str] = reactive("")
 

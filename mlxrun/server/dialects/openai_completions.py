@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterator
 from typing import Any
 
-from ..assistant import Answer, Piece, TokenText
-from .ask import LEAST, Ask, Body, Json, Voice, finish_of, streaming, wish
-from .check import check
-from .errors import ApiError
-from .fields import COMPLETION, COMPLETION_TOKENS, MAX_ANSWERS
+from ...assistant import Answer
+from ...parts import Piece, Said, Token
+from ..check import check
+from ..dialect import Body, Job, Json, Operation, Voice
+from ..errors import ApiError
+from ..fields import ref
+from .openai import FINISHES, LEAST, ChoiceEncoder, Framing, framing, wish
+from .openai_answers import RETURNS, TEXT_ANSWERS, TEXT_CONTENT
+from .openai_fields import COMPLETION, COMPLETION_TOKENS, MAX_ANSWERS
+
+PATH = "/v1/completions"
 
 
-class CompletionEncoder:
-    id_prefix, whole_object, stream_object = "cmpl-", "text_completion", "text_completion"
+class CompletionEncoder(ChoiceEncoder):
+    path, id_prefix = PATH, "cmpl-"
+    whole_object = stream_object = "text_completion"
 
-    def __init__(self, logprobs: bool, answers: int) -> None:
+    def __init__(self, framing: Framing, logprobs: bool, answers: int) -> None:
+        super().__init__(framing)
         self._offsets = [Offsets() for _ in range(answers)] if logprobs else None
 
-    def opening(self, index: int) -> Json | None:
-        return None
+    def deltas(self, index: int, piece: Piece) -> Iterator[Json]:
+        yield self.choice(index, piece)
 
-    def delta(self, index: int, piece: Piece) -> Json:
-        return self.whole(index, piece)
-
-    def whole(self, index: int, piece: Piece) -> Json:
+    def choice(self, index: int, piece: Piece) -> Json:
+        for part in piece.parts:
+            if not isinstance(part, Said):
+                raise self.refuse(part)
         logprobs = None if self._offsets is None else self._described(index, piece.tokens)
-        return {"index": index, "text": piece.content, "logprobs": logprobs, "finish_reason": finish_of(piece)}
+        finish = FINISHES[piece.finish]
+        return {"index": index, "text": piece.content, "logprobs": logprobs, "finish_reason": finish}
 
-    def _described(self, index: int, tokens: tuple[TokenText, ...]) -> Json:
+    def _described(self, index: int, tokens: tuple[Token, ...]) -> Json:
         offsets = self._offsets[index] if self._offsets else Offsets()
         return {
             "text_offset": [offsets.push(token.bytes) for token in tokens],
@@ -52,9 +62,21 @@ class Offsets:
 
 
 class Completions:
-    path, schema = "/v1/completions", COMPLETION
+    path = PATH
+    operation = Operation(
+        name="completion",
+        summary="Go on with a text",
+        request=COMPLETION,
+        returns=RETURNS,
+        content=TEXT_CONTENT,
+        schemas=TEXT_ANSWERS,
+        error=ref("Error"),
+    )
 
-    def read(self, body: Body, voice: Voice) -> Ask:
+    def error(self, error: ApiError) -> Json:
+        return error.body
+
+    def read(self, body: Body, voice: Voice) -> Job:
         check(body, COMPLETION)
         voice.check_name(body.get("model"))
         prompts, count = prompts_of(body["prompt"]), body.get("n") or 1
@@ -66,12 +88,12 @@ class Completions:
             raise ApiError(400, "best_of is not supported by this server; leave it out.", param="best_of")
         logprobs = body.get("logprobs")
         asked = wish(body, voice.sampling, body.get("max_tokens") or COMPLETION_TOKENS, logprobs)
-        stream, include_usage = streaming(body)
+        frames = framing(body, voice.name)
 
         def start() -> list[Answer]:
             return [answer for prompt in prompts for answer in voice.assistant.complete(prompt, asked, count)]
 
-        return Ask(start, answers, count, CompletionEncoder(logprobs is not None, answers), stream, include_usage)
+        return Job(start, answers, CompletionEncoder(frames, logprobs is not None, answers), frames.stream)
 
 
 def prompts_of(prompt: Any) -> list[Any]:
@@ -79,7 +101,7 @@ def prompts_of(prompt: Any) -> list[Any]:
     return [prompt] if isinstance(prompt, str) or isinstance(prompt[0], int) else prompt
 
 
-def spelled(token: TokenText) -> str:
+def spelled(token: Token) -> str:
     """A token that is no text of its own shows its bytes."""
     try:
         return token.bytes.decode()
@@ -87,6 +109,6 @@ def spelled(token: TokenText) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.bytes)
 
 
-def likeliest(token: TokenText) -> dict[str, float]:
+def likeliest(token: Token) -> dict[str, float]:
     """The likeliest tokens, and the chosen one among them in any case."""
     return {spelled(other): max(other.logprob, LEAST) for other in (*token.top, token)}

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxrun.core import RequestError
-from mlxrun.text.stops import StopStrings
+from mlxrun.parts import AnswerPart, CallBegun, Said, Thought, merged
+from mlxrun.text.items import Hidden, Item
+from mlxrun.text.stops import StopParts, StopStrings
 
 SMALL = st.text("ab\n", max_size=25)
 STOPS = st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3)
@@ -70,3 +72,41 @@ def test_no_stops_hold_nothing() -> None:
 def test_bad_stops(bad: object) -> None:
     with pytest.raises(RequestError, match="stop must be a list of strings that are not empty"):
         StopStrings(bad)  # type: ignore[arg-type]  # that is the test
+
+
+def shown(items: list[Item], stops: list[str], size: int) -> tuple[tuple[AnswerPart, ...], str | None]:
+    watch, parts = StopParts(stops), list[AnswerPart]()
+    for at in range(0, len(items), size):
+        parts += watch.push(items[at : at + size])
+    return merged(parts + watch.finish()), watch.found
+
+
+KINDS: list[type[Said | Thought | Hidden]] = [Said, Thought, Hidden]
+
+
+@given(
+    texts=st.lists(st.tuples(st.sampled_from(KINDS), st.text("ab\n", min_size=1, max_size=4)), max_size=12), stops=STOPS
+)
+def test_parts_are_cut_where_their_text_is(
+    texts: list[tuple[type[Said | Thought | Hidden], str]], stops: list[str]
+) -> None:
+    items: list[Item] = [kind(text) for kind, text in texts]
+    whole, found = expected("".join(text for _, text in texts), stops)
+    kinds = [kind for kind, text in texts for _ in text][: len(whole)]
+    wanted = [kind(letter) for kind, letter in zip(kinds, whole, strict=True) if kind is not Hidden]
+    for size in (1, 3, len(items) or 1):
+        assert shown(items, stops, size) == (merged(part for part in wanted if not isinstance(part, Hidden)), found)
+
+
+def test_what_is_no_text_keeps_its_place() -> None:
+    call = CallBegun(0, "a", "f")
+    assert shown([Said("ab"), call, Said("c"), Said("END"), call], ["END"], 5) == ((Said("ab"), call, Said("c")), "END")
+    assert shown([Said("aE"), call, Said("ND")], ["END"], 1) == ((Said("a"),), "END")
+    assert shown([Said("aE"), call, Said("N")], ["END"], 1) == ((Said("aE"), call, Said("N")), None)
+
+
+def test_a_stop_may_lie_in_a_hidden_marker() -> None:
+    thinking: list[Item] = [Hidden("<think>"), Thought("a "), Hidden("</think>"), Said("b")]
+    assert shown(thinking, ["</think>"], 1) == ((Thought("a "),), "</think>")
+    assert shown(thinking, [">b"], 1) == ((Thought("a "),), ">b")
+    assert shown(thinking, [], 1) == ((Thought("a "), Said("b")), None)

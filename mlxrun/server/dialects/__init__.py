@@ -1,0 +1,9 @@
+"""The dialects that are spoken. To add one: a file beside this one, and a line in the table."""
+
+from __future__ import annotations
+
+from ..dialect import Dialect
+from .openai_chat import ChatCompletions
+from .openai_completions import Completions
+
+DIALECTS: tuple[Dialect, ...] = (ChatCompletions(), Completions())
