@@ -21,7 +21,9 @@ FLAGS = (
     "-fno-math-errno",
     "-ffp-contract=off",
     "-fno-strict-aliasing",
-    "-w",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
     "-Wno-psabi",
     f"-I{build.HERE / 'src'}",
 )
