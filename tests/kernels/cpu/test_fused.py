@@ -1,0 +1,191 @@
+"""What `mlxrun.ops` hands to the native kernels, written down instead of run; and when it hands anything at all."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlxrun.cpu_kernels import native as library
+
+from mlxrun.ops import fused, native
+from mlxrun.ops.quantized import QuantizedWeight
+
+X, IDS = mx.ones((3, 8)), mx.array([[0.0], [1.0], [0.0]])
+NORM, Q_NORM, K_NORM = fused.Rms(mx.ones(8), 0.5), fused.Rms(mx.ones(4), 0.25), fused.Rms(mx.zeros(4), 0.125)
+TURN = fused.Turn(mx.ones(2), mx.arange(3), True, 1.5)
+
+
+class Written(tuple):
+    """A call of the library: its name, its arguments, those by name."""
+
+
+class Library:
+    """Answers every call with what was asked."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *arguments, **named: Written((name, arguments, named))
+
+
+class Kept:
+    """A stack in the making."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def add(self, **named: Any) -> None:
+        self.calls.append(named)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return arguments
+
+
+@pytest.fixture(autouse=True)
+def written(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Library()
+    fake.__dict__["Stack"] = Kept
+    monkeypatch.setattr(fused, "native", fake)
+    monkeypatch.setattr(fused, "kept", lambda dtype: ("kept", dtype))
+
+
+def same(found: Any, *wanted: Any) -> bool:
+    return len(found) == len(wanted) and all(
+        a is b or (not isinstance(a, mx.array) and a == b) for a, b in zip(found, wanted, strict=True)
+    )
+
+
+def front(norm: fused.Rms | None = NORM, heads: Any = (Q_NORM, K_NORM)) -> fused.Heads:
+    return fused.Heads(["q", "k", "v"], [None, X, None], 4, norm, heads)  # type: ignore[list-item]  # any will do
+
+
+def test_the_norms_of_heads() -> None:
+    assert same(front().norms[1], NORM.weight, 0.5, Q_NORM.weight, K_NORM.weight, 0.25)
+    assert same(front(None, None).norms[1], None, 0.0, None, None, 0.0)
+
+
+@pytest.mark.parametrize("one", [True, False])
+def test_heads(one: bool) -> None:
+    made = front()
+    name, arguments, named = made(X, TURN, one_sequence=one)
+    assert (name, named) == ("heads_of", {})
+    x, weights, biases, dim, norms, rotation, alone, kept = arguments
+    assert same((x, dim, norms, alone, kept), X, 4, made.norms, one, ("kept", mx.float32))
+    assert (weights, biases) == (["q", "k", "v"], [None, X, None])
+    assert same(rotation[1], TURN.freqs, TURN.positions, True, 1.5)
+    assert same(made(X, None, one_sequence=one)[1][5][1], None, None)
+
+
+def test_products_and_layers() -> None:
+    name, arguments, _ = fused.add_matmul(X, "w", "bias", "rest")  # type: ignore[arg-type]  # any will do
+    assert name == "matmul"
+    assert same(arguments, X, "w", "bias", "rest")
+    name, arguments, _ = fused.FeedForward(NORM, "gate", "up", "down", "silu")(X)  # type: ignore[arg-type]  # any will do
+    assert name == "feed_forward"
+    assert same(arguments, X, "gate", "up", "down", "silu", NORM.weight, 0.5, True)
+
+
+def test_a_stack() -> None:
+    stack, heads = fused.Stack(), front()
+    parts = fused.AttentionParts(heads, "out", "bias", "sinks", 0.75, True)  # type: ignore[arg-type]  # any will do
+    stack.add(parts, fused.FeedForward(NORM, "gate", "up", "down", "relu"))  # type: ignore[arg-type]  # any will do
+    (added,) = stack._native.calls
+    assert added.pop("norm") is NORM.weight
+    assert added == {
+        "heads": heads.weights,
+        "biases": heads.biases,
+        "dim": 4,
+        "norms": heads.norms,
+        "scale": 0.75,
+        "turned": True,
+        "out": "out",
+        "out_bias": "bias",
+        "sinks": "sinks",
+        "gate": "gate",
+        "up": "up",
+        "down": "down",
+        "act": "relu",
+        "eps": 0.5,
+    }
+    x, rotation, *rest = stack(X, TURN, ["k"], ["v"], [7], ["after"])  # type: ignore[list-item]  # any will do
+    assert x is X
+    assert same(rotation[1], TURN.freqs, TURN.positions, True, 1.5)
+    assert rest == [["k"], ["v"], [7], ["after"]]
+    assert same(stack(X, None, [], [], [], [])[1][1], None, None)
+
+
+def test_experts() -> None:
+    one = library.pack_plain(mx.ones((2, 4, 8)))
+    other = library.pack_plain(mx.zeros((2, 4, 8)))
+    plain, biases = mx.ones((2, 4, 8)), ["a", None, "c"]
+    for wrong in ((plain, one, one), (one, plain, one), (one, one, plain)):
+        assert fused.Experts.of(*wrong, biases, "silu") is None  # type: ignore[arg-type]  # any will do
+    for gate in (one, None):
+        made = fused.Experts.of(gate, other, one, biases, "silu")  # type: ignore[arg-type]  # any will do
+        assert made is not None
+        name, (x, ids, weights, *rest), _ = made(X, IDS, IDS.astype(mx.float16))
+        assert (name, ids.dtype, weights.dtype) == ("experts", mx.int32, mx.float32)
+        assert x is X
+        assert mx.array_equal(ids, IDS)
+        assert mx.array_equal(weights, IDS)
+        assert same(rest, gate, other, one, "silu", "a", None, "c")
+
+
+def test_packed_is_all_of_them() -> None:
+    one, plain = library.pack_plain(mx.ones((4, 8))), mx.ones((4, 8))
+    assert fused.packed([one, one])
+    assert not fused.packed([one, plain])
+    assert not fused.packed([plain, one])
+
+
+def test_a_weight_is_packed_in_its_own_form() -> None:
+    w = mx.sin(mx.arange(64 * 64, dtype=mx.float32)).reshape(64, 64)
+    made = native.pack(QuantizedWeight(*mx.quantize(w, 32, 8), "affine", 8, 32))
+    assert (made.shape, made.mode, made.bits, made.group) == ((64, 64), "affine", 8, 32)
+    plain = native.pack(w.astype(mx.bfloat16))
+    assert (plain.shape, plain.mode, plain.bits) == ((64, 64), "plain", 16)
+
+
+@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize("precision", ["fast", "exact"])
+def test_keys_are_kept_half_as_wide_only_where_products_are_fast(
+    used: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "NATIVE", used)
+    library.set_precision(precision)
+    half = used and precision == "fast"
+    assert native.kept(mx.float32) == (mx.float16 if half else mx.float32)
+    for dtype in (mx.float16, mx.bfloat16):
+        assert native.kept(dtype) == dtype
+
+
+def test_native_kernels_run_where_there_is_no_gpu() -> None:
+    assert mx.metal.is_available() != native.NATIVE
+
+
+@pytest.mark.parametrize("before", ["exact", "fast"])
+def test_products_are_exact_for_a_while(before: str) -> None:
+    library.set_precision(before)
+    with native.exactly():
+        assert library.precision() == "exact"
+    assert library.precision() == before
+    with pytest.raises(KeyError), native.exactly():
+        raise KeyError
+    assert library.precision() == before
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_without_a_library_nothing_is_set_and_nothing_given_back(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    fake = SimpleNamespace(
+        precision=lambda: "fast", set_precision=called.append, release_scratch=lambda: called.append("released")
+    )
+    monkeypatch.setattr(native, "native", fake)
+    monkeypatch.setattr(native, "available", there)
+    monkeypatch.setattr(native, "NATIVE", there)
+    with native.exactly():
+        pass
+    native.release()
+    assert called == (["exact", "fast", "released"] if there else [])
