@@ -8,7 +8,7 @@ HOST    = 127.0.0.1
 PORT    = 8080
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test lint bench golden models-doc picture notebooks kernels kernels-mutate kernels-report sanitize kernels-aarch64 clean
+.PHONY: run serve test lint bench golden models-doc picture notebooks kernels kernels-mutate kernels-report cpu-mutate sanitize kernels-aarch64 clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
@@ -54,6 +54,12 @@ kernels: $(VENV)/.installed-dev
 
 kernels-mutate: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.kernels.metal.mutate
+
+# mutants of the native kernels' C++ and of what launches and chooses kernels, a sample: it goes on where it stopped
+MUTANTS = --sample 10 --minutes 25
+cpu-mutate: $(VENV)/.installed-dev
+	@end=0; for run in cpu.mutate metal.mutate_calls; do \
+	  $(BIN)/python -m tests.kernels.$$run $(MUTANTS) || end=1; done; exit $$end
 
 kernels-report: $(VENV)/.installed-dev
 	$(BIN)/python bench/kernels_report.py --write

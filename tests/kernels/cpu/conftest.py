@@ -1,6 +1,7 @@
 """Whether these tests can run here; the library's settings are put back after each.
 
-With MLXRUN_TEST_NATIVE naming a folder, the library that was built there is tested: the sanitized ones.
+With MLXRUN_TEST_NATIVE naming a folder, the library that was built there is tested: a sanitized one, a mutant.
+MLXRUN_TEST_ISAS names the instruction sets that are tested, where it is not all that this CPU can run.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ def settings_are_put_back(request: pytest.FixtureRequest) -> Iterator[None]:
     native.choose_isa(before[2])
 
 
-@pytest.fixture(params=native.isas() if native else ["none"])
+ISAS = os.environ.get("MLXRUN_TEST_ISAS", "").split() or (native.isas() if native else ["none"])
+
+
+@pytest.fixture(params=ISAS)
 def isa(request: pytest.FixtureRequest) -> str:
     """Every instruction set that this CPU can run, one after the other."""
     assert native.choose_isa(request.param)

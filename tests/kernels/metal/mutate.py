@@ -1,6 +1,6 @@
 """Mutants of our Metal texts: one operator, constant or name changed at a time; every proof must notice.
 
-    python -m tests.kernels.metal.mutate [file ...] [--sample N] [--seed S] [--jobs N]
+    python -m tests.kernels.metal.mutate [file ...] [--sample N] [--seed S] [--jobs N] [--minutes M]
 
 Mutants run in processes of their own: some write where nothing is and take theirs down, which is noticed as well.
 A mutant that does not compile is no mutant. Survivors are printed; those that EQUIVALENT
@@ -9,42 +9,24 @@ explains change nothing that a caller could see. Exits with 1 where under 95% of
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
-import os
-import random
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 from mlxrun.metal_kernels import launch
 
-from .. import mslsim
+from .. import mslsim, mutants
+from ..mutants import KILLED, NO_MUTANT, SURVIVED, Equivalent, Mutant
 from .proofs import PROOFS
 
-SWAPS = {
-    "+": ("-",),
-    "-": ("+",),
-    "*": ("+",),
-    "/": ("*",),
-    "%": ("/",),
-    "<": ("<=",),
-    "<=": ("<",),
-    ">": (">=",),
-    ">=": (">",),
-    "==": ("!=",),
-    "!=": ("==",),
+SWAPS = mutants.SWAPS | {
     "&&": ("||",),
     "||": ("&&",),
-    "+=": ("-=", "="),
-    "<<": (">>",),
-    ">>": ("<<",),
-    "&": ("|",),
-    "|": ("&",),
     "ROWS": ("M",),
     "M": ("N",),
     "N": ("K",),
@@ -120,37 +102,15 @@ EQUIVALENT = (
 )
 
 
-def equivalent(mutant: Mutant) -> str:
-    return next((why for pattern, why in EQUIVALENT if re.search(pattern, mutant.after)), "")
-
-
-@dataclass(frozen=True)
-class Mutant:
-    file: str
-    line: int
-    before: str
-    after: str
-
-
-def mutants(file: str) -> Iterator[Mutant]:
-    for number, line in enumerate((launch.FOLDER / file).read_text().splitlines(), 1):
+def mutants_of(file: str) -> Iterator[Mutant]:
+    for number, line in mutants.lines(launch.FOLDER / file):
         hidden = [m.span() for m in TEMPLATE.finditer(line)]  # types, where < and * mean something else
         for token in TOKEN.finditer(line):
             if any(a <= token.start() < b for a, b in hidden):
                 continue
-            for new in changes(token.group()):
+            for new in mutants.changes_of_number(token.group()) or SWAPS.get(token.group(), ()):
                 changed = line[: token.start()] + new + line[token.end() :]
                 yield Mutant(file, number, line, changed)
-
-
-def changes(token: str) -> tuple[str, ...]:
-    if token.isdigit():
-        return (str(int(token) + 1), *((str(int(token) - 1),) if int(token) > 1 else ()))
-    if re.fullmatch(r"\d+\.\d+f", token):
-        return (f"{float(token[:-1]) * 1.01 + 0.01:.6f}f",)
-    if re.fullmatch(r"0x[0-9a-f]{1,4}", token):
-        return (hex(int(token, 16) ^ 1 << 1),)
-    return SWAPS.get(token, ())
 
 
 def fate(mutant: Mutant) -> str:
@@ -161,21 +121,28 @@ def fate(mutant: Mutant) -> str:
         part = "source" if own == mutant.file else "header"
         text = str(definition[part])
         whole = (launch.FOLDER / mutant.file).read_text()
-        lines = whole.splitlines(keepends=True)
-        lines[mutant.line - 1] = mutant.after + "\n"
-        return mslsim.metal_kernel(**(definition | {part: text.replace(whole, "".join(lines))}))  # type: ignore[arg-type]  # as the caller gave them
+        return mslsim.metal_kernel(**(definition | {part: text.replace(whole, mutant.applied(whole))}))  # type: ignore[arg-type]  # as the caller gave them
 
     with launch.made_by(make):
         try:
-            for prove in PROOFS[mutant.file]:
-                prove()
+            prove(mutant.file)
         except mslsim.CompileError:
-            return "no mutant"
+            return NO_MUTANT
         except mslsim.KernelFault as fault:
-            return f"killed: {fault}"
+            return f"{KILLED}: {fault}"
         except AssertionError:
-            return "killed: wrong"
-    return "survived"
+            return f"{KILLED}: wrong"
+    return SURVIVED
+
+
+def prove(file: str) -> None:
+    for proof in PROOFS[file]:
+        proof()
+
+
+def prove_as_it_is(file: str) -> None:
+    with launch.made_by(mslsim.metal_kernel):
+        prove(file)
 
 
 @dataclass
@@ -191,53 +158,14 @@ class Workers(threading.local):
             return self.pool.submit(fate, mutant).result()
         except BrokenProcessPool:
             self.pool = None
-            return "killed: its process died"
+            return f"{KILLED}: its process died"
 
 
 def main(arguments: list[str]) -> int:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("files", nargs="*", default=sorted(PROOFS))
-    options.add_argument("--sample", type=int, help="of each file at most this many, chosen by the seed")
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--jobs", type=int, default=os.cpu_count())
-    options.add_argument("--verbose", action="store_true")
-    chosen = options.parse_args(arguments)
-    killed = survived = 0
-    workers = Workers()
-    for file in chosen.files:
-        with launch.made_by(mslsim.metal_kernel):
-            for prove in PROOFS[file]:
-                prove()  # of the text as it is: a proof that fails anyway would kill them all
-        every = list(mutants(file))
-        if chosen.sample and chosen.sample < len(every):
-            every = random.Random(chosen.seed).sample(every, chosen.sample)
-        with ThreadPoolExecutor(chosen.jobs) as threads:
-            dead, alive = judged(zip(every, threads.map(workers.fate, every), strict=True), chosen.verbose)
-        told(file, dead, len(alive), len(every))
-        killed, survived = killed + dead, survived + len(alive)
-    told("all", killed, survived, killed + survived)
-    return 0 if share(killed, survived) >= 0.95 else 1
-
-
-def judged(ends: Iterable[tuple[Mutant, str]], verbose: bool) -> tuple[int, list[Mutant]]:
-    """How many were killed, and those that live although a caller could see them; prints those that live."""
-    killed, alive = 0, []
-    for mutant, end in ends:
-        killed += end.startswith("killed")
-        reason = equivalent(mutant) if end == "survived" else end
-        if verbose or end == "survived":
-            print(f"{mutant.file}:{mutant.line}: {mutant.after.strip()}  -- {reason or 'SURVIVED'}", flush=True)
-        if not reason:
-            alive.append(mutant)
-    return killed, alive
-
-
-def told(name: str, killed: int, survived: int, of: int) -> None:
-    print(f"{name}: {killed} mutants killed, {survived} survived, of {of}: {share(killed, survived):.1%}", flush=True)
-
-
-def share(killed: int, survived: int) -> float:
-    return killed / max(1, killed + survived)
+    equivalent = [Equivalent("", line, why) for line, why in EQUIVALENT]
+    texts = {file: launch.FOLDER / file for file in PROOFS}
+    plan = mutants.Plan("metal", texts, mutants_of, Workers().fate, prove_as_it_is, equivalent)
+    return mutants.main(plan, __doc__, arguments, mutants.cores())
 
 
 if __name__ == "__main__":

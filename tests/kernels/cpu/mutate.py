@@ -1,0 +1,202 @@
+"""Mutants of the native CPU kernels' C++: one thing changed at a time; the tests of this folder must notice.
+
+    python -m tests.kernels.cpu.mutate [file ...] [--sample N] [--seed S] [--minutes M] [--survivors]
+
+For each mutant the objects that its file goes into are compiled, without optimization, and linked with those of the
+last build; then the tests that TESTS names run on that library, with the instruction set that this processor has best
+(or the one that the file is of). What does not compile is no mutant. Results stand in build/mutants/cpu.jsonl, and a
+run goes on where the last one stopped. Needs Linux and g++.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import queue
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlxrun.cpu_kernels import build, native
+
+from .. import cpp_mutants, mutants
+from ..mutants import KILLED, NO_MUTANT, ROOT, SURVIVED, Mutant
+from .equivalent import EQUIVALENT
+
+SOURCES = build.HERE / "src"
+TESTS = {
+    "attention.cpp": "attention each graph stack same bad_input",
+    "body_attend.h": "attention each same",
+    "body_panel.h": "products rows experts same",
+    "body_rows.h": "rows products feed_forward heads attention",
+    "experts.cpp": "experts bad_input",
+    "glue.cpp": "heads rows bad_input graph same",
+    "isa.cpp": "isa pool",
+    "linear.h": "linear products feed_forward experts heads same",
+    "mapped.cpp": "mapped bad_input",
+    "pack.cpp": "products rows packing bad_input experts mapped",
+    "packed.h": "products experts mapped",
+    "parts.cpp": "products feed_forward heads stack experts each same",
+    "pool.cpp": "pool same",
+    "primitive.h": "rows products graph feed_forward attention experts bad_input",
+    "project.cpp": "products feed_forward rows bad_input graph",
+    "stack.cpp": "stack bad_input",
+    "simd_avx2.h": "rows products attention",
+    "simd_avx512.h": "rows products attention same",
+    "simd_base.h": "rows products attention",
+}
+OF_ONE_SET = {"simd_avx2.h": "avx2", "simd_avx512.h": "avx512", "simd_base.h": "base"}
+SECONDS, MEMORY = 60, 8 << 30  # of a processor's time and of addresses, for the tests of one mutant
+
+
+def isa_of(file: str) -> str:
+    return OF_ONE_SET.get(file) or next(name for name in native.isas() if name != "avxvnni")
+
+
+def included(name: str) -> set[str]:
+    """The headers that a source of ours includes, and those that these include."""
+    found = set(re.findall(r'#include "(\w+\.h)"', (SOURCES / name).read_text()))
+    return found.union(*(included(header) for header in found)) if found else found
+
+
+def objects_of(file: str) -> list[str]:
+    """The sources whose objects a file goes into; of instruction sets only the one that is tested."""
+    every = sorted(path.name for path in SOURCES.glob("*.cpp"))
+    every = [name for name in every if not name.startswith("isa_") or name == f"isa_{isa_of(file)}.cpp"]
+    return [name for name in every if name == file or file in included(name)]
+
+
+@functools.cache
+def standing() -> dict[str, Path]:
+    """The objects of the sources as they are."""
+    return {path.stem: path for path in build.compile_all(ROOT / "build" / "cpu_kernels")}
+
+
+@functools.cache
+def flags_of(source: str) -> list[str]:
+    known = {path.name: flags for path, flags in build.jobs(os.uname().machine, None)}
+    mine = [flag for flag in known[source] if not flag.startswith("-O")]
+    return [*build.compiler(), *build.COMMON, "-w", "-O0", *mine, *build.includes()]
+
+
+@functools.cache
+def headers() -> Path:
+    """MLX's headers, read once for all mutants: they take the compiler longer than our sources do."""
+    texts = [path.read_text() for path in SOURCES.iterdir()]
+    wanted = r'#include (?:"mlx/.*"|<(?:algorithm|cmath|memory|mutex|optional|string|vector)>)'
+    header = ROOT / "build" / "mutants" / f"mlx-{build.versions()['mlx']}.h"
+    header.parent.mkdir(parents=True, exist_ok=True)
+    header.write_text("\n".join(sorted({line for text in texts for line in re.findall(wanted, text)})) + "\n")
+    made = header.with_suffix(".h.gch")
+    subprocess.run([*flags_of("module.cpp"), "-x", "c++-header", str(header), "-o", str(made)], check=True)
+    return header
+
+
+def read_before(source: str) -> list[str]:
+    ours = re.search(r'#include "(?:mlx/|nodes|primitive|packed|stack|mapped)', (SOURCES / source).read_text())
+    return ["-include", str(headers())] if ours else []
+
+
+@functools.cache
+def folders() -> queue.SimpleQueue[Path]:
+    return queue.SimpleQueue()
+
+
+@contextmanager
+def workplace() -> Iterator[Path]:
+    """A folder with a copy of the sources; as many as are worked in at once."""
+    try:
+        folder = folders().get_nowait()
+    except queue.Empty:
+        folder = Path(tempfile.mkdtemp(prefix="mutant-"))
+        shutil.copytree(SOURCES, folder / "src")
+    try:
+        yield folder
+    finally:
+        folders().put(folder)
+
+
+def fate(mutant: Mutant) -> str:
+    with workplace() as folder:
+        place, text = folder / "src" / mutant.file, (SOURCES / mutant.file).read_text()
+        place.write_text(mutant.applied(text))
+        try:
+            if not linked(folder, mutant.file):
+                return NO_MUTANT
+            return tested(folder, mutant.file)
+        finally:
+            place.write_text(text)
+
+
+def linked(folder: Path, file: str) -> bool:
+    made = {}
+    for source in objects_of(file):
+        target = folder / f"{Path(source).stem}.o"
+        command = [*flags_of(source), *read_before(source), "-c", str(folder / "src" / source), "-o", str(target)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            return False
+        made[target.stem] = target
+    try:
+        build.link([*(standing() | made).values()], folder / build.library_name())
+    except build.BuildError:
+        return False
+    return True
+
+
+def limited() -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+def tested(folder: Path, file: str) -> str:
+    """The tests in a process of their own: a mutant may write anywhere, and never end."""
+    tests = [path for name in TESTS[file].split() if (path := Path(__file__).parent / f"test_{name}.py").exists()]
+    own = {"MLXRUN_TEST_NATIVE": str(folder), "MLXRUN_TEST_SOURCES": str(folder / "src"), "MLXRUN_ISA": isa_of(file)}
+    own |= {"MLXRUN_TEST_ISAS": isa_of(file), "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis")}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--tb=line"]
+    try:
+        done = subprocess.run(
+            [*command, *map(str, tests)],
+            cwd=ROOT,
+            env=os.environ | own,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=10 * SECONDS,
+            preexec_fn=limited,
+        )
+    except subprocess.TimeoutExpired:
+        return f"{KILLED}: it does not end"
+    shutil.rmtree(folder / "hypothesis", ignore_errors=True)
+    if done.returncode == 0:
+        return SURVIVED
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.M)
+    return f"{KILLED}: {failed[0].split('/')[-1] if failed else f'the tests ended with {done.returncode}'}"
+
+
+def prove(file: str) -> None:
+    """The unchanged text compiled as mutants are: what the tests say of it, they say of mutants."""
+    first = next(mutants_of(file))
+    same = Mutant(file, first.line, first.before, first.before)
+    if (end := fate(same)) != SURVIVED:
+        raise SystemExit(f"{file} as it is does not pass: {end}")
+
+
+def mutants_of(file: str) -> Iterator[Mutant]:
+    return cpp_mutants.mutants_of(file, SOURCES / file)
+
+
+def main(arguments: list[str]) -> int:
+    usable = [file for file in TESTS if isa_of(file) in native.isas()]
+    plan = mutants.Plan("cpu", {file: SOURCES / file for file in usable}, mutants_of, fate, prove, EQUIVALENT)
+    return mutants.main(plan, __doc__ or "", arguments, jobs=1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,77 @@
+"""Mutants of what launches and chooses kernels, in Python: one thing changed at a time; the tests must notice.
+
+    python -m tests.kernels.metal.mutate_calls [file ...] [--sample N] [--seed S] [--minutes M] [--survivors]
+
+Tests run in a process of their own with the module's text replaced. Results stand in build/mutants/calls.jsonl, and a
+run goes on where the last one stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .. import mutants, python_mutants
+from ..mutants import KILLED, ROOT, SURVIVED, Equivalent, Mutant
+
+METAL, CPU = "tests/kernels/metal/test_", "tests/kernels/cpu/test_"
+CALLS = [f"{METAL}calls.py", f"{METAL}refusals.py"]
+TESTS: dict[str, list[str]] = {
+    "metal_kernels/attention.py": CALLS,
+    "metal_kernels/check.py": CALLS,
+    "metal_kernels/experts.py": CALLS,
+    "metal_kernels/glue.py": CALLS,
+    "metal_kernels/launch.py": CALLS,
+    "metal_kernels/norms.py": CALLS,
+    "metal_kernels/products.py": CALLS,
+    "metal_kernels/tiles.py": [*CALLS, f"{METAL}choosing.py"],
+    "mlxrun/ops/choose.py": [f"{METAL}choosing.py"],
+    "mlxrun/ops/metal.py": [f"{METAL}choosing.py", f"{METAL}groups_of_16.py"],
+    "mlxrun/ops/fused.py": [f"{CPU}fused.py"],
+    "mlxrun/ops/native.py": [f"{CPU}fused.py"],
+}
+SECONDS = 120
+EQUIVALENT: tuple[Equivalent, ...] = ()
+
+
+def fate(mutant: Mutant) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        text = Path(folder) / "text.py"
+        text.write_text(mutant.applied((ROOT / mutant.file).read_text()))
+        command = [sys.executable, "-m", "tests.kernels.mutated", str(ROOT / mutant.file), str(text)]
+        command += ["-x", "-q", "-p", "no:cacheprovider", "--tb=line", "--hypothesis-seed=0", *TESTS[mutant.file]]
+        own = {"HYPOTHESIS_STORAGE_DIRECTORY": folder}
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, check=False, timeout=SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            return f"{KILLED}: it does not end"
+    if done.returncode == 0:
+        return SURVIVED
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.M)
+    return f"{KILLED}: {failed[0].split('/')[-1] if failed else f'the tests ended with {done.returncode}'}"
+
+
+def prove(file: str) -> None:
+    line = (ROOT / file).read_text().splitlines()[0]
+    if (end := fate(Mutant(file, 1, line, line))) != SURVIVED:
+        raise SystemExit(f"{file} as it is does not pass: {end}")
+
+
+def mutants_of(file: str) -> Iterator[Mutant]:
+    return python_mutants.mutants_of(file, ROOT / file)
+
+
+def main(arguments: list[str]) -> int:
+    plan = mutants.Plan("calls", {file: ROOT / file for file in TESTS}, mutants_of, fate, prove, EQUIVALENT)
+    return mutants.main(plan, __doc__ or "", arguments, jobs=1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
