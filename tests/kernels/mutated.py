@@ -1,16 +1,22 @@
-"""Tests with one module's text replaced: `python -m tests.kernels.mutated MODULE TEXT pytest-arguments ...`.
-
-MODULE is the module's file, TEXT a file with what shall stand there instead. No file of the project is changed.
-"""
+"""Tests with one module's text replaced, in a forked child of a process that has read the large libraries already."""
 
 from __future__ import annotations
 
-import sys
+import os
+import re
+import signal
+import tempfile
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType
 
+# read before any fork; nothing may be computed here, for MLX loses its threads in a fork
+import hypothesis  # noqa: F401 read ahead
+import mlx.core  # noqa: F401 read ahead
+import numpy  # noqa: F401 read ahead
 import pytest
+
+from .mutants import KILLED, ROOT, SURVIVED
 
 
 def replace(module: Path, text: str) -> None:
@@ -24,6 +30,21 @@ def replace(module: Path, text: str) -> None:
     SourceFileLoader.get_code = get_code  # type: ignore[method-assign]  # before anything of the project is imported
 
 
-if __name__ == "__main__":
-    replace(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).read_text())
-    sys.exit(pytest.main(sys.argv[3:]))
+def tested(module: Path, text: str, tests: list[str], seconds: int) -> str:
+    """How the tests ended with that text in the module's place: killed, or survived. No file is changed."""
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "said"
+        child = os.fork()
+        if child == 0:
+            out = os.open(said, os.O_CREAT | os.O_WRONLY)
+            os.dup2(out, 1), os.dup2(out, 2)
+            signal.alarm(seconds)  # whoever does not end is ended
+            os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = folder
+            replace(module.resolve(), text)
+            how = ["-x", "-q", "-p", "no:cacheprovider", "--tb=line", "--hypothesis-seed=0", f"--rootdir={ROOT}"]
+            os._exit(pytest.main([*how, *(str(ROOT / test) for test in tests)]))
+        _, status = os.waitpid(child, 0)
+        if status == 0:
+            return SURVIVED
+        failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", said.read_text(), re.M)
+        return f"{KILLED}: {failed[0].split('/')[-1] if failed else f'the tests ended with {status}'}"

@@ -37,6 +37,16 @@ def test_each_as_alone(isa: str, dtype: mx.Dtype, sinks: mx.array | None) -> Non
         assert mx.array_equal(together[i], alone.reshape(-1)), i
 
 
+def test_one_sequence_alone_and_none_at_all() -> None:
+    case = drawn()
+    k, v = (case[name][1][:, :, :70] for name in ("keys", "values"))  # full to the last position
+    found = native.attend_each(case["q"][1:2], [k], [v], [70], 0.2)
+    alone = native.attention(case["q"][1:2], k, v, 0.2)
+    assert mx.array_equal(found[0], alone.reshape(-1))
+    with pytest.raises(ValueError, match="at least one sequence"):
+        native.attend_each(case["q"][:0], [], [], [], 0.2)
+
+
 def test_one_sequence_is_written() -> None:
     rows = mx.arange(3 * 2 * 1 * 4, dtype=mx.float32).reshape(3, 2, 1, 4)
     buffer = np.full((1, 2, 5, 4), -1.0, np.float32)
