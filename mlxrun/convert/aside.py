@@ -15,30 +15,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..memory.disk import told_when_full
 from ..spec import ModelError
 
 MAKING = ".making"
+ELSEWHERE = "write to another disk"
 
 
 @contextmanager
 def made_aside(target: Path, *, folder: bool = True) -> Iterator[Path]:
     """A fresh folder, or an empty file, that becomes `target` if nothing is raised, and goes away if something is."""
     refuse_taken(target, folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    forget_dead(target)
-    aside, lock = _fresh(target, folder)
-    try:
-        yield aside
-        for file in (*(sorted(aside.iterdir()) if folder else ()), aside):
-            sync(file)
-        aside.chmod(0o755 if folder else 0o644)
-        os.replace(aside, target)  # over an empty folder too
-        sync(target.parent)
-    except BaseException:
-        _remove(aside)
-        raise
-    finally:
-        os.close(lock)
+    with told_when_full(target, target.parent, ELSEWHERE):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        forget_dead(target)
+        aside, lock = _fresh(target, folder)
+        try:
+            yield aside
+            for file in (*(sorted(aside.iterdir()) if folder else ()), aside):
+                sync(file)
+            aside.chmod(0o755 if folder else 0o644)
+            os.replace(aside, target)  # over an empty folder too
+            sync(target.parent)
+        except BaseException:
+            _remove(aside)
+            raise
+        finally:
+            os.close(lock)
 
 
 def refuse_taken(target: Path, folder: bool) -> None:

@@ -17,11 +17,12 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from ..memory.disk import need_room
 from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import ModelError
 from ..weights import Checkpoint
 from ..weights.gguf import BLOCKS, read_gguf
-from .aside import made_aside
+from .aside import ELSEWHERE, made_aside
 from .stream import Progress
 
 BLOCK = 32
@@ -75,6 +76,7 @@ def write_file(
 ) -> None:
     """All of it or nothing. Empties `tensors`, so that each can be freed."""
     entries = [_entry(name, parts, kind) for name, parts in tensors.items()]
+    need_room(target, len(head.raw) + sum(entry.nbytes for entry in entries), target.parent, ELSEWHERE)
     with made_aside(target, folder=False) as aside, aside.open("wb") as sink:
         for chunk in _chunks(head, entries, tensors, progress):
             sink.write(chunk)

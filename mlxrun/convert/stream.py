@@ -14,7 +14,9 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
+from ..memory.disk import need_room
 from ..spec import ModelError
+from .aside import ELSEWHERE
 
 SHARD = 5 << 30
 INDEX = "model.safetensors.index.json"
@@ -28,6 +30,7 @@ def write_model(
     """model.safetensors, or several with an index. Empties `tensors`, so that each can be freed."""
     groups = _shards(tensors, shard)
     total, done = sum(array.nbytes for array in tensors.values()), 0
+    need_room("The model", total, folder.parent, ELSEWHERE)
     names = [
         f"model-{number:05}-of-{len(groups):05}.safetensors" if len(groups) > 1 else "model.safetensors"
         for number in range(1, len(groups) + 1)

