@@ -6,7 +6,8 @@ Every engine runs in a process of its own, gets the same file, the same token id
 is asked in turns; the others sleep meanwhile. Medians of the rounds count, and ratios are medians over rounds of what
 stood side by side. llama.cpp runs by its C interface with its defaults; it is fed given tokens, so that neither
 sampling nor Python weighs on it, while ours draws its tokens. mlx-lm is measured at few tokens: it takes seconds each.
-The floor is what would be left if only reading the weights and keys once took time. Models and llama.cpp's build are
+The floor is what would be left if only reading the weights and keys once took time. An engine that dies has a row
+that tells how; the others go on. Models and llama.cpp's build are
 kept in ~/.cache/mlxrun-bench; the first run builds and makes them. Run it on a machine with nothing else to do.
 """
 
@@ -17,6 +18,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -26,7 +28,8 @@ from typing import Any
 
 from peers import place
 from peers.floor import Reads, read_bandwidth, reads_of
-from peers.workers import Worker
+from peers.processor import build
+from peers.workers import Died, Worker
 
 OURS, LLAMA, MLX_4, MLX_32 = "mlxrun", "llama.cpp", "mlx-lm, 4 bits", "mlx-lm, float32"
 SHORT = 2  # tokens
@@ -78,10 +81,22 @@ CASES = {
 class Runner:
     engine: str
     form: str
-    worker: Worker
+    worker: Worker | None
     slow: bool = False
     rates: dict[str, list[float]] = field(default_factory=dict)  # measure: tokens/s, one a round
     peak: int = 0
+    died: str = ""  # how; nothing is asked of it afterwards
+
+    def ask(self, do: str, **what: Any) -> Any:
+        """None from one that has died."""
+        if self.worker is None or self.died:
+            return None
+        try:
+            return self.worker.ask(do, **what)
+        except Died as error:
+            self.died = error.how
+            place.say(f"{self.engine}, {self.form}: {error}")
+            return None
 
     def fill(self, measure: Measure) -> int:
         """Ready for a measure; how many steps it will take, 0 if it is not asked."""
@@ -89,35 +104,21 @@ class Runner:
         if steps:
             # mlx-lm would read a longer prompt for minutes; a short one makes its decoding no slower
             context = SHORT if self.slow else measure.context
-            self.worker.ask("fill", context=context, batch=measure.batch, steps=steps + 2)
+            self.ask("fill", context=context, batch=measure.batch, steps=steps + 2)
         return steps
 
     def run(self, measure: Measure, steps: int) -> None:
-        if measure.steps:
-            seconds = self.worker.ask("decode", steps=steps)
+        asked = {"do": "decode", "steps": steps} if measure.steps else {"do": "prefill", "tokens": measure.context}
+        seconds = self.ask(**asked)
+        if self.died:
+            self.rates.pop(measure.name, None)  # of fewer rounds than the others have
         else:
-            seconds = self.worker.ask("prefill", tokens=measure.context)
-        self.rates.setdefault(measure.name, []).append(measure.tokens(steps) / seconds)
+            self.rates.setdefault(measure.name, []).append(measure.tokens(steps) / seconds)
 
 
 def measured(case: Case, threads: int, rounds: int) -> list[Runner]:
-    python = place.llama_python()
-    files = {form: file() for form, file in case.files.items()}
     with ExitStack() as open_workers:
-
-        def start(engine: str, kind: str, form: str, slow: bool = False, **options: Any) -> Runner:
-            worker = Worker(kind, files[form], threads=threads, **options)
-            return Runner(engine, form, open_workers.enter_context(worker), slow)
-
-        for file in files.values():  # packed weights are made once, and the peak shall not be of that
-            Worker("ours", file, ready=str(place.READY)).close()
-        runners = []
-        for form in files:
-            runners.append(start(OURS, "ours", form, ready=str(place.READY)))
-            runners.append(start(LLAMA, "llama", form, python=python))
-        if case.plain is not None:
-            runners.append(start(MLX_4, "mlx_plain", case.plain, slow=True))
-            runners.append(start(MLX_32, "mlx_plain", case.plain, slow=True, widened=True))
+        runners = started(case, threads, open_workers)
         for measure in MEASURES:
             place.say(f"{case.title}: {measure.name} ...")
             asked = [
@@ -125,9 +126,41 @@ def measured(case: Case, threads: int, rounds: int) -> list[Runner]:
             ]
             for _ in range(rounds):
                 for runner, steps in asked:
-                    runner.run(measure, steps)
+                    if not runner.died:
+                        runner.run(measure, steps)
         for runner in runners:
-            runner.peak = runner.worker.ask("peak")
+            runner.peak = runner.ask("peak") or 0
+    return runners
+
+
+def started(case: Case, threads: int, open_workers: ExitStack) -> list[Runner]:
+    """Every engine with every form of the model, ready to be asked or dead."""
+    python, unbuilt = "", ""
+    try:
+        python = place.llama_python()
+    except (subprocess.CalledProcessError, OSError) as error:
+        unbuilt = f"it could not be built: {error}"
+
+    def start(engine: str, kind: str, form: str, slow: bool = False, **options: Any) -> Runner:
+        if kind == "llama" and unbuilt:
+            return Runner(engine, form, None, slow, died=unbuilt)
+        try:
+            if kind == "ours":  # packed weights are made once, and the peak shall not be of that
+                Worker(kind, case.files[form](), threads=threads, **options).close()
+            worker = Worker(kind, case.files[form](), threads=threads, **options)
+        except (Died, subprocess.CalledProcessError, OSError) as error:
+            how = error.how if isinstance(error, Died) else f"its model could not be made: {error}"
+            place.say(f"{engine}, {form}: {how}")
+            return Runner(engine, form, None, slow, died=how)
+        return Runner(engine, form, open_workers.enter_context(worker), slow)
+
+    runners = []
+    for form in case.files:
+        runners.append(start(OURS, "ours", form, ready=str(place.READY)))
+        runners.append(start(LLAMA, "llama", form, python=python))
+    if case.plain is not None:
+        runners.append(start(MLX_4, "mlx_plain", case.plain, slow=True))
+        runners.append(start(MLX_32, "mlx_plain", case.plain, slow=True, widened=True))
     return runners
 
 
@@ -141,42 +174,54 @@ def ratio(one: list[float], other: list[float]) -> float:
 
 def rows(case: Case, runners: list[Runner], bandwidth: float) -> list[dict[str, Any]]:
     found = []
-    for form, file in case.files.items():
-        ours = next(r for r in runners if (r.engine, r.form) == (OURS, form))
-        reads = reads_of(file())
+    for form in case.files:
+        here = [runner for runner in runners if runner.form == form]
+        died = {runner.engine: runner.died for runner in here if runner.died}
         for measure in MEASURES:
-            mine = ours.rates[measure.name]
             row: dict[str, Any] = {"model": case.title, "form": form, "measure": measure.name}
-            row["ours"] = statistics.median(mine)
-            theirs = {r.form: r.rates[measure.name] for r in runners if r.engine == LLAMA}
-            fastest = max(theirs, key=lambda name: statistics.median(theirs[name]))
-            row |= compared("llama", mine, theirs[form]) | compared("fastest", mine, theirs[fastest])
-            row["fastest_form"] = fastest
-            for key, engine in (("mlx_4_bits", MLX_4), ("mlx_float32", MLX_32)):
-                for other in runners:
-                    if (other.engine, other.form) == (engine, form) and measure.name in other.rates:
-                        row |= compared(key, mine, other.rates[measure.name])
-            if measure.steps:
-                row["floor"] = (
-                    measure.batch * bandwidth / reads.step(measure.batch, measure.context + measure.steps / 2)
-                )
+            row |= {"died": died} if died else {}
+            row |= speeds_of(form, measure, runners)
+            if measure.steps and "ours" in row:
+                reads = reads_of(case.files[form]())
+                step = reads.step(measure.batch, measure.context + measure.steps / 2)
+                row["floor"] = measure.batch * bandwidth / step
                 row["floor_share"] = row["ours"] / row["floor"]
             found.append(row)
     return found
 
 
-def compared(key: str, mine: list[float], theirs: list[float]) -> dict[str, float]:
-    return {key: statistics.median(theirs), f"{key}_ratio": ratio(mine, theirs)}
+def speeds_of(form: str, measure: Measure, runners: list[Runner]) -> dict[str, Any]:
+    """Of all that lived through the measure."""
+    rates = {(r.engine, r.form): r.rates[measure.name] for r in runners if r.rates.get(measure.name)}
+    mine = rates.get((OURS, form))
+    row: dict[str, Any] = {"ours": statistics.median(mine)} if mine else {}
+    theirs = {name: found for (engine, name), found in rates.items() if engine == LLAMA}
+    if form in theirs:
+        row |= compared("llama", mine, theirs[form])
+    if theirs:
+        row["fastest_form"] = max(theirs, key=lambda name: statistics.median(theirs[name]))
+        row |= compared("fastest", mine, theirs[row["fastest_form"]])
+    for key, engine in (("mlx_4_bits", MLX_4), ("mlx_float32", MLX_32)):
+        if (engine, form) in rates:
+            row |= compared(key, mine, rates[engine, form])
+    return row
+
+
+def compared(key: str, mine: list[float] | None, theirs: list[float]) -> dict[str, float]:
+    return {key: statistics.median(theirs), **({f"{key}_ratio": ratio(mine, theirs)} if mine else {})}
 
 
 def memory(case: Case, runners: list[Runner]) -> list[dict[str, Any]]:
     """Peaks, and what the weights and the most keys of any measure take."""
     found = []
     for runner in runners:
+        part = {"model": case.title, "form": runner.form, "engine": runner.engine}
+        if runner.died:
+            found.append({**part, "died": runner.died})
+            continue
         reads = reads_of(case.files[runner.form]())
         keys = most_keys(reads)
         whole = case.files[runner.form]().stat().st_size
-        part = {"model": case.title, "form": runner.form, "engine": runner.engine}
         found.append({**part, "peak": runner.peak, "file": whole, "keys": keys, "over": runner.peak / (whole + keys)})
     return found
 
@@ -192,7 +237,13 @@ def machine(threads: int) -> dict[str, Any]:
     if info.exists():
         lines = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
         name = lines[0] if lines else name
-    return {"processor": name, "cores": os.cpu_count(), "threads": threads, "system": platform.platform(terse=True)}
+    return {
+        "processor": name,
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "system": platform.platform(terse=True),
+        "llama_built": build().told,
+    }
 
 
 def table(found: list[dict[str, Any]]) -> list[str]:
@@ -210,16 +261,20 @@ def table(found: list[dict[str, Any]]) -> list[str]:
             "| | " + " | ".join(heads) + " |",
             "|---" * (len(heads) + 1) + "|",
         ]
+        died = next((row["died"] for row in mine if "died" in row), {})
         for row in mine:
-            cells = [number(row["ours"]), beside(row, "llama")]
-            cells += [f"{beside(row, 'fastest')} {row['fastest_form']}", *(beside(row, key) for key, _ in slow)]
+            cells = [number(row["ours"]) if "ours" in row else "", beside(row, "llama")]
+            cells += [f"{beside(row, 'fastest')} {row.get('fastest_form', '')}", *(beside(row, key) for key, _ in slow)]
             cells += [f"{number(row['floor'])} ({row['floor_share']:.0%})" if "floor" in row else ""]
             lines.append(f"| {row['measure']} | " + " | ".join(cells) + " |")
+        lines += [f"| {engine} died | {how} |" + " |" * (len(heads) - 1) for engine, how in died.items()]
     return lines
 
 
 def beside(row: dict[str, Any], key: str) -> str:
-    return f"{number(row[key])} ({number(row[f'{key}_ratio'])}x)" if key in row else ""
+    if key not in row:
+        return ""
+    return number(row[key]) + (f" ({number(row[f'{key}_ratio'])}x)" if f"{key}_ratio" in row else "")
 
 
 def number(value: float) -> str:
@@ -230,6 +285,9 @@ def memory_table(found: list[dict[str, Any]]) -> list[str]:
     lines = ["", "Peak memory above the interpreter's own (MB), and over the file and the most keys", ""]
     lines += ["| model | form | engine | peak | file | keys | peak / (file + keys) |", "|---|---|---|---|---|---|---|"]
     for row in found:
+        if "died" in row:
+            lines.append(f"| {row['model']} | {row['form']} | {row['engine']} | died: {row['died']} | | | |")
+            continue
         sizes = " | ".join(f"{row[key] / 1e6:.0f}" for key in ("peak", "file", "keys"))
         lines.append(f"| {row['model']} | {row['form']} | {row['engine']} | {sizes} | {row['over']:.2f} |")
     return lines
@@ -255,6 +313,7 @@ def main() -> None:
         return
     print(f"{here['processor']}, {here['cores']} cores, {flags.threads} threads; medians of {flags.rounds} rounds;")
     print(f"memory reads at {bandwidth / 1e9:.1f} GB/s. mlx-lm decodes after a prompt of {SHORT} tokens.")
+    print(f"llama.cpp is built {here['llama_built']}.")
     print("\n".join([*table(speeds), *memory_table(peaks)]))
 
 

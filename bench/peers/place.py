@@ -1,6 +1,6 @@
 """What the benches keep in ~/.cache/mlxrun-bench: llama.cpp built here once, and the models. Delete it at will.
 
-llama.cpp comes as llama-cpp-python's sources, built with its native flags into a venv of its own. mlx-lm needs none:
+llama.cpp comes as llama-cpp-python's sources, built as `processor` says into a venv of its own. mlx-lm needs none:
 mlxrun depends on it, so it runs in the venv that mlxrun runs in, and on the same MLX.
 """
 
@@ -18,6 +18,8 @@ import numpy as np
 
 from mlxrun.store import starter
 
+from .processor import build
+
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlxrun-bench"
 READY = CACHE / "ready"
 LLAMA = "llama-cpp-python==0.3.36"
@@ -30,13 +32,14 @@ def say(text: str) -> None:
 
 def llama_python() -> str:
     """The Python that has llama_cpp; builds it where it is missing (about ten minutes on two cores)."""
-    folder = CACHE / "llama"
+    how = build()
+    folder = CACHE / how.folder
     python = folder / "bin" / "python"
     if not any(folder.glob("lib/python*/site-packages/llama_cpp/__init__.py")):
-        say(f"Building {LLAMA} with native flags into {folder}, once; it takes about ten minutes ...")
+        say(f"Building {LLAMA} into {folder}, {how.told}, once; it takes about ten minutes ...")
         venv.create(folder, with_pip=True)
-        build = [str(python), "-m", "pip", "install", "--quiet", "--no-binary", "llama-cpp-python", LLAMA]
-        subprocess.run(build, check=True, env={**os.environ, "CMAKE_ARGS": "-DGGML_NATIVE=ON", "FORCE_CMAKE": "1"})
+        install = [str(python), "-m", "pip", "install", "--quiet", "--no-binary", "llama-cpp-python", LLAMA]
+        subprocess.run(install, check=True, env={**os.environ, "CMAKE_ARGS": how.options, "FORCE_CMAKE": "1"})
     return str(python)
 
 

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+
+
+class Died(SystemExit):
+    """An engine's process is gone; told with how it ended and the last line that it said."""
+
+    def __init__(self, name: str, code: int, said: str) -> None:
+        self.how = f"{ended(code)}{f': {said}' if said else ''}".replace("|", "/")  # it stands in a table
+        super().__init__(f"{name} died, {self.how}")
+
+
+def ended(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
 
 
 class Worker:
@@ -42,8 +60,9 @@ class Worker:
         self.close()
 
     def ask(self, do: str, **what: Any) -> Any:
-        self._process.stdin.write(json.dumps({"do": do, **what}) + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it died while nobody asked; reading tells how
+            self._process.stdin.write(json.dumps({"do": do, **what}) + "\n")
+            self._process.stdin.flush()
         return self._read()["result"]
 
     def _read(self) -> Mapping[str, Any]:
@@ -51,12 +70,13 @@ class Worker:
         if not line:
             self._process.wait()
             self._errors.seek(0)
-            told = "".join(deque(self._errors, 3)).strip() or f"exit code {self._process.returncode}"
-            raise SystemExit(f"{self.name} ended: {told}")
+            said = [line.strip() for line in self._errors if line.strip()]
+            raise Died(self.name, self._process.returncode, said[-1] if said else "")
         return json.loads(line)
 
     def close(self) -> None:
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # what was not yet sent to one that died
+            self._process.stdin.close()
         self._process.stdout.close()
         try:
             self._process.wait(timeout=30)
