@@ -18,7 +18,7 @@ import mlx.core as mx
 from ..core import Event, Finish, Memory, Request, allowed_context
 from ..loading.model import Runnable, Unloaded
 from ..memory.machine import available_bytes, total_bytes
-from ..ops.native import release
+from . import threads
 from .handle import Handle
 from .idle_work import Idle, IdleWork
 from .memory_guard import MemoryGuard, give_back_all
@@ -43,7 +43,7 @@ class Engine:
         self._idle = IdleWork(None if idle is None else idle(model))
         self._inbox: queue.SimpleQueue[Handle | None] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._thread = threading.current_thread()
+        self._ended = threading.Event()  # `start` has the one that comes
         self._cache_bytes, self._measured = 0, 0.0
 
     @classmethod
@@ -54,7 +54,7 @@ class Engine:
         abandon: Callable[[], None] = lambda: None,
         idle: Idle | None = None,
     ) -> Engine:
-        """Load the model on a new thread and serve it from there; what loading raises is raised here.
+        """Load the model on a thread of its own and serve it from there; what loading raises is raised here.
 
         What `idle` makes of the model is gone through a step at a time, on that thread, while nobody asks.
         Interrupted meanwhile, we call `abandon`, which should make `load` raise, and wait a moment for that.
@@ -66,7 +66,6 @@ class Engine:
                 model = load()
                 engine = cls(model, allowed_context(context, model.context) or model.context, idle)
             except BaseException as error:  # noqa: BLE001 whoever waits for us raises it
-                leave_mlx()
                 born.put(error)
                 return
             born.put(engine)
@@ -74,19 +73,18 @@ class Engine:
             engine._forget()
             del model
             give_back_all()
-            leave_mlx()
 
-        thread = threading.Thread(target=live, name="mlxrun-engine", daemon=True)
-        thread.start()
+        ended = threads.begin(live)
         try:
             found = born.get()
         except KeyboardInterrupt:
             abandon()
-            thread.join(ABANDON_SECONDS)
+            ended.wait(ABANDON_SECONDS)
             raise
         if isinstance(found, BaseException):
-            thread.join()
+            ended.wait()
             raise found
+        found._ended = ended
         atexit.register(found.close)
         return found
 
@@ -107,7 +105,7 @@ class Engine:
         """End what runs, refuse what waits, and wait for the thread."""
         self._closing.set()
         self._inbox.put(None)
-        self._thread.join()
+        self._ended.wait()
         atexit.unregister(self.close)
 
     def _forget(self) -> None:
@@ -153,10 +151,3 @@ class Engine:
         now = time.perf_counter()
         if not self._scheduler.busy or now - self._measured > MEASURE_SECONDS:
             self._cache_bytes, self._measured = self._scheduler.cache_bytes, now
-
-
-def leave_mlx() -> None:
-    """MLX ends a thread's stream by itself only as the process dies, and that race can abort it."""
-    release()
-    mx.synchronize()
-    mx.clear_streams()
