@@ -116,3 +116,5 @@ class Memory:
     peak: int  # the most that it ever held
     free: int  # of the machine
     total: int  # of the machine
+    prefix_cache: int = 0  # of `cache`: what ended requests left for what may come
+    freed: int = 0  # buffers that nobody uses and the arrays library keeps for their next use

@@ -40,11 +40,11 @@ class Engine:
         self._guard = MemoryGuard(model)
         self._scheduler = Scheduler(model, context, int(KEPT_SHARE * available_bytes()), self._guard.room_for)
         self._runner = Runner(model)
-        self._idle = IdleWork(None if idle is None else idle(model))
+        self._idle = IdleWork(None if idle is None else idle(model), give_back_all)
         self._inbox: queue.SimpleQueue[Handle | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._ended = threading.Event()  # `start` has the one that comes
-        self._cache_bytes, self._measured = 0, 0.0
+        self._cache_bytes, self._prefix_bytes, self._measured = 0, 0, 0.0
 
     @classmethod
     def start(
@@ -56,7 +56,8 @@ class Engine:
     ) -> Engine:
         """Load the model on a thread of its own and serve it from there; what loading raises is raised here.
 
-        What `idle` makes of the model is gone through a step at a time, on that thread, while nobody asks.
+        What `idle` makes of the model is gone through a step at a time, on that thread, while nobody asks;
+        then the memory that only requests need is given back.
         Interrupted meanwhile, we call `abandon`, which should make `load` raise, and wait a moment for that.
         """
         born: queue.SimpleQueue[Engine | BaseException] = queue.SimpleQueue()
@@ -99,7 +100,16 @@ class Engine:
         """As it is right now; from any thread, nothing is computed for it."""
         mapped, cache = self._guard.mapped, self._cache_bytes  # MLX does not count views into files
         active, peak = mx.get_active_memory() + mapped, mx.get_peak_memory() + mapped
-        return Memory(max(0, active - cache), cache, active, peak, available_bytes(), total_bytes())
+        return Memory(
+            weights=max(0, active - cache),
+            cache=cache,
+            active=active,
+            peak=peak,
+            free=available_bytes(),
+            total=total_bytes(),
+            prefix_cache=self._prefix_bytes,
+            freed=mx.get_cache_memory(),
+        )
 
     def close(self) -> None:
         """End what runs, refuse what waits, and wait for the thread."""
@@ -115,39 +125,45 @@ class Engine:
         self._scheduler, self._runner = Scheduler(self.model, self.context, 0), Runner(self.model)
         self._guard.wiring.release()
         self._guard = MemoryGuard(self.model)
-        self._cache_bytes = 0
+        self._cache_bytes = self._prefix_bytes = 0
 
     def _serve(self) -> None:
         while self._listen():
             self._guard.look(self._scheduler)
-            plan = self._scheduler.plan()
-            if plan is not None:
-                try:
-                    self._scheduler.commit(self._runner(plan))
-                except Exception as error:  # noqa: BLE001 one request ends, the thread lives on
-                    self._scheduler.broke(plan, error)
+            self._step()
         self._scheduler.close(CLOSED)
+
+    def _step(self) -> None:
+        """A function of its own, so that nothing of the last pass is held while we wait."""
+        plan = self._scheduler.plan()
+        if plan is not None:
+            try:
+                self._scheduler.commit(self._runner(plan))
+            except Exception as error:  # noqa: BLE001 one request ends, the thread lives on
+                self._scheduler.broke(plan, error)
 
     def _listen(self) -> bool:
         """Take what was asked; where there is nothing to do, wait for it. False: closed."""
         self._measure()
         while not self._closing.is_set():
             try:
-                handle = self._inbox.get(block=not self._scheduler.busy, timeout=self._idle.patience)
+                self._take(self._inbox.get(block=not self._scheduler.busy, timeout=self._idle.patience))
             except queue.Empty:
                 if self._scheduler.busy:
                     return True
                 self._idle.go_on()
-                continue
-            if handle is not None:
-                self._scheduler.add(handle)
-                self._idle.asked()
         while not self._inbox.empty():
             if (waiting := self._inbox.get()) is not None:
                 waiting.post(Event(finish=Finish.CANCELLED, reason=CLOSED))
         return False
 
+    def _take(self, handle: Handle | None) -> None:
+        if handle is not None:
+            self._scheduler.add(handle)
+            self._idle.asked()
+
     def _measure(self) -> None:
         now = time.perf_counter()
         if not self._scheduler.busy or now - self._measured > MEASURE_SECONDS:
-            self._cache_bytes, self._measured = self._scheduler.cache_bytes, now
+            self._cache_bytes, self._prefix_bytes = self._scheduler.cache_bytes, self._scheduler.prefix_bytes
+            self._measured = now

@@ -15,6 +15,7 @@ class Handle:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()  # never blocks who posts
         self._cancelled = threading.Event()
         self._ring: Callable[[], None] | None = None
+        self._ended = False
 
     def cancel(self) -> None:
         """The request ends within a step, with an event that says so."""
@@ -26,12 +27,16 @@ class Handle:
 
     def post(self, event: Event) -> None:
         self._events.put(event)
-        if self._ring is not None:
-            self._ring()
+        if (ring := self._ring) is not None:
+            ring()
+        if event.finish is not None:
+            self._ended, self._ring = True, None  # who listens holds us: neither would be freed before a collection
 
     def listen(self, ring: Callable[[], None]) -> None:
         """Call `ring` now and after each event, on the thread that posts it: it must neither block nor raise."""
         self._ring = ring
+        if self._ended:
+            self._ring = None
         ring()
 
     def ready(self) -> Iterator[Event]:

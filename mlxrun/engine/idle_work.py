@@ -1,7 +1,8 @@
 """What the engine's thread does while nobody asks: something that can wait, a short slice at a time.
 
 It begins after the first request and a while of silence; whoever asks waits for one slice at most. A slice that
-fails ends it: it is worth less than the thread. Knows not what it does.
+fails ends it: it is worth less than the thread. When nothing is left to do, what only requests need is given back,
+once for each silence. Knows not what it does.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ QUIET = 2.0  # seconds of silence before it goes on
 
 
 class IdleWork:
-    def __init__(self, slices: Slices | None) -> None:
-        self._slices = slices
+    def __init__(self, slices: Slices | None, give_back: Callable[[], object] = lambda: None) -> None:
+        self._slices, self._give_back = slices, give_back
         self._asked = self._silent = False
 
     @property
     def patience(self) -> float | None:
         """Seconds to wait for a request before the next slice; None: for ever."""
-        if self._slices is None or not self._asked:
+        if not self._asked:
             return None
         return 0.0 if self._silent else QUIET
 
@@ -33,16 +34,18 @@ class IdleWork:
         self._asked, self._silent = True, False
 
     def go_on(self) -> None:
-        """Nobody asked for so long: one slice."""
+        """Nobody asked for so long: one slice, or the end."""
         self._silent = True
-        if self._slices is not None and not went(self._slices.__next__):
-            self._slices = None
+        if self._slices is not None and went(self._slices.__next__):
+            return
+        self._slices, self._asked = None, False
+        went(self._give_back)
 
     def end(self) -> None:
         """It may put away what it has; then nothing is held any more."""
         if self._slices is not None:
             went(self._slices.close)
-        self._slices = None
+        self._slices, self._asked = None, False
 
 
 def went(what: Callable[[], object]) -> bool:

@@ -14,6 +14,7 @@ import mlx.core as mx
 from ..loading.model import Runnable
 from ..memory.headroom import Headroom, Pressure, give_back
 from ..memory.wiring import Wiring
+from ..ops.native import release
 
 if TYPE_CHECKING:
     from .scheduler import Claims, Scheduler
@@ -75,7 +76,9 @@ class MemoryGuard:
 
 
 def give_back_all() -> None:
-    """After a model is gone. Objects that refer to each other are found, and large frees wait for the device."""
+    """After a model is gone, or in a silence. Objects that refer to each other are found, and large frees wait for the
+    device. It takes some 0.1 s, and 0.3 s where a gigabyte goes."""
+    release()
     mx.synchronize()
     gc.collect()
     give_back()

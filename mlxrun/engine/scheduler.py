@@ -111,6 +111,10 @@ class Scheduler:
         return bool(self._waiting or self._running)
 
     @property
+    def prefix_bytes(self) -> int:
+        return self._prefixes.bytes
+
+    @property
     def cache_bytes(self) -> int:
         return self._prefixes.bytes + sum(running.memory.bytes for running in self._running)
 

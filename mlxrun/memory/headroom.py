@@ -104,6 +104,11 @@ def footprint() -> int:
 def give_back() -> None:
     """Freed memory goes back to the system: MLX's buffers, then the C library's."""
     mx.clear_cache()
+    trim_heaps()
+
+
+def trim_heaps() -> None:
+    """What the C library keeps of freed memory, in heaps of every thread that asked for some; from any thread."""
     library = _glibc()
     if library is not None:
         library.malloc_trim(0)

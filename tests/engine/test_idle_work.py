@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Generator
+from queue import SimpleQueue
 
 import mlx.core as mx
 import pytest
 
 from mlxrun.core import Event, Finish, Request, Sampling
+from mlxrun.engine import engine as engine_module
 from mlxrun.engine import idle_work
 from mlxrun.engine.engine import Engine
 from mlxrun.engine.idle_work import QUIET, IdleWork
@@ -59,6 +62,60 @@ def test_what_ends_early_may_put_things_away() -> None:
     one.go_on()
     one.end()
     assert (one.patience, seen) == (None, [0, -1])
+
+
+def test_when_nothing_is_left_to_do_memory_is_given_back_once_for_each_silence() -> None:
+    seen: list[int] = []
+    one = IdleWork(counting(1, seen), lambda: seen.append(100))
+    assert one.patience is None  # nobody ever asked
+    one.asked()
+    one.go_on()
+    one.go_on()
+    assert (one.patience, seen) == (None, [0, -1, 100])
+    one.asked()
+    assert one.patience == QUIET
+    one.go_on()
+    assert (one.patience, seen) == (None, [0, -1, 100, 100])
+
+
+def test_a_silent_engine_gives_back_what_only_requests_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idle_work, "QUIET", 0.0)
+    given_back: SimpleQueue[bool] = SimpleQueue()
+    monkeypatch.setattr(engine_module, "give_back_all", lambda: given_back.put(True))
+    engine = Engine.start(FakeModel)
+    try:
+        for _ in range(2):
+            ask(engine)
+            assert given_back.get(timeout=20)
+    finally:
+        engine.close()
+
+
+def test_a_silent_engine_holds_no_request_and_no_memory_of_one_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[object]] = []
+    waits: SimpleQueue[bool] = SimpleQueue()
+    monkeypatch.setattr(idle_work, "QUIET", 0.0)
+    monkeypatch.setattr(engine_module, "give_back_all", lambda: waits.put(True))
+
+    class Broken(FakeModel):
+        def new_sequence(self, context: int | None = None) -> FakeMemory:
+            memory = super().new_sequence(context)
+            made.append(weakref.ref(memory))
+            return memory
+
+        def logits(self, hidden: mx.array) -> mx.array:
+            raise RuntimeError("broken")
+
+    engine = Engine.start(Broken)
+    try:
+        handle = engine.submit(Request((1, 2, 3), 5, Sampling(0.0)))
+        made.append(weakref.ref(handle))
+        assert list(handle)[-1].finish is Finish.FAILED
+        del handle
+        assert waits.get(timeout=20)
+        assert [one() for one in made] == [None, None]
+    finally:
+        engine.close()
 
 
 class Logged(FakeModel):

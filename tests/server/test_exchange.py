@@ -240,5 +240,5 @@ def test_the_documents() -> None:
     assert ask(own, "/v1/models").json()["data"][0]["id"] == "scripted"
     assert ask(own, "/v1/models/scripted").json()["context_length"] == 1000
     assert ask(own, "/health").json() == {"status": "ok", "server": "mlxrun", "model": "scripted"}
-    held = {"weights": 3, "cache": 2, "active": 6, "peak": 7, "free": 10, "total": 20}
+    held = {"weights": 3, "cache": 2, "active": 6, "peak": 7, "free": 10, "total": 20, "prefix_cache": 0, "freed": 0}
     assert ask(own, "/memory").json() == held

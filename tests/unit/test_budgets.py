@@ -23,7 +23,7 @@ MORE_PARAMETERS: dict[str, str] = {}
 CATCHES_ALL: dict[str, str] = {
     "mlxrun/text/hub.py:reading": "tokenizers raises plain Exception for every bad file, and panics on some",
     "mlxrun/engine/engine.py:live": "what loading raises is raised again, to who waits for the thread",
-    "mlxrun/engine/engine.py:_serve": "one request ends, the thread lives on",
+    "mlxrun/engine/engine.py:_step": "one request ends, the thread lives on",
     "mlxrun/engine/idle_work.py:went": "what can wait ends, the thread lives on",
     "mlxrun/engine/scheduler.py:_admit": "one request ends, the thread lives on",
     "mlxrun/convert/aside.py:made_aside": "what interrupts the making is raised again; the half made goes away",
