@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from threading import Barrier
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -51,7 +52,8 @@ class Server:
     def __init__(self, assistant: Assistant, config: ServerConfig, dialects: Sequence[Dialect] = DIALECTS) -> None:
         self.metrics, self.traffic = Metrics(config.name), Traffic(config.max_concurrent)
         self._engine, self._name, self._created = assistant.engine, config.name, int(time.time())
-        pool = ThreadPoolExecutor(THREADS, "mlxrun-server")
+        self.metrics.tell(assistant.engine.memory)
+        pool = started_pool(THREADS)
         voice = Voice(assistant, config.name, config.sampling)
         self._house = House(voice, self.traffic, self.metrics, pool, config.body_limit)
         self._dialects = {dialect.path: dialect for dialect in dialects}
@@ -123,6 +125,14 @@ class Server:
 
     async def _docs(self, _: Request) -> Response:
         return HTMLResponse(self._page, headers={"content-security-policy": POLICY})
+
+
+def started_pool(count: int) -> ThreadPoolExecutor:
+    """With all its threads from the start, so that a server whose threads grow in number has a leak."""
+    pool, all_there = ThreadPoolExecutor(count, "mlxrun-server"), Barrier(count)
+    for job in [pool.submit(all_there.wait) for _ in range(count)]:
+        job.result()
+    return pool
 
 
 def api_error(request: Request, error: Exception) -> ApiError:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from ..assistant import Answer
+from ..memory.headroom import trim_heaps
 from ..parts import Piece, joined
 from . import body
 from .dialect import Dialect, Encoder, Job, Json, Voice
@@ -19,6 +20,7 @@ from .errors import ApiError, JsonResponse, failure_of
 from .exchange import ClientGone, Exchange, Traffic, started, while_there
 from .metrics import Metrics
 
+LARGE = 1 << 20  # bytes of a body
 IDLE = 15.0  # seconds without a piece after which a stream says that it is still there
 HEADERS = [
     (b"cache-control", b"no-store"),
@@ -43,8 +45,12 @@ class Generate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw = await body.read(Request(scope, receive), self._house.body_limit)
-        with suppress(ClientGone):
-            await while_there(receive, self._respond(raw, scope, receive, send))
+        try:
+            with suppress(ClientGone):
+                await while_there(receive, self._respond(raw, scope, receive, send))
+        finally:
+            if len(raw) > LARGE:  # to read, render and tokenize it took many times as much
+                self._house.pool.submit(trim_heaps)
 
     async def _respond(self, raw: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         house, loop = self._house, asyncio.get_running_loop()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
+from ..core import Memory
+from ..memory.machine import thread_count
 from ..parts import Piece
 
 LATENCY = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -34,6 +39,10 @@ class Metrics:
         )
         self.whole = Histogram("mlxrun_answer_seconds", "Whole answers", registry=own, buckets=LATENCY)
 
+    def tell(self, memory: Callable[[], Memory]) -> None:
+        """Of the engine, as it is whenever somebody asks."""
+        self.registry.register(Held(memory))
+
     def text(self) -> bytes:
         return generate_latest(self.registry)
 
@@ -58,6 +67,27 @@ class Metrics:
         """Nobody reads the rest of this answer."""
         (self.running if started else self.waiting).dec()
         self.answers.labels("left").inc()
+
+
+class Held(Collector):
+    """What this process holds just then."""
+
+    def __init__(self, memory: Callable[[], Memory]) -> None:
+        self._memory = memory
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        memory = self._memory()
+        told = {
+            "weights": memory.weights,
+            "sequences": memory.cache - memory.prefix_cache,
+            "prefix_cache": memory.prefix_cache,
+            "freed": memory.freed,
+        }
+        held = GaugeMetricFamily("mlxrun_memory_bytes", "Bytes of arrays, by what they are for", labels=["of"])
+        for of, count in told.items():
+            held.add_metric([of], count)
+        yield held
+        yield GaugeMetricFamily("mlxrun_threads", "Threads of this process", value=thread_count())
 
 
 class Counted:
