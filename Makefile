@@ -8,7 +8,7 @@ HOST    = 127.0.0.1
 PORT    = 8080
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test lint bench golden models-doc picture notebooks kernels kernels-mutate kernels-report cpu-mutate sanitize kernels-aarch64 clean
+.PHONY: run serve test lint bench soak golden models-doc picture notebooks kernels kernels-mutate kernels-report cpu-mutate sanitize kernels-aarch64 clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
@@ -31,7 +31,12 @@ lint: $(VENV)/.installed-dev
 	else echo "The C++ sources were not checked for warnings: that takes Linux and g++."; fi
 
 bench: $(VENV)/.installed-dev
-	@set -e; for file in $(wildcard bench/*.py); do echo "== $$file"; $(BIN)/python $$file; done
+	@set -e; for file in $(filter-out bench/soak.py,$(wildcard bench/*.py)); do echo "== $$file"; $(BIN)/python $$file; done
+
+# the server under clients that cancel, hang up and send too much, for two minutes: what it holds before and after
+soak: $(VENV)/.installed-dev
+	@$(BIN)/mlxrun pull $(STARTER)
+	$(BIN)/python bench/soak.py $(STARTER) --crowd 300
 
 # references need torch and transformers, which nothing else here does: a venv of their own
 golden: .venv-golden/.installed
