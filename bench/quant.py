@@ -16,13 +16,13 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from mlxrun.compat import quiet_import
 from mlxrun.convert.folder import plain_weight, source
 from mlxrun.convert.layouts import quantize
 from mlxrun.convert.mixed import divergence, measured, share_out
 from mlxrun.convert.names import Named, named
 from mlxrun.convert.text import calibration
 from mlxrun.convert.trial import trial_of
-from mlxrun.loading.fallback import quiet_import
 from mlxrun.store import starter
 from mlxrun.text.opening import gguf_tokenizer
 from mlxrun.weights import open_checkpoint

@@ -19,8 +19,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from ..compat import bars_of, quiet_import
 from ..core import RequestError
-from ..loading.fallback import quiet_import
 from ..ops.quantized import Weight
 from ..spec import ModelError
 from ..weights.quantized import FLOATS, Layout
@@ -180,7 +180,6 @@ METHODS: dict[str, Callable[[Work], None]] = {"gptq": _gptq, "awq": _awq, "dwq":
 def watched(method: str, progress: Progress | None, told: Callable[[str], None]) -> Iterator[None]:
     """Around their functions: what they raise is one sentence, and their bars are ours."""
     module = _module(method)
-    bar = module.tqdm
 
     class Bar:
         def __init__(self, items: Iterable[Any], total: int | None = None, **others: Any) -> None:
@@ -200,17 +199,14 @@ def watched(method: str, progress: Progress | None, told: Callable[[str], None])
         def write(line: str) -> None:
             told(line)
 
-    module.tqdm = Bar  # type: ignore[attr-defined]  # a name that the module imported
     try:
-        with redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
+        with bars_of(module, Bar), redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
             yield
     except ModelError:
         raise
     except Exception as error:  # other people's functions raise anything
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"mlx-lm's {method} failed on this model: {lines[0].rstrip('.')}.") from error
-    finally:
-        module.tqdm = bar  # type: ignore[attr-defined]  # as above
 
 
 def _module(method: str) -> ModuleType:

@@ -11,8 +11,9 @@ from typing import Any
 
 import mlx.core as mx
 
+from ..compat import quiet_import
 from ..families.config import ALIASES, EPS
-from ..loading.fallback import older_spelling, quiet_import
+from ..loading.fallback import older_spelling
 from ..spec import ModelError
 
 CHOOSING = ("e_score_correction_bias", "expert_bias")

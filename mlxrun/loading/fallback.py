@@ -6,9 +6,7 @@ are known to be wrong we refuse. It is imported here and only when needed: the i
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +14,7 @@ from typing import Any, cast
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from ..compat import quiet_import
 from ..contracts import LayerMemory, SequenceMemory
 from ..families import UnknownFamily
 from ..families.config import Config
@@ -171,14 +170,3 @@ def set_precision(model: Any, dtype: mx.Dtype | None) -> list[str]:
         dequantize_model(model)
     model.set_dtype(dtype or mx.float32)
     return []
-
-
-@contextmanager
-def quiet_import() -> Iterator[None]:
-    """mlx_lm.utils lowers this process's limit of open files, and an ordinary user cannot raise it again."""
-    kept = resource.setrlimit
-    resource.setrlimit = lambda *_: None
-    try:
-        yield
-    finally:
-        resource.setrlimit = kept

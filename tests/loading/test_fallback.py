@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
+from mlxrun.compat import quiet_import
 from mlxrun.core import Request, Sampling
 from mlxrun.engine.engine import Engine
 from mlxrun.families import FAMILIES, UnknownFamily
 from mlxrun.loading import load_model
-from mlxrun.loading.fallback import FallbackModel, load_fallback, older_spelling, quiet_import
+from mlxrun.loading.fallback import FallbackModel, load_fallback, older_spelling
 from mlxrun.spec import ModelError
 
 STABLELM = {

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from mlxrun import cli
+from mlxrun.compat import quiet_import
 from mlxrun.convert import folder as folder_module
 from mlxrun.convert.folder import convert_folder
 from mlxrun.convert.layouts import Wanted, layout
 from mlxrun.convert.stream import write_model
 from mlxrun.core import RequestError
 from mlxrun.loading import load_model
-from mlxrun.loading.fallback import quiet_import
 from mlxrun.ops.native import exactly
 from mlxrun.spec import ModelError
 from mlxrun.weights import open_checkpoint
