@@ -23,12 +23,13 @@ import numpy as np
 
 from mlxrun.convert.compare import compare
 from mlxrun.convert.text import calibration
-from mlxrun.loading import load_model, open_model
+from mlxrun.loading import LoadOptions, load_model, open_model
 from mlxrun.loading.model import Model
 from mlxrun.loading.open import recipe_of
 from mlxrun.nn.decoder import DecoderModel
 from mlxrun.nn.params import AS_STORED, Forms
-from mlxrun.ops.native import NATIVE, exactly, pack
+from mlxrun.ops.device import this_device
+from mlxrun.ops.native import pack
 from mlxrun.store import starter
 from mlxrun.text.opening import gguf_tokenizer
 from mlxrun.weights import apply_rules, open_checkpoint
@@ -92,9 +93,10 @@ def plain(path: Path) -> Model:
     recipe = recipe_of(open_checkpoint(path))
     read = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in gguf.GGUFReader(path).tensors}
     tensors = {name: mx.array(np.asarray(values, np.float32)) for name, values in read.items()}
-    forms = Forms(matrix=pack) if NATIVE else AS_STORED
+    device = this_device("exact")
+    forms = Forms(matrix=pack) if device.native else AS_STORED
     weights = apply_rules(recipe.rules, tensors)
-    return Model(DecoderModel(recipe.decoder, weights, fold_offsets=not recipe.folded, forms=forms))
+    return Model(DecoderModel(recipe.decoder, weights, device, fold_offsets=not recipe.folded, forms=forms))
 
 
 def strings() -> Iterator[str]:
@@ -134,8 +136,8 @@ def kinds_of(path: Path) -> str:
 
 def judged(path: Path, count: int) -> str:
     ids = gguf_tokenizer(open_checkpoint(path).metadata).encode(calibration(), special=False)[:count]
-    with exactly():
-        found = compare(load_model(path), plain(path), ids)
+    exact = LoadOptions(device=this_device("exact"))
+    found = compare(load_model(path, options=exact), plain(path), ids)
     theirs = their_perplexity(path, ids)
     lost = max((error for _, _, error in open_model(path).checkpoint.losses()), default=0.0)
     return (

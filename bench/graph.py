@@ -20,6 +20,7 @@ from mlx_lm.models import cache, qwen3, qwen3_moe
 from mlxrun.cache.sequence import SequenceCache
 from mlxrun.families import resolve
 from mlxrun.nn.decoder import DecoderModel
+from mlxrun.ops.device import this_device
 from mlxrun.weights.apply import apply_rules
 
 COMMON = {
@@ -62,8 +63,9 @@ def ours(model, config):
     """The same weights, read the way a checkpoint of theirs is read."""
     weights = dict(mlx.utils.tree_flatten(model.parameters()))
     recipe = resolve(config, "mlx")
-    decoder = DecoderModel(recipe.decoder, apply_rules(recipe.rules, weights), fold_offsets=not recipe.folded)
-    memory = SequenceCache(recipe.decoder, 4096)
+    device = this_device()
+    decoder = DecoderModel(recipe.decoder, apply_rules(recipe.rules, weights), device, fold_offsets=not recipe.folded)
+    memory = SequenceCache(recipe.decoder, device, 4096)
     mx.eval(decoder.logits(decoder(mx.zeros((PROMPT,), mx.int32), [(memory, PROMPT)])))
     token = mx.array([3])
     return lambda: decoder.logits(decoder(token, [(memory, 1)])), lambda: mx.eval(memory.arrays())

@@ -54,7 +54,7 @@ from mlxrun.ops.native import release
 path, contexts, chunk, ready = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 opened = open_model(path)
 checkpoint, recipe = opened.checkpoint, opened.recipe
-seen = dry_run(checkpoint, recipe, here=True)
+seen = dry_run(checkpoint, recipe, opened.device)
 def own():
     release()
     gc.collect()

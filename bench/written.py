@@ -20,8 +20,8 @@ from mlxrun.convert.compare import run
 from mlxrun.convert.folder import convert_folder
 from mlxrun.convert.text import calibration
 from mlxrun.convert.to_gguf import to_gguf
-from mlxrun.loading import load_model
-from mlxrun.ops.native import exactly
+from mlxrun.loading import LoadOptions, load_model
+from mlxrun.ops.device import this_device
 from mlxrun.store import starter
 from mlxrun.text.opening import gguf_tokenizer
 from mlxrun.weights import open_checkpoint
@@ -42,6 +42,7 @@ KINDS = ("F16", "Q8_0", "Q4_0", "Q4_1")
 ELSEWHERE = ("phi3_longrope_short", "bert")  # its sessions are too long for the first; the second has no favourites
 PROMPT = "The capital of France is Paris. The capital of Italy is"
 TOKENS, ANSWER = 120, 24
+EXACT = LoadOptions(device=this_device("exact"))
 CONTEXT = 128  # a session of llama.cpp has at least this many
 
 
@@ -51,9 +52,8 @@ def quiet(level: int, text: bytes, data: object) -> None:
 
 
 def ours(path: Path, ids: list[int]) -> np.ndarray:
-    with exactly():
-        model = load_model(path)
-        return np.array(model.logits(run(model, mx.array(ids, mx.int32))).astype(mx.float32))
+    model = load_model(path, options=EXACT)
+    return np.array(model.logits(run(model, mx.array(ids, mx.int32))).astype(mx.float32))
 
 
 def theirs(path: Path, ids: list[int]) -> np.ndarray:
@@ -63,11 +63,10 @@ def theirs(path: Path, ids: list[int]) -> np.ndarray:
 
 
 def our_answer(path: Path, ids: list[int]) -> list[int]:
-    with exactly():
-        model, found = load_model(path), list(ids)
-        for _ in range(ANSWER):
-            hidden = run(model, mx.array(found, mx.int32))
-            found.append(int(model.logits(hidden[-1:]).argmax()))
+    model, found = load_model(path, options=EXACT), list(ids)
+    for _ in range(ANSWER):
+        hidden = run(model, mx.array(found, mx.int32))
+        found.append(int(model.logits(hidden[-1:]).argmax()))
     return found[len(ids) :]
 
 

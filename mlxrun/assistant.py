@@ -118,7 +118,8 @@ class Assistant:
     ) -> Assistant:
         """The model in that folder or .gguf file; `reading` is what `open_model` takes."""
         options = options or LoadOptions()
-        return cls.load(open_model(place, mapped=options.mapped, **reading), options, name=name, idle=idle)
+        opened = open_model(place, mapped=options.mapped, device=options.device, **reading)
+        return cls.load(opened, options, name=name, idle=idle)
 
     @classmethod
     def load(

@@ -11,18 +11,17 @@ import numpy as np
 from asked import answer, prompt
 
 from mlxrun.loading import LoadOptions, load_model
-from mlxrun.ops import native
+from mlxrun.ops.device import this_device
 
 CHUNK = 512  # rows of a prompt in a pass
 
 
 class Ours:
     def __init__(self, file: str, options: dict[str, Any]) -> None:
-        if options.get("precision") and native.native is not None:
-            native.native.set_precision(options["precision"])
-        ready = options.get("ready")
+        ready, device = options.get("ready"), this_device(options.get("precision") or None)
         dtype = mx.float32 if options.get("widened") else None
-        self.model = load_model(file, dtype=dtype, options=LoadOptions(ready=Path(ready) if ready else None))
+        how = LoadOptions(ready=Path(ready) if ready else None, device=device)
+        self.model = load_model(file, dtype=dtype, options=how)
         self.memories: list[Any] = []
         self.chunk = options.get("chunk", CHUNK)
 

@@ -12,7 +12,8 @@ from math import inf
 
 import mlx.core as mx
 
-from ..ops.span import Span, Writing, write
+from ..ops.device import Device
+from ..ops.span import Span, Writing, write_on
 from .base import LayerCache
 
 STEP = 256  # tokens by which a buffer grows
@@ -29,9 +30,10 @@ class KeysState:
 class Keys(LayerCache):
     """Buffers (1, G, capacity, D): `keep` None remembers everything."""
 
-    __slots__ = ("_buffers", "_first", "_keep", "_length", "_shared", "_writing")
+    __slots__ = ("_buffers", "_first", "_keep", "_length", "_shared", "_write", "_writing")
 
-    def __init__(self, keep: int | None = None) -> None:
+    def __init__(self, device: Device, keep: int | None = None) -> None:
+        self._write = write_on(device)
         self._keep = keep
         self._buffers: tuple[mx.array, ...] = ()
         self._first = 0  # position of the first key in the buffers
@@ -48,7 +50,7 @@ class Keys(LayerCache):
         self._settle()
         self._reserve(rows, added, self._capacity)
         used = self._length - self._first
-        self._buffers = write(self._buffers, rows, used, of)
+        self._buffers = self._write(self._buffers, rows, used, of)
         self._shared = 0
         self._length += added
         return Span(self._buffers, self._first, used + added)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from ..ops.device import Device
 from ..spec import Attention, GatedDelta, LatentAttention, Layer, Mamba1, Mamba2, SideBySide
 from .keys import Keys, capacity
 from .paired import Paired
@@ -13,16 +14,16 @@ from .recurrent import Recurrent
 FLOAT = 4  # bytes of a recurrent state's value
 
 
-def memory_for(layer: Layer) -> Keys | Recurrent | Paired | None:
+def memory_for(layer: Layer, device: Device) -> Keys | Recurrent | Paired | None:
     match layer.mixer:
         case Attention(borrows=None, causal=True):
-            return Keys(keep=reach(layer))
+            return Keys(device, keep=reach(layer))
         case LatentAttention():
-            return Keys()
+            return Keys(device)
         case GatedDelta() | Mamba1() | Mamba2():
             return Recurrent()
         case SideBySide():
-            return Paired()
+            return Paired(device)
         case _:
             return None
 

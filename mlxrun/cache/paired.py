@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from ..ops.device import Device
 from ..ops.span import Span, Writing
 from .base import LayerCache
 from .keys import Keys, KeysState
@@ -16,8 +17,8 @@ from .recurrent import Recurrent, RecurrentState
 class Paired(LayerCache):
     __slots__ = ("_keys", "_state")
 
-    def __init__(self) -> None:
-        self._keys, self._state = Keys(), Recurrent()
+    def __init__(self, device: Device) -> None:
+        self._keys, self._state = Keys(device), Recurrent()
 
     def append(self, *rows: mx.array, of: int = 0) -> Span:
         return self._keys.append(*rows, of=of)

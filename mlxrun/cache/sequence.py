@@ -11,17 +11,18 @@ from typing import Any
 
 import mlx.core as mx
 
+from ..ops.device import Device
 from ..spec import Decoder
 from .base import LayerCache
 from .kinds import memory_for
 
 
 class SequenceCache:
-    def __init__(self, spec: Decoder, context: int | None = None) -> None:
+    def __init__(self, spec: Decoder, device: Device, context: int | None = None) -> None:
         self.length = 0
         self.context = context or spec.context
-        self.layers: Sequence[LayerCache | None] = [memory_for(layer) for layer in spec.layers]
-        self._spec = spec
+        self.layers: Sequence[LayerCache | None] = [memory_for(layer, device) for layer in spec.layers]
+        self._spec, self._device = spec, device
         self._owned = [memory for memory in self.layers if memory is not None]
 
     @property
@@ -45,7 +46,7 @@ class SequenceCache:
         return True
 
     def fork(self) -> SequenceCache:
-        other = SequenceCache(self._spec, self.context)
+        other = SequenceCache(self._spec, self._device, self.context)
         other.restore(self.snapshot())
         return other
 

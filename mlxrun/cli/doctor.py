@@ -106,12 +106,13 @@ def device() -> Finding:
 
 def native() -> Finding:
     """The CPU kernels: wanted wherever there is no GPU."""
-    from ..ops.native import NATIVE, status
+    from ..ops.device import this_device
+    from ..ops.native import status
 
-    found = status()
+    found, used = status(), this_device().native
     gpu = device().data["kind"] == "GPU"
-    data = {"used": NATIVE, **asdict(found), "self_test": "passed" if found.available else None}
-    if NATIVE:
+    data = {"used": used, **asdict(found), "self_test": "passed" if found.available else None}
+    if used:
         dots = "with integer dot products" if found.integer else "without integer dot products"
         threads = f"{found.threads} thread{'s' * (found.threads != 1)}"
         told = [f"{found.isa} {dots}", threads, f"precision {found.precision}", "self-test passed"]

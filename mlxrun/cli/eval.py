@@ -33,23 +33,24 @@ def main(flags: argparse.Namespace) -> int:
     from ..convert.compare import compare, perplexity, predicted
     from ..convert.text import calibration, read_text
     from ..loading import LoadOptions, load_opened, open_model
-    from ..ops.native import exactly
+    from ..ops.device import this_device
     from ..store.resolve import resolve
 
     text = calibration() if flags.text is None else read_text(flags.text)
-    opened = open_model(resolve(flags.model), dialect=flags.dialect, waive=frozenset(flags.waive))
+    device, waive = this_device("exact"), frozenset(flags.waive)
+    opened = open_model(resolve(flags.model), dialect=flags.dialect, waive=waive, device=device)
     ids = first(tokenizer_of(opened.checkpoint).encode(text, special=False), flags.tokens)
     if flags.against is None:
-        with bar("predicting") as progress, exactly():
+        with bar("predicting") as progress:
             model = load_opened(opened, LoadOptions())
             found = perplexity(model, ids, window=flags.window, progress=progress)
         count = predicted(len(ids), flags.window)
         report = {"model": flags.model, "tokens": count, "perplexity": found}
         lines = [f"perplexity {found:.4g} on {count:,} tokens"]
     else:
-        other = open_model(resolve(flags.against), waive=frozenset(flags.waive))
+        other = open_model(resolve(flags.against), waive=waive, device=device)
         same_ids(tokenizer_of(other.checkpoint).encode(text, special=False), ids, flags)
-        with bar("predicting with both") as progress, exactly():
+        with bar("predicting with both") as progress:
             models = load_opened(opened, LoadOptions()), load_opened(other, LoadOptions())
             agreement = compare(*models, ids, window=flags.window, progress=progress)
         report = {"model": flags.model, "against": flags.against, **asdict(agreement)}

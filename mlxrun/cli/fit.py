@@ -65,12 +65,14 @@ def main(flags: argparse.Namespace) -> int:
 def seen_of(flags: argparse.Namespace, settings: Settings, machine: Machine) -> tuple[Recipe, DryRun]:
     from ..loading.dry_run import dry_run
     from ..loading.open import open_model
+    from ..ops.device import a_mac, this_device
     from ..store.resolve import headers_of
 
     with headers_of(flags.model, settings, machine) as (place, downloaded):
-        opened = open_model(place, dialect=flags.dialect, waive=frozenset(flags.waive))
+        device = this_device() if machine.here else a_mac()
+        opened = open_model(place, dialect=flags.dialect, waive=frozenset(flags.waive), device=device)
         recipe = opened.recipe
-        seen = dry_run(opened.checkpoint, recipe, here=machine.here)
+        seen = dry_run(opened.checkpoint, recipe, device)
     if not downloaded:
         aside(f"{flags.model} is not on this machine; this is told from its headers on the Hugging Face hub.")
     return recipe, seen

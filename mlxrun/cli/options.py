@@ -12,6 +12,7 @@ from ..settings import Wire
 
 if TYPE_CHECKING:
     from ..loading import LoadOptions, OpenedModel
+    from ..ops.device import Device
     from ..settings import Settings
 
 
@@ -59,10 +60,11 @@ def add_disk(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def opened(path: Path, flags: argparse.Namespace) -> OpenedModel:
+def opened(path: Path, flags: argparse.Namespace, device: Device) -> OpenedModel:
     from ..loading import open_model
 
-    return open_model(path, dialect=flags.dialect, waive=frozenset(flags.waive), mapped=not flags.no_map)
+    waive = frozenset(flags.waive)
+    return open_model(path, dialect=flags.dialect, waive=waive, mapped=not flags.no_map, device=device)
 
 
 def load_options(flags: argparse.Namespace, settings: Settings) -> LoadOptions:

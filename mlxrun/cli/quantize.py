@@ -36,4 +36,5 @@ def copy_of(opened: OpenedModel, flags: argparse.Namespace, settings: Settings) 
     how = layout(flags.quantize, flags.group, "affine")
     with bar("quantizing") as progress:
         copy = quantized_copy(opened.checkpoint, how, settings.quantized, progress=progress)
-    return open_model(copy, waive=frozenset(flags.waive), mapped=not flags.no_map)  # it says its own dialect
+    waive = frozenset(flags.waive)
+    return open_model(copy, waive=waive, mapped=not flags.no_map, device=opened.device)  # it says its own dialect

@@ -39,7 +39,8 @@ def main(flags: argparse.Namespace) -> int:
 
     settings = from_environment().but(context=flags.context)
     path = resolve(flags.model, settings)
-    opened = options.opened(path, flags)
+    tuning = begin(settings)
+    opened = options.opened(path, flags, tuning.device)
     sampling = options.sampling(flags, recommended(opened.checkpoint))
     interactive = not flags.words and sys.stdin.isatty() and sys.stdout.isatty()
     if flags.max_tokens is not None and flags.max_tokens < 1:  # a model may take minutes to load
@@ -50,7 +51,7 @@ def main(flags: argparse.Namespace) -> int:
     began = time.perf_counter()
     opened = quantize.copy_of(opened, flags, settings)
     how = options.load_options(flags, settings)
-    assistant = Assistant.load(opened, how, name=flags.model, idle=begin(settings))
+    assistant = Assistant.load(opened, how, name=flags.model, idle=tuning.idle)
     try:
         introduce(assistant, flags.model, time.perf_counter() - began)
         ask = chat.Asker(assistant, sampling, flags.max_tokens, flags.system, raw(assistant, flags))

@@ -53,7 +53,8 @@ def main(flags: argparse.Namespace) -> int:
     settings = from_environment().but(context=flags.context)
     place = resolve(flags.model, settings)
     name = flags.name or (place.stem if Path(flags.model).expanduser().exists() else flags.model)
-    opened = options.opened(place, flags)
+    tuning = begin(settings)
+    opened = options.opened(place, flags, tuning.device)
     config = app.ServerConfig(
         name=name,
         sampling=options.sampling(flags, recommended(opened.checkpoint)),
@@ -64,7 +65,7 @@ def main(flags: argparse.Namespace) -> int:
     )
     opened = quantize.copy_of(opened, flags, settings)
     how = options.load_options(flags, settings)
-    assistant = Assistant.load(opened, how, name=name, idle=begin(settings))
+    assistant = Assistant.load(opened, how, name=name, idle=tuning.idle)
     try:
         for note in assistant.engine.model.notes:
             aside(note)

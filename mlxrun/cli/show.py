@@ -40,7 +40,7 @@ def main(flags: argparse.Namespace) -> int:
     path = resolve(flags.model)
     opened = open_model(path, dialect=flags.dialect, waive=frozenset(flags.waive))
     checkpoint, recipe = opened.checkpoint, opened.recipe
-    weights = outline_weights(checkpoint, recipe, centred=packs(None))
+    weights = outline_weights(checkpoint, recipe, centred=packs(opened.device, None))
     if flags.json:
         found = {"path": str(path), "spec": plain(recipe.decoder), **numbers(recipe, weights)}
         print(json.dumps({**found, "losses": losses(checkpoint)}, indent=2))

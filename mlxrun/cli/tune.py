@@ -20,9 +20,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(flags: argparse.Namespace) -> int:
-    from ..loading.load import load_model
+    from ..loading import LoadOptions, load_model
     from ..loading.model import Model
-    from ..ops.choose import chooser, use
+    from ..ops.choose import Chooser
+    from ..ops.device import this_device
     from ..settings import from_environment
     from ..store.resolve import resolve
     from ..tune import idle, measure, picks
@@ -32,8 +33,9 @@ def main(flags: argparse.Namespace) -> int:
         print("There is no Apple GPU here, so there are no Metal kernels to choose from.")
         return 0
     known = picks.load(settings.kernel_picks, machine)
-    use("auto", picks.forms(known))
-    model = load_model(resolve(flags.model), dialect=flags.dialect, waive=frozenset(flags.waive))
+    chooser = Chooser("auto", picks.forms(known))
+    how = LoadOptions(device=this_device(chooser=chooser))
+    model = load_model(resolve(flags.model), dialect=flags.dialect, waive=frozenset(flags.waive), options=how)
     if not isinstance(model, Model):
         print("mlx-lm runs this model; our kernels have no part in it.")
         return 0

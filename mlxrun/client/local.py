@@ -50,10 +50,13 @@ class LocalTransport:
         from ..tune import begin
 
         settings = from_environment().but(context=context)
-        idle = begin(settings)
         given = LoadOptions(settings.context, memory=settings.memory, ready=settings.ready, wire=settings.wire)
-        how.setdefault("options", given)
-        return cls(Assistant.open(resolve(name, settings), name=name, idle=idle, **how))
+        options = how.pop("options", given)
+        if options.device is None:
+            tuning = begin(settings)
+            options = replace(options, device=tuning.device)
+            how.setdefault("idle", tuning.idle)
+        return cls(Assistant.open(resolve(name, settings), name=name, options=options, **how))
 
     @property
     def model(self) -> str:

@@ -16,7 +16,8 @@ from ..loading.forms import widened
 from ..loading.model import Model
 from ..nn.decoder import DecoderModel
 from ..nn.params import Forms
-from ..ops.native import NATIVE, exactly, pack
+from ..ops.device import Device, this_device
+from ..ops.native import pack
 from ..ops.quantized import Packed, Weight
 from ..spec import ModelError
 from ..weights import apply_rules
@@ -30,16 +31,18 @@ class Trial(Protocol):
 
 
 def trial_of(names: Named) -> Trial:
-    if NATIVE:
+    device = this_device("exact")
+    if device.native:
         try:
-            return Ours(names)
+            return Ours(names, device)
         except ModelError:  # a family of mlx-lm's only
             pass
     return Theirs(names)
 
 
 class Ours:
-    def __init__(self, names: Named) -> None:
+    def __init__(self, names: Named, device: Device) -> None:
+        self._device = device
         self._recipe: Recipe = resolve(names.config, "mlx")
         self._own = apply_rules(self._recipe.rules, names.tensors)
         self._packed: dict[int, Packed] = {}  # by the identity of what they were made from, which is kept
@@ -56,13 +59,13 @@ class Ours:
             return self._packed[id(weight)]
 
         forms = Forms(matrix=matrix, other=widened)
-        return Model(DecoderModel(self._recipe.decoder, weights, fold_offsets=not self._recipe.folded, forms=forms))
+        decoder, folded = self._recipe.decoder, self._recipe.folded
+        return Model(DecoderModel(decoder, weights, self._device, fold_offsets=not folded, forms=forms))
 
     def logp(self, ids: Sequence[int], changed: Mapping[str, mx.array] | None = None) -> mx.array:
         new = apply_rules(self._recipe.rules, {f"{name}.weight": weight for name, weight in (changed or {}).items()})
         model, tokens = self._model({**self._own, **new}, new), mx.array(list(ids), mx.int32)
-        with exactly():
-            return log_softmax(model.logits(run(model, tokens)))
+        return log_softmax(model.logits(run(model, tokens)))
 
 
 class Theirs:

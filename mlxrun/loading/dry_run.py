@@ -1,7 +1,7 @@
 """What a checkpoint will take once it is loaded, told from headers: nothing is read, nothing is computed.
 
 It goes the way of `load_model` with arrays that are never evaluated, so a checkpoint that could not be loaded is
-refused here in the same words. `here` False: as a Mac's GPU would hold it.
+refused here in the same words. The device need not be of this machine: `ops.device.a_mac` is one that may be elsewhere.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..families import Recipe
 from ..memory.weights import Weights, weigh
 from ..nn.decoder import DecoderModel
 from ..nn.params import Forms
-from ..ops.native import kept
+from ..ops.device import Device
 from ..ops.quantized import QuantizedWeight, Weight
 from ..weights import Checkpoint, outline_weights
 from .forms import packs, plain_forms, reading_of
@@ -43,14 +43,14 @@ class DryRun:
     keys: int | None = None  # bytes of a value of an attention's keys, where those are narrower
 
 
-def dry_run(checkpoint: Checkpoint, recipe: Recipe, *, here: bool, dtype: mx.Dtype | None = None) -> DryRun:
+def dry_run(checkpoint: Checkpoint, recipe: Recipe, device: Device, dtype: mx.Dtype | None = None) -> DryRun:
     """`dtype`: in which all of it shall be held, where a person says so."""
-    checkpoint = checkpoint.read_as(reading_of(checkpoint, dtype) if here else "mlx")
-    if here and packs(dtype):
-        return _packed(checkpoint, recipe)
+    checkpoint = checkpoint.read_as(reading_of(checkpoint, device, dtype))
+    if packs(device, dtype):
+        return _packed(checkpoint, recipe, device)
     stored = outline_weights(checkpoint, recipe)
-    formed, _ = plain_forms(stored, checkpoint, recipe, dtype, here=here)
-    decoder = DecoderModel(recipe.decoder, dict(formed), fold_offsets=not recipe.folded)
+    formed, _ = plain_forms(stored, checkpoint, recipe, device, dtype)
+    decoder = DecoderModel(recipe.decoder, dict(formed), device, fold_offsets=not recipe.folded)
     return dry_run_of(decoder, formed, before=sum(weight.nbytes for weight in stored.values()))
 
 
@@ -60,7 +60,7 @@ def dry_run_of(decoder: DecoderModel, weights: Mapping[str, Weight], before: int
     return DryRun(weigh(decoder.spec, weights), _width(decoder), "widened to float32" if wider else None)
 
 
-def _packed(checkpoint: Checkpoint, recipe: Recipe) -> DryRun:
+def _packed(checkpoint: Checkpoint, recipe: Recipe, device: Device) -> DryRun:
     """For the native kernels: matrices packed as they are, all else in float32, which keys then are too.
 
     Blocks are built of outlines: so what does not belong together is refused before minutes of packing.
@@ -81,8 +81,9 @@ def _packed(checkpoint: Checkpoint, recipe: Recipe) -> DryRun:
         return weight
 
     forms = Forms(matrix=matrix, other=other)
-    DecoderModel(recipe.decoder, found, fold_offsets=not recipe.folded, forms=forms)
-    return DryRun(weigh(recipe.decoder, sizes), FLOAT, "packed for this processor", order, kept(mx.float32).size)
+    DecoderModel(recipe.decoder, found, device, fold_offsets=not recipe.folded, forms=forms)
+    keys = device.kept(mx.float32).size
+    return DryRun(weigh(recipe.decoder, sizes), FLOAT, "packed for this processor", order, keys)
 
 
 def packed_bytes(weight: Weight) -> int:
@@ -99,7 +100,7 @@ def packed_bytes(weight: Weight) -> int:
 
 def _width(decoder: DecoderModel) -> int:
     """Of the first thing that a layer remembers of a token; arrays know their type before they have values."""
-    sequence = SequenceCache(decoder.spec)
+    sequence = SequenceCache(decoder.spec, decoder.device)
     hidden = decoder(mx.zeros((1,), mx.int32), [(sequence, 1)])
     held = [memory.arrays()[0] for memory in sequence.layers if memory is not None]
     return max((array.dtype.size for array in held), default=hidden.dtype.size)

@@ -17,7 +17,6 @@ from ..memory.need import Need
 from ..memory.plan import Advice, Plan, advise, plan, streaming
 from ..memory.streaming import EDGES, RATE, SPARE, Streaming
 from ..memory.weights import EXPERTS
-from ..ops.native import NATIVE
 from ..spec import ModelError
 from .dry_run import DryRun
 
@@ -106,12 +105,13 @@ def plan_on(machine: Machine, recipe: Recipe, seen: DryRun, context: int | None,
     need = Need(recipe.decoder, seen.weights, seen.width, wanted, keys=seen.keys)
     made = plan(need, machine)
     if made.fits or anyway:
-        return LoadPlan(need.context, None if made.fits else warning(made), budget_of(made), made)
+        return LoadPlan(need.context, None if made.fits else warning(made, streams(made, seen)), budget_of(made), made)
     if context is not None:
-        raise DoesNotFit(refusal(made, advise(need, machine)))
+        raise DoesNotFit(refusal(made, advise(need, machine), streams(made, seen)))
     shortest = replace(need, context=min(SHORTEST, promised))
     if not plan(shortest, machine).fits:
-        raise DoesNotFit(refusal(plan(shortest, machine), advise(shortest, machine)))
+        least = plan(shortest, machine)
+        raise DoesNotFit(refusal(least, advise(shortest, machine), streams(least, seen)))
     longest = advise(need, machine).context
     shorter = plan(replace(need, context=longest), machine)
     note = f"Memory is enough for a context of {longest} tokens; {promised} would take {made.total / GIB:.1f} GiB."
@@ -127,7 +127,8 @@ def budget_of(made: Plan) -> Budget:
     )
 
 
-def refusal(made: Plan, advice: Advice) -> str:
+def refusal(made: Plan, advice: Advice, on_disk: bool) -> str:
+    """`on_disk`: whether a share of its experts could stay there."""
     machine = made.machine
     if made.array_too_large:
         return (
@@ -138,10 +139,10 @@ def refusal(made: Plan, advice: Advice) -> str:
         f"This model does not fit: with a context of {made.need.context} tokens it takes {made.total / GIB:.1f} GiB "
         f"({made.weights / GIB:.1f} of them weights), and {machine.usable / GIB:.1f} GiB can be used here"
     )
-    return f"{told}: {' or '.join(ways_out(made, advice))}, {ANYWAY}."
+    return f"{told}: {' or '.join(ways_out(made, advice, on_disk))}, {ANYWAY}."
 
 
-def ways_out(made: Plan, advice: Advice) -> list[str]:
+def ways_out(made: Plan, advice: Advice, on_disk: bool) -> list[str]:
     found = []
     if SHORTEST <= advice.context < made.need.context:
         found.append(f"ask for a shorter context (--context {advice.context})")
@@ -151,18 +152,18 @@ def ways_out(made: Plan, advice: Advice) -> list[str]:
     if advice.wired_limit is not None:
         found.append(f"raise the GPU's limit (sudo sysctl iogpu.wired_limit_mb={advice.wired_limit})")
     found = found or ["take a smaller model"]
-    if streams(made):
+    if on_disk:
         found.append("let experts stay on disk, slowly (--experts-on-disk)")
     return found
 
 
-def streams(made: Plan) -> bool:
+def streams(made: Plan, seen: DryRun) -> bool:
     """Whether it would fit with a share of its experts on disk."""
-    return NATIVE and not made.fits and streaming(made.need, made.machine) is not None
+    return bool(seen.order) and not made.fits and streaming(made.need, made.machine) is not None
 
 
-def warning(made: Plan) -> str:
-    if streams(made):
+def warning(made: Plan, on_disk: bool) -> str:
+    if on_disk:
         missing = (made.total - made.machine.usable) / GIB
         return f"{missing:.1f} GiB of experts do not fit and are read from disk whenever they are chosen: this is slow."
     return (

@@ -13,8 +13,7 @@ import mlx.core as mx
 from ..families import Recipe
 from ..memory.machine import available_bytes
 from ..ops import metal
-from ..ops.choose import chooser
-from ..ops.native import NATIVE
+from ..ops.device import Device
 from ..ops.quantized import QuantizedWeight, Weight
 from ..weights import Checkpoint
 from ..weights.gguf import Place
@@ -29,13 +28,13 @@ WIDE = re.compile(r"\.router\.|\.conv\.|\.(?:select_bias|expert_scale|router_sca
 WIDEN_SHARE = 0.7
 
 
-def reading_of(checkpoint: Checkpoint, dtype: mx.Dtype | None = None) -> Reading:
+def reading_of(checkpoint: Checkpoint, device: Device, dtype: mx.Dtype | None = None) -> Reading:
     """What is multiplied by as it lies, of what the types of a GGUF file may become. Only our own kernels know groups
     of 16, on a GPU if they compute right there; in a `dtype` weights are held in MLX's layouts. A GPU copies a float16
     matrix to the rows' type for every product."""
-    if mx.default_device().type == mx.DeviceType.cpu:
-        return "fine" if NATIVE and dtype is None else "wide"
-    if dtype is not None or checkpoint.dialect != "gguf" or not chooser.possible():
+    if not device.gpu:
+        return "fine" if packs(device, dtype) else "wide"
+    if dtype is not None or checkpoint.dialect != "gguf" or not device.chooser.possible():
         return "mlx"
     kinds = {place.kind for _, place in checkpoint.stored.values() if isinstance(place, Place)}
     fine = (FORMS[kind].fine for kind in kinds if kind in FORMS)
@@ -45,18 +44,18 @@ def reading_of(checkpoint: Checkpoint, dtype: mx.Dtype | None = None) -> Reading
     return "fine" if right else "mlx"
 
 
-def packs(dtype: mx.Dtype | None) -> bool:
+def packs(device: Device, dtype: mx.Dtype | None) -> bool:
     """Whether weights are packed for our own kernels of this processor."""
-    return NATIVE and dtype is None
+    return device.native and dtype is None
 
 
 def plain_forms(
-    weights: Mapping[str, Weight], checkpoint: Checkpoint, recipe: Recipe, dtype: mx.Dtype | None, *, here: bool = True
+    weights: Mapping[str, Weight], checkpoint: Checkpoint, recipe: Recipe, device: Device, dtype: mx.Dtype | None
 ) -> tuple[dict[str, Weight], str | None]:
-    """What becomes of weights that are not packed, and what a person should know of it. `here` False: on a GPU."""
+    """What becomes of weights that are not packed, and what a person should know of it."""
     if dtype is not None:
         return {name: cast(weight, dtype) for name, weight in weights.items()}, None
-    if here and mx.default_device().type == mx.DeviceType.cpu:
+    if not device.gpu:
         return widen(weights)
     return held(weights, checkpoint.dialect, recipe.decoder.family), None
 

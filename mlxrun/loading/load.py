@@ -11,7 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..families import Recipe, UnknownFamily
+from ..families import UnknownFamily
 from ..families.config import Dialect
 from ..memory.headroom import let_large_blocks_go
 from ..memory.machine import private_bytes
@@ -41,26 +41,28 @@ def load_model(
 ) -> Model | FallbackModel:
     """`dtype` None: as stored where the device computes it well (see `forms`), float32 on a CPU."""
     options = options or LoadOptions()
-    return load_opened(open_model(path, dtype=dtype, dialect=dialect, waive=waive, mapped=options.mapped), options)
+    opened = open_model(path, dtype=dtype, dialect=dialect, waive=waive, mapped=options.mapped, device=options.device)
+    return load_opened(opened, options)
 
 
 def load_opened(opened: OpenedModel, options: LoadOptions) -> Model | FallbackModel:
+    """On the device that it was opened for."""
     let_large_blocks_go()
     before = private_bytes() or 0
     if isinstance(opened.found, UnknownFamily):
         return load_fallback(opened.path, opened.checkpoint.config, opened.found, opened.dtype)
-    return _packed(opened, options, before) if packs(opened.dtype) else _plain(opened, options, before)
+    return _packed(opened, options, before) if packs(opened.device, opened.dtype) else _plain(opened, options, before)
 
 
 def _packed(opened: OpenedModel, options: LoadOptions, before: int) -> Model:
     """Planned from headers, then packed or mapped, then built."""
-    dry = dry_run(opened.checkpoint, opened.recipe, here=True)
+    dry = dry_run(opened.checkpoint, opened.recipe, opened.device)
     planned = planned_for(opened, dry, options)
     formed = packed_weights(opened, dry, options)
     release()
     if planned.hot is not None and not formed.files:
         raise ModelError(why_not_on_disk(formed, options))
-    decoder = built(opened.recipe, formed.weights, formed.forms)
+    decoder = built(opened, formed.weights, formed.forms)
     offload = None
     if planned.hot is not None:
         offload = offload_experts(decoder, formed.files[0], formed.places, planned.hot)
@@ -71,8 +73,8 @@ def _packed(opened: OpenedModel, options: LoadOptions, before: int) -> Model:
 def _plain(opened: OpenedModel, options: LoadOptions, before: int) -> Model:
     """Built of weights that nobody has read yet, then planned from these."""
     stored = read_weights(opened.checkpoint, opened.recipe)
-    weights, note = plain_forms(stored, opened.checkpoint, opened.recipe, opened.dtype)
-    decoder = built(opened.recipe, dict(weights))
+    weights, note = plain_forms(stored, opened.checkpoint, opened.recipe, opened.device, opened.dtype)
+    decoder = built(opened, dict(weights))
     dry = dry_run_of(decoder, weights, before=sum(weight.nbytes for weight in stored.values()))
     planned = planned_for(opened, dry, options)
     return finished(decoder, opened, dry, planned, note, Holdings(replace(planned.budget, wire=options.wire), before))
@@ -93,8 +95,9 @@ def planned_for(opened: OpenedModel, dry: DryRun, options: LoadOptions) -> LoadP
     return plan_load(opened.recipe, dry, options.context, how, memory=options.memory)
 
 
-def built(recipe: Recipe, weights: dict[str, Any], forms: Forms = AS_STORED) -> DecoderModel:
-    return DecoderModel(recipe.decoder, weights, fold_offsets=not recipe.folded, forms=forms)
+def built(opened: OpenedModel, weights: dict[str, Any], forms: Forms = AS_STORED) -> DecoderModel:
+    recipe = opened.recipe
+    return DecoderModel(recipe.decoder, weights, opened.device, fold_offsets=not recipe.folded, forms=forms)
 
 
 def why_not_on_disk(formed: Formed, options: LoadOptions) -> str:

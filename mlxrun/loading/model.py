@@ -95,7 +95,7 @@ class Model:
         return self.spec.context if self.fitting is None else min(self.spec.context, self.fitting)
 
     def new_sequence(self, context: int | None = None) -> SequenceCache:
-        return SequenceCache(self.spec, context or self.context)
+        return SequenceCache(self.spec, self.decoder.device, context or self.context)
 
     def planned_bytes(self, tokens: int, rows: int) -> int:
         return sequence_bytes(self.spec, tokens, self.widths[0], rows, self.widths[1])

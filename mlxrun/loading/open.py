@@ -13,6 +13,7 @@ import mlx.core as mx
 from ..families import Recipe, UnknownFamily, resolve
 from ..families.config import Dialect
 from ..families.gguf import resolve_gguf
+from ..ops.device import Device, this_device
 from ..weights import Checkpoint, open_checkpoint
 from .forms import reading_of
 
@@ -23,6 +24,7 @@ NOTHING: frozenset[str] = frozenset()
 class OpenedModel:
     checkpoint: Checkpoint
     found: Recipe | UnknownFamily  # why there is no recipe here: mlx-lm's class may run it then
+    device: Device  # for which it was opened, and on which it will run
     dtype: mx.Dtype | None = None  # in which all of it shall be held, where a person says so
 
     @property
@@ -43,16 +45,19 @@ def open_model(
     dialect: Dialect | None = None,
     waive: frozenset[str] = NOTHING,
     mapped: bool = True,
+    device: Device | None = None,
 ) -> OpenedModel:
-    """`dtype` None: as stored where the device computes it well (see `forms`), float32 on a CPU."""
+    """`dtype` None: as stored where the device computes it well (see `forms`), float32 on a CPU.
+    `device` None: what is best here."""
+    device = device or this_device()
     checkpoint = open_checkpoint(path, dialect)
-    checkpoint = checkpoint.read_as(reading_of(checkpoint, dtype), mapped=mapped)
+    checkpoint = checkpoint.read_as(reading_of(checkpoint, device, dtype), mapped=mapped)
     try:
-        return OpenedModel(checkpoint, recipe_of(checkpoint, waive), dtype)
+        return OpenedModel(checkpoint, recipe_of(checkpoint, waive), device, dtype)
     except UnknownFamily as unknown:
         if checkpoint.dialect == "gguf":
             raise
-        return OpenedModel(checkpoint, unknown, dtype)
+        return OpenedModel(checkpoint, unknown, device, dtype)
 
 
 def recipe_of(checkpoint: Checkpoint, waive: frozenset[str] = NOTHING) -> Recipe:

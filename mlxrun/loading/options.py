@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..memory.wiring import Policy
+from ..ops.device import Device
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all; what it raises ends the load
 
@@ -26,4 +27,5 @@ class LoadOptions:
     ready: Path | None = None  # where packed weights are kept; None: nowhere
     progress: Progress = unheard  # what it raises ends the load
     experts_on_disk: bool = False  # those that do not fit may stay there
+    device: Device | None = None  # by which forms it shall run; None: what is best here
     wire: Policy = "weights"  # what of a GPU's memory is kept from being paged out

@@ -14,7 +14,6 @@ import mlx.nn as nn
 from ..contracts import LayerMemory
 from ..ops.attention import alibi, attention_each, attention_over, capped_attention_over
 from ..ops.masks import Sight
-from ..ops.native import kept
 from ..ops.span import Span
 from ..spec import Attention
 from .batch import Pass, Segment
@@ -25,6 +24,7 @@ from .rope import Rotary
 class AttentionBlock:
     def __init__(self, spec: Attention, dim: int, params: Params) -> None:
         s = self.spec = spec
+        self.device = params.device
         width, kv_width = s.heads * s.head_dim, s.kv_heads * s.head_dim
         own = s.borrows is None
         self.q = params.linear("q", width * (2 if s.gate == "packed" else 1), dim, bias=s.qkv_bias)
@@ -60,7 +60,7 @@ class AttentionBlock:
 
     def remember(self, k: mx.array, v: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> tuple[Span, ...]:
         """This pass's folded keys and values go to memory; what may be looked at comes back."""
-        spans, dtype = [], kept(k.dtype)
+        spans, dtype = [], self.device.kept(k.dtype)
         k, v = k.astype(dtype), v.astype(dtype)
         for segment, memory in zip(p.segments, memories, strict=True):
             if p.steps and memory is not None:
@@ -73,7 +73,7 @@ class AttentionBlock:
     def look(self, q: mx.array, spans: Sequence[Span], p: Pass) -> mx.array:
         """Folded queries -> rows (T, heads * D)."""
         if p.steps and self._sees_all(spans, p):
-            return attention_each(q, spans, scale=self.spec.scale, sinks=self.sinks)
+            return attention_each(q, spans, self.device, scale=self.spec.scale, sinks=self.sinks)
         return p.unfold(
             [self._attend(p.of_segment(q, seg), span, p, seg) for seg, span in zip(p.segments, spans, strict=True)]
         )
@@ -132,9 +132,9 @@ class AttentionBlock:
         s = self.spec
         if self.slopes is not None:
             bias = alibi(self.slopes, self.sight, segment.positions, span.positions).astype(q.dtype)
-            return attention_over(q, span, scale=s.scale, seen=bias)
+            return attention_over(q, span, self.device, scale=s.scale, seen=bias)
         seen = p.mask(self.sight, segment, span.positions)
         if s.softcap is not None:
             visible = None if seen is None else p.boolean(self.sight, segment, span.positions)
-            return capped_attention_over(q, span, scale=s.scale, seen=visible, softcap=s.softcap)
-        return attention_over(q, span, scale=s.scale, seen=seen, sinks=self.sinks)
+            return capped_attention_over(q, span, self.device, scale=s.scale, seen=visible, softcap=s.softcap)
+        return attention_over(q, span, self.device, scale=s.scale, seen=seen, sinks=self.sinks)

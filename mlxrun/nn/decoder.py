@@ -13,6 +13,7 @@ import mlx.core as mx
 
 from ..contracts import SequenceMemory
 from ..ops import metal
+from ..ops.device import Device
 from ..ops.fast_forms import BEST
 from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import Decoder, ModelError
@@ -29,12 +30,13 @@ class DecoderModel:
         self,
         spec: Decoder,
         weights: MutableMapping[str, Weight],
+        device: Device,
         *,
         fold_offsets: bool = True,
         forms: Forms = AS_STORED,
     ) -> None:
-        self.spec = spec
-        params = Params(weights, fold_offsets=fold_offsets, forms=forms)
+        self.spec, self.device = spec, device
+        params = Params(weights, device, fold_offsets=fold_offsets, forms=forms)
         width = spec.embed_dim or spec.dim
         self.embed = params.embedding("embed", spec.vocab, width)
         self.embed_norm = params.norm("embed_norm", spec.embed_norm, width) if spec.embed_norm else None
@@ -50,7 +52,7 @@ class DecoderModel:
             LayerBlock(layer, spec.dim, spec.per_layer, params.scope(f"layers.{i}"))
             for i, layer in enumerate(spec.layers)
         ]
-        self.stack = Stack.of(spec, self.layers)
+        self.stack = Stack.of(spec, self.layers, device)
         self.norm = params.norm("norm", spec.norm, spec.dim) if spec.norm else None
         self.embed_out = params.linear("embed_out", width, spec.dim) if spec.embed_dim else None
         self.head = self._head(params, width) if spec.kind == "decoder" else None
@@ -61,7 +63,8 @@ class DecoderModel:
     def _head(self, params: Params, width: int) -> Linear:
         if self.spec.tied:
             head = self.embed.as_linear()
-            return Linear(head.weight, params.array("head.bias", self.spec.vocab) if self.spec.head_bias else None)
+            bias = params.array("head.bias", self.spec.vocab) if self.spec.head_bias else None
+            return Linear(head.weight, self.device, bias)
         return params.linear("head", self.spec.vocab, width, bias=self.spec.head_bias)
 
     def _refuse_leftovers(self, params: Params) -> None:
@@ -114,4 +117,4 @@ class DecoderModel:
 
         None: take them from `logits`.
         """
-        return None if self.best_of is None else metal.best_token(hidden, None, self.best_of)
+        return None if self.best_of is None else metal.best_token(hidden, None, self.best_of, self.device.chooser)

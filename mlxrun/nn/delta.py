@@ -23,6 +23,7 @@ L2_EPS = 1e-6  # under the root of the keys' and queries' squared length
 class GatedDeltaBlock:
     def __init__(self, spec: GatedDelta, dim: int, params: Params) -> None:
         s = self.spec = spec
+        self.device = params.device
         self.keys, self.values = s.k_heads * s.k_dim, s.v_heads * s.v_dim
         self.qkv = params.linear("qkv", 2 * self.keys + self.values, dim)
         self.z = params.linear("z", self.values, dim)
@@ -56,7 +57,7 @@ class GatedDeltaBlock:
         qk, v = mx.split(qkv.astype(mx.float32), [2 * self.keys], axis=-1)
         q, k = mx.split(_unit(qk.reshape(batch, length, 2 * s.k_heads, s.k_dim)), 2, axis=2)
         v = v.reshape(batch, length, s.v_heads, s.v_dim)
-        y, memory = gated_delta(q * s.k_dim**-0.5, k, v, log_decay, beta, memory)
+        y, memory = gated_delta(q * s.k_dim**-0.5, k, v, log_decay, beta, memory, self.device)
         return y.reshape(batch, length, -1), (window, memory)
 
 

@@ -11,7 +11,7 @@ from .params import Params
 
 class DenseBlock:
     def __init__(self, spec: Dense, dim: int, params: Params) -> None:
-        self.spec = spec
+        self.spec, self.device = spec, params.device
         self.gate = params.linear("gate", spec.hidden, dim, bias=spec.bias) if spec.gated else None
         self.up = params.linear("up", spec.hidden, dim, bias=spec.bias)
         self.down = params.linear("down", dim, spec.hidden, bias=spec.bias)

@@ -30,6 +30,7 @@ CAUSAL = Sight()
 class LatentAttentionBlock:
     def __init__(self, spec: LatentAttention, dim: int, params: Params) -> None:
         s = self.spec = spec
+        self.device = params.device
         queries = s.heads * (s.nope_dim + s.rope_dim)
         self.q_a = self.q_a_norm = None
         if s.q_rank is not None:
@@ -125,15 +126,16 @@ class LatentAttentionBlock:
     def _absorbed(self, q: mx.array, span: Span, seen: mx.array | str | None) -> mx.array:
         s = self.spec
         nope, rotated = mx.split(q, [s.nope_dim], axis=-1)
-        q = mx.concatenate([per_head(nope, self.k_b, as_it_lies=not self.turned), rotated], axis=-1)
-        return per_head(latent_attention_over(q, span, s.kv_rank, scale=s.scale, seen=seen), self.v_b)
+        q = mx.concatenate([per_head(nope, self.k_b, self.device, as_it_lies=not self.turned), rotated], axis=-1)
+        y = latent_attention_over(q, span, s.kv_rank, self.device, scale=s.scale, seen=seen)
+        return per_head(y, self.v_b, self.device)
 
     def _expanded(self, q: mx.array, span: Span, seen: mx.array | str | None) -> mx.array:
         s = self.spec
         latent, rotated = mx.split(span.arrays[0], [s.kv_rank], axis=-1)  # of (1, 1, S, rank + rope)
-        k = per_head(latent, self.k_b, as_it_lies=self.turned)  # (1, H, S, nope)
+        k = per_head(latent, self.k_b, self.device, as_it_lies=self.turned)  # (1, H, S, nope)
         k = mx.concatenate([k, mx.broadcast_to(rotated, (*k.shape[:3], s.rope_dim))], axis=-1)
-        return attention(q, k, per_head(latent, self.v_b), scale=s.scale, seen=seen)
+        return attention(q, k, per_head(latent, self.v_b, self.device), self.device, scale=s.scale, seen=seen)
 
 
 def _expand_from(s: LatentAttention) -> float:

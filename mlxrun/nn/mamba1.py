@@ -25,7 +25,7 @@ class Mamba1Block:
         s = self.spec = spec
         self.inp = params.linear("inp", 2 * s.inner, dim, bias=s.bias)
         self.x = params.linear("x", s.dt_rank + 2 * s.state, s.inner)
-        self.dt = Linear(params.matrix("dt.weight", s.inner, s.dt_rank))
+        self.dt = Linear(params.matrix("dt.weight", s.inner, s.dt_rank), params.device)
         self.dt_bias = params.array("dt.bias", s.inner).astype(mx.float32)
         self.o = params.linear("o", dim, s.inner, bias=s.bias)
         self.conv = CausalConv(s.inner, s.conv, params, bias=s.conv_bias)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import mlx.core as mx
 
 from ..ops.activations import activation, glu
+from ..ops.device import Device
 from ..ops.experts import Dispatch, dispatch, expert_matmul
 from ..ops.fused import Experts
 from ..ops.quantized import Matrix, Packed
@@ -25,7 +26,8 @@ class RouterBlock:
         self.spec = spec
         weight = params.matrix("router.weight", experts, dim)
         bias = params.array("router.bias", experts) if spec.bias else None
-        self.linear = Linear(weight.astype(mx.float32) if isinstance(weight, mx.array) else weight, bias)
+        wide = weight.astype(mx.float32) if isinstance(weight, mx.array) else weight
+        self.linear = Linear(wide, params.device, bias)
         self.select_bias = params.array("select_bias", experts) if spec.select_bias else None
         self.expert_scale = params.array("expert_scale", experts) if spec.expert_scale else None
         self.scale = None
@@ -44,23 +46,25 @@ class RouterBlock:
 class ExpertLinear:
     """One matrix for each expert."""
 
-    __slots__ = ("bias", "weight")
+    __slots__ = ("bias", "device", "weight")
 
-    def __init__(self, weight: Matrix, bias: mx.array | None) -> None:
-        self.weight, self.bias = weight, bias
+    def __init__(self, weight: Matrix, device: Device, bias: mx.array | None) -> None:
+        self.weight, self.device, self.bias = weight, device, bias
 
     @classmethod
     def of(cls, params: Params, name: str, shape: tuple[int, int, int], *, bias: bool) -> ExpertLinear:
-        return cls(params.matrix(f"{name}.weight", *shape), params.array(f"{name}.bias", *shape[:2]) if bias else None)
+        weight = params.matrix(f"{name}.weight", *shape)
+        return cls(weight, params.device, params.array(f"{name}.bias", *shape[:2]) if bias else None)
 
     def __call__(self, x: mx.array, d: Dispatch) -> mx.array:  # (..., 1, in) -> (..., 1, out)
         assert not isinstance(self.weight, Packed)
-        return expert_matmul(x, self.weight, d, self.bias)
+        return expert_matmul(x, self.weight, d, self.device, self.bias)
 
 
 class MoEBlock:
     def __init__(self, spec: MoE, dim: int, params: Params) -> None:
         s = self.spec = spec
+        self.device = params.device
         width = s.latent or dim
         self.router = RouterBlock(s.router, s.experts, dim, params)
         up, down = (s.experts, s.hidden, width), (s.experts, width, s.hidden)
@@ -71,7 +75,7 @@ class MoEBlock:
         self.act = None if s.gated else activation(s.act)
         gate = self.gate.weight if self.gate else None
         biases = [self.gate.bias if self.gate else None, self.up.bias, self.down.bias]
-        self.joined = Experts.of(gate, self.up.weight, self.down.weight, biases, s.act)
+        self.joined = Experts.of(gate, self.up.weight, self.down.weight, biases, s.act, params.device)
         self.shared = DenseBlock(s.shared, dim, params.scope("shared")) if s.shared else None
         self.shared_gate = params.linear("shared_gate", 1, dim) if s.shared_gate else None
         self.latent_in = params.linear("latent_in", width, dim) if s.latent else None

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from ..ops.device import Device
 from ..ops.fused import Rms
-from ..ops.norm import rms_norm
+from ..ops.norm import rms_norm_on
 from ..spec import Norm
 
 
 class NormBlock:
-    __slots__ = ("bias", "eps", "fn", "weight")
+    __slots__ = ("_rms_norm", "bias", "eps", "fn", "weight")
 
-    def __init__(self, spec: Norm, weight: mx.array | None, bias: mx.array | None = None) -> None:
+    def __init__(self, spec: Norm, device: Device, weight: mx.array | None, bias: mx.array | None = None) -> None:
         self.weight, self.bias, self.eps = weight, bias, spec.eps
+        self._rms_norm = rms_norm_on(device)
         self.fn = self._rms if spec.kind == "rms" else self._layer
 
     @property
@@ -26,7 +28,7 @@ class NormBlock:
         return self.fn(x)
 
     def _rms(self, x: mx.array) -> mx.array:
-        return rms_norm(x, self.weight, self.eps)
+        return self._rms_norm(x, self.weight, self.eps)
 
     def _layer(self, x: mx.array) -> mx.array:
         return mx.fast.layer_norm(x, self.weight, self.bias, self.eps)

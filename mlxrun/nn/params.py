@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import mlx.core as mx
 
+from ..ops.device import Device
 from ..ops.quantized import Matrix, Weight
 from ..spec import ModelError, Norm
 from .linear import Embedding, Linear
@@ -41,16 +42,19 @@ class Params:
     def __init__(
         self,
         weights: MutableMapping[str, Weight],
+        device: Device,
         *,
         fold_offsets: bool = True,
         scope: str = "",
         forms: Forms = AS_STORED,
     ) -> None:
+        self.device = device  # that blocks are built for
         self._weights, self._scope, self._fold, self._forms = weights, scope, fold_offsets, forms
         self._taken: set[str] = set()
 
     def scope(self, name: str) -> Params:
-        inner = Params(self._weights, fold_offsets=self._fold, scope=f"{self._scope}{name}.", forms=self._forms)
+        full = f"{self._scope}{name}."
+        inner = Params(self._weights, self.device, fold_offsets=self._fold, scope=full, forms=self._forms)
         inner._taken = self._taken
         return inner
 
@@ -84,17 +88,18 @@ class Params:
         return found
 
     def linear(self, name: str, out: int, inp: int, *, bias: bool = False) -> Linear:
-        return Linear(self.matrix(f"{name}.weight", out, inp), self.array(f"{name}.bias", out) if bias else None)
+        weight = self.matrix(f"{name}.weight", out, inp)
+        return Linear(weight, self.device, self.array(f"{name}.bias", out) if bias else None)
 
     def embedding(self, name: str, rows: int, dim: int) -> Embedding:
-        return Embedding(self.matrix(f"{name}.weight", rows, dim))
+        return Embedding(self.matrix(f"{name}.weight", rows, dim), self.device)
 
     def norm(self, name: str, spec: Norm, dim: int) -> NormBlock:
         """The norm of that name. The offset of a zero-centred weight is added here, once."""
         weight = self.array(f"{name}.weight", dim) if spec.weight else None
         if weight is not None and spec.offset and self._fold:
             weight = weight + spec.offset
-        return NormBlock(spec, weight, self.array(f"{name}.bias", dim) if spec.bias else None)
+        return NormBlock(spec, self.device, weight, self.array(f"{name}.bias", dim) if spec.bias else None)
 
     def leftovers(self) -> list[str]:
         return sorted(set(self._weights) - self._taken)

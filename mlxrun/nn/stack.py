@@ -12,6 +12,7 @@ import mlx.core as mx
 
 from ..contracts import SequenceMemory
 from ..ops import fused
+from ..ops.device import Device
 from ..ops.fast_forms import STACK
 from ..ops.span import Writing
 from ..spec import Decoder, Rope
@@ -28,11 +29,11 @@ class Stack:
         self._layers, self._count, self._rotary = layers, count, rotary
 
     @classmethod
-    def of(cls, spec: Decoder, blocks: Sequence[LayerBlock]) -> Stack | None:
+    def of(cls, spec: Decoder, blocks: Sequence[LayerBlock], device: Device) -> Stack | None:
         """None: a layer does more than is usual, its weights are in another form, or they turn heads differently."""
         if not STACK.serves(spec):
             return None
-        layers, rotaries = fused.Stack(), dict[Rope, Rotary]()
+        layers, rotaries = fused.Stack(device), dict[Rope, Rotary]()
         for block in blocks:
             if block.attention is None or block.dense is None or not isinstance(block.mixer, AttentionBlock):
                 return None

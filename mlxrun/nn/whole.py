@@ -35,7 +35,9 @@ def attention_parts(block: AttentionBlock, norm: NormBlock) -> AttentionParts | 
     weights, out = [linear.weight for linear in three], [block.o.weight]
     if not packed(weights) or not packed(out):
         return None
-    heads = Heads(weights, [linear.bias for linear in three], block.spec.head_dim, norm.rms, head_norms(block))
+    heads = Heads(
+        weights, [linear.bias for linear in three], block.spec.head_dim, norm.rms, head_norms(block), block.device
+    )
     return AttentionParts(heads, out[0], block.o.bias, block.sinks, block.spec.scale, block.rotary is not None)
 
 
@@ -51,7 +53,7 @@ def attention_branch(block: AttentionBlock, norm: NormBlock, parts: AttentionPar
             turn = rotary.turn(p)
         q, k, v = parts.heads(x, turn, one_sequence=len(p.segments) == 1)
         y = block.look(q, block.remember(k, v, p, memories), p)
-        return add_matmul(y, parts.out, parts.out_bias, x)
+        return add_matmul(y, parts.out, parts.out_bias, x, block.device)
 
     return branch
 
@@ -61,4 +63,5 @@ def dense_branch(block: DenseBlock, norm: NormBlock) -> FeedForward | None:
     weights = [linear.weight for linear in (block.up, block.down, *([block.gate] if block.gate else []))]
     if not packed(weights):
         return None
-    return FeedForward(norm.rms, weights[2] if block.gate else None, weights[0], weights[1], block.spec.act)
+    gate = weights[2] if block.gate else None
+    return FeedForward(norm.rms, gate, weights[0], weights[1], block.spec.act, block.device)

@@ -12,7 +12,6 @@ import mlx.core as mx
 
 from ..contracts import LayerMemory
 from ..ops import metal
-from ..ops.choose import chooser
 from ..ops.fast_forms import METAL_DENSE
 from ..ops.fused import Turn
 from ..ops.quantized import QuantizedWeight, same_layout
@@ -29,7 +28,7 @@ Rows = Callable[[mx.array], mx.array]
 
 def attention_branch(block: AttentionBlock, norm: NormBlock) -> Branch | None:
     """x (T, dim) -> x + attention(norm(x))."""
-    heads = _heads(block, norm) if chooser.possible() else None
+    heads = _heads(block, norm) if block.device.chooser.possible() else None
     if heads is None:
         return None
     size, o = block.spec.head_dim, _quantized(block.o)
@@ -42,7 +41,7 @@ def attention_branch(block: AttentionBlock, norm: NormBlock) -> Branch | None:
             return x + block(norm(x), p, memories)
         q, k, v = (p.fold(a.reshape(p.total, -1), a.shape[1], size) for a in made)
         y = block.look(q, block.remember(k, v, p, memories), p)
-        joined = metal.add_matmul(y, o, x, block.o.bias) if o is not None else None
+        joined = metal.add_matmul(y, o, x, block.o.bias, block.device.chooser) if o is not None else None
         return x + block.o(y) if joined is None else joined
 
     return branch
@@ -56,7 +55,7 @@ def dense_branch(block: DenseBlock, norm: NormBlock) -> Rows | None:
 
 def experts_branch(block: MoEBlock, norm: NormBlock) -> Rows | None:
     """x (T, dim) -> x + experts(norm(x))."""
-    if not chooser.possible() or block.gate is None:
+    if not block.device.chooser.possible() or block.gate is None:
         return None
     r = block.router
     router, gate, up, down = r.linear.weight, block.gate.weight, block.up.weight, block.down.weight
@@ -66,7 +65,8 @@ def experts_branch(block: MoEBlock, norm: NormBlock) -> Rows | None:
         return None
     select = None if r.select_bias is None else r.select_bias.astype(mx.float32)
     biases = tuple(linear.bias for linear in (block.gate, block.up, block.down) if linear.bias is not None)
-    joined = metal.Experts(norm.rms, router, gate, up, down, r.spec, select, block.spec.act, r.linear.bias, biases)
+    own, act = block.device.chooser, block.spec.act
+    joined = metal.Experts(norm.rms, router, gate, up, down, r.spec, select, act, own, r.linear.bias, biases)
     joins = block.shared is not None and block.shared_gate is None and METAL_DENSE.serves(block.shared.spec)
     shared = _added(block.shared, norm) if block.shared is not None and joins else None
 
@@ -83,15 +83,15 @@ def experts_branch(block: MoEBlock, norm: NormBlock) -> Rows | None:
 
 def _added(block: DenseBlock, norm: NormBlock) -> Callable[[mx.array, mx.array], mx.array] | None:
     """y, x (T, dim) -> y + feed_forward(norm(x))."""
-    if not chooser.possible() or block.gate is None:
+    if not block.device.chooser.possible() or block.gate is None:
         return None
     own, (gate, up, down) = norm.rms, [_quantized(linear) for linear in (block.gate, block.up, block.down)]
     if gate is None or up is None or down is None:
         return None
-    act = block.spec.act
+    joined = metal.FeedForward(own, gate, up, down, block.spec.act, block.device.chooser)
 
     def added(y: mx.array, x: mx.array) -> mx.array:
-        made = metal.add_feed_forward(y, x, own, gate, up, down, act)
+        made = joined(y, x)
         return y + block(norm(x)) if made is None else made
 
     return added
@@ -104,7 +104,8 @@ def _heads(block: AttentionBlock, norm: NormBlock) -> metal.Heads | None:
         return None
     biases = [linear.bias for linear in three if linear.bias is not None]
     joined = mx.concatenate(biases) if biases else None
-    return metal.Heads(norm.rms, (q, k, v), joined, block.spec.head_dim, head_norms(block))
+    size, chooser = block.spec.head_dim, block.device.chooser
+    return metal.Heads(norm.rms, (q, k, v), joined, size, head_norms(block), chooser)
 
 
 def _turn(block: AttentionBlock, p: Pass) -> Turn | None:

@@ -12,9 +12,8 @@ import mlx.core as mx
 
 from ..cpu_kernels import native
 from . import metal
-from .choose import chooser
+from .device import Device
 from .masks import Sight, boolean, mask
-from .native import NATIVE
 from .span import Span
 
 
@@ -22,50 +21,67 @@ def attention(
     q: mx.array,
     k: mx.array,
     v: mx.array,
+    device: Device,
     *,
     scale: float,
     seen: mx.array | str | None,
     sinks: mx.array | None = None,
 ) -> mx.array:
     """q (1, H, L, D), k (1, G, S, D), v (1, G, S, Dv) -> (1, H, L, Dv). `seen` from `masks.mask`."""
-    if NATIVE:
+    if device.native:
         return _native(q, k, v, k.shape[2], scale, seen, sinks)
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=seen, sinks=sinks)
 
 
 def attention_over(
-    q: mx.array, span: Span, *, scale: float, seen: mx.array | str | None, sinks: mx.array | None = None
+    q: mx.array,
+    span: Span,
+    device: Device,
+    *,
+    scale: float,
+    seen: mx.array | str | None,
+    sinks: mx.array | None = None,
 ) -> mx.array:
     """The same for remembered keys and values, read where they lie if that can be."""
     k, v = span.buffers
-    if seen is None and chooser.possible():
-        y = metal.attention(q, k, v, span.count, scale=scale, sinks=sinks)
+    if seen is None and device.chooser.possible():
+        y = metal.attention(q, k, v, span.count, metal.Sight(scale, sinks=sinks), device.chooser)
         if y is not None:
             return y
-    if NATIVE:
+    if device.native:
         return _native(q, k, v, span.count, scale, seen, sinks)
-    return attention(q, *span.arrays, scale=scale, seen=seen, sinks=sinks)
+    return attention(q, *_both(span), device, scale=scale, seen=seen, sinks=sinks)
 
 
 def latent_attention_over(
-    q: mx.array, span: Span, width: int, *, scale: float, seen: mx.array | str | None
+    q: mx.array, span: Span, width: int, device: Device, *, scale: float, seen: mx.array | str | None
 ) -> mx.array:
     """The same over remembered rows that all heads share: a key is a row, its value the first `width` of the row."""
-    if seen is None and chooser.possible():
-        y = metal.attention(q, span.buffers[0], width, span.count, scale=scale)
+    if seen is None and device.chooser.possible():
+        y = metal.attention(q, span.buffers[0], width, span.count, metal.Sight(scale), device.chooser)
         if y is not None:
             return y
     rows = span.arrays[0]
-    return attention(q, rows, rows[..., :width], scale=scale, seen=seen)
+    return attention(q, rows, rows[..., :width], device, scale=scale, seen=seen)
 
 
-def attention_each(q: mx.array, spans: Sequence[Span], *, scale: float, sinks: mx.array | None = None) -> mx.array:
+def attention_each(
+    q: mx.array, spans: Sequence[Span], device: Device, *, scale: float, sinks: mx.array | None = None
+) -> mx.array:
     """One query for each sequence, q (T, H, 1, D), over all of its own keys -> rows (T, H * Dv)."""
-    if NATIVE:
+    if device.native:
         keys, values = zip(*(span.buffers for span in spans), strict=True)
         return native.attend_each(q, keys, values, [span.count for span in spans], scale, sinks)
-    each = [attention(q[i : i + 1], *span.arrays, scale=scale, seen=None, sinks=sinks) for i, span in enumerate(spans)]
+    each = [
+        attention(q[i : i + 1], *_both(span), device, scale=scale, seen=None, sinks=sinks)
+        for i, span in enumerate(spans)
+    ]
     return mx.concatenate(each).reshape(q.shape[0], -1)
+
+
+def _both(span: Span) -> tuple[mx.array, mx.array]:
+    k, v = span.arrays
+    return k, v
 
 
 def _native(
@@ -81,15 +97,17 @@ def _native(
     return native.attention(q, k, v, scale, mask, causal, 0, sinks, 0.0, count)
 
 
-def capped_attention_over(q: mx.array, span: Span, *, scale: float, seen: mx.array | None, softcap: float) -> mx.array:
+def capped_attention_over(
+    q: mx.array, span: Span, device: Device, *, scale: float, seen: mx.array | None, softcap: float
+) -> mx.array:
     """As `attention_over` with scores squashed to +-softcap; `seen` is boolean (L, S), None: all."""
-    if seen is None and chooser.possible():
+    if seen is None and device.chooser.possible():
         k, v = span.buffers
-        y = metal.attention(q, k, v, span.count, scale=scale, softcap=softcap)
+        y = metal.attention(q, k, v, span.count, metal.Sight(scale, softcap=softcap), device.chooser)
         if y is not None:
             return y
     k, v = span.arrays
-    if NATIVE:
+    if device.native:
         return native.attention(q, k, v, scale, seen, softcap=softcap)
     heads, groups = q.shape[1], k.shape[1]
     q = q.reshape(1, groups, heads // groups, *q.shape[2:])  # (1, G, H/G, L, D)

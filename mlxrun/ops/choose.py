@@ -23,9 +23,9 @@ OURS = tuple(CUTS)  # in the order in which they are tried
 ROWS = (1, 2, 3, 4, 8, 16, 64)  # rows of x are told apart up to here; more count as the last
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Chooser:
-    """`policy`: auto as measured, mlx or ours wherever ours can serve."""
+    """Of one device. `policy`: auto as measured, mlx or ours wherever ours can serve."""
 
     policy: Policy = "auto"
     picks: Mapping[str, str] = field(default_factory=dict)  # by key: MLX, or one of OURS
@@ -40,14 +40,6 @@ class Chooser:
             self.asked[key] = None
         pick = {"auto": self.picks.get(key, MLX), "mlx": MLX, "ours": OURS[0]}[self.policy]
         return CUTS.get(pick)
-
-
-chooser = Chooser()
-
-
-def use(policy: Policy, picks: Mapping[str, str]) -> None:
-    """From here on, for the whole process."""
-    chooser.policy, chooser.picks = policy, picks
 
 
 def rows_class(rows: int) -> int:

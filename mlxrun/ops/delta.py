@@ -13,6 +13,7 @@ from functools import partial
 import mlx.core as mx
 
 from .chunks import chunk_of, cut, joined, log_decays
+from .device import Device
 
 # head shapes (Hk, Hv) for which MLX 0.32 has a kernel; for others it loops over rows
 FUSED_DIM = 128
@@ -20,10 +21,10 @@ FUSED_HEADS = {(24, 24), (32, 32), (16, 32), (16, 48)}
 
 
 def gated_delta(
-    q: mx.array, k: mx.array, v: mx.array, log_decay: mx.array, beta: mx.array, state: mx.array
+    q: mx.array, k: mx.array, v: mx.array, log_decay: mx.array, beta: mx.array, state: mx.array, device: Device
 ) -> tuple[mx.array, mx.array]:
     """q, k (B, L, Hk, Dk), v (B, L, Hv, Dv), log_decay, beta (B, L, Hv) -> (B, L, Hv, Dv), state."""
-    if _has_kernel(q, v):
+    if device.gpu and _has_kernel(q, v):
         y, state = mx.fast.gated_delta_update(q, k, v, mx.exp(log_decay), beta, state)
         return y, state
     if q.shape[1] == 1:
@@ -32,8 +33,6 @@ def gated_delta(
 
 
 def _has_kernel(q: mx.array, v: mx.array) -> bool:
-    if mx.default_device().type != mx.DeviceType.gpu:
-        return False
     return q.shape[3] == v.shape[3] == FUSED_DIM and (q.shape[2], v.shape[2]) in FUSED_HEADS
 
 

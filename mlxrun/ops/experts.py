@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from . import metal
+from .device import Device
 from .quantized import QuantizedWeight, Weight
 
 GROUP_FROM = 64  # pairs from which they are laid out by expert: mlx-lm's choice
@@ -50,11 +51,11 @@ def dispatch(ids: mx.array) -> Dispatch:
     return Dispatch(flat[order], order, ids.shape[1])
 
 
-def expert_matmul(x: mx.array, weight: Weight, d: Dispatch, bias: mx.array | None = None) -> mx.array:
+def expert_matmul(x: mx.array, weight: Weight, d: Dispatch, device: Device, bias: mx.array | None = None) -> mx.array:
     """x as spread, (..., 1, in); weight (E, out, in), bias (E, out) -> (..., 1, out)."""
     if isinstance(weight, QuantizedWeight):
-        y = _quantized(x, weight, d)
-    elif weight.dtype == mx.float32 or mx.default_device().type == mx.DeviceType.gpu:
+        y = _quantized(x, weight, d, device)
+    elif weight.dtype == mx.float32 or device.gpu:
         y = _gather(x, weight, d)
     else:
         y = _plain_on_cpu(x, weight, d)
@@ -82,12 +83,14 @@ def _plain_on_cpu(x: mx.array, weight: mx.array, d: Dispatch) -> mx.array:
     return y.astype(x.dtype)
 
 
-def _quantized(x: mx.array, weight: QuantizedWeight, d: Dispatch) -> mx.array:
+def _quantized(x: mx.array, weight: QuantizedWeight, d: Dispatch, device: Device) -> mx.array:
     if not weight.in_mlx:
-        return _own(x, weight, d)
-    if d.order is not None and (ours := metal.expert_rows(mx.squeeze(x, -2), weight, d.experts)) is not None:
-        return mx.expand_dims(ours, -2)
-    wide = x.astype(mx.float32) if mx.default_device().type == mx.DeviceType.cpu else x
+        return _own(x, weight, d, device)
+    if d.order is not None:
+        ours = metal.expert_rows(mx.squeeze(x, -2), weight, d.experts, device.chooser)
+        if ours is not None:
+            return mx.expand_dims(ours, -2)
+    wide = x if device.gpu else x.astype(mx.float32)
     y = mx.gather_qmm(
         wide,
         weight.packed,
@@ -102,12 +105,12 @@ def _quantized(x: mx.array, weight: QuantizedWeight, d: Dispatch) -> mx.array:
     return y.astype(x.dtype)
 
 
-def _own(x: mx.array, weight: QuantizedWeight, d: Dispatch) -> mx.array:
+def _own(x: mx.array, weight: QuantizedWeight, d: Dispatch, device: Device) -> mx.array:
     """For a layout that MLX does not know: by our kernel for sorted rows, else in full."""
     shape = (*d.experts.shape, 1, x.shape[-1])
     rows, experts = mx.broadcast_to(x, shape).reshape(-1, x.shape[-1]), d.experts.reshape(-1)
     order = mx.argsort(experts)
-    y = metal.expert_rows(rows[order], weight, experts[order])
+    y = metal.expert_rows(rows[order], weight, experts[order], device.chooser)
     if y is None:
-        return expert_matmul(x, weight.dequantize(x.dtype), d)
+        return expert_matmul(x, weight.dequantize(x.dtype), d, device)
     return y[mx.argsort(order)].reshape(*shape[:-1], y.shape[-1])

@@ -14,7 +14,7 @@ import mlx.core as mx
 
 from ..cpu_kernels import native
 from ..spec import Activation
-from .native import kept
+from .device import Device
 from .quantized import Matrix, Packed
 
 
@@ -44,7 +44,7 @@ class Heads:
     x is normed, multiplied, its heads normed and turned.
     """
 
-    __slots__ = ("biases", "dim", "norms", "weights")
+    __slots__ = ("biases", "device", "dim", "norms", "weights")
 
     def __init__(
         self,
@@ -53,22 +53,25 @@ class Heads:
         dim: int,
         norm: Rms | None,
         head_norms: tuple[Rms, Rms] | None,
+        device: Device,
     ) -> None:
-        self.weights, self.biases, self.dim = list(weights), list(biases), dim
+        self.weights, self.biases, self.dim, self.device = list(weights), list(biases), dim, device
         own = (norm.weight, norm.eps) if norm else (None, 0.0)
         q, k = head_norms or (None, None)
         self.norms = native.HeadNorms(*own, q and q.weight, k and k.weight, q.eps if q else 0.0)
 
     def __call__(self, x: mx.array, turn: Turn | None, *, one_sequence: bool) -> list[mx.array]:
         how = (turn.freqs, turn.positions, turn.interleaved, turn.scale) if turn else (None, None)
+        own, kept = self.device, self.device.kept(x.dtype)
+        turned = native.Rotation(*how)
         return native.heads_of(
-            x, self.weights, self.biases, self.dim, self.norms, native.Rotation(*how), one_sequence, kept(x.dtype)
+            x, self.weights, self.biases, self.dim, self.norms, turned, one_sequence, kept, own.rounding
         )
 
 
-def add_matmul(x: mx.array, w: Packed, bias: mx.array | None, residual: mx.array) -> mx.array:
+def add_matmul(x: mx.array, w: Packed, bias: mx.array | None, residual: mx.array, device: Device) -> mx.array:
     """residual + x @ w.T (+ bias)."""
-    return native.matmul(x, w, bias, residual)
+    return native.matmul(x, w, bias, residual, device.rounding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +83,11 @@ class FeedForward:
     up: Packed
     down: Packed
     act: Activation
+    device: Device
 
     def __call__(self, x: mx.array) -> mx.array:
-        norm = self.norm
-        return native.feed_forward(x, self.gate, self.up, self.down, self.act, norm.weight, norm.eps, True)
+        norm, rounding = self.norm, self.device.rounding
+        return native.feed_forward(x, self.gate, self.up, self.down, self.act, norm.weight, norm.eps, True, rounding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +105,10 @@ class AttentionParts:
 class Stack:
     """Whole layers as one node, for a row of each of several sequences. Keys and values are written where they lie."""
 
-    __slots__ = ("_native",)
+    __slots__ = ("_native", "_rounding")
 
-    def __init__(self) -> None:
-        self._native = native.Stack()
+    def __init__(self, device: Device) -> None:
+        self._native, self._rounding = native.Stack(), device.rounding
 
     def add(self, attention: AttentionParts, feed: FeedForward) -> None:
         heads = attention.heads
@@ -140,30 +144,39 @@ class Stack:
         `after` is computed before anything is written.
         """
         how = (turn.freqs, turn.positions, turn.interleaved, turn.scale) if turn else (None, None)
-        return self._native(x, native.Rotation(*how), keys, values, at, after)
+        return self._native(x, native.Rotation(*how), keys, values, at, after, self._rounding)
 
 
 class Experts:
     """x (T, dim), ids and weights (T, k) -> (T, dim): the weighted sum of what each row's experts say."""
 
-    __slots__ = ("act", "biases", "matrices")
+    __slots__ = ("act", "biases", "matrices", "rounding")
 
     def __init__(
-        self, matrices: tuple[Packed | None, Packed, Packed], biases: Sequence[mx.array | None], act: Activation
+        self,
+        matrices: tuple[Packed | None, Packed, Packed],
+        biases: Sequence[mx.array | None],
+        act: Activation,
+        device: Device,
     ) -> None:
         """Of gate, up and down: a stack with one matrix for each expert, and (E, out)."""
-        self.matrices, self.biases, self.act = matrices, tuple(biases), act
+        self.matrices, self.biases, self.act, self.rounding = matrices, tuple(biases), act, device.rounding
 
     @classmethod
     def of(
-        cls, gate: Matrix | None, up: Matrix, down: Matrix, biases: Sequence[mx.array | None], act: Activation
+        cls,
+        gate: Matrix | None,
+        up: Matrix,
+        down: Matrix,
+        biases: Sequence[mx.array | None],
+        act: Activation,
+        device: Device,
     ) -> Experts | None:
         """None: these are in another form."""
         if not isinstance(up, Packed) or not isinstance(down, Packed) or not isinstance(gate, Packed | None):
             return None
-        return cls((gate, up, down), biases, act)
+        return cls((gate, up, down), biases, act, device)
 
     def __call__(self, x: mx.array, ids: mx.array, weights: mx.array) -> mx.array:
-        return native.experts(
-            x, ids.astype(mx.int32), weights.astype(mx.float32), *self.matrices, self.act, *self.biases
-        )
+        chosen = ids.astype(mx.int32), weights.astype(mx.float32)
+        return native.experts(x, *chosen, *self.matrices, self.act, *self.biases, None, self.rounding)

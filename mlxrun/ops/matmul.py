@@ -10,16 +10,16 @@ import mlx.core as mx
 
 from ..cpu_kernels import native
 from . import metal
-from .choose import chooser
+from .device import Device
 from .quantized import Matrix, Packed, QuantizedWeight, Weight
 
 
-def matmul(x: mx.array, w: Matrix, bias: mx.array | None = None) -> mx.array:
+def matmul(x: mx.array, w: Matrix, device: Device, bias: mx.array | None = None) -> mx.array:
     """(..., in) x (out, in) -> (..., out)."""
     if isinstance(w, Packed):
-        return native.matmul(x, w, bias)
+        return native.matmul(x, w, bias, None, device.rounding)
     if isinstance(w, QuantizedWeight):
-        y = quantized_matmul(x, w)
+        y = quantized_matmul(x, w, device)
         return y if bias is None else y + bias
     if bias is None:
         return x @ w.T
@@ -33,9 +33,9 @@ def reference(x: mx.array, w: Weight, bias: mx.array | None = None) -> mx.array:
     return (y if bias is None else y + bias).astype(x.dtype)
 
 
-def quantized_matmul(x: mx.array, w: QuantizedWeight) -> mx.array:
-    if chooser.possible():
-        y = metal.matmul(x, w)
+def quantized_matmul(x: mx.array, w: QuantizedWeight, device: Device) -> mx.array:
+    if device.chooser.possible():
+        y = metal.matmul(x, w, device.chooser)
         if y is not None:
             return y
     if not w.in_mlx:

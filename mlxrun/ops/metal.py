@@ -19,7 +19,7 @@ from ..metal_kernels.norms import Normed
 from ..metal_kernels.products import FEW, MOST_VECTORS, qmm, qmm_experts, qmv, qmv_few
 from ..metal_kernels.tiles import STANDARD, Cut
 from ..spec import Router
-from .choose import chooser, key
+from .choose import Chooser, key
 from .fused import Rms, Turn
 from .quantized import QuantizedWeight, same_layout
 
@@ -27,12 +27,12 @@ ALONE = ("matmul", "sorted")  # operations on one weight: of what MLX does not k
 PAGES_HEADS = (64, 256)  # sizes of a head that attention over pages is meant for
 
 
-def matmul(x: mx.array, w: QuantizedWeight) -> mx.array | None:
+def matmul(x: mx.array, w: QuantizedWeight, chooser: Chooser) -> mx.array | None:
     """(..., in) x (out, in) -> (..., out)."""
     rows = x.size // x.shape[-1]
     if not w.in_mlx:
         x = x.astype(w.scales.dtype)
-    cut = _cut("matmul", rows, x.dtype, w)
+    cut = _cut(chooser, "matmul", rows, x.dtype, w)
     if cut is None or x.size == 0:
         return None
     flat = x.reshape(rows, x.shape[-1])
@@ -45,9 +45,11 @@ def matmul(x: mx.array, w: QuantizedWeight) -> mx.array | None:
     return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
-def add_matmul(x: mx.array, w: QuantizedWeight, residual: mx.array, bias: mx.array | None) -> mx.array | None:
+def add_matmul(
+    x: mx.array, w: QuantizedWeight, residual: mx.array, bias: mx.array | None, chooser: Chooser
+) -> mx.array | None:
     """residual + x @ w.T (+ bias) for rows (T, in)."""
-    if residual.dtype != x.dtype or (cut := _few("add", x, w)) is None:
+    if residual.dtype != x.dtype or (cut := _few(chooser, "add", x, w)) is None:
         return None
     return qmv(x, w, cut.vector, residual if bias is None else residual + bias)
 
@@ -61,10 +63,11 @@ class Heads:
     biases: mx.array | None  # of all three, end to end
     size: int  # of a head
     head_norms: tuple[Rms, Rms] | None
+    chooser: Chooser
 
     def __call__(self, x: mx.array, turn: Turn | None, positions: mx.array) -> tuple[mx.array, ...] | None:
         """q (T, H, D), k and v (T, G, D)."""
-        if (cut := _few("heads", x, *self.weights)) is None:
+        if (cut := _few(self.chooser, "heads", x, *self.weights)) is None:
             return None
         own = Normed(x, self.norm.weight, self.norm.eps)
         rows = glue.project(own, self.weights, self.biases, tile=cut.vector)
@@ -78,16 +81,24 @@ class Heads:
         return q, k, rows[:, (queries + keys) * self.size :].reshape(x.shape[0], keys, self.size)
 
 
-def add_feed_forward(
-    y: mx.array, x: mx.array, norm: Rms, gate: QuantizedWeight, up: QuantizedWeight, down: QuantizedWeight, act: str
-) -> mx.array | None:
+@dataclass(frozen=True, slots=True)
+class FeedForward:
     """y + down(act(gate(norm(x))) * up(norm(x)))."""
-    if act not in experts.ACTIVATIONS or not same_layout([gate, up]):
-        return None
-    if (cut := _few("feed", x, gate, up, down)) is None:
-        return None
-    hidden = experts.gate_up(Normed(x, norm.weight, norm.eps), gate, up, act, tile=cut.experts)
-    return qmv(hidden, down, cut.vector, y)
+
+    norm: Rms
+    gate: QuantizedWeight
+    up: QuantizedWeight
+    down: QuantizedWeight
+    act: str
+    chooser: Chooser
+
+    def __call__(self, y: mx.array, x: mx.array) -> mx.array | None:
+        if self.act not in experts.ACTIVATIONS or not same_layout([self.gate, self.up]):
+            return None
+        if (cut := _few(self.chooser, "feed", x, self.gate, self.up, self.down)) is None:
+            return None
+        own = Normed(x, self.norm.weight, self.norm.eps)
+        return qmv(experts.gate_up(own, self.gate, self.up, self.act, tile=cut.experts), self.down, cut.vector, y)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +113,12 @@ class Experts:
     spec: Router
     select_bias: mx.array | None  # float32
     act: str
+    chooser: Chooser
     router_bias: mx.array | None = None
     biases: tuple[mx.array, ...] = ()  # of gate, up and down, or none
 
     def __call__(self, x: mx.array) -> mx.array | None:
-        if (cut := _few("experts", x, self.gate, self.up, self.down)) is None:
+        if (cut := _few(self.chooser, "experts", x, self.gate, self.up, self.down)) is None:
             return None
         if not same_layout([self.gate, self.up]) or not (
             isinstance(self.router, mx.array) or serves(self.router, x.dtype)
@@ -124,19 +136,19 @@ class Experts:
         return glue.project(x, [self.router], self.router_bias, mx.float32, cut.vector)
 
 
-def expert_rows(x: mx.array, w: QuantizedWeight, experts: mx.array) -> mx.array | None:
+def expert_rows(x: mx.array, w: QuantizedWeight, experts: mx.array, chooser: Chooser) -> mx.array | None:
     """x (N, in) sorted by expert, experts (N,) rising, w (E, out, in) -> (N, out)."""
     if not w.in_mlx:
         x = x.astype(w.scales.dtype)
-    if w.shape[-1] % 32 or x.size == 0 or (cut := _cut("sorted", x.shape[0], x.dtype, w)) is None:
+    if w.shape[-1] % 32 or x.size == 0 or (cut := _cut(chooser, "sorted", x.shape[0], x.dtype, w)) is None:
         return None
     return qmm_experts(x, w, experts.astype(mx.uint32), cut.matrix)
 
 
-def best_token(x: mx.array, norm: Rms | None, head: QuantizedWeight) -> mx.array | None:
+def best_token(x: mx.array, norm: Rms | None, head: QuantizedWeight, chooser: Chooser) -> mx.array | None:
     """x (T, dim) -> (T,) int32: the token whose logit is largest after the norm, the first of equals, -1 where a
     logit is not a number; no logits are written."""
-    if (cut := _few("best", x, head)) is None:
+    if (cut := _few(chooser, "best", x, head)) is None:
         return None
     return glue.greedy(x if norm is None else Normed(x, norm.weight, norm.eps), head, cut.vector).view(mx.int32)
 
@@ -146,10 +158,8 @@ def attention(
     k: mx.array,
     v: mx.array | int,
     count: int,
-    *,
-    scale: float,
-    softcap: float = 0.0,
-    sinks: mx.array | None = None,
+    sight: Sight,
+    chooser: Chooser,
 ) -> mx.array | None:
     """One query over the first `count` keys: q (1, H, 1, D), k (1, G, S, D), v (1, G, S, Dv) -> (1, H, 1, Dv).
 
@@ -163,14 +173,14 @@ def attention(
     low, high = (SMALL, MOST_VALUES) if isinstance(v, int) else PAGES_HEADS
     if not (low <= q.shape[3] <= high and low <= width <= high) or min(k.size, values.size) < SMALL:
         return None
-    kind = "latent" if isinstance(v, int) else "capped" if softcap else "attention"
+    kind = "latent" if isinstance(v, int) else "capped" if sight.softcap else "attention"
     shape = "x".join(map(str, (q.shape[1], k.shape[1], q.shape[3], width)))
     stretch = 1 << max(8, (count - 1).bit_length())  # keys are told apart by powers of two
     cut = chooser.ours(f"{kind} {stretch} {shape} {str(q.dtype).split('.')[-1]}") if chooser.possible() else None
     if cut is None:
         return None
     tables, lengths = mx.zeros((1, 1), mx.uint32), mx.array([count], mx.int32)
-    sight, pages = Sight(scale, softcap=softcap, sinks=sinks), v if isinstance(v, int) else Pages(v)
+    pages = v if isinstance(v, int) else Pages(v)
     y = paged_attention(q.reshape(1, q.shape[1], q.shape[3]), Pages(k), pages, tables, lengths, sight, cut.attention)
     return y.reshape(1, q.shape[1], 1, width)
 
@@ -184,14 +194,14 @@ def computes_groups_of_16(bits: int, dtype: mx.Dtype = mx.float32) -> bool:
     scales, biases = (mx.random.normal((2, 24, 32), key=key).astype(dtype) for key in keys[1:3])
     both = QuantizedWeight(words, scales, biases, "affine", bits, 16)
     first, x, experts = both.rows(lambda part: part[0]), mx.random.normal((40, 512), key=keys[3]), mx.arange(40) // 24
-    x = x.astype(dtype)
+    x, chooser = x.astype(dtype), Chooser()  # asked for its policy alone: of such weights nothing is picked
     try:
         for rows in (1, 5, 40):
-            if not _same(matmul(x[:rows], first), x[:rows] @ first.dequantize(mx.float32).T):
+            if not _same(matmul(x[:rows], first, chooser), x[:rows] @ first.dequantize(mx.float32).T):
                 return False
         full = both.dequantize(mx.float32)
         wanted = mx.concatenate([x[:24] @ full[0].T, x[24:] @ full[1].T])
-        return _same(expert_rows(x, both, experts), wanted)
+        return _same(expert_rows(x, both, experts, chooser), wanted)
     except (RuntimeError, ValueError):  # the device refused a kernel
         return False
 
@@ -204,11 +214,11 @@ def _same(found: mx.array | None, wanted: mx.array) -> bool:
     return bool(mx.abs(found.astype(mx.float32) - wanted).max() < allowed * mx.abs(wanted).max())
 
 
-def _few(op: str, x: mx.array, *weights: QuantizedWeight) -> Cut | None:
-    return None if x.shape[0] > MOST_VECTORS else _cut(op, x.shape[0], x.dtype, *weights)
+def _few(chooser: Chooser, op: str, x: mx.array, *weights: QuantizedWeight) -> Cut | None:
+    return None if x.shape[0] > MOST_VECTORS else _cut(chooser, op, x.shape[0], x.dtype, *weights)
 
 
-def _cut(op: str, rows: int, dtype: mx.Dtype, *weights: QuantizedWeight) -> Cut | None:
+def _cut(chooser: Chooser, op: str, rows: int, dtype: mx.Dtype, *weights: QuantizedWeight) -> Cut | None:
     """How ours is to run: None where it is not served, or MLX's form is the one to use."""
     if not chooser.possible():
         return None

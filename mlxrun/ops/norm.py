@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import mlx.core as mx
 
 from ..cpu_kernels import native
-from .native import NATIVE
+from .device import Device
+
+RmsNorm = Callable[[mx.array, mx.array | None, float], mx.array]
 
 
-def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
-    return native.rms_norm(x, weight, eps) if NATIVE else mx.fast.rms_norm(x, weight, eps)
+def rms_norm_on(device: Device) -> RmsNorm:
+    """x, weight, eps -> y."""
+    return native.rms_norm if device.native else mx.fast.rms_norm
 
 
 def reference(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
 
 from ..cpu_kernels import native
-from .native import NATIVE
+from .device import Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,20 @@ class Writing:
     done: mx.array
 
 
-def write(buffers: tuple[mx.array, ...], rows: Sequence[mx.array], at: int, of: int) -> tuple[mx.array, ...]:
-    """The buffers (1, G, capacity, D) with rows (sequences, G, L, D) of sequence `of` from `at` on.
+Write = Callable[[tuple[mx.array, ...], Sequence[mx.array], int, int], tuple[mx.array, ...]]
 
-    In place where nothing else holds a buffer.
-    """
-    if NATIVE:
-        return tuple(native.remember(buffer, new, at, of) for buffer, new in zip(buffers, rows, strict=True))
+
+def write_on(device: Device) -> Write:
+    """buffers, rows, at, of -> the buffers (1, G, capacity, D) with rows (sequences, G, L, D) of sequence `of` from
+    `at` on. In place where nothing else holds a buffer."""
+    return _write_native if device.native else _write
+
+
+def _write_native(buffers: tuple[mx.array, ...], rows: Sequence[mx.array], at: int, of: int) -> tuple[mx.array, ...]:
+    return tuple(native.remember(buffer, new, at, of) for buffer, new in zip(buffers, rows, strict=True))
+
+
+def _write(buffers: tuple[mx.array, ...], rows: Sequence[mx.array], at: int, of: int) -> tuple[mx.array, ...]:
     for buffer, new in zip(buffers, rows, strict=True):
         buffer[:, :, at : at + new.shape[2]] = new[of : of + 1]
     return buffers

@@ -117,10 +117,12 @@ def fits(place: Path, machine: Machine) -> bool:
     from ..loading.open import open_model
     from ..memory.need import Need
     from ..memory.plan import plan
+    from ..ops.device import a_mac, this_device
 
-    opened = open_model(place)
+    device = this_device() if machine.here else a_mac()
+    opened = open_model(place, device=device)
     decoder = opened.recipe.decoder
-    seen = dry_run(opened.checkpoint, opened.recipe, here=machine.here)
+    seen = dry_run(opened.checkpoint, opened.recipe, device)
     context = min(USUAL_CONTEXT, decoder.context)
     return plan(Need(decoder, seen.weights, seen.width, context, keys=seen.keys), machine).fits
 

@@ -1,18 +1,18 @@
 """Which of our Metal kernels are quicker on this very machine: measured once for each shape, kept, and used from then.
 
-`begin(settings)` puts what is known to use before a model is loaded, and gives what an engine may do with it while it
-is idle; `mlxrun tune MODEL` measures at once. Nothing here was ever run on a Mac: clock and device are arguments, and
-tests script them.
+`begin(settings)` gives the device to open a model for, which chooses by what is known, and what an engine may do with
+that model while it is idle; `mlxrun tune MODEL` measures at once. Nothing here was ever run on a Mac: clock and device
+are arguments, and tests script them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import mlx.core as mx
-
-from ..ops import choose
+from ..ops.choose import Chooser
+from ..ops.device import Device, this_device
 from ..settings import Settings
 from . import buffers, picks
 from .idle import SECONDS, Table, slices, steps_of
@@ -24,14 +24,21 @@ if TYPE_CHECKING:
 Idle = Callable[["Runnable"], Generator[None, None, None]]
 
 
-def begin(settings: Settings) -> Idle | None:
-    """From here on kernels are chosen as measured here, or as MLXRUN_KERNELS says. Gives what tunes a loaded model."""
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    device: Device  # kernels are chosen as measured here, or as MLXRUN_KERNELS says
+    idle: Idle | None = None  # what tunes a model that was loaded for it
+
+
+def begin(settings: Settings) -> Tuning:
+    """For one model; another one begins anew, with what was learnt."""
     machine = picks.this_machine()
     if machine is None:  # no Apple GPU
-        return None
+        return Tuning(this_device())
     buffers.apply(machine.chip)
-    choose.use(settings.kernels, picks.forms(picks.load(settings.kernel_picks, machine)))
-    if not settings.tune or settings.kernels != "auto" or mx.default_device().type == mx.DeviceType.cpu:
-        return None
+    chooser = Chooser(settings.kernels, picks.forms(picks.load(settings.kernel_picks, machine)))
+    device = this_device(chooser=chooser)
+    if not settings.tune or settings.kernels != "auto" or not device.gpu:
+        return Tuning(device)
     table = Table(settings.kernel_picks, machine)
-    return lambda model: slices(Bench(steps_of(model), choose.chooser, seconds=SECONDS), table)
+    return Tuning(device, lambda model: slices(Bench(steps_of(model), chooser, seconds=SECONDS), table))

@@ -8,7 +8,6 @@ config can reach must have served one of its cases.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,13 +18,14 @@ import numpy as np
 import pytest
 
 from mlxrun.families import resolve
-from mlxrun.loading import load_model
+from mlxrun.loading import LoadOptions, load_model
 from mlxrun.loading.forms import widened
 from mlxrun.loading.model import Model
 from mlxrun.loading.open import open_model
 from mlxrun.nn.decoder import DecoderModel
 from mlxrun.nn.params import Forms
-from mlxrun.ops.native import NATIVE, native, pack
+from mlxrun.ops.device import Device, this_device
+from mlxrun.ops.native import pack
 from mlxrun.ops.quantized import QuantizedWeight, Weight
 from mlxrun.spec import ModelError
 from mlxrun.weights import read_weights
@@ -46,6 +46,8 @@ NEAR = 2e-3  # of a router's score: experts nearer than this may change places i
 FLIPS = {"phimoe": 1}
 FLIPS_OF_CODES = {"glm_moe_dsa_dense": 1, "qwen3_moe_plain": 1}
 FEW_CODES = {"bloom": "its rows have 72 values, which is no number of whole groups"}
+NATIVE = this_device().native  # without native kernels both are exact
+PRECISE, QUICK = this_device("exact"), this_device("fast")
 NAMES = [*CASES, *REDRAWN]
 only_native = pytest.mark.skipif(not NATIVE, reason="there are no native CPU kernels here, or a GPU does better")
 
@@ -69,16 +71,8 @@ def known_as(name: str) -> Known:
     return Known(found, make(found.checkpoint()) if make else found.checkpoint(), beside)
 
 
-@contextmanager
-def fast() -> Iterator[None]:
-    """Within `exactly`, which every test here is; without native kernels it is that too."""
-    if NATIVE:
-        native.set_precision("fast")
-    try:
-        yield
-    finally:
-        if NATIVE:
-            native.set_precision("exact")
+def loaded(folder: Path, known: Reference, device: Device) -> Driver:
+    return Driver(load_model(folder, options=LoadOptions(device=device)), known)
 
 
 def ways(known: Reference) -> dict[str, Callable[[Driver, Reference], float]]:
@@ -89,36 +83,35 @@ def ways(known: Reference) -> dict[str, Callable[[Driver, Reference], float]]:
     return found
 
 
-def branches(driver: Driver, known: Reference, most: int, allowed: float) -> tuple[list[Reference], float]:
+def branches(exact: Driver, fast: Driver, known: Reference, most: int, allowed: float) -> tuple[list[Reference], float]:
     """What `fast` passes are compared with, the nearest of these, and how far the whole pass is from the reference.
 
     Where near experts change places, a whole pass with the choices of the exact one must be as near as any other, and
     further passes may go the way of its own choices as well."""
     with choices.heard() as before:
-        driver.alone(known.prompt)
-    with fast():
-        with choices.as_in(before) as flips:
-            out = driver.alone(known.prompt)
-        off = measure.apart(out, known.expected)
-        assert off <= allowed, f"{known.name}, fast: off by {off:.1e}"
-        assert len(flips) <= most, f"{known.name}: other experts in {flips}"
-        assert all(flip.margin < NEAR for flip in flips), f"{known.name}: experts were not near in {flips}"
-        return [known, *([replace(known, expected=driver.alone(known.prompt))] if flips else [])], off
+        exact.alone(known.prompt)
+    with choices.as_in(before) as flips:
+        out = fast.alone(known.prompt)
+    off = measure.apart(out, known.expected)
+    assert off <= allowed, f"{known.name}, fast: off by {off:.1e}"
+    assert len(flips) <= most, f"{known.name}: other experts in {flips}"
+    assert all(flip.margin < NEAR for flip in flips), f"{known.name}: experts were not near in {flips}"
+    return [known, *([replace(known, expected=fast.alone(known.prompt))] if flips else [])], off
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_as_a_person_loads_it(name: str, tmp_path: Path) -> None:
     known = known_as(name)
-    driver = Driver(load_model(write(known.checkpoint, tmp_path)), known.reference)
+    folder = write(known.checkpoint, tmp_path)
+    exact, fast = (loaded(folder, known.reference, device) for device in (PRECISE, QUICK))
     found: dict[str, float] = {}
     with served.listening() as heard:
         for way, measured in ways(known.reference).items():
-            found[f"{way}, exact"] = measured(driver, known.reference)
-        either, found["whole, fast"] = branches(driver, known.reference, FLIPS.get(name, 0), FAST * known.top)
-        with fast():
-            for way, measured in ways(known.reference).items():
-                if way != "whole":
-                    found[f"{way}, fast"] = min(measured(driver, wanted) for wanted in either)
+            found[f"{way}, exact"] = measured(exact, known.reference)
+        either, found["whole, fast"] = branches(exact, fast, known.reference, FLIPS.get(name, 0), FAST * known.top)
+        for way, measured in ways(known.reference).items():
+            if way != "whole":
+                found[f"{way}, fast"] = min(measured(fast, wanted) for wanted in either)
     for check, difference in found.items():
         record.keep(known.beside, f"default {check.rpartition(' ')[2]}", difference)
     again = ("ragged, fast", "rewound, fast")  # against passes of the same precision
@@ -126,14 +119,14 @@ def test_as_a_person_loads_it(name: str, tmp_path: Path) -> None:
     wrong = {check: f"{d:.1e}" for check, d in found.items() if not d <= limits[check] * known.top}
     assert not wrong, f"{name}, of outputs up to {known.top:.1f}"
     if NATIVE:
-        assert set(heard) == served.reach(driver.model.spec), "what serves is not what the spec says"
+        assert set(heard) == served.reach(exact.model.spec), "what serves is not what the spec says"
 
 
 @pytest.mark.parametrize("name", ["phi3_longrope_long", "phimoe_longrope"])
 def test_short_and_long_sessions_in_one_pass(name: str, tmp_path: Path) -> None:
     """Positions turn heads otherwise in a session longer than 64: no form with one table for all may serve."""
     known = known_as(name)
-    driver = Driver(load_model(write(known.checkpoint, tmp_path)), known.reference)
+    driver = loaded(write(known.checkpoint, tmp_path), known.reference, PRECISE)
     tokens, outs = list(known.reference.prompt[:20]), []
     for contexts in ((64,), (65,), (64, 65)):
         memories = [driver.model.new_sequence(context=context) for context in contexts]
@@ -164,27 +157,26 @@ def test_quantized_weights_against_the_same_in_float32(name: str, tmp_path: Path
     opened, kinds = open_model(write(known.checkpoint, tmp_path)), []
     recipe = opened.recipe
 
-    def driver(matrix: Callable[[Weight], Any]) -> Driver:
+    def driver(matrix: Callable[[Weight], Any], device: Device) -> Driver:
         forms = Forms(matrix=matrix, other=widened)
         weights = read_weights(opened.checkpoint, recipe)
-        return Driver(
-            Model(DecoderModel(recipe.decoder, weights, fold_offsets=not recipe.folded, forms=forms)), known.reference
-        )
+        decoder = DecoderModel(recipe.decoder, weights, device, fold_offsets=not recipe.folded, forms=forms)
+        return Driver(Model(decoder), known.reference)
 
     def packed(weight: Weight) -> Any:
         kinds.append(isinstance(found := coded(weight), QuantizedWeight))
         return pack(found)
 
-    plain, made = driver(lambda weight: widened(coded(weight))), driver(packed)
+    plain = driver(lambda weight: widened(coded(weight)), PRECISE)
+    exact, fast = driver(packed, PRECISE), driver(packed, QUICK)
     assert name in FEW_CODES or sum(kinds) > len(kinds) * 2 // 3
     wanted = replace(known.reference, expected=plain.alone(known.reference.prompt))
     some = [way for way in ways(known.reference) if way in ("whole", "stepped")]
     for way in some:
-        off = getattr(measure, way)(made, wanted)
+        off = getattr(measure, way)(exact, wanted)
         assert off <= EXACT_OF_CODES * known.top, f"{way}, exact: off by {off:.1e}"
-    either, _ = branches(made, wanted, FLIPS_OF_CODES.get(name, 0), FAST * known.top)
-    with fast():
-        off = min(measure.stepped(made, wanted) for wanted in either) if "stepped" in some else 0.0
+    either, _ = branches(exact, fast, wanted, FLIPS_OF_CODES.get(name, 0), FAST * known.top)
+    off = min(measure.stepped(fast, wanted) for wanted in either) if "stepped" in some else 0.0
     assert off <= FAST * known.top, f"stepped, fast: off by {off:.1e}"
 
 

@@ -16,6 +16,7 @@ from mlxrun.loading import load_model
 from . import measure, record
 from .cases import CASES
 from .checkpoint import Reference, reference, write
+from .exact import EXACT
 from .measure import Driver
 
 TOLERANCE = 1e-4  # float32 rounding alone moves the references by up to 3e-5
@@ -28,7 +29,7 @@ DECODERS = [name for name, case in CASES.items() if not case.encoder]
 def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Driver, Reference]:
     known = reference(request.param)
     folder = write(known.checkpoint(), tmp_path_factory.mktemp(known.name))
-    return Driver(load_model(folder, dtype=mx.float32), known), known
+    return Driver(load_model(folder, dtype=mx.float32, options=EXACT), known), known
 
 
 def check(loaded: tuple[Driver, Reference], how: str) -> None:
@@ -69,6 +70,6 @@ def test_keys_that_grow_and_fall_out(
     monkeypatch.setattr(keys, "STEP", step)
     monkeypatch.setattr(keys, "SLACK", slack)
     known = reference(name)
-    driver = Driver(load_model(write(known.checkpoint(), tmp_path), dtype=mx.float32), known)
+    driver = Driver(load_model(write(known.checkpoint(), tmp_path), dtype=mx.float32, options=EXACT), known)
     for how in ("chunked", "ragged", "rewound"):
         check((driver, known), how)

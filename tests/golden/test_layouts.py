@@ -14,6 +14,7 @@ from mlxrun.loading import load_model
 from . import measure, record
 from .cases import CASES
 from .checkpoint import Checkpoint, Reference, reference, write
+from .exact import EXACT
 from .layouts import LAYOUTS, layouts
 from .mlx_dialect import NO_MLX, in_mlx, reason_against
 from .test_golden import TOLERANCE
@@ -24,7 +25,7 @@ MANY = ("llama", "deepseek_v3", "gemma4_moe")
 
 
 def check(known: Reference, folder: Path, what: str) -> None:
-    driver = measure.Driver(load_model(folder, dtype=mx.float32), known)
+    driver = measure.Driver(load_model(folder, dtype=mx.float32, options=EXACT), known)
     difference = measure.whole(driver, known)
     record.keep(known.name, what, difference)
     assert difference <= TOLERANCE, f"{known.name}, {what}: off by {difference:.1e}"
@@ -65,7 +66,10 @@ def test_bfloat16_files_widen_without_loss(name: str, tmp_path: Path) -> None:
     (narrow / "config.json").write_bytes((wide / "config.json").read_bytes())
     halves = {n: mx.array(v).astype(mx.bfloat16) for n, v in rounded.items()}
     mx.save_safetensors(str(narrow / "model.safetensors"), halves, metadata={"format": "pt"})
-    outs = [measure.Driver(load_model(f, dtype=mx.float32), known).alone(known.prompt) for f in (wide, narrow)]
+    outs = [
+        measure.Driver(load_model(f, dtype=mx.float32, options=EXACT), known).alone(known.prompt)
+        for f in (wide, narrow)
+    ]
     assert measure.apart(*outs) == 0.0
 
 

@@ -20,6 +20,7 @@ from mlxrun.loading import load_model
 from . import measure, record
 from .checkpoint import Checkpoint, reference, write
 from .dequantize import E2M1, dequantized, e8m0
+from .exact import EXACT
 from .mlx_dialect import loaded, saved
 
 TOLERANCE = 5e-5  # measured on Linux x86-64: affine formats up to 1e-5, the others up to 1.5e-5
@@ -49,10 +50,10 @@ def quantized(name: str, how: dict[str, Any], each: Predicate | None = None) -> 
 def check(name: str, packed: Checkpoint, plain: Checkpoint, folder: Path, what: str) -> None:
     known = reference(name)
     packed_at, plain_at = write(packed, folder / "packed"), write(plain, folder / "plain")
-    wanted = measure.Driver(load_model(plain_at, dtype=mx.float32), known).alone(known.prompt)
+    wanted = measure.Driver(load_model(plain_at, dtype=mx.float32, options=EXACT), known).alone(known.prompt)
     wanted_of = replace(known, expected=wanted)
     for dtype in (mx.float32, None):  # computed from the codes; widened where the device is a CPU
-        driver = measure.Driver(load_model(packed_at, dtype=dtype), known)
+        driver = measure.Driver(load_model(packed_at, dtype=dtype, options=EXACT), known)
         difference = max(measure.whole(driver, wanted_of), measure.chunked(driver, wanted_of))
         record.keep(name, f"quantized {what}", difference)
         assert difference <= TOLERANCE, f"{name}, {what}, dtype {dtype}: off by {difference:.1e}"

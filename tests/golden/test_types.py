@@ -3,7 +3,6 @@ activations or keys. The native CPU kernels, which compute in float32, are out o
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import mlx.core as mx
@@ -12,21 +11,13 @@ import pytest
 from mlxrun.loading.forms import WIDE, cast
 from mlxrun.loading.model import Model
 from mlxrun.loading.open import recipe_of
-from mlxrun.nn import attention
 from mlxrun.nn.decoder import DecoderModel
 from mlxrun.nn.layer import LayerBlock
+from mlxrun.ops.device import this_device
 from mlxrun.weights import open_checkpoint, read_weights
 
 from .cases import CASES
 from .checkpoint import reference, write
-
-
-@pytest.fixture(autouse=True)
-def _without_native_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, module in list(sys.modules.items()):
-        if name.startswith("mlxrun.") and hasattr(module, "NATIVE"):
-            monkeypatch.setattr(module, "NATIVE", False)
-    monkeypatch.setattr(attention, "kept", lambda dtype: dtype)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -38,7 +29,8 @@ def test_nothing_becomes_float32(name: str, tmp_path: Path, monkeypatch: pytest.
         name: weight if WIDE.search(name) else cast(weight, mx.bfloat16)
         for name, weight in read_weights(checkpoint, recipe).items()
     }
-    decoder, call = DecoderModel(recipe.decoder, weights, fold_offsets=not recipe.folded), LayerBlock.__call__
+    device, call = this_device(native=False), LayerBlock.__call__
+    decoder = DecoderModel(recipe.decoder, weights, device, fold_offsets=not recipe.folded)
 
     def told(self: LayerBlock, x: mx.array, *rest: object) -> mx.array:
         y = call(self, x, *rest)  # type: ignore[arg-type]  # as it was called

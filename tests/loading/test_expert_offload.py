@@ -24,13 +24,13 @@ from mlxrun.memory.need import Need
 from mlxrun.memory.plan import plan
 from mlxrun.memory.streaming import EDGES
 from mlxrun.memory.weights import EXPERTS
-from mlxrun.ops.native import NATIVE
+from mlxrun.ops.device import this_device
 from mlxrun.spec import ModelError
 from mlxrun.weights import open_checkpoint
 from mlxrun.weights.headers import read_header
 from tests.unit.memory import outlines
 
-pytestmark = pytest.mark.skipif(not NATIVE, reason="no native kernels here, so no experts are mapped")
+pytestmark = pytest.mark.skipif(not this_device().native, reason="no native kernels here, so no experts are mapped")
 
 MIB = 2**20
 CONFIG = {  # 42 MiB of experts: 16 in each of 6 layers, 0.4 MiB each, two for a token
@@ -83,7 +83,7 @@ def granted(folder: Path, hot: int) -> int:
     """Memory with which so many bytes of experts may stay."""
     checkpoint = open_checkpoint(folder)
     recipe = recipe_of(checkpoint)
-    seen = dry_run(checkpoint, recipe, here=True)
+    seen = dry_run(checkpoint, recipe, this_device())
     need = Need(recipe.decoder, seen.weights, seen.width, recipe.decoder.context, keys=seen.keys, hot=hot)
     return plan(need, fit.this_machine()).total + SPARE
 
@@ -272,6 +272,6 @@ def test_the_plan_counts_what_the_offload_holds(folder: Path, keep: Path) -> Non
     model = on_disk(folder, keep)
     assert model.holdings.offload is not None
     assert model.holdings.budget is not None
-    weights = dry_run(open_checkpoint(folder), recipe_of(open_checkpoint(folder)), here=True).weights
+    weights = dry_run(open_checkpoint(folder), recipe_of(open_checkpoint(folder)), this_device()).weights
     assert abs(weights.kinds[EXPERTS] - model.holdings.offload.bytes) < 0.001 * model.holdings.offload.bytes
     assert model.holdings.budget.mapped == model.holdings.budget.weights == weights.total - weights.kinds[EXPERTS] + HOT

@@ -10,6 +10,7 @@ import pytest
 from mlxrun.loading.dry_run import dry_run
 from mlxrun.loading.forms import held
 from mlxrun.loading.open import recipe_of
+from mlxrun.ops.device import a_mac
 from mlxrun.ops.quantized import QuantizedWeight, Weight
 from mlxrun.weights import open_checkpoint
 
@@ -60,7 +61,7 @@ def test_a_checkpoint_in_float32_stays_so() -> None:
 def test_a_plan_for_a_mac_knows_it(smollm2_gguf: Path) -> None:
     """Two bytes a value: 5 bits a weight of 4 in groups of 32, norms in halves, keys in halves."""
     checkpoint = open_checkpoint(smollm2_gguf)
-    seen = dry_run(checkpoint, recipe_of(checkpoint), here=False)
+    seen = dry_run(checkpoint, recipe_of(checkpoint), a_mac())
     matrices, norms = 30 * (576 * 576 * 2 + 576 * 192 * 2 + 3 * 576 * 1536), 61 * 576
     assert seen.width == 2
     table = seen.weights.kinds["embedding"]

@@ -3,8 +3,8 @@ every path of the native kernels and without them. Blocks are random bytes; the 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import gguf
@@ -18,7 +18,7 @@ from mlxrun.loading import pack as packing
 from mlxrun.loading.dry_run import dry_run
 from mlxrun.loading.open import recipe_of
 from mlxrun.ops import choose, metal
-from mlxrun.ops.native import NATIVE, exactly
+from mlxrun.ops.device import Device, a_mac, this_device
 from mlxrun.weights import open_checkpoint
 
 WIDTH, HEADS, HEAD, HIDDEN, VOCAB, LAYERS, EXPERTS = 256, 4, 64, 512, 80, 2, 4
@@ -27,7 +27,9 @@ Blocks = NDArray[np.uint8]
 # (bytes of a block of 256, where its half floats stand)
 LAYOUTS = {"Q2_K": (84, (80, 82)), "Q3_K": (110, (108,)), "Q6_K": (210, (208,))}
 KINDS = {"attn_k": "Q3_K", "attn_output": "Q2_K", "ffn_gate": "Q3_K", "ffn_up": "Q2_K"}  # all others: Q6_K
-needs_native = pytest.mark.skipif(not NATIVE, reason="no native kernels here, and only they know groups of 16")
+needs_native = pytest.mark.skipif(
+    not this_device().native, reason="no native kernels here, and only they know groups of 16"
+)
 
 
 def matrices(arch: str) -> dict[str, tuple[int, ...]]:
@@ -113,11 +115,11 @@ def logits(model: Any) -> NDArray[np.float64]:
 
 @needs_native
 def test_the_same_as_in_float32(files: tuple[Path, Path]) -> None:
-    blocks, plain = load_model(files[0]), load_model(files[1])
+    exact = LoadOptions(device=this_device("exact"))
+    blocks, plain = load_model(files[0], options=exact), load_model(files[1], options=exact)
     if "llama" in str(files[0]):
         assert blocks.decoder.stack is not None  # type: ignore[union-attr]  # a model of ours
-    with exactly():
-        found, wanted = logits(blocks), logits(plain)
+    found, wanted = logits(blocks), logits(plain)
     assert np.abs(wanted).max() > 1
     assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
     fast = logits(load_model(files[0]))  # keys and values are float16 too
@@ -145,7 +147,7 @@ def test_planned_bytes_are_those_that_loading_makes(files: tuple[Path, Path], mo
         own = getattr(packing, name)
         monkeypatch.setattr(packing, name, lambda weight, own=own: made.append(own(weight)) or made[-1])
     checkpoint = open_checkpoint(files[0])
-    seen = dry_run(checkpoint, recipe_of(checkpoint), here=True)
+    seen = dry_run(checkpoint, recipe_of(checkpoint), this_device())
     load_model(files[0])
     assert seen.weights.total == sum(weight.nbytes for weight in made)
     table = next(weight for weight in made if weight.shape == (VOCAB, WIDTH))
@@ -160,35 +162,32 @@ def test_held_in_a_type_it_has_mlxs_layouts(files: tuple[Path, Path], dtype: mx.
     assert np.median(np.abs(found - wanted).max(axis=-1)) < 0.05 * np.abs(wanted).max()
 
 
-def reading(path: Path, dtype: mx.Dtype | None = None) -> str:
-    return forms.reading_of(open_checkpoint(path), dtype)
+def reading(path: Path, device: Device, dtype: mx.Dtype | None = None) -> str:
+    return forms.reading_of(open_checkpoint(path), device, dtype)
 
 
-@pytest.mark.skipif(mx.default_device().type != mx.DeviceType.cpu, reason="on a GPU its own kernels decide")
-def test_who_gets_groups_of_16_on_a_cpu(files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_gets_groups_of_16_on_a_cpu(files: tuple[Path, Path]) -> None:
     path = files[0]
-    monkeypatch.setattr(forms, "NATIVE", False)
-    assert reading(path) == reading(path, mx.float32) == "wide"
-    monkeypatch.setattr(forms, "NATIVE", True)
-    assert reading(path) == "fine"
-    assert reading(path, mx.float32) == "wide"
+    plain = Device(native=False, precision="exact", gpu=False, chooser=choose.Chooser())
+    assert reading(path, plain) == reading(path, plain, mx.float32) == "wide"
+    native = replace(plain, native=True)
+    assert reading(path, native) == "fine"
+    assert reading(path, native, mx.float32) == "wide"
 
 
 def test_who_gets_groups_of_16_on_a_gpu(files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where ours may run and were seen to compute right, and for files that have such types."""
     asked: list[tuple[int, mx.Dtype]] = []
-    monkeypatch.setattr(mx, "default_device", lambda: SimpleNamespace(type=mx.DeviceType.gpu))
     monkeypatch.setattr(choose.Chooser, "possible", lambda self: self.policy != "mlx")
     monkeypatch.setattr(
         metal, "computes_groups_of_16", lambda bits, dtype: asked.append((bits, dtype)) or bits != wrong
     )
-    wrong = 0
-    assert reading(files[0]) == "fine"
+    wrong, gpu = 0, Device(native=False, precision="exact", gpu=True, chooser=choose.Chooser())
+    assert reading(files[0], gpu) == "fine"
     assert asked == [(bits, mx.float16) for bits in (2, 3, 6)]
-    assert reading(files[1]) == reading(files[0], mx.float16) == "mlx"
+    assert reading(files[1], gpu) == reading(files[0], gpu, mx.float16) == "mlx"
     assert asked == [(bits, mx.float16) for bits in (2, 3, 6)]
     wrong = 6
-    assert reading(files[0]) == "mlx"
+    assert reading(files[0], gpu) == "mlx"
     wrong = 0
-    monkeypatch.setattr(choose.chooser, "policy", "mlx")
-    assert reading(files[0]) == "mlx"
+    assert reading(files[0], a_mac()) == "mlx"

@@ -18,13 +18,15 @@ import pytest
 from mlxrun.engine.engine import Engine
 from mlxrun.loading import LoadOptions, fit, load, load_model, ready
 from mlxrun.memory.machine import Machine, private_bytes
-from mlxrun.ops.native import NATIVE
+from mlxrun.ops.device import this_device
 from mlxrun.spec import ModelError
 from tests.golden.checkpoint import reference, write
 from tests.unit.memory import outlines
 
 GIB = 2**30
-needs_native = pytest.mark.skipif(not NATIVE, reason="no native kernels here, so nothing is packed or kept")
+needs_native = pytest.mark.skipif(
+    not this_device().native, reason="no native kernels here, so nothing is packed or kept"
+)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from mlxrun.loading import load_model
 from mlxrun.loading.model import Model
 from mlxrun.loading.open import recipe_of
 from mlxrun.nn.decoder import DecoderModel
+from mlxrun.ops.device import this_device
 from mlxrun.text.opening import gguf_tokenizer
 from mlxrun.weights import open_checkpoint
 from mlxrun.weights.apply import apply_rules
@@ -24,7 +25,9 @@ def plain_model(path: Path) -> Model:
     tensors = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in gguf.GGUFReader(path).tensors}
     recipe = recipe_of(open_checkpoint(path))
     plain = {name: mx.array(np.asarray(values, np.float32)) for name, values in tensors.items()}
-    return Model(DecoderModel(recipe.decoder, apply_rules(recipe.rules, plain), fold_offsets=not recipe.folded))
+    return Model(
+        DecoderModel(recipe.decoder, apply_rules(recipe.rules, plain), this_device(), fold_offsets=not recipe.folded)
+    )
 
 
 def greedy(model: Model, prompt: list[int]) -> list[int]:

@@ -160,14 +160,16 @@ import sys
 sys.modules["mlxrun.cpu_kernels._native"] = None
 import mlx.core as mx
 from mlxrun.cpu_kernels import status
-from mlxrun.ops import matmul, native, norm, embedding, attention
+from mlxrun.ops import matmul, norm, embedding, attention
+from mlxrun.ops.device import this_device
 from mlxrun.ops.quantized import QuantizedWeight
 w = mx.sin(mx.arange(64 * 64, dtype=mx.float32)).reshape(64, 64)
 quantized = QuantizedWeight(*mx.quantize(w, 32, 8), "affine", 8, 32)
-x = norm.rms_norm(embedding.embed(mx.array([3, 5]), quantized), None, 1e-5)
-y = matmul.matmul(x, quantized)
+device = this_device()
+x = norm.rms_norm_on(device)(embedding.embed(mx.array([3, 5]), quantized), None, 1e-5)
+y = matmul.matmul(x, quantized, device)
 wanted = x @ quantized.dequantize().T
-print(native.NATIVE, status().available, float(mx.abs(y - wanted).max()) < 1e-3)
+print(device.native, status().available, float(mx.abs(y - wanted).max()) < 1e-3)
 """
     done = subprocess.run(
         [sys.executable, "-c", text], capture_output=True, text=True, check=False, cwd=ROOT, timeout=120

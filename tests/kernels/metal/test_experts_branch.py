@@ -13,8 +13,8 @@ from mlxrun.nn.moe import MoEBlock
 from mlxrun.nn.norm import NormBlock
 from mlxrun.nn.params import Params
 from mlxrun.nn.whole_metal import experts_branch
-from mlxrun.ops.choose import chooser
-from mlxrun.ops.native import exactly
+from mlxrun.ops.choose import Chooser
+from mlxrun.ops.device import this_device
 from mlxrun.ops.quantized import QuantizedWeight, Weight
 from mlxrun.spec import Dense, MoE, Norm, Router
 
@@ -22,6 +22,7 @@ from ..mslsim import Mode, settings
 from .made import random, wide
 
 DIM, HIDDEN, EXPERTS = 64, 96, 8
+MLX, OURS = this_device("exact"), this_device("exact", chooser=Chooser("ours"))
 PLAIN = MoE(EXPERTS, HIDDEN, Router(2, renorm=True))
 SHARED = replace(PLAIN, shared=Dense(HIDDEN))
 CASES = {
@@ -73,30 +74,26 @@ def weights_of(spec: MoE, quantized_router: bool) -> dict[str, Weight]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_mixture_in_its_launches_is_what_its_operations_give(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mixture_in_its_launches_is_what_its_operations_give(case: str) -> None:
     spec, quantized_router, launched = CASES[case]
-    norm = NormBlock(Norm(1e-5), random((DIM,), mx.float32, 50) + 1)
-    block = MoEBlock(spec, DIM, Params(weights_of(spec, quantized_router)))
-    x = random((3, DIM), mx.float32, 51)
-    with exactly():
-        expected = x + block(norm(x))
-        mx.eval(expected)
-        monkeypatch.setattr(chooser, "policy", "ours")
-        branch = experts_branch(block, norm)
-        assert branch is not None
-        with settings(Mode.PLAIN) as launches:
-            found = branch(x)
+    x, weight = random((3, DIM), mx.float32, 51), random((DIM,), mx.float32, 50) + 1
+    norm = NormBlock(Norm(1e-5), MLX, weight)
+    expected = x + MoEBlock(spec, DIM, Params(weights_of(spec, quantized_router), MLX))(norm(x))
+    block = MoEBlock(spec, DIM, Params(weights_of(spec, quantized_router), OURS))
+    branch = experts_branch(block, NormBlock(Norm(1e-5), OURS, weight))
+    assert branch is not None
+    with settings(Mode.PLAIN) as launches:
+        found = branch(x)
     names = Counter(one.name.removeprefix("mlxrun_") for one in launches)
     assert {name: names[name] for name in launched} == launched
     assert names["router"] == names["experts_out"] == 1
     assert np.abs(wide(found) - wide(expected)).max() < 1e-5 * np.abs(wide(expected)).max()
 
 
-def test_who_asks_which_experts_serve_hears_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chooser, "policy", "ours")
+def test_who_asks_which_experts_serve_hears_of_them() -> None:
     heard: list[tuple[int, ...]] = []
-    block = MoEBlock(PLAIN, DIM, Params(weights_of(PLAIN, False)))
-    branch = experts_branch(block, NormBlock(Norm(1e-5), mx.ones((DIM,))))
+    block = MoEBlock(PLAIN, DIM, Params(weights_of(PLAIN, False), OURS))
+    branch = experts_branch(block, NormBlock(Norm(1e-5), OURS, mx.ones((DIM,))))
     assert branch is not None
     block.routed = lambda rows, ids: heard.append(ids.shape)
     with settings(Mode.PLAIN):

@@ -12,12 +12,12 @@ import pytest
 from mlxrun.cache.sequence import SequenceCache
 from mlxrun.loading.forms import held
 from mlxrun.loading.open import recipe_of
-from mlxrun.nn import attention as keys
 from mlxrun.nn.decoder import DecoderModel
-from mlxrun.ops import attention, choose, metal, norm, span
+from mlxrun.ops import metal
+from mlxrun.ops.choose import Chooser, Policy
+from mlxrun.ops.device import Device, a_mac, this_device
 from mlxrun.ops.experts import dispatch, expert_matmul, reference
 from mlxrun.ops.matmul import matmul
-from mlxrun.ops.native import exactly
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.weights import open_checkpoint, read_weights
 from tests.loading.test_k_types import VOCAB, written
@@ -41,21 +41,19 @@ def off(found: mx.array, wanted: np.ndarray) -> float:
 @pytest.mark.parametrize("rows", [1, 5, 20])
 def test_nobody_chooses(rows: int, dtype: mx.Dtype) -> None:
     """Nothing was measured, so MLX's form would run, were there one; x is widened to the scales' type, as MLX does."""
-    assert choose.chooser == choose.Chooser()
     w, x = weight((40, 96), BY16[2]), random((rows, 96), dtype, 3)
     with settings(Mode.PLAIN) as launches:
-        y = matmul(x, w)
+        y = matmul(x, w, this_device())
         mx.eval(y)
     assert y.dtype == mx.float32
     assert len(launches) == 1
     assert off(y, wide(x) @ wide(w.dequantize()).T) < 1e-5
 
 
-def test_not_where_a_person_wants_mlx(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose.chooser, "policy", "mlx")
+def test_not_where_a_person_wants_mlx() -> None:
     w, x = weight((40, 96), BY16[0]), random((3, 96), mx.float32, 3)
     with settings() as launches:
-        y = matmul(x, w)
+        y = matmul(x, w, a_mac())
         mx.eval(y)
     assert not launches
     assert off(y, wide(x) @ wide(w.dequantize()).T) < 1e-5
@@ -67,11 +65,11 @@ def test_experts(rows: int) -> None:
     ids = mx.array(np.random.default_rng(rows).integers(0, 6, (rows, 2)))
     d = dispatch(ids)
     with settings(Mode.PLAIN) as launches:
-        once = d.collect(expert_matmul(d.spread(x), w, d))
+        once = d.collect(expert_matmul(d.spread(x), w, d, this_device()))
         mx.eval(once)
         pairs = random((rows * 2, 96), mx.float32, 4).reshape(rows, 2, 1, 96)
         laid = pairs if d.order is None else pairs.reshape(-1, 1, 96)[d.order]
-        twice = d.collect(expert_matmul(laid, w, d))
+        twice = d.collect(expert_matmul(laid, w, d, this_device()))
         mx.eval(twice)
     assert [one.name for one in launches] == ["mlxrun_qmm"] * 2
     for found, inputs in ((once, mx.repeat(x, 2, axis=0)), (twice, pairs.reshape(-1, 96))):
@@ -81,15 +79,15 @@ def test_experts(rows: int) -> None:
 Logits = list[mx.array]
 
 
-def answers(path: Path, family: str = "") -> tuple[Logits, SequenceCache]:
+def answers(path: Path, device: Device, family: str = "") -> tuple[Logits, SequenceCache]:
     """`family`: held as a GPU holds it."""
     checkpoint = open_checkpoint(path).read_as("fine")
     recipe = recipe_of(checkpoint)
     weights = read_weights(checkpoint, recipe)
     if family:
         weights = held(weights, "gguf", family)
-    model = DecoderModel(recipe.decoder, weights, fold_offsets=not recipe.folded)
-    memory, found = SequenceCache(recipe.decoder, 64), []
+    model = DecoderModel(recipe.decoder, weights, device, fold_offsets=not recipe.folded)
+    memory, found = SequenceCache(recipe.decoder, device, 64), []
     for ids in ((1, 70, 5, 42, 9, 33), (28,)):
         found.append(model.logits(model(mx.array(ids), [(memory, len(ids))])))
     mx.eval(found, memory.arrays())
@@ -98,13 +96,11 @@ def answers(path: Path, family: str = "") -> tuple[Logits, SequenceCache]:
 
 @pytest.mark.parametrize("arch", ["llama", "qwen3moe"])
 @pytest.mark.parametrize("policy", ["auto", "ours"])
-def test_whole_models(arch: str, policy: choose.Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-
-    with exactly():
-        wanted, _ = answers(written(tmp_path / "f.gguf", arch, plain=True))
-        monkeypatch.setattr(choose.chooser, "policy", policy)
-        with settings(Mode.PLAIN) as launches:
-            found, _ = answers(written(tmp_path / "k.gguf", arch, plain=False))
+def test_whole_models(arch: str, policy: Policy, tmp_path: Path) -> None:
+    wanted, _ = answers(written(tmp_path / "f.gguf", arch, plain=True), this_device("exact"))
+    device = this_device("exact", chooser=Chooser(policy))
+    with settings(Mode.PLAIN) as launches:
+        found, _ = answers(written(tmp_path / "k.gguf", arch, plain=False), device)
     for ours, right in zip(map(wide, found), map(wide, wanted), strict=True):
         assert ours.shape[-1] == VOCAB
         assert np.abs(ours - right).max() < 2e-4 * np.abs(right).max()
@@ -118,16 +114,13 @@ def test_whole_models(arch: str, policy: choose.Policy, tmp_path: Path, monkeypa
 @pytest.mark.parametrize(("family", "dtype", "off_by"), [("llama", mx.float16, 6e-3), ("gemma3", mx.bfloat16, 0.1)])
 @pytest.mark.parametrize("arch", ["llama", "qwen3moe"])
 def test_a_gpu_computes_all_of_a_file_in_one_type(
-    arch: str, family: str, dtype: mx.Dtype, off_by: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arch: str, family: str, dtype: mx.Dtype, off_by: float, tmp_path: Path
 ) -> None:
     """Norms are float32 in a GGUF file: taken so, all would be, and no kernel would serve scales in halves."""
-    for module in (attention, norm, span, keys):
-        monkeypatch.setattr(module, "NATIVE", False, raising=False)
-    monkeypatch.setattr(keys, "kept", lambda dtype: dtype, raising=False)
-    wanted, _ = answers(written(tmp_path / "f.gguf", arch, plain=True))
-    monkeypatch.setattr(choose.chooser, "policy", "ours")
+    wanted, _ = answers(written(tmp_path / "f.gguf", arch, plain=True), this_device(native=False))
+    device = this_device(native=False, chooser=Chooser("ours"))
     with settings(Mode.PLAIN) as launches:
-        found, memory = answers(written(tmp_path / "k.gguf", arch, plain=False), family)
+        found, memory = answers(written(tmp_path / "k.gguf", arch, plain=False), device, family)
     assert {a.dtype for a in (*found, *memory.arrays())} == {dtype}
     for ours, right in zip(map(wide, found), map(wide, wanted), strict=True):
         assert np.sqrt(((ours - right) ** 2).mean() / (right**2).mean()) < off_by

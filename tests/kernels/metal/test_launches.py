@@ -23,7 +23,8 @@ from mlxrun.metal_kernels import launch
 from mlxrun.cache.sequence import SequenceCache
 from mlxrun.families import resolve
 from mlxrun.nn.decoder import DecoderModel
-from mlxrun.ops import attention, choose, norm, span
+from mlxrun.ops.choose import Chooser
+from mlxrun.ops.device import Device, this_device
 from mlxrun.ops.quantized import QuantizedWeight, Weight
 from mlxrun.weights.apply import apply_rules
 
@@ -65,6 +66,11 @@ CASES = {
 }
 
 
+def ours_alone() -> Device:
+    """Nothing by native kernels, all that can be by ours."""
+    return this_device(native=False, chooser=Chooser("ours"))
+
+
 @contextmanager
 def as_on_a_gpu() -> Iterator[None]:
     """MLX's fast operations as one node each; the values do not matter here."""
@@ -72,8 +78,6 @@ def as_on_a_gpu() -> Iterator[None]:
     patch.setattr(mx.fast, "rms_norm", lambda x, weight, eps: mx.abs(x))
     patch.setattr(mx.fast, "rope", lambda x, *_, **__: mx.negative(x))
     patch.setattr(mx.fast, "scaled_dot_product_attention", lambda q, k, v, **_: mx.sign(mx.depends(q, [k, v])))
-    for module in (attention, norm, span):
-        patch.setattr(module, "NATIVE", False)
     with patch.context():
         yield
     patch.undo()
@@ -85,8 +89,11 @@ def launches(arrays: list[mx.array], path: Path) -> Counter[str]:
     return Counter({kind: n for kind, n in kinds.items() if kind not in VIEWS})
 
 
-def models(name: str, layers: int, dtype: mx.Dtype = mx.bfloat16) -> tuple[Any, DecoderModel, Any]:
-    """mlx-lm's, and ours of the same weights."""
+def models(
+    name: str, layers: int, dtype: mx.Dtype = mx.bfloat16, device: Device | None = None
+) -> tuple[Any, DecoderModel, Any]:
+    """mlx-lm's, and ours of the same weights: by our Metal kernels, where no device is said."""
+    device = device or ours_alone()
     module, config = CASES[name]
     config = {**config, "num_hidden_layers": layers}
     if "layer_types" in config:
@@ -98,7 +105,8 @@ def models(name: str, layers: int, dtype: mx.Dtype = mx.bfloat16) -> tuple[Any, 
     mx.eval(theirs.parameters())
     recipe = resolve({**config, "quantization": {"group_size": 64, "bits": 4}}, "mlx")
     weights = dict(mlx.utils.tree_flatten(theirs.parameters()))
-    made = DecoderModel(recipe.decoder, apply_rules(recipe.rules, joined(weights)), fold_offsets=not recipe.folded)
+    found = apply_rules(recipe.rules, joined(weights))
+    made = DecoderModel(recipe.decoder, found, device, fold_offsets=not recipe.folded)
     return theirs, made, recipe.decoder
 
 
@@ -128,7 +136,7 @@ def ours_of_a_step(name: str, layers: int, path: Path) -> Counter[str]:
     found: list[Counter[str]] = []
     with as_on_a_gpu(), forced():
         _, model, spec = models(name, layers)
-        memory = SequenceCache(spec, 64)
+        memory = SequenceCache(spec, model.device, 64)
 
         def step(ids: mx.array) -> mx.array:
             logits = model.logits(model(ids, [(memory, 1)]))
@@ -141,14 +149,9 @@ def ours_of_a_step(name: str, layers: int, path: Path) -> Counter[str]:
 
 @contextmanager
 def forced() -> Iterator[None]:
-    before = choose.chooser.policy, choose.chooser.picks
     real: Callable[..., Any] = mx.fast.metal_kernel
     with launch.made_by(lambda **definition: real(**definition)):
-        choose.use("ours", {})
-        try:
-            yield
-        finally:
-            choose.use(*before)
+        yield
 
 
 @pytest.mark.parametrize(("name", "most"), [("qwen3", 8), ("qwen3_moe", 10), ("gpt_oss", 12)])

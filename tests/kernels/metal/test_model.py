@@ -19,8 +19,8 @@ from mlxrun.loading.forms import cast, held
 from mlxrun.loading.model import Model
 from mlxrun.loading.open import recipe_of
 from mlxrun.nn.decoder import DecoderModel
-from mlxrun.ops import choose
-from mlxrun.ops.native import exactly
+from mlxrun.ops.choose import Chooser
+from mlxrun.ops.device import Device, this_device
 from mlxrun.ops.quantized import Weight
 from mlxrun.weights import open_checkpoint, read_weights
 
@@ -28,6 +28,7 @@ from ..mslsim import Mode, settings
 from .made import wide
 from .test_launches import models
 
+MLX, OURS = this_device("exact"), this_device("exact", chooser=Chooser("ours"))  # exact: keys are kept as they come
 PROMPT = (1, 504, 3575, 282, 4649)  # what they say does not matter; five rows take the kernel for a few
 
 
@@ -44,15 +45,14 @@ def test_smollm2_decodes_the_same_tokens(
     made: Callable[[dict[str, Weight]], dict[str, Weight]],
     off: float,
     smollm2_gguf: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     checkpoint = open_checkpoint(smollm2_gguf)
     recipe = recipe_of(checkpoint)
     stored = read_weights(checkpoint, recipe)
 
-    def step(weights: dict[str, Weight]) -> list[mx.array]:
-        model = DecoderModel(recipe.decoder, weights, fold_offsets=not recipe.folded)
-        memory, found = SequenceCache(recipe.decoder, 64), []
+    def step(weights: dict[str, Weight], device: Device) -> list[mx.array]:
+        model = DecoderModel(recipe.decoder, weights, device, fold_offsets=not recipe.folded)
+        memory, found = SequenceCache(recipe.decoder, device, 64), []
         for ids in (PROMPT, (28,)):
             hidden = model(mx.array(ids), [(memory, len(ids))])[-1:]
             found.append(model.logits(hidden))
@@ -60,11 +60,9 @@ def test_smollm2_decodes_the_same_tokens(
         best = model.best(hidden)
         return [*found, mx.argmax(found[-1], axis=-1) if best is None else best]
 
-    with exactly():  # keys are kept as they come
-        *expected, token = step(in_float32(stored))
-        monkeypatch.setattr(choose.chooser, "policy", "ours")
-        with settings(Mode.PLAIN) as launches:
-            *got, ours_token = step(made(stored))
+    *expected, token = step(in_float32(stored), MLX)
+    with settings(Mode.PLAIN) as launches:
+        *got, ours_token = step(made(stored), OURS)
     layers = len(recipe.decoder.layers)
     names = Counter(one.name.removeprefix("mlxrun_") for one in launches)
     decode = {"project": 1, "heads": 1, "paged_attention": 1, "experts_in": 1}
@@ -91,28 +89,24 @@ def answers(model: Model, *asked: tuple[tuple[int, ...], int, Sampling]) -> list
     return [[token for event in handle.ready() for token in event.tokens] for handle in handles]
 
 
-def test_greedy_requests_are_answered_without_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_greedy_requests_are_answered_without_logits() -> None:
     """Up to four rows a pass; where one row is drawn, or somebody asks how likely a token was, logits are made."""
-    model = Model(models("qwen3", 1, mx.float32)[1])
+    model, ours = (Model(models("qwen3", 1, mx.float32, device)[1]) for device in (MLX, OURS))
     prompts = ((5, 9, 2), (77,), (1, 2, 3, 4, 5), (8, 8))
     greedy = [(prompt, 5 + row, GREEDY) for row, prompt in enumerate(prompts)]
     several = [greedy[:1], greedy, [*greedy[:2], ((3, 1), 4, DRAWN)], [((9,), 3, Sampling(0.0, logprobs=0))]]
-    with exactly():
-        expected = [answers(model, *asked) for asked in several]
-        monkeypatch.setattr(choose.chooser, "policy", "ours")
-        model = Model(models("qwen3", 1, mx.float32)[1])  # blocks ask for kernels as they are made
-        for asked, tokens in zip(several, expected, strict=True):
-            with settings(Mode.PLAIN) as launches:
-                assert answers(model, *asked) == tokens
-            count = Counter(one.name.removeprefix("mlxrun_") for one in launches)
-            steps = max(most for _, most, _ in asked)
-            alone = {0: steps, 1: steps, 2: steps - 4, 3: 0}[several.index(asked)]  # passes of greedy rows only
-            assert count["greedy"] == count["best"] == alone
+    for asked in several:
+        tokens = answers(model, *asked)
+        with settings(Mode.PLAIN) as launches:
+            assert answers(ours, *asked) == tokens
+        count = Counter(one.name.removeprefix("mlxrun_") for one in launches)
+        steps = max(most for _, most, _ in asked)
+        alone = {0: steps, 1: steps, 2: steps - 4, 3: 0}[several.index(asked)]  # passes of greedy rows only
+        assert count["greedy"] == count["best"] == alone
 
 
-def test_a_logit_that_is_not_a_number_ends_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose.chooser, "policy", "ours")
-    decoder = models("qwen3", 1, mx.float32)[1]
+def test_a_logit_that_is_not_a_number_ends_the_request() -> None:
+    decoder = models("qwen3", 1, mx.float32, OURS)[1]
     decoder.norm.weight = decoder.norm.weight * mx.nan
     scheduler, runner, handle = (
         Scheduler(Model(decoder), 64, 0),

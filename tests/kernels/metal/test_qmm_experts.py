@@ -11,8 +11,8 @@ from mlxrun.metal_kernels.products import qmm, qmm_experts
 from mlxrun.metal_kernels.tiles import MatrixTile
 
 from mlxrun.loading.model import Model
-from mlxrun.ops import choose
-from mlxrun.ops.native import exactly
+from mlxrun.ops.choose import Chooser
+from mlxrun.ops.device import Device, this_device
 
 from ..mslsim import Mode, settings
 from .made import BY16, FORMATS, Weight, close, random, weight, wide
@@ -68,18 +68,16 @@ def test_an_experts_weights_are_read_once_for_a_tile_of_its_rows(tile: MatrixTil
     assert launches[0].buffers["y"].written == len(MANY) * 64 * 2
 
 
-def test_a_prompt_through_a_mixture_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prompt_through_a_mixture_takes_it() -> None:
     prompt = mx.arange(40) * 3 % 128  # 80 pairs of row and expert
 
-    def hidden() -> mx.array:
-        model = Model(models("qwen3_moe", 1, mx.float32)[1])
+    def hidden(device: Device) -> mx.array:
+        model = Model(models("qwen3_moe", 1, mx.float32, device)[1])
         return model(prompt, [(model.new_sequence(64), 40)])
 
-    with exactly():
-        expected = hidden()
-        monkeypatch.setattr(choose.chooser, "policy", "ours")
-        with settings(Mode.PLAIN) as launches:
-            got = hidden()
+    expected = hidden(this_device("exact"))
+    with settings(Mode.PLAIN) as launches:
+        got = hidden(this_device("exact", chooser=Chooser("ours")))
     assert Counter(one.buffers["w"].size for one in launches if one.name == "mlxrun_qmm")[8 * 64 * 128 // 2] == 3
     assert np.abs(np.array(got - expected)).max() < 1e-4 * np.abs(np.array(expected)).max()
 

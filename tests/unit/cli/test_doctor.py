@@ -16,7 +16,8 @@ from mlxrun.cpu_kernels.load import Status
 
 from mlxrun import __version__, cli
 from mlxrun.cli import doctor, serve
-from mlxrun.ops import native
+from mlxrun.ops import device, native
+from mlxrun.ops.choose import Chooser
 
 STATUS = Status(True, None, "avx512", True, 2, "0.32.4", "fast")
 
@@ -29,9 +30,15 @@ def well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLXRUN_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr(native, "NATIVE", True)
+    computes_with(monkeypatch, native=True)
     monkeypatch.setattr(native, "status", lambda: STATUS)
     monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.DeviceType.cpu, 0))
+
+
+def computes_with(monkeypatch: pytest.MonkeyPatch, *, native: bool) -> None:
+    """The device that this machine has."""
+    found = device.Device(native=native, precision="fast", gpu=False, chooser=Chooser())
+    monkeypatch.setattr(device, "this_device", lambda: found)
 
 
 def told(capsys: pytest.CaptureFixture[str], code: int) -> str:
@@ -73,7 +80,7 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     reason = "they were not built: no C++ compiler was found; install one and install mlxrun again"
-    monkeypatch.setattr(native, "NATIVE", False)
+    computes_with(monkeypatch, native=False)
     monkeypatch.setattr(native, "status", lambda: Status(False, reason))
     out = told(capsys, 1)
     assert "! native CPU kernels  not in use" in out
@@ -84,7 +91,7 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 
 def test_a_gpu_needs_no_library(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(native, "NATIVE", False)
+    computes_with(monkeypatch, native=False)
     monkeypatch.setattr(native, "status", lambda: Status(False, "they were not built"))
     monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.DeviceType.gpu, 0))
     assert "not needed: the GPU does the work" in told(capsys, 0)

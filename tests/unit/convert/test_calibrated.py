@@ -19,8 +19,8 @@ from mlxrun.convert.compare import compare
 from mlxrun.convert.folder import convert_folder
 from mlxrun.convert.layouts import layout
 from mlxrun.core import RequestError
-from mlxrun.loading import load_model
-from mlxrun.ops.native import exactly
+from mlxrun.loading import LoadOptions, load_model
+from mlxrun.ops.device import this_device
 from mlxrun.spec import ModelError
 from mlxrun.weights import open_checkpoint
 from tests.unit.convert.test_folder import every, ours, source, theirs
@@ -50,8 +50,8 @@ def made(method: str, place: Path, bits: int = BITS, group: int = 32, **more: An
 
 
 def divergence(place: Path, reference: Path) -> float:
-    with exactly():
-        return compare(load_model(place), load_model(reference), IDS).kl
+    exact = LoadOptions(device=this_device("exact"))
+    return compare(load_model(place, options=exact), load_model(reference, options=exact), IDS).kl
 
 
 @pytest.mark.parametrize("method", METHODS)

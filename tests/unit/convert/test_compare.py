@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
@@ -78,29 +76,6 @@ def test_progress_ends_at_all() -> None:
     seen: list[tuple[int, int]] = []
     perplexity(Table(0), IDS.tolist(), window=64, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(64, 201), (128, 201), (192, 201), (201, 201)]
-
-
-def test_only_the_reference_is_surrounded() -> None:
-    inside: list[bool] = [False]
-    table = Table(0)
-
-    class Watched(Table):
-        def logits(self, hidden: mx.array) -> mx.array:
-            assert inside[-1] is self.wanted
-            return super().logits(hidden)
-
-    model, reference = Watched(0), Watched(0)
-    model.wanted, reference.wanted = False, True
-
-    @contextmanager
-    def around() -> Iterator[None]:
-        inside.append(True)
-        yield
-        inside.append(False)
-
-    compare(model, reference, IDS.tolist(), reference_in=around)
-    assert len(inside) > 1
-    assert table.starts == []
 
 
 @pytest.mark.parametrize("ids", [[], [3]])

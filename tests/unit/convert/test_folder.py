@@ -17,8 +17,8 @@ from mlxrun.convert.folder import convert_folder
 from mlxrun.convert.layouts import Wanted, layout
 from mlxrun.convert.stream import write_model
 from mlxrun.core import RequestError
-from mlxrun.loading import load_model
-from mlxrun.ops.native import exactly
+from mlxrun.loading import LoadOptions, load_model
+from mlxrun.ops.device import this_device
 from mlxrun.spec import ModelError
 from mlxrun.weights import open_checkpoint
 from tests.golden.checkpoint import reference, write
@@ -41,10 +41,9 @@ def theirs(place: Path) -> np.ndarray:
 
 
 def ours(place: Path) -> np.ndarray:
-    with exactly():
-        model = load_model(place, dtype=mx.float32)
-        hidden = model(mx.array(PROMPT), [(model.new_sequence(16), len(PROMPT))])
-        return np.array(hidden if model.spec.kind == "encoder" else model.logits(hidden))
+    model = load_model(place, dtype=mx.float32, options=LoadOptions(device=this_device("exact")))
+    hidden = model(mx.array(PROMPT), [(model.new_sequence(16), len(PROMPT))])
+    return np.array(hidden if model.spec.kind == "encoder" else model.logits(hidden))
 
 
 def source(name: str, folder: Path) -> Path:

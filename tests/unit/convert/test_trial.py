@@ -11,12 +11,12 @@ import pytest
 from mlxrun.convert.folder import source
 from mlxrun.convert.names import Named, named
 from mlxrun.convert.trial import Ours, Theirs, trial_of
-from mlxrun.ops.native import NATIVE
+from mlxrun.ops.device import this_device
 from mlxrun.weights import open_checkpoint
 from tests.golden.checkpoint import reference, write
 from tests.unit.convert.test_folder import FAMILIES, PROMPT
 
-needs_kernels = pytest.mark.skipif(not NATIVE, reason="native CPU kernels are not in use here")
+needs_kernels = pytest.mark.skipif(not this_device().native, reason="native CPU kernels are not in use here")
 
 
 def names_of(name: str, folder: Path) -> Named:
@@ -56,4 +56,4 @@ def test_their_class_is_what_it_was_afterwards(tmp_path: Path) -> None:
 
 
 def test_whichever_serves(tmp_path: Path) -> None:
-    assert isinstance(trial_of(names_of("llama", tmp_path)), Ours if NATIVE else Theirs)
+    assert isinstance(trial_of(names_of("llama", tmp_path)), Ours if this_device().native else Theirs)

@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from mlxrun.loading import load_model
-from mlxrun.ops.native import exactly
 from mlxrun.spec import MoE
 from tests.golden.checkpoint import Reference, reference
+from tests.golden.exact import EXACT
 from tests.golden.measure import Driver
 from tests.unit.families import gguf_conversions
 from tests.unit.families.test_gguf_models import add_own, add_rope, add_sizes, finished, tensors_of
@@ -109,8 +109,7 @@ def by_ollama(known: Reference, path: Path) -> Path:
 
 
 def logits(path: Path, known: Reference) -> Array:
-    with exactly():
-        return Driver(load_model(path, dtype=mx.float32), known).alone(known.prompt)
+    return Driver(load_model(path, dtype=mx.float32, options=EXACT), known).alone(known.prompt)
 
 
 @pytest.mark.parametrize("write", [in_four_bits, by_ollama])

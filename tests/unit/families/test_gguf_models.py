@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from mlxrun.families import Recipe
 from mlxrun.families.gguf import resolve_gguf
 from mlxrun.loading import load_model
-from mlxrun.ops.native import exactly
 from mlxrun.spec import Attention, ModelError, MoE
 from tests.golden import measure
 from tests.golden.checkpoint import Reference, reference
+from tests.golden.exact import EXACT
 from tests.golden.measure import Driver
 from tests.unit.families import gguf_conversions
 
@@ -216,9 +216,9 @@ def finished(writer: gguf.GGUFWriter, path: Path) -> Path:
 @pytest.mark.parametrize("case", ARCHITECTURES)
 def test_a_gguf_file_is_the_model_it_was_made_from(case: str, tmp_path: Path) -> None:
     known = reference(case)
-    with exactly():
-        model = load_model(write(known, ARCHITECTURES[case], tmp_path / f"{case}.gguf"), dtype=mx.float32)
-        assert measure.whole(Driver(model, known), known) <= 1e-4
+    path = write(known, ARCHITECTURES[case], tmp_path / f"{case}.gguf")
+    model = load_model(path, dtype=mx.float32, options=EXACT)
+    assert measure.whole(Driver(model, known), known) <= 1e-4
 
 
 # ---- metadata alone -----------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from mlxrun.loading.open import recipe_of
 from mlxrun.memory.need import Need
 from mlxrun.memory.plan import advise, plan
 from mlxrun.memory.profiles import profile
+from mlxrun.ops.device import a_mac
 from mlxrun.weights import open_checkpoint
 from tests.unit.memory.outlines import QWEN3_4B, QWEN3_30B_A3B, write
 
@@ -109,7 +110,7 @@ def test_a_checkpoint_that_would_not_load(tmp_path: Path, capsys: pytest.Capture
 def test_the_picture_keeps_its_frame(large: Path, width: int, name: str) -> None:
     checkpoint = open_checkpoint(large)
     recipe = recipe_of(checkpoint)
-    seen = dry_run(checkpoint, recipe, here=False)
+    seen = dry_run(checkpoint, recipe, a_mac())
     need = Need(recipe.decoder, seen.weights, seen.width, 8192)
     for wanted in (need, replace(need, context=262144), replace(need, parallel=40)):
         made = plan(wanted, profile(name))

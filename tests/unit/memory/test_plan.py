@@ -17,6 +17,7 @@ from mlxrun.memory.need import Need
 from mlxrun.memory.plan import BITS, RUNTIME, advise, plan, weights_at
 from mlxrun.memory.profiles import machines, profile
 from mlxrun.memory.weights import Weights, weigh
+from mlxrun.ops.device import a_mac
 from mlxrun.spec import Attention, Decoder, Dense, Layer, MoE, Router
 from mlxrun.weights import open_checkpoint
 from tests.unit.memory.outlines import QWEN3_4B, QWEN3_30B_A3B, write
@@ -106,7 +107,7 @@ def test_quantized_sizes_are_what_a_quantizer_writes(tmp_path: Path) -> None:
         sizes = {}
         for bits in (3, 4, 8):
             checkpoint = open_checkpoint(write(tmp_path / f"{index}-{bits}", config, bits))
-            sizes[bits] = dry_run(checkpoint, recipe_of(checkpoint), here=False).weights
+            sizes[bits] = dry_run(checkpoint, recipe_of(checkpoint), a_mac()).weights
         for bits in (3, 4, 8):
             assert weights_at(sizes[4], bits) == pytest.approx(sizes[bits].total, rel=0.001)
 

@@ -18,6 +18,7 @@ from mlxrun.memory.forecast import BAND, decode_speed
 from mlxrun.memory.need import Need
 from mlxrun.memory.plan import plan
 from mlxrun.memory.profiles import profile
+from mlxrun.ops.device import a_mac
 from mlxrun.weights import open_checkpoint
 from tests.unit.memory.outlines import LLAMA_32_3B, QWEN3_4B, QWEN3_30B_A3B, write
 
@@ -43,7 +44,7 @@ SHORT = 256  # tokens; that README does not say
 def need(folder: Path, config: dict[str, Any], bits: int | None, group: int) -> Need:
     checkpoint = open_checkpoint(write(folder, config, bits, group))
     recipe = recipe_of(checkpoint)
-    seen = dry_run(checkpoint, recipe, here=False)
+    seen = dry_run(checkpoint, recipe, a_mac())
     assert seen.weights.total == checkpoint.bytes
     assert seen.width == 2
     return Need(recipe.decoder, seen.weights, seen.width, PROMPT + TOKENS, chunk=PROMPT)

@@ -17,7 +17,8 @@ from mlxrun.loading.dry_run import dry_run, packed_bytes
 from mlxrun.loading.forms import held
 from mlxrun.loading.open import recipe_of
 from mlxrun.memory.sequence import read_bytes, sequence_bytes, token_bytes
-from mlxrun.ops.native import NATIVE, pack
+from mlxrun.ops.device import a_mac, this_device
+from mlxrun.ops.native import pack
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.spec import Attention, Layer
 from mlxrun.weights import open_checkpoint, read_weights
@@ -65,24 +66,24 @@ def loaded_bytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     return sum(weight.nbytes for weight in made)
 
 
-@pytest.mark.skipif(not NATIVE, reason="the native CPU kernels are not used on this machine")
+@pytest.mark.skipif(not this_device().native, reason="the native CPU kernels are not used on this machine")
 def test_planned_weights_are_those_that_loading_makes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = open_checkpoint(folder)
     recipe = recipe_of(checkpoint)
-    assert dry_run(checkpoint, recipe, here=True).weights.total == loaded_bytes(folder, monkeypatch)
+    assert dry_run(checkpoint, recipe, this_device()).weights.total == loaded_bytes(folder, monkeypatch)
 
 
 def test_planned_weights_as_stored_are_the_files(folder: Path) -> None:
     checkpoint = open_checkpoint(folder)
     recipe = recipe_of(checkpoint)
     kept = sum(weight.nbytes for weight in read_weights(checkpoint, recipe).values())
-    assert dry_run(checkpoint, recipe, here=False).weights.total == kept <= checkpoint.bytes
+    assert dry_run(checkpoint, recipe, a_mac()).weights.total == kept <= checkpoint.bytes
 
 
 def test_planned_memory_is_what_the_caches_hold(folder: Path) -> None:
     checkpoint = open_checkpoint(folder)
     recipe = recipe_of(checkpoint)
-    seen = dry_run(checkpoint, recipe, here=True)
+    seen = dry_run(checkpoint, recipe, this_device())
     model = load_model(folder)
     vocab = recipe.decoder.vocab
     for context in CONTEXTS:
@@ -100,11 +101,11 @@ def test_planned_memory_is_what_the_caches_hold(folder: Path) -> None:
 def test_smollm2(smollm2_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = open_checkpoint(smollm2_gguf)
     recipe = recipe_of(checkpoint)
-    stored = dry_run(checkpoint, recipe, here=False)
+    stored = dry_run(checkpoint, recipe, a_mac())
     weights = held(read_weights(checkpoint, recipe), checkpoint.dialect, recipe.decoder.family)
     assert stored.weights.total == sum(w.nbytes for w in weights.values())
-    here = dry_run(checkpoint, recipe, here=True)
-    if NATIVE:
+    here = dry_run(checkpoint, recipe, this_device())
+    if this_device().native:
         assert here.weights.total == loaded_bytes(smollm2_gguf, monkeypatch)
     model = load_model(smollm2_gguf)
     sequence: Any = model.new_sequence(1024)
@@ -134,7 +135,7 @@ def test_an_outline_is_what_is_read(smollm2_gguf: Path) -> None:
 @pytest.mark.parametrize("keep", [1, 8, 128, 500])
 @pytest.mark.parametrize("chunk", [1, 7, 100, 128, 512])
 def test_a_window_never_holds_more_than_told(keep: int, chunk: int) -> None:
-    memory, most, tokens = Keys(keep), 0, 0
+    memory, most, tokens = Keys(this_device(), keep), 0, 0
     while tokens < 1500:
         rows = mx.zeros((1, 1, min(chunk, 1500 - tokens), 1), mx.float16)
         memory.append(rows, rows)
@@ -167,7 +168,7 @@ def recipe_of_layers(*layers: Layer) -> Any:
     return Decoder(family="made", dim=64, vocab=10, layers=layers, norm=None, tied=True, context=4096)
 
 
-@pytest.mark.skipif(not NATIVE, reason="the native CPU kernels are not used on this machine")
+@pytest.mark.skipif(not this_device().native, reason="the native CPU kernels are not used on this machine")
 @pytest.mark.parametrize("shape", [(8, 64), (100, 512), (3, 33, 192)])
 def test_packed_sizes(shape: tuple[int, ...]) -> None:
     full = mx.zeros(shape)

@@ -15,7 +15,7 @@ from mlxrun.memory.need import Need
 from mlxrun.memory.plan import plan, streaming
 from mlxrun.memory.profiles import profile
 from mlxrun.memory.streaming import RATE, SPARE
-from mlxrun.ops.native import NATIVE
+from mlxrun.ops.device import a_mac, this_device
 from mlxrun.weights import open_checkpoint
 from mlxrun.weights.headers import read_header
 from tests.unit.memory import outlines
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def need(folder: Path) -> Need:
     checkpoint = open_checkpoint(folder)
     recipe = recipe_of(checkpoint)
-    seen = dry_run(checkpoint, recipe, here=False)
+    seen = dry_run(checkpoint, recipe, a_mac())
     return Need(recipe.decoder, seen.weights, seen.width, 4096)
 
 
@@ -73,12 +73,12 @@ def test_not_for_a_gpu_nor_without_experts(tmp_path: Path, need: Need) -> None:
     assert streaming(need, profile("M4 16GB")) is None
     checkpoint = open_checkpoint(outlines.write(tmp_path, {**outlines.QWEN3_4B, "num_hidden_layers": 1}, 4))
     recipe = recipe_of(checkpoint)
-    seen = dry_run(checkpoint, recipe, here=False)
+    seen = dry_run(checkpoint, recipe, a_mac())
     assert seen.weights.experts_read == seen.weights.experts_layer == 0
     assert streaming(Need(recipe.decoder, seen.weights, seen.width, 512), machine(0.5)) is None
 
 
-@pytest.mark.skipif(not NATIVE, reason="no native kernels here, so nothing is offered")
+@pytest.mark.skipif(not this_device().native, reason="no native kernels here, so nothing is offered")
 def test_fit_offers_it(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("mlxrun.memory.here.this_machine", lambda: machine(8))
     assert cli.main(["fit", str(folder), "--json"]) == 1

@@ -7,6 +7,7 @@ import numpy as np
 
 from mlxrun.nn.batch import Pass, Segment
 from mlxrun.nn.params import Params
+from mlxrun.ops.device import this_device
 
 CONTEXT = 4096
 LENGTHS = (70, 9, 1)  # more than a chunk of a scan, less, and a single row
@@ -41,7 +42,7 @@ class Draw:
             self.weights[name.replace("__", ".")] = self.values(*shape, scale=0.2, shift=1.0)
 
     def params(self) -> Params:
-        return Params({name: mx.array(value.astype(np.float32)) for name, value in self.weights.items()})
+        return Params({name: mx.array(value.astype(np.float32)) for name, value in self.weights.items()}, this_device())
 
     def sequences(self, dim: int) -> list[np.ndarray]:
         return [self.values(length, dim) for length in LENGTHS]

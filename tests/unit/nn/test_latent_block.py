@@ -10,6 +10,7 @@ from mixing import LENGTHS, TIMETABLES, Draw, rms, run, softmax
 from mlxrun.cache.keys import Keys
 from mlxrun.nn.latent import LatentAttentionBlock
 from mlxrun.nn.params import Params
+from mlxrun.ops.device import this_device
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.spec import Indexer, LatentAttention, Norm, Rope, Temperature
 
@@ -35,6 +36,10 @@ SPARSE = {  # enough index heads, so that no two keys tie at a score of zero
     "half-split": replace(LOW, indexer=Indexer(40, 6, 5, rope(4, False), Norm(1e-6, "layer", bias=True))),
     "interleaved": replace(LOW, indexer=Indexer(40, 6, 11, rope(4, True), Norm(1e-6, "layer", bias=True))),
 }
+
+
+def keys():
+    return Keys(this_device())
 
 
 def rotate(x, r):
@@ -119,7 +124,7 @@ def test_against_the_definition(case, timetable):
     assert params.leftovers() == []
     assert (block.expand_from > LENGTHS[0]) == (case == "narrow")
     sequences = draw.sequences(DIM)
-    close(run(block, Keys, sequences, TIMETABLES[timetable]), [oracle(draw.weights, s, x) for x in sequences])
+    close(run(block, keys, sequences, TIMETABLES[timetable]), [oracle(draw.weights, s, x) for x in sequences])
 
 
 @pytest.mark.parametrize("timetable", TIMETABLES)
@@ -132,7 +137,7 @@ def test_chosen_keys_only(case, timetable):
     want = [oracle(draw.weights, s, x) for x in sequences]
     dense = oracle(draw.weights, replace(s, indexer=None), sequences[0])
     assert np.abs(dense - want[0]).max() > 0.1  # the choice matters
-    close(run(block, Keys, sequences, TIMETABLES[timetable]), want)
+    close(run(block, keys, sequences, TIMETABLES[timetable]), want)
 
 
 @pytest.mark.parametrize("timetable", TIMETABLES)
@@ -147,7 +152,7 @@ def test_a_later_layer_shares_the_choice(timetable):
         return mx.concatenate([b(x, p, [m[i] for m in memories]) for i, b in enumerate(blocks)], axis=-1)
 
     sequences = first.sequences(DIM)
-    got = run(both, lambda: (Keys(), Keys()), sequences, TIMETABLES[timetable])
+    got = run(both, lambda: (keys(), keys()), sequences, TIMETABLES[timetable])
     for y, x in zip(got, sequences, strict=True):
         w = first.weights
         low = rms(x @ w["q_a.weight"].T + w["q_a.bias"], w["q_a_norm.weight"], 1e-5)
@@ -168,7 +173,7 @@ def test_quantized_in_either_direction(turned):
     k_b, v_b = quantized(draw.weights["k_b.weight"], turned), quantized(draw.weights["v_b.weight"], False)
     stored = {name: mx.array(value, mx.float32) for name, value in draw.weights.items() if name != "k_b.weight"}
     stored |= {"v_b.weight": v_b, "k_bt.weight" if turned else "k_b.weight": k_b}
-    params = Params(stored)
+    params = Params(stored, this_device())
     block = LatentAttentionBlock(s, DIM, params)
     assert params.leftovers() == []
     assert 64 <= block.expand_from <= 70  # the long sequence is expanded when it comes at once, absorbed in pieces
@@ -180,4 +185,4 @@ def test_quantized_in_either_direction(turned):
     sequences = draw.sequences(DIM)
     want = [oracle(known, s, x) for x in sequences]
     for timetable in ("together", "uneven chunks"):
-        close(run(block, Keys, sequences, TIMETABLES[timetable]), want)
+        close(run(block, keys, sequences, TIMETABLES[timetable]), want)

@@ -7,6 +7,7 @@ from mixing import Draw, rms, sigmoid, silu, softmax
 
 from mlxrun.nn.moe import DenseAndExpertsBlock, MoEBlock
 from mlxrun.nn.params import Params
+from mlxrun.ops.device import this_device
 from mlxrun.spec import Dense, DenseAndExperts, ModelError, MoE, Norm, Router
 
 DIM, EXPERTS, HIDDEN = 16, 8, 12
@@ -147,7 +148,7 @@ def test_by_hand():
         "experts.up.weight": mx.stack([eye] * 4),
         "experts.down.weight": stack,
     }
-    block = MoEBlock(MoE(4, 4, Router(2, "softmax_topk"), "relu", gated=False), 4, Params(weights))
+    block = MoEBlock(MoE(4, 4, Router(2, "softmax_topk"), "relu", gated=False), 4, Params(weights, this_device()))
     y = np.array(block(mx.array([[0.0, 5.0, 0.0, 5.0], [9.0, 0.0, 9.0, 0.0]])))
     np.testing.assert_allclose(y, [[0, 15, 0, 15], [18, 0, 18, 0]], rtol=1e-6)  # (2 + 4) / 2 and (1 + 3) / 2
 
@@ -159,7 +160,7 @@ def test_router_is_float32_in_a_half_precision_model():
         "experts.up.weight": mx.array([[[1.0, 0.0]], [[1.0, 0.0]]], mx.bfloat16),
         "experts.down.weight": mx.array([[[1.0], [0.0]], [[0.0], [1.0]]], mx.bfloat16),
     }
-    block = MoEBlock(MoE(2, 1, Router(1, "softmax_topk"), "relu", gated=False), 2, Params(weights))
+    block = MoEBlock(MoE(2, 1, Router(1, "softmax_topk"), "relu", gated=False), 2, Params(weights, this_device()))
     y = block(mx.array([[1.0, 1.0]], mx.bfloat16))
     assert y.dtype == mx.bfloat16
     assert y.tolist() == [[0.0, 1.0]]

@@ -4,8 +4,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlxrun.ops import attention as module
 from mlxrun.ops.attention import alibi, attention, capped_attention_over
+from mlxrun.ops.device import this_device
 from mlxrun.ops.masks import Sight, boolean, mask
 from mlxrun.ops.span import Span
 
@@ -42,6 +42,7 @@ def test_plain(drawn, sight, with_sinks):
     sinks = np.linspace(-1, 2, HEADS) if with_sinks else None
     got = attention(
         *(mx.array(t, mx.float32) for t in drawn),
+        this_device(),
         scale=0.4,
         seen=mask(sight, QUERIES, KEYS),
         sinks=None if sinks is None else mx.array(sinks, mx.float32),
@@ -50,13 +51,12 @@ def test_plain(drawn, sight, with_sinks):
     np.testing.assert_allclose(np.array(got), want, atol=2e-6)
 
 
-@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("device", [this_device(), this_device(native=False)], ids=["native", "plain"])
 @pytest.mark.parametrize("window", [5, None])
-def test_soft_cap(drawn, native, window, monkeypatch):
-    monkeypatch.setattr(module, "NATIVE", native and module.NATIVE)
+def test_soft_cap(drawn, device, window):
     q, k, v = (mx.array(t, mx.float32) for t in drawn)
     seen = None if window is None else boolean(Sight(window=window), QUERIES, KEYS)
-    got = capped_attention_over(q, Span.of((k, v), 0), scale=2.0, seen=seen, softcap=1.5)
+    got = capped_attention_over(q, Span.of((k, v), 0), device, scale=2.0, seen=seen, softcap=1.5)
     want = oracle(*drawn, 2.0, True if seen is None else np.array(seen), softcap=1.5)
     np.testing.assert_allclose(np.array(got), want, atol=2e-6)
 
@@ -64,7 +64,7 @@ def test_soft_cap(drawn, native, window, monkeypatch):
 def test_alibi(drawn):
     slopes = np.array([2.0**-i for i in range(1, HEADS + 1)])
     bias = alibi(mx.array(slopes, mx.float32), Sight(), QUERIES, KEYS)
-    got = attention(*(mx.array(t, mx.float32) for t in drawn), scale=0.4, seen=bias)
+    got = attention(*(mx.array(t, mx.float32) for t in drawn), this_device(), scale=0.4, seen=bias)
     distance = slopes[:, None, None] * np.arange(11)
     want = oracle(*drawn, 0.4, np.array(boolean(Sight(), QUERIES, KEYS)), bias=distance)
     np.testing.assert_allclose(np.array(got), want, atol=2e-6)

@@ -4,6 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlxrun.ops.device import this_device
 from mlxrun.ops.experts import GROUP_FROM, dispatch, expert_matmul, reference
 from mlxrun.ops.per_head import per_head
 from mlxrun.ops.per_head import reference as per_head_reference
@@ -39,7 +40,7 @@ def test_every_row_meets_its_own_expert(rows, dtype, kind, with_bias):
     weight = plain if kind == "plain" else quantized(plain, kind)
     bias = drawn(3, EXPERTS, OUT, dtype=dtype) if with_bias else None
     d = dispatch(ids)
-    got = d.collect(expert_matmul(d.spread(x), weight, d, bias))
+    got = d.collect(expert_matmul(d.spread(x), weight, d, this_device(), bias))
     assert got.shape == (rows, 2, OUT)
     assert got.dtype == dtype
     want = reference(mx.repeat(x, 2, axis=0), weight, ids.reshape(-1), bias).reshape(rows, 2, OUT)
@@ -70,7 +71,8 @@ def test_a_matrix_for_each_head(dtype, kind, as_it_lies, shared):
     plain = drawn(4, heads, *((inp, out) if as_it_lies else (out, inp)), dtype=dtype)
     weight = plain if kind == "plain" else quantized(plain, kind)
     x = drawn(5, 1, 1 if shared else heads, 7, inp, dtype=dtype)
-    got, want = (f(x, weight, as_it_lies=as_it_lies) for f in (per_head, per_head_reference))
+    got = per_head(x, weight, this_device(), as_it_lies=as_it_lies)
+    want = per_head_reference(x, weight, as_it_lies=as_it_lies)
     assert got.shape == (1, heads, 7, out)
     assert got.dtype == dtype
     full = np.array((weight if kind == "plain" else weight.dequantize(mx.float32)).astype(mx.float32), np.float64)

@@ -11,6 +11,7 @@ import pytest
 from mlxrun.nn import layer, whole, whole_metal
 from mlxrun.nn.layer import LayerBlock
 from mlxrun.nn.params import Params
+from mlxrun.ops.device import this_device
 from mlxrun.ops.fast_forms import BEST, FORMS, METAL_DENSE, METAL_EXPERTS, STACK, FastForm
 from mlxrun.spec import (
     Attention,
@@ -207,7 +208,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def built(spec: Layer) -> LayerBlock:
-    return LayerBlock(spec, 64, None, Params(weights_of(spec)))
+    return LayerBlock(spec, 64, None, Params(weights_of(spec), this_device()))
 
 
 def weights_of(spec: Layer) -> dict[str, mx.array]:

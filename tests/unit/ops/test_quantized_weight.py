@@ -6,6 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlxrun.ops.device import this_device
 from mlxrun.ops.matmul import matmul
 from mlxrun.ops.quantized import QuantizedWeight
 
@@ -44,5 +45,5 @@ def test_groups_that_mlx_has_not(bits: int, groups: int, dtype: mx.Dtype | None)
     rounding = 2**-8 if found.dtype == mx.bfloat16 else 2**-21
     np.testing.assert_allclose(np.array(found.astype(mx.float32)), values, rtol=rounding, atol=2.0**-24 * 256 * 4)
     x = mx.array(random.normal(size=(2, codes.shape[-1])).astype(np.float32))
-    product = matmul(x, weight.rows(lambda part: part[1]))
+    product = matmul(x, weight.rows(lambda part: part[1]), this_device())
     np.testing.assert_allclose(np.array(product), np.array(x) @ values[1].T, rtol=1e-4, atol=1e-3)

@@ -1,11 +1,14 @@
 """Recurrences: every form against the row-by-row loop in NumPy float64, hard decays included."""
 
+from functools import partial
+
 import mlx.core as mx
 import numpy as np
 import pytest
 
 from mlxrun.ops import conv, delta, ssm
 from mlxrun.ops.chunks import log_decays
+from mlxrun.ops.device import this_device
 from mlxrun.ops.selective import selective_scan
 
 LENGTHS = (1, 2, 3, 8, 63, 64, 65, 150)
@@ -38,7 +41,7 @@ def delta_loop(q, k, v, log_decay, beta, state):
     return np.stack(rows, 1), state
 
 
-@pytest.mark.parametrize("form", [delta.gated_delta, delta.chunked, delta.reference])
+@pytest.mark.parametrize("form", [partial(delta.gated_delta, device=this_device()), delta.chunked, delta.reference])
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize(("k_heads", "v_heads"), [(2, 4), (3, 3)])
 def test_gated_delta(form, length, k_heads, v_heads):

@@ -9,7 +9,6 @@ import mlx.core as mx
 import pytest
 from scripted_device import ONCE, OURS, THEIRS, Device, device
 
-from mlxrun.ops import choose
 from mlxrun.settings import SettingsError, from_environment
 from mlxrun.tune import begin, picks
 from mlxrun.tune.idle import SECONDS, Table, slices
@@ -98,14 +97,15 @@ def test_where_it_begins(
 ) -> None:
     monkeypatch.setattr(picks, "this_machine", lambda: M4)
     monkeypatch.setattr(mx, "default_device", lambda: SimpleNamespace(type=device_type))
-    monkeypatch.setattr(choose, "chooser", choose.Chooser())
-    assert (begin(from_environment({"MLXRUN_HOME": str(tmp_path), **environ})) is not None) is begins
+    begun = begin(from_environment({"MLXRUN_HOME": str(tmp_path), **environ}))
+    assert (begun.idle is not None) is begins
+    assert begun.device.chooser.policy == environ.get("MLXRUN_KERNELS", "auto")
 
 
 def test_a_machine_without_an_apple_gpu_has_nothing_to_begin(tmp_path: Path) -> None:
     if mx.metal.is_available():
         pytest.skip("There is an Apple GPU here.")
-    assert begin(from_environment({"MLXRUN_HOME": str(tmp_path)})) is None
+    assert begin(from_environment({"MLXRUN_HOME": str(tmp_path)})).idle is None
 
 
 def test_the_environment_says_off_or_nothing() -> None:

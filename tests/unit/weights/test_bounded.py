@@ -13,7 +13,8 @@ import pytest
 
 from mlxrun.convert.folder import convert_folder
 from mlxrun.loading import LoadOptions, load_model
-from mlxrun.ops.native import NATIVE, native
+from mlxrun.ops.device import this_device
+from mlxrun.ops.native import native
 from mlxrun.ops.quantized import QuantizedWeight, Weight
 from mlxrun.weights import gguf_tensors, open_checkpoint
 from mlxrun.weights.gguf import read_gguf
@@ -123,7 +124,7 @@ def test_a_model_becomes_a_folder_one_tensor_at_a_time(smollm2_gguf: Path, tmp_p
     assert peak_of(lambda: convert_folder(open_checkpoint(smollm2_gguf), tmp_path / "made")) < stored
 
 
-@pytest.mark.skipif(not NATIVE, reason="the native CPU kernels are not used on this machine")
+@pytest.mark.skipif(not this_device().native, reason="the native CPU kernels are not used on this machine")
 def test_a_model_is_made_ready_one_tensor_at_a_time(smollm2_gguf: Path, tmp_path: Path) -> None:
     stored = open_checkpoint(smollm2_gguf).bytes
     options = LoadOptions(context=512, ready=tmp_path / "ready")

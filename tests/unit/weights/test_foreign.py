@@ -15,10 +15,10 @@ from weight_files import one_sentence, values_of
 
 from mlxrun.convert.folder import convert_folder
 from mlxrun.loading import load_model
-from mlxrun.ops.native import exactly
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.spec import ModelError
 from mlxrun.weights import gather_parts, open_checkpoint
+from tests.golden import exact
 from tests.golden.checkpoint import Checkpoint, reference, write
 
 ALL = {**EXACT, **LOSSY}
@@ -75,9 +75,8 @@ def folder(what: str, place: Path) -> tuple[Path, Path]:
 
 def logits(place: Path) -> np.ndarray:
     ids = [3, 17, 44, 9, 41, 28, 5]
-    with exactly():
-        model = load_model(place, dtype=mx.float32)
-        return np.array(model.logits(model(mx.array(ids), [(model.new_sequence(16), len(ids))])))
+    model = load_model(place, dtype=mx.float32, options=exact.EXACT)
+    return np.array(model.logits(model(mx.array(ids), [(model.new_sequence(16), len(ids))])))
 
 
 @pytest.mark.parametrize("what", ALL)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from weight_files import gguf_bytes, gguf_info, one_sentence, values_of
 
-from mlxrun.ops.native import NATIVE, native, pack
+from mlxrun.ops.device import this_device
+from mlxrun.ops.native import native, pack
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.spec import ModelError
 from mlxrun.weights import open_checkpoint
@@ -83,7 +84,7 @@ def test_groups_of_16_are_bit_for_bit(kind: str, tmp_path: Path) -> None:
     symmetric = kind != "Q2_K"
     assert len(drawn.parts) == 3 - symmetric
     assert [(p.dtype, p.shape) for p in drawn.parts] == [(p.dtype, p.shape) for p in weight.parts[: 3 - symmetric]]
-    if NATIVE:
+    if this_device().native:
         packed = pack(weight)
         assert packed.nbytes == drawn.nbytes * 16 // ROWS  # a panel has 16 rows
         rows = native.table_rows(mx.arange(ROWS), packed, mx.float32)
