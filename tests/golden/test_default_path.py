@@ -36,6 +36,7 @@ from .checkpoint import Checkpoint, Reference, reference, write
 from .measure import Driver
 from .redrawn import REDRAWN
 
+NATIVE = this_device().native  # without native kernels both are exact
 # differences as a part of the largest output. Measured with AVX-512: exact up to 7.2e-6, of quantized weights 1.0e-5;
 # without native kernels it is MLX that computes, as near as in `test_golden.py`
 EXACT, EXACT_OF_CODES = 1e-5 if NATIVE else 5e-5, 2e-5
@@ -46,7 +47,6 @@ NEAR = 2e-3  # of a router's score: experts nearer than this may change places i
 FLIPS = {"phimoe": 1}
 FLIPS_OF_CODES = {"glm_moe_dsa_dense": 1, "qwen3_moe_plain": 1}
 FEW_CODES = {"bloom": "its rows have 72 values, which is no number of whole groups"}
-NATIVE = this_device().native  # without native kernels both are exact
 PRECISE, QUICK = this_device("exact"), this_device("fast")
 NAMES = [*CASES, *REDRAWN]
 only_native = pytest.mark.skipif(not NATIVE, reason="there are no native CPU kernels here, or a GPU does better")
