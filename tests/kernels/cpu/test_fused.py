@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 from mlxrun.cpu_kernels import native as library
 
 from mlxrun.ops import fused, native
+from mlxrun.ops.device import Device, this_device
 from mlxrun.ops.quantized import QuantizedWeight
 
 X, IDS = mx.ones((3, 8)), mx.array([[0.0], [1.0], [0.0]])
 NORM, Q_NORM, K_NORM = fused.Rms(mx.ones(8), 0.5), fused.Rms(mx.ones(4), 0.25), fused.Rms(mx.zeros(4), 0.125)
 TURN = fused.Turn(mx.ones(2), mx.arange(3), True, 1.5)
+EXACT, FAST = (replace(this_device(), native=True, precision=each) for each in ("exact", "fast"))
 
 
 class Written(tuple):
@@ -48,7 +51,6 @@ def written(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Library()
     fake.__dict__["Stack"] = Kept
     monkeypatch.setattr(fused, "native", fake)
-    monkeypatch.setattr(fused, "kept", lambda dtype: ("kept", dtype))
 
 
 def same(found: Any, *wanted: Any) -> bool:
@@ -57,8 +59,8 @@ def same(found: Any, *wanted: Any) -> bool:
     )
 
 
-def front(norm: fused.Rms | None = NORM, heads: Any = (Q_NORM, K_NORM)) -> fused.Heads:
-    return fused.Heads(["q", "k", "v"], [None, X, None], 4, norm, heads)  # type: ignore[list-item]  # any will do
+def front(norm: fused.Rms | None = NORM, heads: Any = (Q_NORM, K_NORM), device: Device = FAST) -> fused.Heads:
+    return fused.Heads(["q", "k", "v"], [None, X, None], 4, norm, heads, device)  # type: ignore[list-item]  # any will do
 
 
 def test_the_norms_of_heads() -> None:
@@ -67,30 +69,31 @@ def test_the_norms_of_heads() -> None:
 
 
 @pytest.mark.parametrize("one", [True, False])
-def test_heads(one: bool) -> None:
-    made = front()
+@pytest.mark.parametrize(("device", "dtype", "rounding"), [(EXACT, mx.float32, 0), (FAST, mx.float16, 1)])
+def test_heads(one: bool, device: Device, dtype: mx.Dtype, rounding: int) -> None:
+    made = front(device=device)
     name, arguments, named = made(X, TURN, one_sequence=one)
     assert (name, named) == ("heads_of", {})
-    x, weights, biases, dim, norms, rotation, alone, kept = arguments
-    assert same((x, dim, norms, alone, kept), X, 4, made.norms, one, ("kept", mx.float32))
+    x, weights, biases, dim, norms, rotation, alone, kept, how = arguments
+    assert same((x, dim, norms, alone, kept, how), X, 4, made.norms, one, dtype, rounding)
     assert (weights, biases) == (["q", "k", "v"], [None, X, None])
     assert same(rotation[1], TURN.freqs, TURN.positions, True, 1.5)
     assert same(made(X, None, one_sequence=one)[1][5][1], None, None)
 
 
 def test_products_and_layers() -> None:
-    name, arguments, _ = fused.add_matmul(X, "w", "bias", "rest")  # type: ignore[arg-type]  # any will do
+    name, arguments, _ = fused.add_matmul(X, "w", "bias", "rest", EXACT)  # type: ignore[arg-type]  # any will do
     assert name == "matmul"
-    assert same(arguments, X, "w", "bias", "rest")
-    name, arguments, _ = fused.FeedForward(NORM, "gate", "up", "down", "silu")(X)  # type: ignore[arg-type]  # any will do
+    assert same(arguments, X, "w", "bias", "rest", 0)
+    name, arguments, _ = fused.FeedForward(NORM, "gate", "up", "down", "silu", FAST)(X)  # type: ignore[arg-type]  # any will do
     assert name == "feed_forward"
-    assert same(arguments, X, "gate", "up", "down", "silu", NORM.weight, 0.5, True)
+    assert same(arguments, X, "gate", "up", "down", "silu", NORM.weight, 0.5, True, 1)
 
 
 def test_a_stack() -> None:
-    stack, heads = fused.Stack(), front()
+    stack, heads = fused.Stack(FAST), front()
     parts = fused.AttentionParts(heads, "out", "bias", "sinks", 0.75, True)  # type: ignore[arg-type]  # any will do
-    stack.add(parts, fused.FeedForward(NORM, "gate", "up", "down", "relu"))  # type: ignore[arg-type]  # any will do
+    stack.add(parts, fused.FeedForward(NORM, "gate", "up", "down", "relu", FAST))  # type: ignore[arg-type]  # any will do
     (added,) = stack._native.calls
     assert added.pop("norm") is NORM.weight
     assert added == {
@@ -112,7 +115,7 @@ def test_a_stack() -> None:
     x, rotation, *rest = stack(X, TURN, ["k"], ["v"], [7], ["after"])  # type: ignore[list-item]  # any will do
     assert x is X
     assert same(rotation[1], TURN.freqs, TURN.positions, True, 1.5)
-    assert rest == [["k"], ["v"], [7], ["after"]]
+    assert rest == [["k"], ["v"], [7], ["after"], 1]
     assert same(stack(X, None, [], [], [], [])[1][1], None, None)
 
 
@@ -121,16 +124,16 @@ def test_experts() -> None:
     other = library.pack_plain(mx.zeros((2, 4, 8)))
     plain, biases = mx.ones((2, 4, 8)), ["a", None, "c"]
     for wrong in ((plain, one, one), (one, plain, one), (one, one, plain)):
-        assert fused.Experts.of(*wrong, biases, "silu") is None  # type: ignore[arg-type]  # any will do
+        assert fused.Experts.of(*wrong, biases, "silu", EXACT) is None  # type: ignore[arg-type]  # any will do
     for gate in (one, None):
-        made = fused.Experts.of(gate, other, one, biases, "silu")  # type: ignore[arg-type]  # any will do
+        made = fused.Experts.of(gate, other, one, biases, "silu", EXACT)  # type: ignore[arg-type]  # any will do
         assert made is not None
         name, (x, ids, weights, *rest), _ = made(X, IDS, IDS.astype(mx.float16))
         assert (name, ids.dtype, weights.dtype) == ("experts", mx.int32, mx.float32)
         assert x is X
         assert mx.array_equal(ids, IDS)
         assert mx.array_equal(weights, IDS)
-        assert same(rest, gate, other, one, "silu", "a", None, "c")
+        assert same(rest, gate, other, one, "silu", "a", None, "c", None, 0)
 
 
 def test_packed_is_all_of_them() -> None:
@@ -150,42 +153,29 @@ def test_a_weight_is_packed_in_its_own_form() -> None:
 
 @pytest.mark.parametrize("used", [True, False])
 @pytest.mark.parametrize("precision", ["fast", "exact"])
-def test_keys_are_kept_half_as_wide_only_where_products_are_fast(
-    used: bool, precision: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(native, "NATIVE", used)
-    library.set_precision(precision)
+def test_keys_are_kept_half_as_wide_only_where_products_are_fast(used: bool, precision: Any) -> None:
+    device = replace(this_device(precision), native=used)
     half = used and precision == "fast"
-    assert native.kept(mx.float32) == (mx.float16 if half else mx.float32)
+    assert device.kept(mx.float32) == (mx.float16 if half else mx.float32)
     for dtype in (mx.float16, mx.bfloat16):
-        assert native.kept(dtype) == dtype
+        assert device.kept(dtype) == dtype
 
 
 def test_native_kernels_run_where_there_is_no_gpu() -> None:
-    assert mx.metal.is_available() != native.NATIVE
+    assert mx.metal.is_available() != this_device().native
 
 
-@pytest.mark.parametrize("before", ["exact", "fast"])
-def test_products_are_exact_for_a_while(before: str) -> None:
-    library.set_precision(before)
-    with native.exactly():
-        assert library.precision() == "exact"
-    assert library.precision() == before
-    with pytest.raises(KeyError), native.exactly():
-        raise KeyError
-    assert library.precision() == before
+@pytest.mark.parametrize("setting", ["exact", "fast"])
+def test_the_precision_is_what_the_library_was_set_to_unless_said(setting: Any) -> None:
+    library.set_precision(setting)
+    assert this_device().precision == setting
+    assert [this_device(said).rounding for said in ("exact", "fast")] == [0, 1]
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_without_a_library_nothing_is_set_and_nothing_given_back(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_library_nothing_is_given_back(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
-    fake = SimpleNamespace(
-        precision=lambda: "fast", set_precision=called.append, release_scratch=lambda: called.append("released")
-    )
-    monkeypatch.setattr(native, "native", fake)
+    monkeypatch.setattr(native, "native", SimpleNamespace(release_scratch=lambda: called.append("released")))
     monkeypatch.setattr(native, "available", there)
-    monkeypatch.setattr(native, "NATIVE", there)
-    with native.exactly():
-        pass
     native.release()
-    assert called == (["exact", "fast", "released"] if there else [])
+    assert called == (["released"] if there else [])

@@ -29,6 +29,7 @@ TESTS: dict[str, list[str]] = {
     "mlxrun/ops/metal.py": [f"{METAL}choosing.py", f"{METAL}groups_of_16.py"],
     "mlxrun/ops/fused.py": [f"{CPU}fused.py"],
     "mlxrun/ops/native.py": [f"{CPU}fused.py"],
+    "mlxrun/ops/device.py": [f"{CPU}fused.py"],
 }
 SECONDS = 300
 EQUIVALENT: tuple[Equivalent, ...] = ()
