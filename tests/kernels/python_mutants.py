@@ -87,6 +87,7 @@ def own(node: ast.AST, lines: list[str]) -> Iterator[Change]:
 def of_call(node: ast.Call, lines: list[str]) -> Iterator[Change]:
     if isinstance(node.func, ast.Name) and node.func.id in CALLED:
         yield first(node.func), last(node.func), CALLED[node.func.id]
+        return  # the order of their arguments does not matter
     for a, b in zip(node.args, node.args[1:], strict=False):
         one, other = text_of(a, lines), text_of(b, lines)
         if a.lineno == b.end_lineno and one != other and not isinstance(a, ast.Starred) and '"' not in one + other:

@@ -116,6 +116,8 @@ def test_heads() -> None:
     handed(call, [x, norm.q, norm.k, freqs, positions, (0.25, 1.5)], own)
     assert call.outputs == [((3, 4, 16), F16), ((3, 2, 16), F16)]
     assert (call.kernel, call.groups, call.threads) == ("heads", (6, 3, 1), 32)
+    call = only(lambda: heads(x, (4, 2, 16), positions, Turn(freqs), norm))
+    handed(call, [x, norm.q, norm.k, freqs, positions, (0.25, 1.0)], own | {"INTERLEAVED": False})
     call = only(lambda: heads(x, (4, 2, 16), positions, None, None))
     handed(
         call, [x, None, None, (0.0,), positions, (0.0, 1.0)], own | {"PAIRS": 0, "INTERLEAVED": False, "NORMED": False}

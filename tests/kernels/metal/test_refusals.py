@@ -97,6 +97,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "a sum of whole numbers": (lambda: add_norm(*[ones(2, 8, dtype=I32)] * 2, ones(8), 1e-5), "x is mlx.core.int32"),
     "a sum's norm of another width": (lambda: add_norm(ones(2, 8), ones(2, 8), ones(7), 1e-5), "weight has shape .7,."),
     # project, heads, greedy
+    "rows of whole numbers": (lambda: greedy(X.astype(I32), W), "x is mlx.core.int32"),
     "rows of three axes": (lambda: greedy(X[None], W), "x has 3 axes"),
     "five rows to project": (lambda: project(Normed(ones(5, 64), NORM, 1e-5), [W]), "x has 5 rows"),
     "no rows for the best token": (lambda: greedy(X[:0], W), "x has 0 rows"),
