@@ -89,7 +89,8 @@ class Attention:
     window: int | None = None  # causal: this many keys, itself included; else: this far to each side
     chunk: int | None = None  # block-diagonal blocks of this many positions
     qk_norm: Norm | None = None
-    qk_norm_scope: Literal["head", "all"] = "head"  # over one head, or over the whole projection
+    # over one head, the same weights for all or (each) weights of its own; or over the whole projection
+    qk_norm_scope: Literal["head", "each", "all"] = "head"
     qk_norm_after_rope: bool = False
     v_norm: Norm | None = None
     qkv_bias: bool = False

@@ -1,4 +1,4 @@
-"""Cohere 2: attention and feed-forward side by side on one LayerNorm without bias, logits scaled."""
+"""Cohere and Cohere 2: attention and feed-forward side by side on one LayerNorm without bias, logits scaled."""
 
 from __future__ import annotations
 
@@ -51,6 +51,21 @@ def cohere2(c: Config) -> Recipe:
     }
     c.ignore("rope_theta", "rope_parameters")  # unread where all layers are full
     return _parallel(c, [mixers[kind] for kind in kinds])
+
+
+def cohere(c: Config) -> Recipe:
+    """Rope in every layer; in large ones each head has norms of its own."""
+    s, bias, own = sizes_of(c), c.flag("attention_bias"), c.flag("use_qk_norm")
+    mixer = attention(
+        c,
+        s,
+        rope=rope_of(c, s.head_dim, None, True, base=500_000.0),
+        qk_norm=layer_norm(c, bias=False) if own else None,
+        qk_norm_scope="each",
+        qkv_bias=bias,
+        out_bias=bias,
+    )
+    return _parallel(c, [mixer] * s.layers)
 
 
 def _check(c: Config, facts: dict[str, object]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ..spec import Activation, Attention, Decoder, Dense, Layer, ModelError, Norm
+from ..spec import Activation, Attention, Decoder, Dense, FeedForward, Layer, ModelError, Norm
 from .config import Config
 from .rope import rope_of, scaling_of
 from .rules import Drop, Rename, Rule, Split, Stack
@@ -169,6 +169,12 @@ def with_attention(recipe: Recipe, change: Callable[[int, Attention], Attention]
         replace(layer, mixer=change(i, layer.mixer)) if isinstance(layer.mixer, Attention) else layer
         for i, layer in enumerate(recipe.decoder.layers)
     )
+    return replace(recipe, decoder=replace(recipe.decoder, layers=layers))
+
+
+def with_ffn(recipe: Recipe, ffns: Sequence[FeedForward]) -> Recipe:
+    """The same recipe with those feed-forwards, one a layer."""
+    layers = tuple(replace(layer, ffn=ffn) for layer, ffn in zip(recipe.decoder.layers, ffns, strict=True))
     return replace(recipe, decoder=replace(recipe.decoder, layers=layers))
 
 

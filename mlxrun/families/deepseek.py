@@ -1,7 +1,7 @@
-"""DeepSeek V2, V3 and their kin (R1, Kimi K2, V3.2, GLM-5, Mistral Small 4): latent attention, grouped experts.
+"""DeepSeek V2, V3 and their kin (R1, Kimi K2, V3.2, GLM 4.7 Flash, GLM 5, Mistral Small 4).
 
-Keys and values are one small vector a token; kv_b is cut head by head into what makes keys and what
-makes values. Layers for multi-token prediction, numbered after the last, are left out.
+Latent attention and grouped experts. Keys and values are one small vector a token; kv_b is cut head by head
+into what makes keys and what makes values. Layers for multi-token prediction, numbered after the last, are left out.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from .moe import (
     shared_experts,
     shared_rules,
     sigmoid_router,
+    sparse_kinds,
     top_k,
 )
 from .rope import rope_of, rope_parameters, scaling_of, yarn_mscale
@@ -75,6 +76,13 @@ def glm_moe_dsa(c: Config) -> Recipe:
     _v3_keys(c)
     full = _indexed(c, interleaved=c.flag("indexer_rope_interleave", True))
     return _sparse(c, _share(full, _indexer_kinds(c)), sigmoid_router(c), eps=1e-5)
+
+
+def glm4_moe_lite(c: Config) -> Recipe:
+    """V3 in all but its defaults."""
+    _v3_keys(c)
+    latent = _latent(c, interleaved=c.flag("rope_interleave", True))
+    return _sparse(c, [latent] * layers_of(c), sigmoid_router(c), eps=1e-5, first=1)
 
 
 def mistral4(c: Config) -> Recipe:
@@ -170,21 +178,13 @@ def _share(full: LatentAttention, kinds: tuple[str, ...]) -> list[LatentAttentio
     return found
 
 
-def _sparse_kinds(c: Config, layers: int) -> tuple[bool, ...]:
-    """Dense layers first, or as listed."""
-    first, written = c.count("first_k_dense_replace", 0, low=0), c.get("mlp_layer_types")
-    if written is None:
-        return tuple(i >= first for i in range(layers))
-    if not isinstance(written, list) or len(written) != layers or not set(written) <= {"dense", "sparse"}:
-        raise ModelError(f"{c.file}: mlp_layer_types must list dense or sparse for each of the {layers} layers.")
-    return tuple(kind == "sparse" for kind in written)
-
-
-def _sparse(c: Config, mixers: Sequence[LatentAttention], router: Router, *, eps: float = 1e-6) -> Recipe:
+def _sparse(
+    c: Config, mixers: Sequence[LatentAttention], router: Router, *, eps: float = 1e-6, first: int = 0
+) -> Recipe:
     c.ignore("layer_types")  # indexed_attention everywhere
     norm, tied_head, latent = rms(c, eps), tied(c), mixers[0]
     s = Sizes(c.count("hidden_size", high=1 << 20), vocab_of(c), len(mixers), latent.heads, 1, latent.v_dim)
-    sparse = _sparse_kinds(c, s.layers)
+    sparse = sparse_kinds(c, s.layers, first)
     experts = moe(c, router, shared=shared_experts(c))
     dense = None if all(sparse) else gated(c, bias=c.flag("mlp_bias"))
     c.ignore("mlp_bias", "intermediate_size")

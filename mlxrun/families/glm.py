@@ -1,6 +1,8 @@
-"""GLM 4: norms on both sides of a branch, half of each head turned in interleaved pairs, gate and up fused."""
+"""GLM 4: half of each head turned in interleaved pairs, gate and up fused; from 0414 on norms around every branch."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from .common import (
     NAMES,
@@ -10,6 +12,7 @@ from .common import (
     decoder,
     gated,
     head_rules,
+    layers_of,
     rename_in_layer,
     rms,
     sizes_of,
@@ -18,6 +21,7 @@ from .common import (
 )
 from .config import Config
 from .gemma import sandwich_layer
+from .llama import Silent, llama_like
 from .rope import rope_of
 
 
@@ -35,3 +39,11 @@ def glm4(c: Config) -> Recipe:
         *PRE,
     )
     return Recipe(decoder(c, s, [layer] * s.layers, norm, tied_head), rules)
+
+
+def glm(c: Config) -> Recipe:
+    """Without the norms after a branch."""
+    rope = rope_of(c, sizes_of(c).head_dim, interleaved=True, partial=0.5)
+    kinds = ("full_attention",) * layers_of(c)
+    whole = llama_like(c, kinds, Silent(eps=1.5625e-7), rope=rope, qkv_bias=c.flag("attention_bias", True))
+    return replace(whole, rules=(split_gate_up(), *whole.rules))

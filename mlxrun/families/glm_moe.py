@@ -1,26 +1,97 @@
-"""GLM-4.5 and 4.6: grouped-query attention on half of every head, DeepSeek's router, dense first layers."""
+"""GLM 4.5 to 4.7, Solar Open and dots.llm1: grouped-query attention, DeepSeek's router, dense first layers."""
 
 from __future__ import annotations
 
-from ..spec import FeedForward
-from .common import NAMES, PRE, Recipe, attention, decoder, gated, head_rules, pre_norm_layers, rms, sizes_of, tied
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..spec import Attention, FeedForward
+from .common import (
+    NAMES,
+    PRE,
+    Recipe,
+    attention,
+    decoder,
+    gated,
+    head_rules,
+    layer_types,
+    pre_norm_layers,
+    rename_in_layer,
+    rms,
+    sizes_of,
+    tied,
+    window_of,
+)
 from .config import Config
-from .moe import experts_of, moe, prediction_rules, router_rules, shared_experts, shared_rules, sigmoid_router
+from .moe import (
+    experts_of,
+    moe,
+    prediction_rules,
+    refuse,
+    router_rules,
+    shared_experts,
+    shared_rules,
+    sigmoid_router,
+    sparse_kinds,
+)
 from .rope import rope_of
 
 
 def glm4_moe(c: Config) -> Recipe:
-    s, norm, tied_head = sizes_of(c), rms(c, 1e-5), tied(c)
+    """Half of every head turns."""
+    s = sizes_of(c)
     mixer = attention(
         c,
         s,
         rope=rope_of(c, s.head_dim, partial=0.5),
-        qk_norm=norm if c.flag("use_qk_norm") else None,
+        qk_norm=rms(c, 1e-5) if c.flag("use_qk_norm") else None,
         qkv_bias=c.flag("attention_bias"),
     )
-    experts, dense = moe(c, sigmoid_router(c), shared=shared_experts(c)), gated(c)
-    first = c.count("first_k_dense_replace", 1, low=0)
-    ffns: list[FeedForward] = [dense if i < first else experts for i in range(s.layers)]
-    layers = pre_norm_layers(norm, [mixer] * s.layers, ffns)
+    return routed(c, [mixer] * s.layers, first=1)
+
+
+def solar_open(c: Config) -> Recipe:
+    c.ignore("partial_rotary_factor", "use_qk_norm")  # written and not read
+    refuse(c, "scoring_func", "sigmoid")
+    refuse(c, "topk_method", "noaux_tc")
+    s = sizes_of(c)
+    mixer = attention(c, s, rope=rope_of(c, s.head_dim, base=1e6, partial=None), qkv_bias=c.flag("attention_bias"))
+    return routed(c, [mixer] * s.layers, first=0)
+
+
+def dots1(c: Config) -> Recipe:
+    """Norms on query and key heads; layers from max_window_layers on slide."""
+    s, bias, first = sizes_of(c), c.flag("attention_bias"), c.count("max_window_layers", 62, low=0)
+    slides = c.get("sliding_window") is not None
+    kinds = layer_types(c, s.layers, lambda i: "sliding_attention" if slides and i >= first else "full_attention")
+    refuse(c, "scoring_func", "sigmoid", "noaux_tc")
+    refuse(c, "topk_method", "noaux_tc")
+    refuse(c, "moe_layer_freq", 1)
+    norm = rms(c)
+    mixers = [
+        attention(c, s, kind, window=window_of(c, kind), qk_norm=norm, qkv_bias=bias, out_bias=bias) for kind in kinds
+    ]
+    whole = routed(c, mixers, first=0, eps=1e-6, renorm=False)
+    stacked = rename_in_layer(r"mlp\.experts\.(gate|up|down)_proj", r"ffn.experts.\2")
+    return replace(whole, rules=(stacked, *whole.rules)) if c.dialect == "mlx" else whole
+
+
+def routed(
+    c: Config,
+    mixers: Sequence[Attention],
+    *,
+    first: int,
+    eps: float = 1e-5,
+    renorm: bool = True,
+    shared: str = "n_shared_experts",
+) -> Recipe:
+    """`first` layers are dense, and the router's weights sum to one, where the file is silent."""
+    s, norm, tied_head = sizes_of(c), rms(c, eps), tied(c)
+    experts = moe(c, sigmoid_router(c, renorm=renorm), shared=shared_experts(c, shared))
+    sparse = sparse_kinds(c, s.layers, first)
+    dense = None if all(sparse) else gated(c)
+    c.ignore("intermediate_size")  # where no layer is dense
+    ffns: list[FeedForward | None] = [experts if yes else dense for yes in sparse]
     names = (*router_rules(), *shared_rules(), *experts_of(c), *head_rules(tied_head), *NAMES, *PRE)
-    return Recipe(decoder(c, s, layers, norm, tied_head), (*prediction_rules(c, s.layers), *names))
+    whole = decoder(c, s, pre_norm_layers(norm, mixers, ffns), norm, tied_head)
+    return Recipe(whole, (*prediction_rules(c, s.layers), *names))

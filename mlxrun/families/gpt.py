@@ -1,8 +1,9 @@
-"""GPT-2, GPT-J, GPT-NeoX (Pythia), OPT and BLOOM: LayerNorm with biases, one activation, no gate."""
+"""GPT-2, StarCoder 1, GPT-J, GPT-NeoX (Pythia), OPT and BLOOM: LayerNorm with biases, one activation, no gate."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 from ..spec import Dense, Layer, LearnedPositions, ModelError, Norm
@@ -18,6 +19,7 @@ from .common import (
     pre_norm_layers,
     rename_in_layer,
     sizes_of,
+    split_qkv,
     tied,
 )
 from .config import Config
@@ -66,6 +68,39 @@ def gpt2(c: Config) -> Recipe:
         rename_in_layer(r"mlp\.c_proj", "ffn.down", at),
         rename_in_layer("ln_1", "mixer_norm", at),
         rename_in_layer("ln_2", "ffn_norm", at),
+    )
+    return Recipe(whole, rules)
+
+
+def gpt_bigcode(c: Config) -> Recipe:
+    """GPT-2 whose heads share one key and one value, or are fused head by head; matrices are stored output first."""
+    c.ignore("attention_softmax_in_fp32", "scale_attention_softmax_in_fp32", "runner_max_sequence_length")
+    c.ignore(
+        "inference_runner", "pre_allocate_kv_cache", "pad_key_length", "validate_runner_input", "max_sequence_length"
+    )
+    c.ignore(*(f"summary_{key}" for key in ("type", "use_proj", "activation", "proj_to_labels", "first_dropout")))
+    s, norm, tied_head = sizes_of(c), layer_norm(c, key="layer_norm_epsilon"), tied(c, True)
+    shared = c.flag("multi_query", True)
+    s = replace(s, kv_heads=1 if shared else s.heads)
+    scale = s.head_dim**-0.5 if c.flag("scale_attn_weights", True) else 1.0
+    mixer = attention(c, s, rope=None, scale=scale, qkv_bias=True, out_bias=True)
+    layers = pre_norm_layers(norm, [mixer] * s.layers, [_plain(c, s, "gelu_pytorch_tanh")] * s.layers)
+    context = context_of(c, 1024)
+    whole = decoder(c, s, layers, norm, tied_head, context=context, positions=LearnedPositions(context))
+    names = tuple(rf"layers.\1.mixer.{x}.\2" for x in "qkv")
+    by_head = Split(_H + r"attn\.c_attn\.(weight|bias)$", names, (s.head_dim,) * 3, groups=s.heads)
+    rules = (
+        _BUFFERS,
+        *head_rules(tied_head),
+        Rename(r"^(?:transformer\.|model\.)?wte\.", "embed."),
+        Rename(r"^(?:transformer\.|model\.)?wpe\.", "positions."),
+        Rename(r"^(?:transformer\.|model\.)?ln_f\.", "norm."),
+        split_qkv(s, r"attn\.c_attn", _H) if shared else by_head,
+        rename_in_layer(r"attn\.c_proj", "mixer.o", _H),
+        rename_in_layer(r"mlp\.c_fc", "ffn.up", _H),
+        rename_in_layer(r"mlp\.c_proj", "ffn.down", _H),
+        rename_in_layer("ln_1", "mixer_norm", _H),
+        rename_in_layer("ln_2", "ffn_norm", _H),
     )
     return Recipe(whole, rules)
 

@@ -91,7 +91,7 @@ def _ffn(c: Config) -> tuple[FeedForward, tuple[Rule, ...]]:
     shared: Dense = gated(c, hidden="shared_intermediate_size")
     if c.count("num_experts", 8, low=0):
         router = Router(top_k(c), "softmax_topk")
-        return moe(c, router, "intermediate_size", shared=shared), (*_expert_rules(c), *_dense_rules("ffn.shared"))
+        return moe(c, router, "intermediate_size", shared=shared), (*fused_experts(c), *_dense_rules("ffn.shared"))
     c.ignore("num_experts_per_tok", "intermediate_size")
     return shared, _dense_rules("ffn")
 
@@ -104,7 +104,7 @@ def _dense_rules(dst: str) -> tuple[Rule, ...]:
     )
 
 
-def _expert_rules(c: Config) -> tuple[Rule, ...]:
+def fused_experts(c: Config) -> tuple[Rule, ...]:
     block, ours = LAYER + r"block_sparse_moe\.", r"layers.\1.ffn.experts."
     halves = (ours + "gate.weight", ours + "up.weight")
     router = Rename(block + r"router\.(?:layer\.)?weight$", r"layers.\1.ffn.router.weight")

@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..spec import ModelError, Temperature
+from ..spec import Dense, ModelError, Temperature
 from .common import (
     NAMES,
     PRE,
     Recipe,
+    activation,
     attention,
     decoder,
     gated,
@@ -20,14 +21,17 @@ from .common import (
     layer_types,
     layers_of,
     pre_norm_layers,
+    rename_in_layer,
     rms,
     sizes_of,
     tied,
     window_of,
     with_attention,
+    with_ffn,
 )
 from .config import Config
-from .rope import rope_of, rope_parameters
+from .moe import WIDEST, refuse
+from .rope import rope_from, rope_of, rope_parameters, scaling_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +50,12 @@ def llama_like(
 ) -> Recipe:
     """The shape all of them share; `kinds` is the type of each layer, `changes` go to the attention."""
     s, norm, tied_head = sizes_of(c), rms(c, silent.eps), tied(c, silent.tied)
-    mixers = {
-        kind: attention(
-            c,
-            s,
-            rope=rope_of(c, s.head_dim, kind, silent.interleaved, base=silent.base),
-            window=window_of(c, kind, silent.window),
-            **changes,
-        )
-        for kind in set(kinds)
-    }
+    mixers = {}
+    for kind in set(kinds):
+        here: dict[str, Any] = {"window": window_of(c, kind, silent.window), **changes}
+        if "rope" not in changes:
+            here["rope"] = rope_of(c, s.head_dim, kind, silent.interleaved, base=silent.base)
+        mixers[kind] = attention(c, s, **here)
     layers = pre_norm_layers(norm, [mixers[kind] for kind in kinds], [gated(c, bias=mlp_bias)] * s.layers)
     return Recipe(decoder(c, s, layers, norm, tied_head), (*head_rules(tied_head), *NAMES, *PRE))
 
@@ -126,3 +126,65 @@ def smollm3(c: Config) -> Recipe:
     bias = c.flag("attention_bias")
     whole = llama_like(c, kinds, Silent(base=2e6, tied=True), mlp_bias=c.flag("mlp_bias"), qkv_bias=bias, out_bias=bias)
     return with_attention(whole, lambda i, a: a if turns[i] else replace(a, rope=None))
+
+
+def seed_oss(c: Config) -> Recipe:
+    """Biases on q, k and v, and a switch for the one on o."""
+    c.ignore("residual_dropout")
+    bias, out = c.flag("attention_bias", True), c.flag("attention_out_bias")
+    return llama_like(c, _full(c), mlp_bias=c.flag("mlp_bias"), qkv_bias=bias, out_bias=out)
+
+
+def helium(c: Config) -> Recipe:
+    silent = Silent(base=100_000.0, interleaved=True, eps=1e-8)
+    return llama_like(c, _full(c), silent, mlp_bias=c.flag("mlp_bias"), qkv_bias=c.flag("attention_bias"))
+
+
+def internlm3(c: Config) -> Recipe:
+    """Its own names for the two switches of biases."""
+    bias, mlp_bias = (
+        c.flag(own, c.flag(usual)) for own, usual in (("qkv_bias", "attention_bias"), ("bias", "mlp_bias"))
+    )
+    return llama_like(c, _full(c), Silent(eps=1e-5), mlp_bias=mlp_bias, qkv_bias=bias, out_bias=bias)
+
+
+def iquestcoder(c: Config) -> Recipe:
+    refuse(c, "clip_qkv")
+    refuse(c, "use_sliding_window", False)
+    return llama(c)
+
+
+def arcee(c: Config) -> Recipe:
+    """A plain network with squared ReLU."""
+    dense = Dense(
+        c.count("intermediate_size", high=WIDEST), activation(c, "relu2"), gated=False, bias=c.flag("mlp_bias")
+    )
+    return with_ffn(llama(c), [dense] * layers_of(c))
+
+
+def hunyuan_v1_dense(c: Config) -> Recipe:
+    """Query and key heads are normed after they turn. A `dynamic` rope with alpha has its base stretched once and for
+    all, and uses none of the keys beside it."""
+    refuse(c, "use_cla", False)
+    c.ignore("use_qk_norm", "cla_share_factor", "attention_head_dim", "norm_type")
+    c.ignore(*(key for key in c.data if key.endswith("_id")))  # tokens with a part in training
+    s, p, bias = sizes_of(c), rope_parameters(c), c.flag("attention_bias")
+    if scaling_of(p) == "dynamic" and p.get("alpha") is not None:
+        alpha = Config(p, file=c.file).number("alpha", above=0)
+        p = {"rope_theta": p["rope_theta"] * alpha ** (s.head_dim / (s.head_dim - 2))}
+    whole = llama_like(
+        c,
+        _full(c),
+        Silent(eps=1e-5),
+        rope=rope_from(c, p, s.head_dim),
+        qk_norm=rms(c, 1e-5),
+        qk_norm_after_rope=True,
+        qkv_bias=bias,
+        out_bias=bias,
+    )
+    norms = rename_in_layer(r"self_attn\.(q|k)(?:uery|ey)_layernorm", r"mixer.\2_norm")
+    return replace(whole, rules=(norms, *whole.rules))
+
+
+def _full(c: Config) -> tuple[str, ...]:
+    return ("full_attention",) * layers_of(c)

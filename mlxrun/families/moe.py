@@ -35,12 +35,12 @@ def top_k(c: Config) -> int:
     return c.count("num_experts_per_tok", high=1 << 16)
 
 
-def sigmoid_router(c: Config) -> Router:
+def sigmoid_router(c: Config, *, renorm: bool = True) -> Router:
     """DeepSeek's: sigmoid scores, a bias that only chooses, groups of experts, a scale at the end."""
     return Router(
         top_k(c),
         "sigmoid",
-        renorm=c.flag("norm_topk_prob", True),
+        renorm=c.flag("norm_topk_prob", renorm),
         scale=c.number("routed_scaling_factor", 1.0),
         select_bias=True,
         groups=c.count("n_group", 1),
@@ -54,6 +54,16 @@ def shared_experts(
     """Experts that everybody passes through are one network of their summed width."""
     count = c.count(number, 1, low=0, high=1 << 10) if number in c else 0
     return Dense(count * c.count(hidden, high=WIDEST), activation(c), bias=bias) if count else None
+
+
+def sparse_kinds(c: Config, layers: int, first: int) -> tuple[bool, ...]:
+    """Which layers have experts: all after the first ones, or as listed."""
+    first, written = c.count("first_k_dense_replace", first, low=0), c.get("mlp_layer_types")
+    if written is None:
+        return tuple(i >= first for i in range(layers))
+    if not isinstance(written, list) or len(written) != layers or not set(written) <= {"dense", "sparse"}:
+        raise ModelError(f"{c.file}: mlp_layer_types must list dense or sparse for each of the {layers} layers.")
+    return tuple(kind == "sparse" for kind in written)
 
 
 def refuse(c: Config, key: str, *harmless: object) -> None:

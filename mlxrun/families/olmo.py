@@ -60,6 +60,11 @@ def olmo3(c: Config) -> Recipe:
 
 def exaone4(c: Config) -> Recipe:
     """Norms on query and key heads; where some layers slide, the full ones have no positions."""
+    return _post(c, exaone_mixers(c))
+
+
+def exaone_mixers(c: Config) -> list[Attention]:
+    """One a layer."""
     s, norm = sizes_of(c), rms(c, 1e-5)
     slides = c.get("sliding_window") is not None
     kinds = layer_types(c, s.layers, lambda i: _exaone_kind(c, i) if slides else "full_attention")
@@ -74,7 +79,7 @@ def exaone4(c: Config) -> Recipe:
         )
         for kind in set(kinds)
     }
-    return _post(c, [mixers[kind] for kind in kinds])
+    return [mixers[kind] for kind in kinds]
 
 
 def _exaone_kind(c: Config, i: int) -> str:

@@ -19,7 +19,8 @@ from .common import (
     window_of,
 )
 from .config import Config
-from .moe import experts_of, moe, refuse, router_rules, shared_rules, top_k
+from .moe import experts_of, moe, refuse, router_rules, shared_rules, sparse_kinds, top_k
+from .rules import Drop
 
 
 def sparse_layers(c: Config, layers: int) -> tuple[bool, ...]:
@@ -62,3 +63,20 @@ def qwen3_moe(c: Config) -> Recipe:
     layers = pre_norm_layers(norm, [mixer] * s.layers, ffns)
     rules = (*router_rules(), *experts_of(c), *head_rules(tied_head), *NAMES, *PRE)
     return Recipe(decoder(c, s, layers, norm, tied_head), rules)
+
+
+def mellum(c: Config) -> Recipe:
+    """Qwen 3 MoE whose layers are listed: which slide, each kind with a rope of its own, and which have experts."""
+    c.ignore("num_mtp_layers", "mtp_layer_types", "mtp_mlp_layer_types")
+    s, norm, tied_head, bias = sizes_of(c), rms(c), tied(c), c.flag("attention_bias")
+    mixers = [
+        attention(c, s, kind, window=window_of(c, kind, 1024), qk_norm=norm, qkv_bias=bias, out_bias=bias)
+        for kind in layer_types(c, s.layers, lambda i: "full_attention")
+    ]
+    experts, dense = moe(c, Router(top_k(c), renorm=c.flag("norm_topk_prob", True))), gated(c)
+    ffns: list[FeedForward] = [experts if yes else dense for yes in sparse_kinds(c, s.layers, 0)]
+    rules = (*router_rules(), *experts_of(c), *head_rules(tied_head), *NAMES, *PRE)
+    return Recipe(
+        decoder(c, s, pre_norm_layers(norm, mixers, ffns), norm, tied_head),
+        (Drop(r"^mtp\.", "multi-token prediction"), *rules),
+    )

@@ -15,8 +15,9 @@ from ..contracts import LayerMemory
 from ..ops.attention import alibi, attention_each, attention_over, capped_attention_over
 from ..ops.masks import Sight
 from ..ops.span import Span
-from ..spec import Attention
+from ..spec import Attention, Norm
 from .batch import Pass, Segment
+from .norm import HeadNorms, NormBlock
 from .params import Params
 from .rope import Rotary
 
@@ -31,12 +32,12 @@ class AttentionBlock:
         self.k = params.linear("k", kv_width, dim, bias=s.qkv_bias) if own else None
         self.v = params.linear("v", kv_width, dim, bias=s.qkv_bias) if own and not s.k_is_v else None
         self.o = params.linear("o", dim, width, bias=s.out_bias)
-        self.q_norm = self.k_norm = None
+        self.q_norm: NormBlock | HeadNorms | None = None
+        self.k_norm: NormBlock | HeadNorms | None = None
         if s.qk_norm is not None:
-            whole = s.qk_norm_scope == "all"
-            self.q_norm = params.norm("q_norm", s.qk_norm, width if whole else s.head_dim)
+            self.q_norm = self._qk_norm("q_norm", s.qk_norm, s.heads, params)
             if own:
-                self.k_norm = params.norm("k_norm", s.qk_norm, kv_width if whole else s.head_dim)
+                self.k_norm = self._qk_norm("k_norm", s.qk_norm, s.kv_heads, params)
         self.v_norm = params.norm("v_norm", s.v_norm, s.head_dim) if s.v_norm is not None and own else None
         gates = {"elementwise": width, "head_softplus": s.heads}
         self.gate = params.linear("gate", gates[s.gate], dim) if s.gate in gates else None
@@ -44,6 +45,13 @@ class AttentionBlock:
         self.slopes = None if s.slopes is None else mx.array(s.slopes, mx.float32)
         self.rotary = None if s.rope is None else Rotary(s.rope)
         self.sight = Sight(s.causal, s.window, s.chunk)
+
+    def _qk_norm(self, name: str, norm: Norm, heads: int, params: Params) -> NormBlock | HeadNorms:
+        if self.spec.qk_norm_scope == "each":
+            return HeadNorms(norm, params.array(f"{name}.weight", heads, self.spec.head_dim))
+        return params.norm(
+            name, norm, heads * self.spec.head_dim if self.spec.qk_norm_scope == "all" else self.spec.head_dim
+        )
 
     def __call__(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> mx.array:
         """x (T, dim) -> (T, dim)."""

@@ -32,3 +32,19 @@ class NormBlock:
 
     def _layer(self, x: mx.array) -> mx.array:
         return mx.fast.layer_norm(x, self.weight, self.bias, self.eps)
+
+
+class HeadNorms:
+    """A norm over each head with weights of its own, on folded rows (.., heads, rows, D) or (rows, heads, 1, D)."""
+
+    __slots__ = ("eps", "norm", "weight")
+
+    @property
+    def rms(self) -> Rms:
+        raise AssertionError("no fused kernel knows norms of each head's own")
+
+    def __init__(self, spec: Norm, weight: mx.array) -> None:
+        self.norm, self.weight, self.eps = NormBlock(spec, None), weight[:, None], spec.eps  # (heads, 1, D)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.norm(x) * self.weight.astype(x.dtype)

@@ -39,6 +39,7 @@ ROUTED = {
 }
 GROUPED = {**ROUTED, "n_group": 4, "topk_group": 2, "routed_scaling_factor": 2.5}
 UNGROUPED = {**ROUTED, "n_group": 1, "topk_group": 1, "routed_scaling_factor": 1.5}
+UNGROUPED_ALL = {key: value for key, value in UNGROUPED.items() if key != "first_k_dense_replace"}
 INDEX = {"index_topk": 8, "index_head_dim": 16, "index_n_heads": 32}  # 32: the sum of ReLUs has no ties at zero
 GRANITE = {
     "attention_multiplier": 0.2,
@@ -195,6 +196,7 @@ NEOX = own(
     use_parallel_residual=True,
 )
 
+BIGCODE = own("gpt_bigcode", n_embd=64, n_layer=3, n_head=4, n_positions=128)
 ERNIE_MOE = tiny(
     "ernie4_5_moe",
     **HEAD,
@@ -386,6 +388,54 @@ CASES: dict[str, Case] = {
         tie_word_embeddings=True,
     ),
     "falcon_h1_normed": FALCON_H1.but(mamba_rms_norm=True, mamba_n_groups=3, time_step_limit=STEPS),
+    "seed_oss": tiny("seed_oss", **HEAD, attention_out_bias=True),
+    "seed_oss_plain": tiny("seed_oss", **WIDE_HEAD, attention_bias=False, mlp_bias=True),
+    "helium": tiny("helium", **HEAD),
+    "internlm3": tiny("internlm3", **HEAD),
+    "internlm3_bias": tiny("internlm3", **WIDE_HEAD, qkv_bias=True, bias=True),
+    "iquestcoder": tiny("iquestcoder", **WIDE_HEAD),
+    "arcee": tiny("arcee", rope=YARN, **WIDE_HEAD),
+    "hunyuan_dense": tiny("hunyuan_v1_dense", **WIDE_HEAD),
+    "hunyuan_dense_alpha": tiny(
+        "hunyuan_v1_dense",
+        rope={**ROPE, "rope_type": "dynamic", "alpha": 100.0, "factor": 1.0},
+        **HEAD,
+        tie_word_embeddings=True,
+    ),
+    "glm": tiny("glm", rope=HALF_ROPE, **HEAD),
+    "cohere": tiny("cohere", eps="layer_norm_eps", logit_scale=0.5),
+    "cohere_norms": tiny("cohere", eps="layer_norm_eps", logit_scale=2.0, use_qk_norm=True, attention_bias=True),
+    "granitemoe": tiny("granitemoe", **GRANITE, num_local_experts=4, num_experts_per_tok=2),
+    "stablelm": tiny("stablelm", eps="layer_norm_eps", rope=HALF_ROPE, use_qkv_bias=True),
+    "stablelm_norms": tiny(
+        "stablelm", eps="layer_norm_eps", rope=HALF_ROPE, qk_layernorm=True, use_parallel_residual=True
+    ),
+    "dots1": tiny("dots1", **HEAD, **UNGROUPED, sliding_window=8, max_window_layers=2).biased("positive"),
+    "dots1_negative": tiny("dots1", **HEAD, **UNGROUPED, sliding_window=None, attention_bias=True).biased("negative"),
+    "solar_open": tiny("solar_open", **HEAD, **UNGROUPED_ALL).biased("positive"),
+    "solar_open_negative": tiny(
+        "solar_open", **HEAD, **{**UNGROUPED_ALL, "n_group": 4, "topk_group": 2}, attention_bias=True
+    ).biased("negative"),
+    "exaone_moe": tiny("exaone_moe", **HEAD, **MOE, sliding_window=8, first_k_dense_replace=1).seeded(1),
+    "glm4_moe_lite": tiny("glm4_moe_lite", **LATENT_SIZES, **UNGROUPED_ALL),
+    "minimax_m2": tiny("minimax_m2", rope=HALF_ROPE, **HEAD, num_local_experts=8, num_experts_per_tok=2).biased(
+        "positive"
+    ),
+    "minimax_m2_negative": tiny(
+        "minimax_m2", rope=HALF_ROPE, **WIDE_HEAD, num_local_experts=8, num_experts_per_tok=2
+    ).biased("negative"),
+    "mellum": tiny(
+        "mellum",
+        rope=OLMO_ROPE,
+        **HEAD,
+        **MOE,
+        sliding_window=8,
+        layer_types=[SLIDE, FULL] * 2,
+        mlp_layer_types=["dense", "sparse", "sparse", "sparse"],
+    ),
+    "nanochat": tiny("nanochat"),
+    "starcoder1": BIGCODE,
+    "starcoder1_heads": BIGCODE.but(multi_query=False, scale_attn_weights=False),
     "gpt2": own("gpt2", n_embd=64, n_layer=3, n_head=4, n_positions=128),
     "gptj": own("gptj", n_embd=64, n_layer=3, n_head=4, n_positions=128, rotary_dim=8),
     "gpt_neox": NEOX,

@@ -24,9 +24,12 @@ UNIFORM = {
     "decay": (0.0, 1.5),  # A_log
     "step": (-3.0, 0.6),  # dt_bias: steps from 0.05 to 1 after softplus
     "skip": (0.1, 0.6),  # D
+    "half": (0.5, 0.5),
+    "tiny": (-1e-6, -1e-6),
     "scalar": (0.5, 1.5),  # layer_scalar, per-expert scale
     **{f"select_{kind}": span for kind, span in SELECT_BIAS.items()},
 }
+XIELU = {"alpha_p": "scalar", "alpha_n": "scalar", "beta": "half", "eps": "tiny"}  # its parameters
 GAUSS = {"norm": (1.0, 0.2), "norm0": (0.0, 0.2), "bias": (0.0, 0.2), "sinks": (0.0, 1.0)}  # mean, deviation
 
 
@@ -48,6 +51,8 @@ def kind_of(name: str, initial: NDArray[np.float32], inputs_first: bool, select_
     last = name.rsplit(".", 1)[-1]
     if re.search(r"e_score_correction_bias$|expert_bias$", name):
         return f"select_{select_bias}"
+    if last in XIELU and initial.size == 1:
+        return XIELU[last]
     if last in ("A_log", "dt_bias", "D", "sinks", "layer_scalar", "per_expert_scale"):
         return {"A_log": "decay", "sinks": "sinks", "dt_bias": "step", "D": "skip"}.get(last, "scalar")
     if "bias" in last:  # one row an expert in GPT-OSS

@@ -47,11 +47,17 @@ def renamed(weights: Weights, *rules: tuple[str, str]) -> Weights:
 IN_MEMORY: dict[str, tuple[tuple[str, str], ...]] = {
     "mixtral": ((r"\.block_sparse_moe\.", ".mlp."),),
     "phimoe": ((r"\.block_sparse_moe\.gate\.", ".mlp.router."), (r"\.block_sparse_moe\.", ".mlp.")),
+    "granitemoe": (
+        (r"\.block_sparse_moe\.input_linear\.weight$", ".block_sparse_moe.experts.gate_up_proj"),
+        (r"\.block_sparse_moe\.output_linear\.weight$", ".block_sparse_moe.experts.down_proj"),
+        (r"\.router\.layer\.", ".router."),
+    ),
     "granitemoehybrid": (
         (r"\.block_sparse_moe\.input_linear\.weight$", ".block_sparse_moe.experts.gate_up_proj"),
         (r"\.block_sparse_moe\.output_linear\.weight$", ".block_sparse_moe.experts.down_proj"),
         (r"\.router\.layer\.", ".router."),
     ),
+    "minimax_m2": ((r"\.block_sparse_moe\.", ".mlp."),),
     "nemotron_h": ((r"^backbone\.", "model."),),
     "laguna": (
         (r"\.experts\.e_score_correction_bias$", ".gate.e_score_correction_bias"),
@@ -240,6 +246,23 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
     "afmoe": {"in memory": in_memory},
     "laguna": {"in memory": in_memory},
     "olmoe": {"in memory": in_memory},
+    "ernie4_5_moe": {"in memory": in_memory},
+    "dots1": {"in memory": in_memory, "prediction": prediction_layer},
+    "solar_open": {"in memory": in_memory},
+    "exaone_moe": {"in memory": in_memory},
+    "glm4_moe_lite": {"in memory": in_memory, "prediction": prediction_layer},
+    "minimax_m2": {"in memory": in_memory},
+    "mellum": {"in memory": in_memory},
+    "granitemoe": {"in memory": in_memory},
+    "nanochat": {
+        "authors' names": named(
+            (r"^model\.embed_tokens\.", "transformer.wte."),
+            (r"^model\.layers\.(\d+)\.self_attn\.([qkv])_proj\.", r"transformer.h.\1.attn.c_\2."),
+            (r"^model\.layers\.(\d+)\.self_attn\.o_proj\.", r"transformer.h.\1.attn.c_proj."),
+            (r"^model\.layers\.(\d+)\.mlp\.fc1\.", r"transformer.h.\1.mlp.c_fc."),
+            (r"^model\.layers\.(\d+)\.mlp\.fc2\.", r"transformer.h.\1.mlp.c_proj."),
+        )
+    },
     "gpt2": {
         "bare": named((r"^transformer\.", ""), transformer__h__0__attn__bias=(1, 1, 128, 128)),
         "head as well": head_as_well,

@@ -24,19 +24,27 @@ from .layouts import LAYOUTS, spelled
 
 # case, or its model type: why there is no such checkpoint
 NO_MLX = {
+    "arcee": "mlx-lm has no class for it",
     "bert": "mlx-lm has no class for it",
     "bloom": "mlx-lm has no class for it",
+    "dots1_negative": "mlx-lm's class has no biases in attention",
     "ernie4_5_moe": "mlx-lm's class drops the biases that choose experts",
+    "gpt_bigcode": "mlx-lm's class cannot be made",
     "falcon_h1_bias": "mlx-lm's class folds multipliers into weights and not into biases",
     "glm_moe_dsa_shared": "mlx-lm's class has an indexer in every layer",
+    "internlm3_bias": "mlx-lm's class has no bias on the key projection",
+    "mellum": "mlx-lm's class has experts in every layer",
     "modernbert": "mlx-lm has no class for it",
+    "nanochat": "mlx-lm's class takes its authors' names only",
     "olmo": "mlx-lm's class is for the layout before transformers had one, and exits unless hf_olmo is installed",
     "opt": "mlx-lm has no class for it",
     "starcoder2_plain": "mlx-lm's class always has biases",
 }
 CLASS = {
     "falcon_mamba": "mamba",
+    "iquestcoder": "llama",
     "kimi_k2": "deepseek_v3",
+    "minimax_m2": "minimax",
     "mistral": "llama",
 }
 # case: the layout that mlx-lm's converter starts from, where it is not the base one
@@ -57,6 +65,7 @@ FROM = {
 INSISTS: dict[str, dict[str, Any]] = {
     "gemma4_text": {"vocab_size": VOCAB},
     "falcon_h1": {"head_dim": 16},
+    "lfm2": {"block_dim": 64},
     "granite_hybrid_dense": {"intermediate_size": 48},  # the width that it takes for the shared network's
 }
 

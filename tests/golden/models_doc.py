@@ -1,5 +1,6 @@
 """docs/models.md from the tests' own record: `python -m tests.golden.models_doc` runs them and writes both.
 
+`python -m tests.golden.models_doc --new` runs the cases that the record lacks and adds them, and
 `python -m tests.golden.models_doc --only-page` writes the page again from the record that is there.
 """
 
@@ -15,8 +16,10 @@ from typing import Any
 
 from mlxrun.families.gguf.architectures import ARCHITECTURES
 
+from .cases import CASES
 from .families import FAMILIES, cases_of
 from .mlx_dialect import reason_against
+from .record import write as write_record
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD, PAGE = ROOT / "docs" / "golden.json", ROOT / "docs" / "models.md"
@@ -120,10 +123,15 @@ def page(stored: dict[str, Any]) -> str:
 
 def main(arguments: list[str]) -> int:
     if "--only-page" not in arguments:
+        before = json.loads(RECORD.read_text(encoding="utf-8"))
+        kept = before["cases"] if "--new" in arguments else {}
+        cases = [name for name in CASES if name not in kept]
         tests = [sys.executable, "-m", "pytest", "tests/golden", "--ignore", "tests/golden/test_models_doc.py"]
-        done = subprocess.run(tests, cwd=ROOT, env={**os.environ, "GOLDEN_RECORD": str(RECORD)}, check=False)
+        asked = {"GOLDEN_RECORD": str(RECORD), "GOLDEN_CASES": " ".join(cases) if kept else ""}
+        done = subprocess.run(tests, cwd=ROOT, env={**os.environ, **asked}, check=False)
         if done.returncode:
             return done.returncode
+        write_record(RECORD, {**kept, **json.loads(RECORD.read_text(encoding="utf-8"))["cases"]})
     PAGE.write_text(page(json.loads(RECORD.read_text(encoding="utf-8"))), encoding="utf-8")
     return 0
 

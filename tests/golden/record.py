@@ -21,7 +21,11 @@ def keep(case: str, check: str, difference: float) -> None:
 
 def save(path: Path) -> None:
     """The largest of each, rounded so that another run on the same machine gives the same file."""
-    rounded = {case: {check: float(f"{d:.1e}") for check, d in sorted(kept.items())} for case, kept in _KEPT.items()}
+    write(path, {case: {check: float(f"{d:.1e}") for check, d in kept.items()} for case, kept in _KEPT.items()})
+
+
+def write(path: Path, cases: dict[str, dict[str, float]]) -> None:
+    rounded = {case: dict(sorted(kept.items())) for case, kept in cases.items()}
     lines = ",\n".join(f"{json.dumps(case)}: {json.dumps(kept)}" for case, kept in sorted(rounded.items()))
     made = json.dumps(made_with())
     path.write_text(f'{{"made_with": {made},\n"cases": {{\n{lines}\n}}}}\n', encoding="utf-8")

@@ -14,7 +14,8 @@ from .case import FULL, SLIDE
 Config = dict[str, Any]
 
 # Families first released with transformers 5: the spelling of `make.py` is the only one.
-NO_OLDER = {"laguna", "ministral3", "mistral4", "qwen3_5_text", "qwen3_5_moe_text"}
+NO_OLDER = {"laguna", "mellum", "ministral3", "mistral4", "qwen3_5_text", "qwen3_5_moe_text"}
+CALLED_TYPE = {"deepseek_v2", "deepseek_v3", "deepseek_v32", "hunyuan_v1_dense", "llama", "phi3", "phimoe"}
 NEW_ROPE = {"gemma4_text", "glm_moe_dsa"}  # older but for rope_parameters
 
 DEEPSEEK_ADDS: Config = {
@@ -66,7 +67,9 @@ ADDS: dict[str, Config] = {
     "deepseek_v2": {**DEEPSEEK_ADDS, "n_group": 1, "scoring_func": "softmax", "topk_group": 1},
     "deepseek_v3": DEEPSEEK_ADDS,
     "deepseek_v32": DEEPSEEK_ADDS,
+    "dots1": {"moe_layer_freq": 1, "scoring_func": "noaux_tc"},
     "ernie4_5_moe": {"moe_capacity": [64, 64, 64], "moe_gate": "topk", "moe_use_aux_free": True},
+    "exaone_moe": {"scoring_func": "sigmoid", "topk_method": "noaux_tc"},
     "falcon_h1": {
         "mamba_use_mlp": True,
         "mlp_expansion_factor": 8,
@@ -77,12 +80,45 @@ ADDS: dict[str, Config] = {
     },
     "gemma2": {"cache_implementation": "hybrid", "hidden_act": "gelu_pytorch_tanh"},
     "gemma3_text": {"cache_implementation": "hybrid", "sliding_window_pattern": 6},
+    "glm4_moe_lite": {"first_k_dense_replace": 1, "partial_rotary_factor": 1.0, "topk_method": "noaux_tc"},
     "glm_moe_dsa": {**DEEPSEEK_ADDS, "indexer_rope_interleave": True},
     "gpt2": {"n_ctx": 128, "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}}},
+    "gpt_bigcode": {
+        "inference_runner": 0,
+        "max_batch_size": None,
+        "pad_key_length": True,
+        "pre_allocate_kv_cache": False,
+        "summary_first_dropout": 0.1,
+        "validate_runner_input": True,
+    },
     "gpt_oss": {"experts_per_token": 2, "initial_context_length": 4096, "output_router_logits": False},
     "gptj": {"rotary": True, "scale_attn_weights": True, "gradient_checkpointing": False},
     "granitemoehybrid": {"init_method": "mup", "normalization_function": "rmsnorm"},
     "jamba": {"calc_logits_for_entire_prompt": False, "num_logits_to_keep": 1, "sliding_window": None},
+    "hunyuan_v1_dense": {"attention_head_dim": 16, "cla_share_factor": 2, "use_cla": False, "use_qk_norm": True},
+    "lfm2": {
+        "block_dim": 64,
+        "block_ff_dim": 96,
+        "block_mlp_init_scale": 1.0,
+        "block_norm_eps": 0.01,
+        "block_out_init_scale": 1.0,
+        "block_use_swiglu": True,
+        "block_use_xavier_init": True,
+        "conv_dim": 64,
+        "conv_dim_out": 64,
+        "conv_use_xavier_init": True,
+    },
+    "minimax_m2": {
+        "attn_type_list": [1, 1, 1, 1],
+        "mtp_transformer_layers": 1,
+        "num_mtp_modules": 3,
+        "qk_norm_type": "per_layer",
+        "scoring_func": "sigmoid",
+        "shared_intermediate_size": 0,
+        "use_mtp": True,
+        "use_qk_norm": True,
+        "use_routing_bias": True,
+    },
     "mamba": {
         **STEPS,
         "d_inner": 128,
@@ -101,6 +137,13 @@ ADDS: dict[str, Config] = {
     "qwen2": {"sliding_window": 8},
     "qwen2_moe": {"sliding_window": 32768},
     "qwen3_next": {"full_attention_interval": 4},
+    "solar_open": {
+        "first_k_dense_replace": 0,
+        "partial_rotary_factor": 1.0,
+        "scoring_func": "sigmoid",
+        "topk_method": "noaux_tc",
+        "use_qk_norm": False,
+    },
     "starcoder2": {"mlp_type": "default", "norm_type": "layer_norm"},
     "smollm3": {"max_window_layers": 28},
 }
@@ -115,8 +158,11 @@ DROPS: dict[str, str] = {
     "gemma2": "layer_types use_bidirectional_attention",
     "gemma3_text": "layer_types _sliding_window_pattern use_bidirectional_attention",
     "gemma4_text": "per_layer_config",
+    "glm4_moe_lite": DEEPSEEK_DROPS,
     "gpt_oss": "swiglu_alpha",
+    "internlm3": "attention_bias mlp_bias",
     "llama4_text": "layer_types moe_layers",
+    "minimax_m2": "partial_rotary_factor",
     "modernbert": "layer_types",
     "nemotron_h": "layers_block_type mtp_layers_block_type",
     "qwen2": "layer_types",
@@ -153,9 +199,7 @@ def older_rope(rope: Config, kind: str) -> Config:
     full = dict(rope.get(FULL, rope))
     theta, scaling = full.pop("rope_theta"), full.pop("rope_type")
     part = full.pop("partial_rotary_factor", None)
-    spelled = (
-        "type" if kind in ("llama", "phi3", "phimoe", "deepseek_v2", "deepseek_v3", "deepseek_v32") else "rope_type"
-    )
+    spelled = "type" if kind in CALLED_TYPE else "rope_type"
     if scaling == "llama3":
         spelled = "rope_type"
     older: Config = {"rope_theta": theta, "rope_scaling": None if scaling == "default" else {spelled: scaling, **full}}
@@ -186,6 +230,10 @@ def named_otherwise(config: Config, kind: str) -> Config:
         return {"global_head_dim": changed["head_dim"], "num_global_key_value_heads": heads}
     if kind == "granitemoehybrid":
         return {"layer_types": [HYBRID[kind] for kind in config["layer_types"]]}
+    if kind == "internlm3":
+        return {"qkv_bias": config["attention_bias"], "bias": config["mlp_bias"]}
+    if kind == "minimax_m2":
+        return {"rotary_dim": config["head_dim"] // 2}
     if kind == "llama4_text":
         return {"no_rope_layers": [], "for_llm_compressor": False}
     if kind == "nemotron_h":

@@ -10,7 +10,10 @@ from .checkpoint import FOLDER, reference
 from .draw import SELECT_BIAS
 from .families import FAMILIES, cases_of
 
-BIASED = ("deepseek_v3", "glm4_moe", "nemotron_h", "afmoe", "ernie4_5_moe")  # routers with a bias that only chooses
+BIASED = (  # their routers add a bias for choosing only
+    *("deepseek_v3", "glm4_moe", "nemotron_h", "afmoe"),
+    *("ernie4_5_moe", "dots1", "minimax_m2", "solar_open"),
+)
 
 FIRST_OF_HEAD = [0.062440600, -0.085207976]  # llama's lm_head.weight; another machine must draw the same
 
