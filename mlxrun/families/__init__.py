@@ -39,6 +39,7 @@ FAMILIES: dict[str, str] = {
     "gemma2": "gemma.gemma2",
     "gemma3_text": "gemma.gemma3_text",
     "gemma4_text": "gemma4.gemma4_text",
+    "gemma4_unified_text": "gemma4.gemma4_unified_text",
     "glm": "glm.glm",
     "glm4": "glm.glm4",
     "glm4_moe": "glm_moe.glm4_moe",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .common import LAYER, Recipe
+from .common import LAYER, Recipe, layers_of
 from .config import Config
 from .glm_moe import routed
-from .moe import refuse
+from .moe import refuse, sparse_kinds
 from .olmo import exaone_mixers
 from .rules import Drop, Rename
 
@@ -15,6 +15,7 @@ from .rules import Drop, Rename
 def exaone_moe(c: Config) -> Recipe:
     refuse(c, "scoring_func", "sigmoid")
     refuse(c, "topk_method", "noaux_tc")
+    refuse(c, "is_moe_layer", list(sparse_kinds(c, layers_of(c), 1)))  # the same said again, in early files
     whole = routed(c, exaone_mixers(c), first=1, shared="num_shared_experts")
     rules = (
         Drop(r"^mtp\.", "multi-token prediction"),

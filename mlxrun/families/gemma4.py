@@ -40,13 +40,22 @@ _ROPE = {
 
 
 def gemma4_text(c: Config) -> Recipe:
+    return _text(c, per_layer=256)
+
+
+def gemma4_unified_text(c: Config) -> Recipe:
+    """The 12B: nothing feeds every layer."""
+    return _text(c, per_layer=0)
+
+
+def _text(c: Config, per_layer: int) -> Recipe:
     if c.get("use_bidirectional_attention") not in (None, "vision"):  # "vision" is about images only
         raise ModelError(f"{c.file}: a Gemma 4 that sees both ways in text is not supported.")
     s, norm, tied_head = sizes_of(c), rms(c), tied(c, True)
     kinds = layer_types(c, s.layers, lambda i: "sliding_attention" if (i + 1) % 6 else "full_attention")
     kinds = (*kinds[:-1], "full_attention")  # the reference forces the last one
     own = s.layers - c.count("num_kv_shared_layers", 0, low=0, high=s.layers - 1)
-    extra = c.count("hidden_size_per_layer_input", 256, low=0, high=1 << 16)
+    extra = c.count("hidden_size_per_layer_input", per_layer, low=0, high=1 << 16)
     experts = _experts(c, norm)
     layers = []
     for mixer, dense in zip(_mixers(c, s, kinds, own), _dense(c, s.layers, own), strict=True):

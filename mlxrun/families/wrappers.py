@@ -43,9 +43,10 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 # wrapper's type: text half's type, where the half itself does not say
-_HALVES = {
+HALVES = {
     "gemma3": "gemma3_text",
     "gemma4": "gemma4_text",
+    "gemma4_unified": "gemma4_unified_text",
     "llama4": "llama4_text",
     "llava": "llama",
     "mistral3": "mistral",
@@ -87,11 +88,11 @@ def unwrap(config: Mapping[str, Any], dialect: Dialect, file: str) -> tuple[dict
         if not left_out:
             return dict(config), (), ""
         flat = {k: v for k, v in config.items() if k not in _PARTS and not _about_media(k)}  # Qwen2.5-VL of 2025
-        return {**flat, "model_type": _HALVES.get(str(outer), outer)}, RULES, left_out
+        return {**flat, "model_type": HALVES.get(str(outer), outer)}, RULES, left_out
     inner = config[key]
     if not isinstance(inner, Mapping):
         raise ModelError(f"{file}: {key} must be an object.")
-    kind = inner.get("model_type") or _HALVES.get(str(outer), outer)
+    kind = inner.get("model_type") or HALVES.get(str(outer), outer)
     text = {**_DEFAULTS.get(str(kind), {}), **inner, "model_type": kind}
     tied = config.get("tie_word_embeddings")
     if tied is not None and dialect == "hf":  # transformers asks the wrapper, mlx-lm the half

@@ -285,6 +285,18 @@ CASES: dict[str, Case] = {
         num_kv_shared_layers=2,
         use_double_wide_mlp=True,
     ).seeded(4),
+    "gemma4_unified": tiny(
+        "gemma4_unified_text",
+        rope=None,
+        **HEAD,
+        num_hidden_layers=6,
+        sliding_window=8,
+        global_head_dim=32,
+        num_global_key_value_heads=1,
+        attention_k_eq_v=True,
+        layer_types=[SLIDE] * 2 + [FULL] + [SLIDE] * 2 + [FULL],
+        final_logit_softcapping=30.0,
+    ).seeded(4),
     "phi": tiny("phi", eps="layer_norm_eps", rope=HALF_ROPE),
     "phi3": tiny("phi3", rope={**ROPE, "partial_rotary_factor": 1.0}, sliding_window=None),
     "phi3_window": tiny(

@@ -30,6 +30,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "Gemma 4 31B": ("gemma4_text", "gemma4_dense"),
     "Gemma 4 26B-A4B": ("gemma4_text", "gemma4_moe"),
     "Gemma 4 E2B, E4B": ("gemma4_text", "gemma4_small"),
+    "Gemma 4 12B": ("gemma4_unified_text", "gemma4_unified"),
     "Phi 1 and 2": ("phi", "phi"),
     "Phi 3 to 4": ("phi3", "phi3 phi3_window phi3_longrope_short phi3_longrope_long"),
     "Phi 3.5 MoE": ("phimoe", "phimoe phimoe_longrope"),

@@ -194,6 +194,10 @@ GEMMA4_PARTS = (
     "model.vision_tower.encoder.layers.0.self_attn.q_proj.linear.weight model.embed_vision.embedding_projection.weight"
     " model.audio_tower.conformer.0.weight model.embed_audio.embedding_projection.weight"
 )
+UNIFIED_PARTS = (
+    "model.vision_embedder.patch_dense.weight model.embed_vision.embedding_projection.weight"
+    " model.embed_audio.embedding_projection.weight"
+)
 GEMMA4 = {"wrapped": inside("gemma4", *MODEL_LANGUAGE, beside=GEMMA4_PARTS)}
 MISTRAL3 = {"wrapped": inside("mistral3", *LANGUAGE, beside=VISION)}
 MASKS: dict[str, tuple[int, ...]] = {"attn__bias": (1, 1, 128, 128), "attn__masked_bias": (1,)}
@@ -239,6 +243,9 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
     "gemma4_dense": GEMMA4,
     "gemma4_moe": GEMMA4,
     "gemma4_small": {**GEMMA4, "lent keys stored": lent_keys_stored},
+    "gemma4_unified": {
+        "wrapped": inside("gemma4_unified", *MODEL_LANGUAGE, beside=UNIFIED_PARTS, hidden_size_per_layer_input=0)
+    },
     "phimoe": {"in memory": in_memory},
     "granite_hybrid": {"in memory": in_memory},
     "nemotron_h": {"in memory": in_memory, "prediction": with_more(mtp__layers__0__norm__weight=(8,))},

@@ -42,6 +42,7 @@ NO_MLX = {
 }
 CLASS = {
     "falcon_mamba": "mamba",
+    "gemma4_unified": "gemma4",
     "iquestcoder": "llama",
     "kimi_k2": "deepseek_v3",
     "minimax_m2": "minimax",
@@ -52,6 +53,7 @@ FROM = {
     "gemma4_dense": "wrapped",
     "gemma4_moe": "wrapped",
     "gemma4_small": "wrapped",
+    "gemma4_unified": "wrapped",
     "gpt2": "bare",
     "kimi_k2": "wrapped",
     "llama4_maverick": "wrapped",
@@ -63,6 +65,7 @@ FROM = {
 }
 # case, or its model type: keys that mlx-lm's class insists on, at the top of the config
 INSISTS: dict[str, dict[str, Any]] = {
+    "gemma4_unified": {"vocab_size": VOCAB},
     "gemma4_text": {"vocab_size": VOCAB},
     "falcon_h1": {"head_dim": 16},
     "lfm2": {"block_dim": 64},

@@ -16,7 +16,7 @@ Config = dict[str, Any]
 # Families first released with transformers 5: the spelling of `make.py` is the only one.
 NO_OLDER = {"laguna", "mellum", "ministral3", "mistral4", "qwen3_5_text", "qwen3_5_moe_text"}
 CALLED_TYPE = {"deepseek_v2", "deepseek_v3", "deepseek_v32", "hunyuan_v1_dense", "llama", "phi3", "phimoe"}
-NEW_ROPE = {"gemma4_text", "glm_moe_dsa"}  # older but for rope_parameters
+NEW_ROPE = {"gemma4_text", "gemma4_unified_text", "glm_moe_dsa"}  # older but for rope_parameters
 
 DEEPSEEK_ADDS: Config = {
     "aux_loss_alpha": 0.001,
@@ -69,7 +69,7 @@ ADDS: dict[str, Config] = {
     "deepseek_v32": DEEPSEEK_ADDS,
     "dots1": {"moe_layer_freq": 1, "scoring_func": "noaux_tc"},
     "ernie4_5_moe": {"moe_capacity": [64, 64, 64], "moe_gate": "topk", "moe_use_aux_free": True},
-    "exaone_moe": {"scoring_func": "sigmoid", "topk_method": "noaux_tc"},
+    "exaone_moe": {"is_moe_layer": [False, True, True, True], "scoring_func": "sigmoid", "topk_method": "noaux_tc"},
     "falcon_h1": {
         "mamba_use_mlp": True,
         "mlp_expansion_factor": 8,
@@ -158,6 +158,7 @@ DROPS: dict[str, str] = {
     "gemma2": "layer_types use_bidirectional_attention",
     "gemma3_text": "layer_types _sliding_window_pattern use_bidirectional_attention",
     "gemma4_text": "per_layer_config",
+    "gemma4_unified_text": "per_layer_config",
     "glm4_moe_lite": DEEPSEEK_DROPS,
     "gpt_oss": "swiglu_alpha",
     "internlm3": "attention_bias mlp_bias",
@@ -224,7 +225,7 @@ def named_otherwise(config: Config, kind: str) -> Config:
         return {"model_type": "kimi_k2"}
     if kind == "exaone4":
         return {"sliding_window_pattern": "LLLG" if config["sliding_window"] else None}
-    if kind == "gemma4_text":
+    if kind in ("gemma4_text", "gemma4_unified_text"):
         changed = config["per_layer_config"]["2"]
         heads = changed.get("num_key_value_heads")
         return {"global_head_dim": changed["head_dim"], "num_global_key_value_heads": heads}
