@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=int, metavar="N", help="only the first N tokens of it")
     parser.add_argument("--window", type=int, default=512, metavar="N", help="tokens read together; 512 if not said")
     parser.add_argument("--json", action="store_true", help="for programs")
-    options.add_reading(parser)
+    options.add_loading(parser)
 
 
 def main(flags: argparse.Namespace) -> int:
@@ -37,12 +37,13 @@ def main(flags: argparse.Namespace) -> int:
     from ..store.resolve import resolve
 
     text = calibration() if flags.text is None else read_text(flags.text)
+    how = LoadOptions(unchecked=flags.unchecked)
     device, waive = this_device("exact"), frozenset(flags.waive)
     opened = open_model(resolve(flags.model), dialect=flags.dialect, waive=waive, device=device)
     ids = first(tokenizer_of(opened.checkpoint).encode(text, special=False), flags.tokens)
     if flags.against is None:
         with bar("predicting") as progress:
-            model = load_opened(opened, LoadOptions())
+            model = load_opened(opened, how)
             found = perplexity(model, ids, window=flags.window, progress=progress)
         count = predicted(len(ids), flags.window)
         report = {"model": flags.model, "tokens": count, "perplexity": found}
@@ -51,7 +52,7 @@ def main(flags: argparse.Namespace) -> int:
         other = open_model(resolve(flags.against), waive=waive, device=device)
         same_ids(tokenizer_of(other.checkpoint).encode(text, special=False), ids, flags)
         with bar("predicting with both") as progress:
-            models = load_opened(opened, LoadOptions()), load_opened(other, LoadOptions())
+            models = load_opened(opened, how), load_opened(other, how)
             agreement = compare(*models, ids, window=flags.window, progress=progress)
         report = {"model": flags.model, "against": flags.against, **asdict(agreement)}
         lines = words(agreement)

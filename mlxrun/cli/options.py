@@ -29,6 +29,16 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_loading(parser: argparse.ArgumentParser) -> None:
+    """How a config is read, and what may run it."""
+    add_reading(parser)
+    parser.add_argument(
+        "--unchecked",
+        action="store_true",
+        help="run a model type that has no recipe here on mlx-lm's class, although nobody has checked its answers",
+    )
+
+
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, metavar="T", help="0: always the likeliest token")
     parser.add_argument("--top-p", type=float, metavar="P", help="only the likeliest tokens that make up this share")
@@ -77,6 +87,7 @@ def load_options(flags: argparse.Namespace, settings: Settings) -> LoadOptions:
         context=settings.context,
         anyway=flags.anyway,
         experts_on_disk=flags.experts_on_disk,
+        unchecked=flags.unchecked,
         memory=settings.memory,
         mapped=not flags.no_map,
         ready=ready,

@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grace", type=float, metavar="S", help="seconds that answers may still take after SIGTERM")
     parser.add_argument("--context", type=int, metavar="N", help="tokens that prompt and answer may take together")
     options.add_sampling(parser)
-    options.add_reading(parser)
+    options.add_loading(parser)
     quantize.add_quantize(parser)
     options.add_memory(parser)
 

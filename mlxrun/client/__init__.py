@@ -50,7 +50,7 @@ __all__ = [
 def load(name: str | PathLike[str], *, context: int | None = None, **how: Any) -> Client:
     """A model in this process: a name of the store, a folder, a .gguf file, or org/name of the hub.
 
-    `context`: tokens that a prompt and its answer may take together. `how`: dtype, dialect, waive.
+    `context`: tokens that a prompt and its answer may take together. `how`: dtype, dialect, waive, unchecked.
     """
     from .local import LocalTransport
 

@@ -50,7 +50,13 @@ class LocalTransport:
         from ..tune import begin
 
         settings = from_environment().but(context=context)
-        given = LoadOptions(settings.context, memory=settings.memory, ready=settings.ready, wire=settings.wire)
+        given = LoadOptions(
+            settings.context,
+            memory=settings.memory,
+            ready=settings.ready,
+            unchecked=how.pop("unchecked", False),
+            wire=settings.wire,
+        )
         options = how.pop("options", given)
         if options.device is None:
             tuning = begin(settings)

@@ -1,13 +1,18 @@
 """A model type that we have no recipe for, on mlx-lm's class, behind the engine's own interface.
 
 Sequences run one by one: mlx-lm's padded batches are wrong for recurrent models. Where its answers
-are known to be wrong we refuse. It is imported here and only when needed: the import takes seconds.
+are known to be wrong we refuse, and so we do where nobody has checked them here, until a person says
+otherwise. A class reads some keys of a config and drops the others in silence, so a key that it does
+not read is refused too. It is imported here and only when needed: the import takes seconds.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +22,7 @@ from mlx.utils import tree_flatten
 from ..compat import quiet_import
 from ..contracts import LayerMemory, SequenceMemory
 from ..families import UnknownFamily
-from ..families.config import Config
+from ..families.config import WAIVED, Config
 from ..memory.machine import available_bytes
 from ..spec import ModelError
 from .model import NOTHING, Holdings
@@ -38,6 +43,15 @@ KNOWN_WRONG = {
     "nemotron_h": "padded batches",
     "olmo": "the layout; it ends the whole program",
     "phi3": "short contexts under longrope",
+}
+# Types whose class computes what transformers does, each with a case of tests/golden/fallback_cases.py that shows it,
+# and the keys of its config that change nothing although the class does not read them.
+CHECKED = {
+    "lfm2": (
+        "block_mlp_init_scale block_norm_eps block_out_init_scale block_use_swiglu block_use_xavier_init conv_dim "
+        "conv_dim_out conv_use_xavier_init rope_scaling theta tie_embedding tie_word_embeddings"
+    ),
+    "lfm2_moe": "rope_scaling theta tie_embedding tie_word_embeddings",
 }
 
 
@@ -102,12 +116,24 @@ class FallbackModel:
 
 
 def load_fallback(
-    path: Path, config: Mapping[str, Any], unknown: UnknownFamily, dtype: mx.Dtype | None = None
+    path: Path,
+    config: Mapping[str, Any],
+    unknown: UnknownFamily,
+    dtype: mx.Dtype | None = None,
+    *,
+    waive: frozenset[str] = frozenset(),
+    unchecked: bool = False,
 ) -> FallbackModel:
-    """Raises `unknown` again, with its reason, where mlx-lm cannot or must not run this model."""
+    """Raises `unknown` again, with its reason, where mlx-lm cannot or must not run this model. `unchecked`: a person
+    wants it although nobody has compared that class's answers with its authors'."""
     text = text_half(config)
     family = str(config.get("model_type"))
     refuse_what_is_wrong(family, text, unknown)
+    if family not in CHECKED and not unchecked and has_class(family):
+        raise ModelError(
+            f"{unknown} mlx-lm has a class for it, whose answers nobody has checked here; "
+            f"--unchecked runs it all the same."
+        )
     sizes = Config(text)
     vocab = sizes.count("vocab_size")
     context = sizes.count("max_position_embeddings", DEFAULT_CONTEXT)
@@ -115,13 +141,66 @@ def load_fallback(
         try:
             from mlx_lm.utils import load_model
 
-            model, _ = load_model(path, lazy=True, model_config=older_spelling(config))
+            older = {**config, **older_spelling(config)}
+            if family in CHECKED and not unchecked:
+                refuse_unread(family, older, waive)
+            model, _ = load_model(path, lazy=True, model_config=older)
             notes = set_precision(model, dtype)
+        except ModelError:
+            raise
         except (Exception, SystemExit) as error:  # other people's loaders raise anything
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise ModelError(f"{unknown} mlx-lm does not run it either: {lines[0].rstrip('.')}.") from error
-    told = f"The model type {family!r} has no recipe here; mlx-lm's class runs it, one sequence at a time."
-    return FallbackModel(model, family, vocab, context, (told, *notes))
+            raise ModelError(f"{unknown} mlx-lm does not run it either: {reason(error, family)}.") from error
+    told = f"The model type {family!r} has no recipe here; mlx-lm's class runs it, one sequence at a time"
+    doubt = "" if family in CHECKED else ", and nobody has checked its answers here"
+    return FallbackModel(model, family, vocab, context, (f"{told}{doubt}.", *notes))
+
+
+def has_class(family: str) -> bool:
+    with quiet_import():
+        try:
+            from mlx_lm import utils
+
+            name = utils.MODEL_REMAPPING.get(family, family)
+            return hasattr(import_module(f"mlx_lm.models.{name}"), "ModelArgs")
+        except (ImportError, ValueError, SystemExit):  # no such module, or one that ends the program
+            return False
+
+
+def refuse_unread(family: str, config: Mapping[str, Any], waive: frozenset[str]) -> None:
+    """What mlx-lm's class would drop in silence."""
+    from mlx_lm.utils import _get_classes
+
+    read = signature(_get_classes(config=dict(config))[1]).parameters
+    quiet = {*read, *WAIVED, *waive, *CHECKED[family].split(), "rope_parameters", "quantization"}
+    unread = sorted(key for key, value in config.items() if value not in (None, False, [], {}) and key not in quiet)
+    if unread:
+        raise ModelError(
+            f"config.json: mlx-lm's class, which runs {family} models, does not read {', '.join(unread)}, and the "
+            f"answers may depend on it; --waive KEY goes on without."
+        )
+
+
+WRONG_TENSORS = re.compile(r"(Received|Missing) (\d+) parameters[^\n]*\n(.*)", re.DOTALL)
+MISSING_KEYS = re.compile(r"missing \d+ required (?:positional|keyword-only) arguments?: (.+)")
+
+
+def reason(error: BaseException, family: str) -> str:
+    """Which tensors or keys its class and the checkpoint do not share; else the first line of what it said."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    wrong = WRONG_TENSORS.match(str(error))
+    if wrong:
+        names = [line.strip(" ,.") for line in wrong[3].splitlines()]
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        if wrong[1] == "Missing":
+            return f"the checkpoint lacks {wrong[2]} tensors that its class for {family} needs: {shown}"
+        return f"the checkpoint holds {wrong[2]} tensors that its class for {family} has no place for: {shown}"
+    missing = MISSING_KEYS.search(lines[0])
+    if missing:
+        keys = ", ".join(re.findall(r"'(\w+)'", missing[1]))
+        return f"config.json lacks {keys}, which its class for {family} needs"
+    if isinstance(error, ValueError | SystemExit | OSError):
+        return lines[0].rstrip(".")
+    return f"its class for {family} fails on this checkpoint ({type(error).__name__}: {lines[0].rstrip('.')})"
 
 
 def refuse_what_is_wrong(family: str, text: Mapping[str, Any], unknown: UnknownFamily) -> None:

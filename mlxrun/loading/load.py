@@ -50,7 +50,14 @@ def load_opened(opened: OpenedModel, options: LoadOptions) -> Model | FallbackMo
     let_large_blocks_go()
     before = private_bytes() or 0
     if isinstance(opened.found, UnknownFamily):
-        return load_fallback(opened.path, opened.checkpoint.config, opened.found, opened.dtype)
+        return load_fallback(
+            opened.path,
+            opened.checkpoint.config,
+            opened.found,
+            opened.dtype,
+            waive=opened.waive,
+            unchecked=options.unchecked,
+        )
     return _packed(opened, options, before) if packs(opened.device, opened.dtype) else _plain(opened, options, before)
 
 

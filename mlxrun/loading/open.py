@@ -26,6 +26,7 @@ class OpenedModel:
     found: Recipe | UnknownFamily  # why there is no recipe here: mlx-lm's class may run it then
     device: Device  # for which it was opened, and on which it will run
     dtype: mx.Dtype | None = None  # in which all of it shall be held, where a person says so
+    waive: frozenset[str] = NOTHING  # keys of its config that a person goes on without
 
     @property
     def path(self) -> Path:
@@ -53,11 +54,11 @@ def open_model(
     checkpoint = open_checkpoint(path, dialect)
     checkpoint = checkpoint.read_as(reading_of(checkpoint, device, dtype), mapped=mapped)
     try:
-        return OpenedModel(checkpoint, recipe_of(checkpoint, waive), device, dtype)
+        return OpenedModel(checkpoint, recipe_of(checkpoint, waive), device, dtype, waive)
     except UnknownFamily as unknown:
         if checkpoint.dialect == "gguf":
             raise
-        return OpenedModel(checkpoint, unknown, device, dtype)
+        return OpenedModel(checkpoint, unknown, device, dtype, waive)
 
 
 def recipe_of(checkpoint: Checkpoint, waive: frozenset[str] = NOTHING) -> Recipe:

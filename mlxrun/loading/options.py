@@ -28,4 +28,5 @@ class LoadOptions:
     progress: Progress = unheard  # what it raises ends the load
     experts_on_disk: bool = False  # those that do not fit may stay there
     device: Device | None = None  # by which forms it shall run; None: what is best here
+    unchecked: bool = False  # a model type without a recipe runs on a class of mlx-lm that nobody has checked
     wire: Policy = "weights"  # what of a GPU's memory is kept from being paged out

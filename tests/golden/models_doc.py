@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from mlxrun.families.gguf.architectures import ARCHITECTURES
+from mlxrun.loading.fallback import CHECKED
 
 from .cases import CASES
+from .fallback_cases import UNCHECKED
 from .families import FAMILIES, cases_of
 from .mlx_dialect import reason_against
 from .record import write as write_record
@@ -85,6 +87,20 @@ def formats(record: dict[str, dict[str, float]]) -> Iterable[str]:
         yield f"| {kind} | {' | '.join(cells)} |"
 
 
+def others() -> Iterable[str]:
+    """Types without a recipe."""
+    yield from ("", "## Model types without a recipe", "")
+    yield "mlx-lm's class runs these, one sequence at a time. Each is checked against transformers as above, in both"
+    yield "spellings and as mlx-lm writes it; a config key that the class does not read is an error:"
+    yield f"{', '.join(f'`{name}`' for name in sorted(CHECKED))}."
+    yield ""
+    yield "mlx-lm has classes for these too, and nobody has checked them here. They are refused until a person says"
+    yield "`--unchecked`:"
+    yield ""
+    for reason in dict.fromkeys(UNCHECKED.values()):
+        yield f"- {', '.join(f'`{name}`' for name, why in UNCHECKED.items() if why == reason)}: {reason}"
+
+
 def page(stored: dict[str, Any]) -> str:
     record, made = stored["cases"], stored["made_with"]
     lines = [HEAD + f"Measured with {', '.join(f'{name} {version}' for name, version in made.items())}.", ""]
@@ -107,6 +123,7 @@ def page(stored: dict[str, Any]) -> str:
             lines.append(f"- {family}: {reasons.pop()}")
     lines += ["", "## Quantized weights", "", "Against the same weights dequantized in NumPy and run in float32.", ""]
     lines += formats(record)
+    lines += others()
     lines += [
         "",
         "## GGUF",

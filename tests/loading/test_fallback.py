@@ -19,12 +19,12 @@ from mlxrun.compat import quiet_import
 from mlxrun.core import Request, Sampling
 from mlxrun.engine.engine import Engine
 from mlxrun.families import FAMILIES, UnknownFamily
-from mlxrun.loading import load_model
-from mlxrun.loading.fallback import FallbackModel, load_fallback, older_spelling
+from mlxrun.loading import LoadOptions, load_model
+from mlxrun.loading.fallback import KNOWN_WRONG, FallbackModel, load_fallback, older_spelling
 from mlxrun.spec import ModelError
 
-STABLELM = {
-    "model_type": "stablelm",
+INTERNLM2 = {
+    "model_type": "internlm2",
     "vocab_size": 64,
     "hidden_size": 32,
     "num_attention_heads": 4,
@@ -32,23 +32,26 @@ STABLELM = {
     "num_key_value_heads": 2,
     "intermediate_size": 48,
     "rope_theta": 500.0,
-    "use_qkv_bias": True,
-    "partial_rotary_factor": 0.5,
-    "layer_norm_eps": 1e-5,
+    "rms_norm_eps": 1e-5,
     "max_position_embeddings": 2048,
 }
-STARCODER2 = {
-    "model_type": "starcoder2",
+MINICPM = {
+    "model_type": "minicpm",
     "vocab_size": 50,
     "hidden_size": 32,
+    "dim_model_base": 16,
     "num_attention_heads": 4,
     "num_hidden_layers": 2,
     "num_key_value_heads": 2,
     "intermediate_size": 48,
     "max_position_embeddings": 512,
+    "rms_norm_eps": 1e-5,
     "rope_theta": 500.0,
+    "scale_depth": 1.4,
+    "scale_emb": 2.0,
 }
-CONFIGS = {config["model_type"]: config for config in (STABLELM, STARCODER2)}
+UNCHECKED = LoadOptions(unchecked=True)
+CONFIGS = {config["model_type"]: config for config in (INTERNLM2, MINICPM)}
 
 
 def classes(config: dict[str, Any]) -> Any:
@@ -80,7 +83,7 @@ def whole_pass(folder: Path, config: dict[str, Any], ids: list[int]) -> np.ndarr
 def test_a_type_without_a_recipe_runs(config: dict[str, Any], tmp_path: Path) -> None:
     assert config["model_type"] not in FAMILIES, "choose a type that has no recipe"
     folder = checkpoint(tmp_path / "m", config)
-    model = load_model(folder)
+    model = load_model(folder, options=UNCHECKED)
     assert isinstance(model, FallbackModel)
     assert (model.vocab, model.context) == (config["vocab_size"], config["max_position_embeddings"])
     assert config["model_type"] in model.notes[0]
@@ -95,11 +98,11 @@ def test_a_type_without_a_recipe_runs(config: dict[str, Any], tmp_path: Path) ->
 
 
 def test_the_engine_runs_it(tmp_path: Path) -> None:
-    folder = checkpoint(tmp_path / "m", STABLELM)
+    folder = checkpoint(tmp_path / "m", INTERNLM2)
     tokens = [3, 1, 4]
     for _ in range(6):
-        tokens.append(int(whole_pass(folder, STABLELM, tokens)[-1].argmax()))
-    engine = Engine.start(lambda: load_model(folder))
+        tokens.append(int(whole_pass(folder, INTERNLM2, tokens)[-1].argmax()))
+    engine = Engine.start(lambda: load_model(folder, options=UNCHECKED))
     for _ in range(2):  # the second time what is kept cannot be reused
         events = list(engine.submit(Request((3, 1, 4), 6, Sampling(temperature=0))))
         assert [t for e in events for t in e.tokens] == tokens[3:]
@@ -107,14 +110,14 @@ def test_the_engine_runs_it(tmp_path: Path) -> None:
 
 
 def test_the_newer_spelling_of_rope_is_understood(tmp_path: Path) -> None:
-    newer = {k: v for k, v in STABLELM.items() if k not in ("rope_theta", "partial_rotary_factor")}
-    newer["rope_parameters"] = {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}
-    folder = checkpoint(tmp_path / "m", STABLELM, newer)
-    model = load_model(folder)
+    newer = {k: v for k, v in INTERNLM2.items() if k != "rope_theta"}
+    newer["rope_parameters"] = {"rope_type": "default", "rope_theta": 500.0}
+    folder = checkpoint(tmp_path / "m", INTERNLM2, newer)
+    model = load_model(folder, options=UNCHECKED)
     ids = [3, 1, 4, 1, 5, 9, 2, 6]
     logits = np.array(model.logits(model(mx.array(ids), [(model.new_sequence(), 8)])))
-    np.testing.assert_allclose(logits, whole_pass(folder, STABLELM, ids), atol=1e-5)
-    assert np.abs(logits - whole_pass(folder, STABLELM | {"rope_theta": 10000.0}, ids)).max() > 1e-3  # it does matter
+    np.testing.assert_allclose(logits, whole_pass(folder, INTERNLM2, ids), atol=1e-5)
+    assert np.abs(logits - whole_pass(folder, INTERNLM2 | {"rope_theta": 10000.0}, ids)).max() > 1e-3  # it does matter
 
 
 def test_older_spelling() -> None:
@@ -129,6 +132,26 @@ def test_older_spelling() -> None:
     assert older_spelling({"rope_theta": 5.0}) == {}
 
 
+MISSING = object()
+
+
+def test_a_class_that_nobody_has_checked_runs_only_where_a_person_says_so(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "m", MINICPM)
+    said = r"'minicpm' has no recipe.* nobody has checked here; --unchecked runs it"
+    with pytest.raises(ModelError, match=said) as error:
+        load_model(folder)
+    assert "\n" not in str(error.value)
+    model = load_model(folder, options=UNCHECKED)
+    assert "nobody has checked its answers" in model.notes[0]
+
+
+def test_what_is_known_to_be_wrong_does_not_run_whatever_a_person_says(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "m", MINICPM)
+    for family in KNOWN_WRONG:
+        with pytest.raises(ModelError, match="has a class for it that is wrong in"):
+            load_fallback(folder, MINICPM | {"model_type": family}, UnknownFamily("No."), unchecked=True)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -138,15 +161,19 @@ def test_older_spelling() -> None:
         ({"model_type": "olmo"}, "ends the whole program"),
         ({"n_group": 8, "topk_group": 4}, "8 groups"),
         ({"vocab_size": None}, "vocab_size"),
-        ({"num_hidden_layers": 3}, "mlx-lm does not run it either"),
+        ({"rms_norm_eps": MISSING}, "config.json lacks rms_norm_eps, which its class for internlm2 needs"),
+        ({"num_attention_heads": MISSING, "rms_norm_eps": MISSING}, "lacks num_attention_heads, rms_norm_eps, which"),
+        ({"hidden_size": "wide"}, r"its class for internlm2 fails on this checkpoint \(TypeError"),
+        ({"num_hidden_layers": 3}, r"lacks 9 tensors that its class for internlm2 needs: model.layers.2.*, \.\.\.\.$"),
+        ({"num_hidden_layers": 1}, "holds 9 tensors that its class for internlm2 has no place for: model.layers.1"),
         ({"rope_parameters": {"full_attention": {"rope_theta": 1.0}}}, "this config has several"),
     ],
 )
 def test_what_mlx_lm_cannot_or_must_not_run(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
-    config = STABLELM | changes
-    folder = checkpoint(tmp_path / "m", STABLELM, config)
+    config = {key: value for key, value in (INTERNLM2 | changes).items() if value is not MISSING}
+    folder = checkpoint(tmp_path / "m", INTERNLM2, config)
     with pytest.raises(ModelError, match=said) as caught:
-        load_fallback(folder, config, UnknownFamily("There is no recipe."))
+        load_fallback(folder, config, UnknownFamily("There is no recipe."), unchecked=True)
     assert "\n" not in str(caught.value)
 
 
@@ -154,17 +181,18 @@ def test_a_class_that_ends_the_program_does_not(tmp_path: Path, monkeypatch: pyt
     import mlx_lm.utils
 
     monkeypatch.setattr(mlx_lm.utils, "load_model", lambda *_, **__: sys.exit(1))
-    folder = checkpoint(tmp_path / "m", STABLELM)
+    folder = checkpoint(tmp_path / "m", INTERNLM2)
     with pytest.raises(ModelError, match="mlx-lm does not run it either"):
-        load_fallback(folder, STABLELM, UnknownFamily("There is no recipe."))
+        load_fallback(folder, INTERNLM2, UnknownFamily("There is no recipe."), unchecked=True)
 
 
 def test_the_limit_of_open_files_stays(tmp_path: Path) -> None:
     """In a process of its own: the import happens once a process."""
-    folder = checkpoint(tmp_path / "m", STABLELM)
+    folder = checkpoint(tmp_path / "m", INTERNLM2)
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (5000, 5000))\n"
-        f"from mlxrun.loading import load_model; load_model({str(folder)!r})\n"
+        "from mlxrun.loading import LoadOptions, load_model\n"
+        f"load_model({str(folder)!r}, options=LoadOptions(unchecked=True))\n"
         "print(resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -175,4 +203,4 @@ def test_the_limit_of_open_files_stays(tmp_path: Path) -> None:
 
 
 def test_recipes_come_first() -> None:
-    assert not {"stablelm", "starcoder2"} & set(FAMILIES)
+    assert not set(CONFIGS) & set(FAMILIES)
