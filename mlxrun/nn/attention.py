@@ -48,7 +48,7 @@ class AttentionBlock:
 
     def _qk_norm(self, name: str, norm: Norm, heads: int, params: Params) -> NormBlock | HeadNorms:
         if self.spec.qk_norm_scope == "each":
-            return HeadNorms(norm, params.array(f"{name}.weight", heads, self.spec.head_dim))
+            return HeadNorms(norm, params.device, params.array(f"{name}.weight", heads, self.spec.head_dim))
         return params.norm(
             name, norm, heads * self.spec.head_dim if self.spec.qk_norm_scope == "all" else self.spec.head_dim
         )

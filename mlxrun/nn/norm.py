@@ -43,8 +43,8 @@ class HeadNorms:
     def rms(self) -> Rms:
         raise AssertionError("no fused kernel knows norms of each head's own")
 
-    def __init__(self, spec: Norm, weight: mx.array) -> None:
-        self.norm, self.weight, self.eps = NormBlock(spec, None), weight[:, None], spec.eps  # (heads, 1, D)
+    def __init__(self, spec: Norm, device: Device, weight: mx.array) -> None:
+        self.norm, self.weight, self.eps = NormBlock(spec, device, None), weight[:, None], spec.eps  # (heads, 1, D)
 
     def __call__(self, x: mx.array) -> mx.array:
         return self.norm(x) * self.weight.astype(x.dtype)

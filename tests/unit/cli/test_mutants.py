@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from mlxrun import cli
-from mlxrun.assistant import recommended, voice_of
+from mlxrun.assistant import recommended, template_of, tokenizer_of
 from mlxrun.core import RequestError
 from mlxrun.spec import ModelError
+from mlxrun.weights import open_checkpoint
 from tests.unit.cli import wrong_files
 from tests.unit.cli.wrong_files import METADATA, NAMES, SHAPES, Folder, write_gguf, wrong_gguf
 
@@ -34,8 +35,9 @@ def told(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
 def speaks(place: Path) -> None:
     """As whoever opens a chat with it does."""
     try:
-        tokenizer, template = voice_of(place)
-        recommended(place)
+        opened = open_checkpoint(place)
+        tokenizer, template = tokenizer_of(opened), template_of(opened)
+        recommended(opened)
         tokenizer.encode(template.render([{"role": "user", "content": "ab"}]), special=True)
     except (ModelError, RequestError) as refused:
         error = str(refused)
@@ -98,4 +100,4 @@ def test_a_vocabulary_of_no_kind(tmp_path: Path) -> None:
     for key in ("model", "pre"):
         file = write_gguf(tmp_path / "m.gguf", {**METADATA, f"tokenizer.ggml.{key}": ["gpt2"]})
         with pytest.raises(ModelError, match=rf"tokenizer.ggml.{key} is \['gpt2'\]; known are"):
-            voice_of(file)
+            tokenizer_of(open_checkpoint(file))

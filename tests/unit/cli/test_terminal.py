@@ -11,6 +11,7 @@ import pytest
 
 from mlxrun import cli
 from mlxrun.cli import terminal
+from tests.golden.checkpoint import reference, write
 from tests.unit.cli.wrong_files import METADATA, SHAPES, write_gguf
 
 
@@ -75,11 +76,12 @@ def test_names_out_of_files_and_of_files_are_one_line(store: Path, capsys: pytes
     write_gguf(store / f"{NAME}.gguf", METADATA, {**SHAPES, NAME: (32,)})
     assert "m\\n\\x1b[31m\\rx" in shown(capsys, "show", f"{NAME}.gguf")
     (store / NAME).mkdir()
+    tiny = write(reference("llama").checkpoint(), store / NAME)
+    for command in (["run", "hi"], ["eval"]):
+        assert f"{TOLD} has no tokenizer" in shown(capsys, command[0], str(tiny), *command[1:])
     (store / NAME / "config.json").write_text("{")
     for command in ("show", "fit"):
         assert "config.json" in shown(capsys, command, str(store / NAME))
-    for command in (["run", "hi"], ["eval"]):
-        assert f"{TOLD} has no tokenizer" in shown(capsys, command[0], str(store / NAME), *command[1:])
     (store / NAME / "config.json").unlink()
     assert TOLD in shown(capsys, "show", str(store / NAME))
     assert TOLD in shown(capsys, "list", NAME)  # one argument too many
