@@ -41,7 +41,7 @@ class Metrics:
 
     def tell(self, memory: Callable[[], Memory]) -> None:
         """Of the engine, as it is whenever somebody asks."""
-        self.registry.register(ProcessMemory(memory))
+        self.registry.register(MemoryCollector(memory))
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
@@ -69,7 +69,7 @@ class Metrics:
         self.answers.labels("left").inc()
 
 
-class ProcessMemory(Collector):
+class MemoryCollector(Collector):
     """What this process holds just then."""
 
     def __init__(self, memory: Callable[[], Memory]) -> None:

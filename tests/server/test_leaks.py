@@ -13,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
-from mlxrun.server.ask import Ask
 
 from mlxrun.assistant import Answer
 from mlxrun.core import Event, Finish, Memory
 from mlxrun.engine.handle import Handle
 from mlxrun.server import generate
 from mlxrun.server.app import THREADS, Server, started_pool
+from mlxrun.server.dialect import Job
 from mlxrun.server.exchange import Exchange
 
 from .process import SECONDS, Serving
@@ -33,7 +33,7 @@ Talk = Callable[[Server, ScriptedEngine], Awaitable[None]]
 
 
 def alive() -> Counter[str]:
-    of_a_request = (Handle, Answer, Exchange, Ask)
+    of_a_request = (Handle, Answer, Exchange, Job)
     return Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, of_a_request))
 
 
