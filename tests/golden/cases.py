@@ -417,7 +417,8 @@ CASES: dict[str, Case] = {
     "glm": tiny("glm", rope=HALF_ROPE, **HEAD),
     "cohere": tiny("cohere", eps="layer_norm_eps", logit_scale=0.5),
     "cohere_norms": tiny("cohere", eps="layer_norm_eps", logit_scale=2.0, use_qk_norm=True, attention_bias=True),
-    "granitemoe": tiny("granitemoe", **GRANITE, num_local_experts=4, num_experts_per_tok=2),
+    "granitemoe": tiny("granitemoe", **GRANITE, num_local_experts=4, num_experts_per_tok=2).seeded(1),
+    "granitemoe_plain": tiny("granitemoe", attention_multiplier=0.25, num_local_experts=4, num_experts_per_tok=2),
     "stablelm": tiny("stablelm", eps="layer_norm_eps", rope=HALF_ROPE, use_qkv_bias=True),
     "stablelm_norms": tiny(
         "stablelm", eps="layer_norm_eps", rope=HALF_ROPE, qk_layernorm=True, use_parallel_residual=True
@@ -427,7 +428,9 @@ CASES: dict[str, Case] = {
     "solar_open": tiny("solar_open", **HEAD, **UNGROUPED_ALL).biased("positive"),
     "solar_open_negative": tiny(
         "solar_open", **HEAD, **{**UNGROUPED_ALL, "n_group": 4, "topk_group": 2}, attention_bias=True
-    ).biased("negative"),
+    )
+    .biased("negative")
+    .seeded(1),
     "exaone_moe": tiny("exaone_moe", **HEAD, **MOE, sliding_window=8, first_k_dense_replace=1).seeded(1),
     "glm4_moe_lite": tiny("glm4_moe_lite", **LATENT_SIZES, **UNGROUPED_ALL),
     "minimax_m2": tiny("minimax_m2", rope=HALF_ROPE, **HEAD, num_local_experts=8, num_experts_per_tok=2).biased(

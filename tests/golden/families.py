@@ -67,7 +67,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "Hunyuan, dense": ("hunyuan_v1_dense", "hunyuan_dense hunyuan_dense_alpha"),
     "GLM 4 9B of 2024": ("glm", "glm"),
     "Command R, Command R+": ("cohere", "cohere cohere_norms"),
-    "Granite 3 MoE": ("granitemoe", "granitemoe"),
+    "Granite 3 MoE": ("granitemoe", "granitemoe granitemoe_plain"),
     "StableLM 2": ("stablelm", "stablelm stablelm_norms"),
     "dots.llm1": ("dots1", "dots1 dots1_negative"),
     "Solar Open": ("solar_open", "solar_open solar_open_negative"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ def test_what_loading_is_told(command: Any, unchecked: bool) -> None:
     parser = argparse.ArgumentParser()
     command.configure(parser)
     flags = parser.parse_args(["somewhere", *(["--unchecked"] if unchecked else [])])
-    assert options.load_options(flags, Settings()).unchecked is unchecked
+    assert options.load_options(flags, Settings(home=Path("nowhere"))).unchecked is unchecked
 
 
 def test_eval_has_it_too() -> None:
