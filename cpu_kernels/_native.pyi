@@ -169,10 +169,22 @@ class MappedFile:
     @property
     def size(self) -> int: ...
     @property
-    def unchanged(self) -> bool: ...  # the file is still as long and as old as when it was mapped
+    def lost(self) -> bool: ...  # a page could not be read: it shows zeros now, and no result may be believed
+    @property
+    def unchanged(self) -> bool: ...  # the file is still as long and as old as when it was mapped, and not lost
     @property
     def resident(self) -> int: ...  # bytes of it that are in memory
     def array(self, start: int, shape: Sequence[int], dtype: mx.Dtype) -> mx.array: ...
     def packed(self, start: int, mode: str, bits: int, layout: Sequence[int]) -> Packed: ...
     def will_need(self, start: int, bytes: int) -> None: ...
     def need_not_stay(self, start: int, bytes: int) -> None: ...
+
+class Guard:
+    """Of pages that somebody else mapped: one that cannot be read is marked here instead of ending the process."""
+
+    def __init__(self, start: int, bytes: int, path: str) -> None: ...
+    @property
+    def lost(self) -> bool: ...
+
+def lost_count() -> int: ...  # mapped files of which a page could not be read, so far in this process
+def lost_files() -> list[str]: ...  # which they are

@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <optional>
 #include <stdexcept>
 #include <system_error>
 
+#include "guard.h"
 #include "mlx/allocator.h"
 
 using namespace kernels;
@@ -40,35 +42,52 @@ struct MappedFile::Region {
   uint8_t* whole = nullptr;
   size_t bytes = 0;
   struct stat seen {};
+  std::optional<Guard> guard;
 
   Region(const std::string& name, size_t size) : path(name), bytes(size) {
-    file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would block whoever opens it
-    if (file < 0 || fstat(file, &seen)) failed(path);
-    if (!S_ISREG(seen.st_mode)) wrong("path must name a regular file, not " + path);
-    if ((size_t)seen.st_size != size || !size)
-      wrong("size is " + std::to_string(size) + ", but " + path + " has " + std::to_string(seen.st_size) + " bytes");
-    void* got = mmap(nullptr, page() + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (got == MAP_FAILED) failed(path);
-    whole = (uint8_t*)got;
-    if (mmap(data(), size, PROT_READ, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED) failed(path);
-    ((size_t*)data())[-1] = size;
+    try {
+      map();
+    } catch (...) {
+      unmap();
+      throw;
+    }
   }
-  ~Region() {
-    if (whole) munmap(whole, page() + bytes);
-    if (file >= 0) close(file);
-  }
+  ~Region() { unmap(); }
   Region(const Region&) = delete;
 
   uint8_t* data() const { return whole + page(); }
+
+ private:
+  void map() {
+    file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would block whoever opens it
+    if (file < 0 || fstat(file, &seen)) failed(path);
+    if (!S_ISREG(seen.st_mode)) wrong("path must name a regular file, not " + path);
+    if ((size_t)seen.st_size != bytes || !bytes)
+      wrong("size is " + std::to_string(bytes) + ", but " + path + " has " + std::to_string(seen.st_size) + " bytes");
+    void* got = mmap(nullptr, page() + bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (got == MAP_FAILED) failed(path);
+    whole = (uint8_t*)got;
+    if (mmap(data(), bytes, PROT_READ, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED) failed(path);
+    ((size_t*)data())[-1] = bytes;
+    guard.emplace(data(), bytes, path);
+  }
+
+  void unmap() {
+    guard.reset();  // before another mapping may lie there
+    if (whole) munmap(whole, page() + bytes);
+    if (file >= 0) close(file);
+  }
 };
 
 MappedFile::MappedFile(const std::string& path, size_t size) : region_(std::make_shared<Region>(path, size)) {}
 
 size_t MappedFile::size() const { return region_->bytes; }
 
+bool MappedFile::lost() const { return region_->guard->lost(); }
+
 bool MappedFile::unchanged() const {
   struct stat now {};
-  if (fstat(region_->file, &now)) return false;
+  if (lost() || fstat(region_->file, &now)) return false;
   const auto a = changed_at(now), b = changed_at(region_->seen);
   return now.st_size == region_->seen.st_size && a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }

@@ -2,8 +2,8 @@
 //
 // The file is opened once and held; its size is checked against what the caller believes. Pages are shared with
 // every process that maps the same file, and belong to the system's cache. Nothing can be written through them.
-// What remains: who cuts the file short in place while it is mapped ends every process that then touches the
-// missing pages (SIGBUS); `check` tells before that. Replacing a file by another one of its name is harmless.
+// What is cut short in place while it is mapped reads as zero and is marked as lost (see guard.h). Replacing a file by
+// another one of its name is harmless.
 #pragma once
 
 #include <memory>
@@ -19,6 +19,8 @@ class MappedFile {
   MappedFile(const std::string& path, size_t size);
 
   size_t size() const;
+  // A page of it could not be read, so nothing that was computed from it since may be believed.
+  bool lost() const;
   // Of the file as it is now: what the arrays show is still what was mapped.
   bool unchanged() const;
   // `start` in bytes from the beginning of the file, a multiple of the type's size.

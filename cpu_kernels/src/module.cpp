@@ -6,6 +6,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "guard.h"
 #include "mapped.h"
 #include "mlx/version.h"
 #include "nodes.h"
@@ -35,9 +36,20 @@ NB_MODULE(_native, m) {
 
   m.def("packed_layout", &layout_of, "weight"_a);
 
+  nb::class_<Guard>(m, "Guard")
+      .def("__init__",
+           [](Guard* self, uintptr_t start, size_t bytes, const std::string& path) {
+             new (self) Guard((const void*)start, bytes, path);
+           },
+           "start"_a, "bytes"_a, "path"_a)
+      .def_prop_ro("lost", &Guard::lost);
+  m.def("lost_count", &lost_count);
+  m.def("lost_files", &lost_files);
+
   nb::class_<MappedFile>(m, "MappedFile")
       .def(nb::init<const std::string&, size_t>(), "path"_a, "size"_a)
       .def_prop_ro("size", &MappedFile::size)
+      .def_prop_ro("lost", &MappedFile::lost)
       .def_prop_ro("unchanged", &MappedFile::unchanged)
       .def_prop_ro("resident", &MappedFile::resident)
       .def("array",

@@ -7,7 +7,6 @@ tokenizers or families; `gguf_tensors.py` turns the places into weights.
 from __future__ import annotations
 
 import math
-import mmap
 import re
 import struct
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any
 from ..spec import ModelError, shown
 from .files import size_of, unreadable
 from .headers import MAX_EXTENT
+from .mapped import Pages, believed
 
 MAX_METADATA = 64 << 20  # a vocabulary of 262,144 tokens with merges has about 16 MiB
 MAX_AXES = 4
@@ -116,7 +116,7 @@ def read_gguf(path: Path) -> GGUF:
     if size < 24:
         raise ModelError(f"{path.name} is too short to be a GGUF file.")
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        with path.open("rb") as file, Pages.of(file) as view, believed():
             return _read(_Cursor(view, min(size, MAX_METADATA), path.name), size)
     except OSError as error:
         raise unreadable(path, error) from error
@@ -129,7 +129,7 @@ class _Unfinished(Exception):
 class _Cursor:
     """Reads forward, never past `end`."""
 
-    def __init__(self, view: mmap.mmap | bytes, end: int, where: str) -> None:
+    def __init__(self, view: Pages | bytes, end: int, where: str) -> None:
         self.view, self.end, self.where, self.at = view, end, where, 0
 
     def fail(self, what: str) -> ModelError:

@@ -15,7 +15,6 @@ for where it cannot; taking the blocks apart is lazy either way, and large tenso
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +31,7 @@ from . import gguf_codebooks as codebooks
 from .files import size_of, unreadable
 from .gguf import BLOCKS, Place
 from .headers import Stored
-from .mapped import views
+from .mapped import Pages, believed, views
 from .repack import refit, relative_error
 
 PIECE = 2 << 20  # bytes of blocks; taken apart they need a multiple of that for a while
@@ -126,7 +125,7 @@ def load_tensors(
     seen = _views(path, places) if mapped else {}
     try:
         with path.open("rb") as file:
-            view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # goes with the last NumPy view of it
+            view = Pages.of(file)  # goes with the last NumPy view of it
         return {
             name: _plain(view, place, seen.get(name))
             if place.kind in PLAIN
@@ -148,7 +147,7 @@ def _views(path: Path, places: Mapping[str, Place]) -> dict[str, mx.array]:
     return views(path, stored, size_of(path))
 
 
-def _plain(view: mmap.mmap, place: Place, seen: mx.array | None) -> mx.array:
+def _plain(view: Pages, place: Place, seen: mx.array | None) -> mx.array:
     if seen is None:
         stored, dtype = PLAIN[place.kind]
         values = np.frombuffer(view, stored, place.nbytes // np.dtype(stored).itemsize, place.start)
@@ -156,7 +155,7 @@ def _plain(view: mmap.mmap, place: Place, seen: mx.array | None) -> mx.array:
     return seen
 
 
-def _load(view: mmap.mmap, place: Place, what: str, reading: Reading, seen: mx.array | None) -> Weight:
+def _load(view: Pages, place: Place, what: str, reading: Reading, seen: mx.array | None) -> Weight:
     blocks, form = _blocks(view, place), form_of(place.kind, reading)
     largest = max((_largest_half(blocks[..., at + 1]) for at in form.halves), default=0)
     if largest >= HALF_INFINITY:
@@ -191,7 +190,7 @@ def _wide_values(form: Form, blocks: mx.array) -> mx.array:
     return _row_values(form.values, blocks).astype(mx.float16)
 
 
-def _blocks(view: mmap.mmap, place: Place) -> np.ndarray:
+def _blocks(view: Pages, place: Place) -> np.ndarray:
     return np.frombuffer(view, np.uint8, place.nbytes, place.start).reshape(_shape_of_blocks(place))
 
 
@@ -230,16 +229,22 @@ def read_floats(path: Path, name: str, place: Place) -> tuple[float, ...]:
 def losses(path: Path, places: Mapping[str, Place], reading: Reading = "mlx") -> Iterator[tuple[str, str, float]]:
     """(name, stored type, relative error) of every tensor that cannot be kept as it is, from evenly spaced rows."""
     with path.open("rb") as file:
-        view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        view = Pages.of(file)
     for name, place in places.items():
         form = None if place.kind in PLAIN else form_of(place.kind, reading)
-        if form is None or form.values is None:
-            continue
-        largest = HALF_INFINITY
-        if reading == "wide":
-            largest = max((_largest_half(_blocks(view, place)[..., at + 1]) for at in form.halves), default=largest)
-        blocks = _blocks(view, place).reshape(-1, place.shape[-1] // SIZES[place.kind][0], SIZES[place.kind][1])
-        step = max(1, blocks.shape[0] * place.shape[-1] // SAMPLE)
-        sample = mx.array(blocks[::step])
-        kept = _wide_values(form, sample) if _fits_wide(form, largest) else form.make(sample).dequantize(mx.float32)
-        yield name, place.kind, relative_error(kept, _row_values(form.values, sample))
+        if form is not None and form.values is not None:
+            with believed():
+                error = _loss(view, place, form, reading)
+            yield name, place.kind, error
+
+
+def _loss(view: Pages, place: Place, form: Form, reading: Reading) -> float:
+    assert form.values is not None
+    largest = HALF_INFINITY
+    if reading == "wide":
+        largest = max((_largest_half(_blocks(view, place)[..., at + 1]) for at in form.halves), default=largest)
+    blocks = _blocks(view, place).reshape(-1, place.shape[-1] // SIZES[place.kind][0], SIZES[place.kind][1])
+    step = max(1, blocks.shape[0] * place.shape[-1] // SAMPLE)
+    sample = mx.array(blocks[::step])
+    kept = _wide_values(form, sample) if _fits_wide(form, largest) else form.make(sample).dequantize(mx.float32)
+    return relative_error(kept, _row_values(form.values, sample))

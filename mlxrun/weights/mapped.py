@@ -2,14 +2,19 @@
 
 On Linux by our extension. On Metal MLX wraps a page-aligned buffer itself; that way is written from its documentation
 and was never run. Where neither is possible, and for a tensor that lies askew, there is no view: the caller reads.
-What remains of the danger: who cuts a mapped file short in place ends the process that then looks at what is missing.
+
+A file that is cut short in place, or whose disk fails, has pages that cannot be read. With our extension they show
+zeros and the file counts as lost: `believed` then refuses what was computed meanwhile. Without it, so on every Mac,
+whoever looks at such a page is ended by the system. A file whose bytes are changed in place is not noticed here.
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import mlx.core as mx
 import numpy as np
@@ -35,6 +40,55 @@ DTYPES = {
     "U64": mx.uint64,
     "I64": mx.int64,
 }
+
+
+class Pages(mmap.mmap):
+    """All of a file, mapped to be read by Python; what cannot be read is noticed as it is in views."""
+
+    _guard: Any = None
+
+    @classmethod
+    def of(cls, file: BinaryIO) -> Pages:
+        pages = cls(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if native is not None:
+            pages._guard = native.Guard(_address(pages), len(pages), str(file.name))
+        return pages
+
+    def close(self) -> None:
+        super().close()
+        self._guard = None
+
+
+def _address(pages: mmap.mmap) -> int:
+    start: int = np.frombuffer(pages, np.uint8).__array_interface__["data"][0]
+    return start
+
+
+def lost_count() -> int:
+    """Mapped files of which a page could not be read, in this process so far."""
+    return 0 if native is None else native.lost_count()
+
+
+def lost_files() -> list[str]:
+    return [] if native is None else native.lost_files()
+
+
+@contextmanager
+def believed() -> Iterator[None]:
+    """ModelError where a page could not be read meanwhile, whatever came of it."""
+    before = lost_count()
+    try:
+        yield
+    except Exception as error:
+        _refuse_lost(before, error)
+        raise
+    _refuse_lost(before, None)
+
+
+def _refuse_lost(before: int, error: Exception | None) -> None:
+    if lost_count() > before:
+        name = shown(Path(lost_files()[-1]).name)[1:-1]
+        raise ModelError(f"{name} was cut short while it was read, or its disk fails; bring it anew.") from error
 
 
 def views(file: Path, tensors: Mapping[str, Stored], size: int) -> dict[str, mx.array]:
