@@ -16,13 +16,14 @@ from collections.abc import Callable
 import mlx.core as mx
 
 from ..core import Event, Finish, Memory, Request, allowed_context
+from ..loading.file_guard import FileGuard
 from ..loading.model import Runnable, Unloaded
 from ..memory.machine import available_bytes, total_bytes
 from . import threads
 from .handle import Handle
 from .idle_work import Idle, IdleWork
 from .memory_guard import MemoryGuard, give_back_all
-from .runner import Runner
+from .runner import Runner, computed
 from .scheduler import Scheduler, check
 
 __all__ = ["Engine", "check"]
@@ -37,7 +38,7 @@ class Engine:
     def __init__(self, model: Runnable, context: int, idle: Idle | None = None) -> None:
         """Use `start`: whoever makes an Engine must be on the thread that runs it."""
         self.model, self.context = model, context
-        self._guard = MemoryGuard(model)
+        self._guard, self._files = MemoryGuard(model), FileGuard(model)
         self._scheduler = Scheduler(model, context, int(KEPT_SHARE * available_bytes()), self._guard.room_for)
         self._runner = Runner(model)
         self._idle = IdleWork(None if idle is None else idle(model), give_back_all)
@@ -121,14 +122,17 @@ class Engine:
     def _forget(self) -> None:
         """Drop the weights and what sequences remember: whoever still holds this engine must not hold them."""
         self._idle.end()
+        self._files.close()
         self.model = Unloaded(self.model.vocab, self.model.context, self.model.notes)
         self._scheduler, self._runner = Scheduler(self.model, self.context, 0), Runner(self.model)
         self._guard.wiring.release()
-        self._guard = MemoryGuard(self.model)
+        self._guard, self._files = MemoryGuard(self.model), FileGuard(self.model)
         self._cache_bytes = self._prefix_bytes = 0
 
     def _serve(self) -> None:
         while self._listen():
+            if not self._files_are_well():
+                continue
             self._guard.look(self._scheduler)
             self._step()
         self._scheduler.close(CLOSED)
@@ -136,11 +140,23 @@ class Engine:
     def _step(self) -> None:
         """A function of its own, so that nothing of the last pass is held while we wait."""
         plan = self._scheduler.plan()
-        if plan is not None:
-            try:
-                self._scheduler.commit(self._runner(plan))
-            except Exception as error:  # noqa: BLE001 one request ends, the thread lives on
+        if plan is None:
+            return
+        try:
+            ready = self._runner(plan)
+            computed(ready)
+            if self._files_are_well():
+                self._scheduler.commit(ready)
+        except Exception as error:  # noqa: BLE001 one request ends, the thread lives on
+            if self._files_are_well():
                 self._scheduler.broke(plan, error)
+
+    def _files_are_well(self) -> bool:
+        """Whether what was computed can be believed; if not, everybody is told so instead."""
+        reason = self._files.fault()
+        if reason is not None:
+            self._scheduler.refuse_all(reason)
+        return reason is None
 
     def _listen(self) -> bool:
         """Take what was asked; where there is nothing to do, wait for it. False: closed."""

@@ -1,4 +1,4 @@
-"""Carries out what `memory.headroom` finds necessary, between passes. A model without a plan is only watched for files.
+"""Carries out what `memory.headroom` finds necessary, between passes. A model without a plan is left alone.
 
 Sets how much MLX may keep of what is freed, and what is wired, and takes both back. Knows no text.
 """
@@ -6,7 +6,6 @@ Sets how much MLX may keep of what is freed, and what is wired, and takes both b
 from __future__ import annotations
 
 import gc
-import time
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
@@ -19,7 +18,6 @@ from ..ops.native import release
 if TYPE_CHECKING:
     from .scheduler import Claims, Scheduler
 
-FILES_SECONDS = 0.5  # between two looks at the files that weights are views of
 SHORTAGE = "shorten the prompt, wait for others to end, or load with a smaller context"
 
 
@@ -27,7 +25,6 @@ class MemoryGuard:
     def __init__(self, model: Runnable) -> None:
         held = model.holdings
         self._model, self._holdings = model, held
-        self._looked = 0.0
         self.headroom = None if held.budget is None else Headroom(held.budget, held.before)
         self.wiring = Wiring("off" if held.budget is None or not held.budget.wired else held.budget.wire)
         if held.budget is not None:
@@ -59,11 +56,6 @@ class MemoryGuard:
 
     def look(self, scheduler: Scheduler) -> None:
         """Between two passes: what must go goes."""
-        if self._holdings.files and time.perf_counter() - self._looked > FILES_SECONDS:
-            self._looked = time.perf_counter()
-            if not self._holdings.unchanged:
-                scheduler.refuse_all("The model's file has changed on disk since it was loaded; load it again.")
-                return
         if self.headroom is None or not scheduler.busy or self.headroom.over() <= 0:
             scheduler.full = None
             return

@@ -50,6 +50,12 @@ class Runner:
         return sample(self._model.logits(rows), draws) if best is None else Samples(best, (None,) * len(draws))
 
 
+def computed(ready: Sequence[tuple[Running, Ahead]]) -> None:
+    """Wait until what is to be read is there."""
+    for _, ahead in ready:
+        ahead.samples.token(ahead.row)
+
+
 def ids_of(parts: Sequence[Part]) -> mx.array:
     """(T,) int32. Tokens that are ahead come from what the last pass sampled, nearly always from all of its rows."""
     ahead = [part.running.ahead for part in parts if part.ids is None and part.running.ahead is not None]

@@ -34,6 +34,10 @@ class MappedFile(Protocol):
     def size(self) -> int: ...
 
     @property
+    def lost(self) -> bool:
+        """Whether a page of it could not be read."""
+
+    @property
     def unchanged(self) -> bool:
         """Whether it is on disk what it was when it was mapped."""
 

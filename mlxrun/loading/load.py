@@ -20,6 +20,7 @@ from ..nn.params import AS_STORED, Forms
 from ..ops.native import release
 from ..spec import ModelError
 from ..weights import read_weights
+from ..weights.mapped import believed
 from .dry_run import DryRun, dry_run, dry_run_of
 from .expert_offload import offload_experts
 from .fallback import FallbackModel, load_fallback
@@ -65,26 +66,34 @@ def _packed(opened: OpenedModel, options: LoadOptions, before: int) -> Model:
     """Planned from headers, then packed or mapped, then built."""
     dry = dry_run(opened.checkpoint, opened.recipe, opened.device)
     planned = planned_for(opened, dry, options)
-    formed = packed_weights(opened, dry, options)
-    release()
-    if planned.hot is not None and not formed.files:
-        raise ModelError(why_not_on_disk(formed, options))
-    decoder = built(opened, formed.weights, formed.forms)
+    with believed():
+        formed = packed_weights(opened, dry, options)
+        release()
+        if planned.hot is not None and not formed.files:
+            raise ModelError(why_not_on_disk(formed, options))
+        decoder = built(opened, formed.weights, formed.forms)
     offload = None
     if planned.hot is not None:
         offload = offload_experts(decoder, formed.files[0], formed.places, planned.hot)
     budget = replace(planned.budget, mapped=planned.made.weights if formed.files else 0, wire=options.wire)
-    return finished(decoder, opened, dry, planned, formed.note, Holdings(budget, before, formed.files, offload))
+    holdings = Holdings(budget, before, formed.files, offload, formed.blocks, sources_of(opened))
+    return finished(decoder, opened, dry, planned, formed.note, holdings)
 
 
 def _plain(opened: OpenedModel, options: LoadOptions, before: int) -> Model:
     """Built of weights that nobody has read yet, then planned from these."""
-    stored = read_weights(opened.checkpoint, opened.recipe)
-    weights, note = plain_forms(stored, opened.checkpoint, opened.recipe, opened.device, opened.dtype)
-    decoder = built(opened, dict(weights))
+    with believed():
+        stored = read_weights(opened.checkpoint, opened.recipe)
+        weights, note = plain_forms(stored, opened.checkpoint, opened.recipe, opened.device, opened.dtype)
+        decoder = built(opened, dict(weights))
     dry = dry_run_of(decoder, weights, before=sum(weight.nbytes for weight in stored.values()))
     planned = planned_for(opened, dry, options)
-    return finished(decoder, opened, dry, planned, note, Holdings(replace(planned.budget, wire=options.wire), before))
+    holdings = Holdings(replace(planned.budget, wire=options.wire), before, sources=sources_of(opened))
+    return finished(decoder, opened, dry, planned, note, holdings)
+
+
+def sources_of(opened: OpenedModel) -> frozenset[str]:
+    return frozenset(map(str, opened.checkpoint.files))
 
 
 def finished(

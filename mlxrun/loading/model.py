@@ -15,6 +15,7 @@ from ..memory.headroom import Budget
 from ..memory.sequence import sequence_bytes
 from ..nn.decoder import DecoderModel
 from ..spec import Decoder
+from .checksums import Blocks
 from .expert_offload import ExpertOffload, MappedFile
 
 
@@ -26,16 +27,14 @@ class Holdings:
     before: int = 0  # bytes that the process took before it loaded this
     files: tuple[MappedFile, ...] = ()  # that the weights are views of
     offload: ExpertOffload | None = None  # of experts that stay on disk
+    blocks: Blocks | None = None  # by which a ready file is checked
+    sources: frozenset[str] = frozenset()  # the model's own files; weights that are used as stored are views of them
 
     @property
     def mapped(self) -> int:
         """Bytes of weights that are views into files, without experts that are on disk only."""
         held = sum(file.size for file in self.files)
         return held if self.offload is None else held - self.offload.bytes + self.offload.held
-
-    @property
-    def unchanged(self) -> bool:
-        return all(file.unchanged for file in self.files)
 
 
 NOTHING = Holdings()

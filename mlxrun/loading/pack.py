@@ -17,12 +17,15 @@ from ..nn.params import AS_STORED, Forms
 from ..ops.native import pack
 from ..ops.quantized import QuantizedWeight, Weight
 from ..weights import Checkpoint, read_weights
+from ..weights.checkpoint import BESIDE
 from . import ready
+from .checksums import Blocks
 from .dry_run import DryRun
 from .expert_offload import MappedFile, Place
 from .forms import widened
 from .open import OpenedModel
 from .options import LoadOptions
+from .provenance import Source
 
 LARGE = 32 << 20  # bytes of a weight
 
@@ -36,26 +39,38 @@ class Formed:
     note: str | None = None
     files: tuple[MappedFile, ...] = ()  # that the weights are views of
     places: Mapping[str, Place] = field(default_factory=dict)  # of every weight in the mapped file
+    blocks: Blocks | None = None  # by which the mapped file is checked
 
 
 def packed_weights(opened: OpenedModel, dry: DryRun, options: LoadOptions) -> Formed:
     checkpoint, recipe = opened.checkpoint, opened.recipe
     note = None
     if options.ready is not None and dry.weights.total >= ready.LEAST:
-        files = (*checkpoint.files, *((checkpoint.path / "config.json",) if checkpoint.path.is_dir() else ()))
-        source = ready.Source(checkpoint.path, files, checkpoint.dialect)
-        file = options.ready / ready.name_of(source)
-        found = ready.opened(file)
-        if found is None:
-            note = kept_aside(file, source, checkpoint, recipe, dry, options)
-            found = ready.opened(file) if note is None else None
+        source = source_of(opened)
+        file = ready.file_of(options.ready, source)
+        try:
+            found = ready.opened(file)
+            if found is None:
+                note = kept_aside(file, source, checkpoint, recipe, dry, options)
+                found = ready.opened(file) if note is None else None
+                if found is None and note is None:
+                    note = f"Packed weights were not kept: {file.name} is not what was written into it."
+        except OSError as error:
+            found, note = None, f"Packed weights were not kept: {error.strerror or error}."
         if found is not None:
-            return Formed(found.weights, files=(found.mapped,), places=found.places)
+            return Formed(found.weights, files=(found.mapped,), places=found.places, blocks=found.blocks)
     return Formed(read_weights(checkpoint, recipe), watched(dry, options), note)
 
 
+def source_of(opened: OpenedModel) -> Source:
+    """All that decides on a packed weight, beside our code."""
+    found, folder = opened.checkpoint, opened.path
+    beside = (folder / name for name in BESIDE if (folder / name).is_file()) if folder.is_dir() else ()
+    return Source(folder, (*found.files, *beside), f"{found.dialect} {' '.join(sorted(opened.waive))}".strip())
+
+
 def kept_aside(
-    file: Path, source: ready.Source, checkpoint: Checkpoint, recipe: Recipe, dry: DryRun, options: LoadOptions
+    file: Path, source: Source, checkpoint: Checkpoint, recipe: Recipe, dry: DryRun, options: LoadOptions
 ) -> str | None:
     """Pack one weight after the other into the file; None, or why that could not be."""
 

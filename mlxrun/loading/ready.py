@@ -2,9 +2,10 @@
 
 It is a safetensors file: matrices as the native kernels pack them, in the order of use, each on a page of its own, and
 all else in float32. Processes with the same model share its pages, and the system may drop and reread them. Its name
-tells what it was made from (the source's files with their sizes and times) and by what (our code and the library), so
-one that no longer fits is never opened. It is written without a name and gets one when it is whole and on the disk:
-what is interrupted leaves nothing behind. Knows nothing of plans; a file that cannot be made is None and a reason.
+tells what it was made from and by (`provenance`), so one that no longer fits is never opened. Its header names its
+source, for whoever looks after such files, and holds sums of what follows (`checksums`) and a digest of its own. It is
+written without a name and gets one when it is whole and on the disk: what is interrupted leaves nothing behind. Knows
+nothing of plans; a file that cannot be made is None and a reason.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ import os
 import shutil
 import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,9 +29,14 @@ import mlx.core as mx
 from ..ops.native import native
 from ..ops.quantized import Packed
 from ..spec import ModelError
-from ..weights.files import native_name
-from ..weights.headers import read_header
+from ..weights.files import key_of, native_name
+from ..weights.headers import Header, read_header
+from ..weights.mapped import believed
+from .checksums import BLOCK, Blocks, Summed, identity_of
+from .checksums import read as read_sums
+from .checksums import written as write_sums
 from .options import Progress
+from .provenance import Source, name_of
 
 FORMAT = "mlxrun-ready"
 SUFFIX = ".ready.safetensors"
@@ -42,46 +47,18 @@ TENSOR_HEADER, HEADER = 512, 65536  # room for a tensor's entry, for all else
 MOST = 64 << 30  # bytes of all such files; the longest unused goes first
 SPARE = 1 << 30  # of the disk, to be left free
 LEAST = 32 << 20  # a smaller model is packed as fast as it is mapped
-OURS = ("families", "weights", "nn", "ops", "loading")  # whose code decides what the bytes mean
+NO_DIGEST = b"0" * 64  # stands in the header while its digest is taken
 
 Formed = mx.array | Packed
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What a ready file is made from."""
-
-    place: Path
-    files: Sequence[Path]
-    how: str = ""  # flags that change what is read
-
-
-def name_of(source: Source) -> str:
-    place = str(source.place.resolve())
-    identity = [place, source.how, code()]
-    for file in source.files:
-        seen = os.stat(file)
-        identity.append(f"{file.resolve()} {seen.st_size} {seen.st_mtime_ns}")
-    return f"{_digest(place)}-{_digest(chr(10).join(identity))}{SUFFIX}"
+def file_of(folder: Path, source: Source) -> Path:
+    return folder / name_of(source, SUFFIX)
 
 
 def of_place(folder: Path, place: Path) -> list[Path]:
     """All that was ever made from that model."""
-    return sorted(folder.glob(f"{_digest(str(place.resolve()))}-*{SUFFIX}"))
-
-
-@cache
-def code() -> str:
-    """Whatever might pack or name a weight differently: our sources and the native library."""
-    home, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
-    library = [Path(native.__file__)] if native is not None else []
-    for file in (*library, *(file for room in OURS for file in sorted((home / room).glob("*.py")))):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return sorted(folder.glob(f"{key_of(place)}-*{SUFFIX}"))
 
 
 # ---- opening ------------------------------------------------------------------------------------
@@ -92,36 +69,68 @@ class Opened:
     weights: dict[str, Formed]  # canonical name -> view into the file
     mapped: Any  # the file itself
     places: dict[str, tuple[int, int]]  # canonical name -> first byte in the file, bytes
+    blocks: Blocks  # by which it is checked
 
 
 def opened(file: Path) -> Opened | None:
-    """None: there is none, or not one of ours."""
+    """None: there is none, or one that is not as we wrote it, and now gone. OSError: it cannot be mapped."""
     try:
         seen = os.stat(file)
-    except OSError:
+    except FileNotFoundError:
         return None
     try:
-        header = read_header(file)
-        layouts = json.loads(header.metadata["packed"])
-        with native_name(file) as name:
-            mapped = native.MappedFile(name, seen.st_size)
-        found: dict[str, Formed] = {}
-        for name, place in header.tensors.items():
-            if name.startswith("~"):
-                continue
-            if name in layouts:
-                mode, bits, layout = layouts[name]
-                found[name] = mapped.packed(place.start, mode, bits, layout)
-            elif place.dtype == "F32":
-                found[name] = mapped.array(place.start, place.shape, mx.float32)
+        header, blocks = described(file, seen)
+        found = _views(file, header, seen.st_size)
+    except (ModelError, KeyError, ValueError, TypeError):
+        forget(file, seen.st_ino)
+        return None
+    with suppress(OSError):
         # the longest unused goes first; the other time is how a change is known
         os.utime(file, ns=(time.time_ns(), seen.st_mtime_ns))
-    except (ModelError, OSError, RuntimeError, KeyError, ValueError, TypeError):
-        with suppress(OSError):
-            if os.stat(file).st_ino == seen.st_ino:  # another process may have put a good one in its place
-                file.unlink()
-        return None
-    return Opened(found, mapped, {name: (p.start, p.nbytes) for name, p in header.tensors.items() if name in found})
+    places = {name: (p.start, p.nbytes) for name, p in header.tensors.items() if name in found[1]}
+    return Opened(found[1], found[0], places, blocks)
+
+
+def described(file: Path, seen: os.stat_result) -> tuple[Header, Blocks]:
+    """Its header once its digest is right. ModelError, KeyError and ValueError where it is not one of ours."""
+    header = read_header(file)
+    with file.open("rb") as opened:
+        raw = opened.read(int.from_bytes(opened.read(8), "little"))
+    told = header.metadata["digest"]
+    if len(told) != len(NO_DIGEST) or _digest(raw.replace(told.encode(), NO_DIGEST, 1)) != told:
+        raise ModelError(f"{file.name}: its header is not what was written.")
+    start = 8 + len(raw)
+    return header, Blocks(file, identity_of(seen), start, read_sums(header.metadata["sums"], seen.st_size - start))
+
+
+def _digest(header: bytes) -> str:
+    return hashlib.sha256(header).hexdigest()
+
+
+def _views(file: Path, header: Header, size: int) -> tuple[Any, dict[str, Formed]]:
+    layouts = json.loads(header.metadata["packed"])
+    try:
+        with native_name(file) as name:
+            mapped = native.MappedFile(name, size)
+    except RuntimeError as error:
+        raise OSError(f"{file.name} cannot be mapped: {error}") from error
+    found: dict[str, Formed] = {}
+    for name, place in header.tensors.items():
+        if name.startswith("~"):
+            continue
+        if name in layouts:
+            mode, bits, layout = layouts[name]
+            found[name] = mapped.packed(place.start, mode, bits, layout)
+        elif place.dtype == "F32":
+            found[name] = mapped.array(place.start, place.shape, mx.float32)
+    return mapped, found
+
+
+def forget(file: Path, inode: int) -> None:
+    """Take it away, unless another process has put a good one in its place."""
+    with suppress(OSError):
+        if os.stat(file).st_ino == inode:
+            file.unlink()
 
 
 # ---- making -------------------------------------------------------------------------------------
@@ -133,24 +142,27 @@ def make(
     """Write it and give it its name; None, or the reason why there is none. `weights` is gone through once, so that
     only one of them need be in memory; `size` is what they will take, `count` how many they are at most."""
     folder = file.parent
-    room = HEADER + 2 * TENSOR_HEADER * count
+    room = HEADER + 2 * TENSOR_HEADER * count + 16 * (1 + size // BLOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        make_room(folder, size, keep=file, stale=of_place(folder, source.place))
+        make_room(folder, size, keep=file, stale=[old for old in of_place(folder, source.place) if outdated(old)])
         if shutil.disk_usage(folder).free < size + room + SPARE:
             return f"{folder} lacks room for {size / 1e9:.1f} GB that would make the next start faster"
-        with nameless(file) as sink:
-            _write(sink, weights, room, size, done)
+        with nameless(file) as sink, believed():
+            _write(sink, weights, room, size, done, _owner(source))
     except OSError as error:
         return f"{folder} could not be written: {error.strerror or error}"
     return None
 
 
-def _write(sink: Any, weights: Iterable[tuple[str, Formed]], room: int, size: int, done: Progress) -> None:
+def _write(
+    file: Any, weights: Iterable[tuple[str, Formed]], room: int, size: int, done: Progress, owner: Mapping[str, Any]
+) -> None:
     entries: dict[str, Any] = {}
     layouts: dict[str, Any] = {}
     end = 8 + room
-    sink.seek(end)
+    file.seek(end)
+    sink = Summed(file)
     for name, weight in weights:
         packed = isinstance(weight, Packed)
         array = cast(Any, weight).data if packed else cast(mx.array, weight)
@@ -166,12 +178,27 @@ def _write(sink: Any, weights: Iterable[tuple[str, Formed]], room: int, size: in
         sink.write(memoryview(mx.contiguous(array)).cast("B") if array.size else b"")  # type: ignore[arg-type]  # it has one
         end += array.nbytes
         done(end - 8 - room, max(size, end - 8 - room))
-    metadata = {"format": FORMAT, "packed": json.dumps(layouts)}
-    header = json.dumps({"__metadata__": metadata, **entries}).encode()
+    metadata = {
+        "format": FORMAT,
+        "digest": NO_DIGEST.decode(),
+        "source": json.dumps(owner),
+        "packed": json.dumps(layouts),
+        "sums": write_sums(sink.sums()),
+    }
+    header = json.dumps({"__metadata__": metadata, **entries}).encode().ljust(room)
     if len(header) > room:
         raise OSError(f"its header of {len(header)} bytes is larger than was thought")
-    sink.seek(0)
-    sink.write(struct.pack("<Q", room) + header.ljust(room))
+    file.seek(0)
+    file.write(struct.pack("<Q", room) + header.replace(NO_DIGEST, _digest(header).encode(), 1))
+
+
+def _owner(source: Source) -> dict[str, Any]:
+    """As it was named, so that a person knows it again; links are followed when it is compared."""
+    return {
+        "place": str(source.place.absolute()),
+        "files": [str(file.absolute()) for file in source.files],
+        "how": source.how,
+    }
 
 
 def _entry(dtype: str, shape: list[int], start: int, nbytes: int | None = None) -> dict[str, Any]:
@@ -232,3 +259,40 @@ def make_room(folder: Path, size: int, keep: Path, stale: Sequence[Path] = (), m
             return
         total -= old.stat().st_size
         old.unlink(missing_ok=True)
+
+
+# ---- looking after ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What a ready file says that it was made from."""
+
+    place: Path
+    files: tuple[Path, ...]
+    how: str
+
+
+def owner_of(file: Path) -> Owner | None:
+    """None: it says nothing that can be believed."""
+    try:
+        header, _ = described(file, os.stat(file))
+        told = json.loads(header.metadata["source"])
+        return Owner(Path(told["place"]), tuple(Path(each) for each in told["files"]), str(told["how"]))
+    except (ModelError, OSError, KeyError, ValueError, TypeError):
+        return None
+
+
+def outdated(file: Path) -> str | None:
+    """Why it will never be opened again; None: it will, when its model is."""
+    owner = owner_of(file)
+    if owner is None:
+        return "it is damaged, or of another version"
+    missing = next((each for each in (owner.place, *owner.files) if not each.exists()), None)
+    if missing is not None:
+        return f"{missing} is gone"
+    try:
+        current = name_of(Source(owner.place, owner.files, owner.how), SUFFIX)
+    except OSError as error:
+        return f"{error.filename} cannot be read"
+    return None if current == file.name else f"{owner.place}, or mlxrun, has changed since"

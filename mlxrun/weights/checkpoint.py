@@ -31,6 +31,7 @@ MAX_CONFIG = 16 << 20  # quantized per module, a config names every module
 MAX_INDEX = 64 << 20
 INDEX = "model.safetensors.index.json"
 MODELOPT = "hf_quant_config.json"
+BESIDE = ("config.json", INDEX, MODELOPT)  # what is read of a folder beside its tensors
 FORMATS: dict[str, Dialect] = {"pt": "hf", "mlx": "mlx"}
 ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")  # in a GGUF file
 

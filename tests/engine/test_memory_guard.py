@@ -88,11 +88,11 @@ def test_what_cannot_ever_fit_is_refused_with_numbers(folder: Path) -> None:
 
 def test_a_file_that_changes_ends_what_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Changed:
-        unchanged = False
+        lost = unchanged = False
 
     engine = Engine.start(lambda: load_model(folder))
     try:
-        engine._guard._holdings = replace(engine._guard._holdings, files=(Changed(),))
+        engine._files._held = replace(engine._files._held, files=(Changed(),))
         last = ended(engine, [Request(prompt(60, 0), 4, GREEDY)])[0]
     finally:
         engine.close()

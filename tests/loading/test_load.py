@@ -148,6 +148,14 @@ def test_a_source_that_changed_is_made_anew_and_the_old_goes(folder: Path, keep:
 
 
 @needs_native
+def test_one_that_was_read_with_other_flags_stands_beside_it(folder: Path, keep: Path) -> None:
+    options = LoadOptions(ready=keep)
+    for waive in (frozenset[str](), frozenset(("nothing_of_it",)), frozenset[str]()):
+        load_model(folder, waive=waive, options=options)
+    assert len(kept_files(keep)) == 2
+
+
+@needs_native
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "layouts"])
 def test_a_damaged_one_is_made_anew(damage: str, folder: Path, keep: Path) -> None:
     wanted = logits(load_model(folder, options=LoadOptions(ready=keep)))

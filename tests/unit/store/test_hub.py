@@ -165,8 +165,8 @@ def test_what_was_made_ready_goes_with_the_model(tmp_path: Path) -> None:
     place.mkdir(parents=True)
     (place / "config.json").write_text("{}")
     settings.ready.mkdir()
-    ours = settings.ready / ready.name_of(ready.Source(place, ()))
-    other = settings.ready / ready.name_of(ready.Source(tmp_path, ()))
+    ours = ready.file_of(settings.ready, ready.Source(place, ()))
+    other = ready.file_of(settings.ready, ready.Source(tmp_path, ()))
     for file in (ours, other):
         file.write_bytes(bytes(10))
     remove("own", settings)

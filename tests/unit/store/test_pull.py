@@ -370,7 +370,7 @@ def test_the_whole_repository_goes_with_what_was_made_ready(far: FakeHub, settin
     place = resolve("org/name:Q4_K_M", settings)
     resolve("org/name:Q8_0", settings)
     settings.ready.mkdir(parents=True)
-    made = settings.ready / ready.name_of(ready.Source(place, (place,)))
+    made = ready.file_of(settings.ready, ready.Source(place, (place,)))
     made.write_bytes(bytes(10))
     remove("org/name", settings)
     assert not made.exists()
