@@ -16,7 +16,7 @@ from .. import __version__
 from ..core import RequestError
 from ..settings import SettingsError
 from ..spec import ModelError, one_line
-from . import convert, doctor, fit, pull, rm, run, serve, show, tune, verify
+from . import convert, doctor, fit, prune, pull, rm, run, serve, show, tune, verify
 from . import eval as eval_command
 from . import list as list_command
 from .terminal import forgive_encodings, open_what_is_closed, say
@@ -36,6 +36,7 @@ COMMANDS = {
     "list": list_command,
     "pull": pull,
     "rm": rm,
+    "prune": prune,
     "verify": verify,
     "doctor": doctor,
     "tune": tune,

@@ -1,13 +1,21 @@
-"""mlxrun list: the models on this machine."""
+"""mlxrun list: the models on this machine, and how large they and what was made of them are."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from ..spec import one_line
 from .terminal import tell
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ..store.made import Made
+
 HELP = "list the models on this machine"
+Row = tuple[str, str, str, str]  # name, its size, that of what was made of it, place
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,12 +24,53 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(flags: argparse.Namespace) -> int:
     from ..settings import from_environment
+    from ..store.made import everything, of_model
     from ..store.resolve import installed
+    from .show import size
 
-    rows = [
-        (one_line(name), str(place) if place else "not here yet; fetched when first used")
-        for name, place in installed(from_environment())
-    ]
-    width = max(len(name) for name, _ in rows)
-    tell(*(f"{name:{width}}  {place}" for name, place in rows))
+    settings = from_environment()
+    made = everything(settings)
+    rows: list[Row] = []
+    listed: set[Path] = set()
+    for name, place in installed(settings):
+        if place is None:
+            rows.append((one_line(name), "", "", "not here yet; fetched when first used"))
+            continue
+        mine = set(of_model(place, settings))
+        listed |= mine
+        copies = sum(one.size for one in made if one.path in mine and not one.outdated)
+        rows.append(
+            (one_line(name), size(bytes_of(place)), f"+ {size(copies)} made of it" if copies else "", str(place))
+        )
+    show([*rows, *elsewhere([one for one in made if one.path not in listed])])
+    outdated = [one for one in made if one.outdated]
+    if outdated:
+        total = size(sum(one.size for one in outdated))
+        tell("", f"{total} in {len(outdated)} copies will never be used again; mlxrun prune removes them.")
     return 0
+
+
+def elsewhere(made: Sequence[Made]) -> list[Row]:
+    """Copies of models that are not in the list: somebody's own folders and files."""
+    from .show import size
+
+    sizes: dict[Path, int] = {}
+    for one in made:
+        if one.place is not None and not one.outdated:
+            sizes[one.place] = sizes.get(one.place, 0) + one.size
+    return [("", "", f"+ {size(total)} made of", str(place)) for place, total in sizes.items()]
+
+
+def bytes_of(place: Path) -> int:
+    """Of a model: its file, all parts of it, or what is in its folder; what a link leads to counts."""
+    from ..store.pull import parts_of
+
+    parts = parts_of(place)
+    files = [parts[0] / name for name in parts[1]] if parts is not None else [place]
+    inside = [each for file in files for each in (file.rglob("*") if file.is_dir() else [file])]
+    return sum(file.stat().st_size for file in inside if file.is_file())
+
+
+def show(rows: Sequence[Row]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    tell(*(f"{name:{widths[0]}}  {own:>{widths[1]}}  {made:>{widths[2]}}  {place}" for name, own, made, place in rows))

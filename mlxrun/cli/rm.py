@@ -1,4 +1,4 @@
-"""mlxrun rm MODEL: take a model off this machine."""
+"""mlxrun rm MODEL: take a model off this machine, and say what of it went."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(flags: argparse.Namespace) -> int:
     from ..settings import from_environment
     from ..store.remove import remove
+    from .show import size
 
-    tell(f"{flags.model} is gone; {remove(flags.model, from_environment()) / 1e6:.0f} MB are free again.")
+    gone = remove(flags.model, from_environment())
+    if gone.left is not None:
+        tell(f"What was made of {flags.model} is gone; {size(gone.made)} are free again.")
+        tell(f"The model itself is no part of mlxrun's store and was left: {gone.left}")
+        return 0
+    made = f", {size(gone.made)} of it of what was made of the model" if gone.made else ""
+    tell(f"{flags.model} is gone; {size(gone.model + gone.made)} are free again{made}.")
     return 0

@@ -1,4 +1,6 @@
-"""mlxrun verify MODEL: whether its files are what was fetched; a damaged one is fetched anew.
+"""mlxrun verify MODEL: whether its files are what was fetched, and what was made ready of it what was written.
+
+A damaged file is fetched anew, a damaged ready one removed.
 
 Exit code 0: all is well, or well again; 1: it is not.
 """
@@ -24,6 +26,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(flags: argparse.Namespace) -> int:
+    model = verify_model(flags)
+    return max(model, verify_made(flags))
+
+
+def verify_made(flags: argparse.Namespace) -> int:
+    """What was made ready of it and of its quantized copies."""
+    from ..settings import from_environment
+    from ..store.made import damaged, forget, of_model, ready_files
+    from ..store.remove import where
+    from .progress import Bar
+
+    settings = from_environment()
+    place = where(flags.model, settings)
+    files = [] if place is None else list(ready_files(of_model(place, settings)))
+    faults = {file: fault for file in files if (fault := damaged(file, Bar("Reading"))) is not None}
+    for file, fault in faults.items():
+        say(f"{file}: {fault}.")
+    if not flags.check and faults:
+        forget(faults)
+        say("What was damaged of it was removed; it is made anew when the model is loaded.")
+    if files and not faults:
+        tell(f"{flags.model}: {len(files)} ready file{'s' * (len(files) != 1)} made of it, every block is right.")
+    return DAMAGED if faults and flags.check else 0
+
+
+def verify_model(flags: argparse.Namespace) -> int:
     from ..settings import from_environment
     from ..spec import ModelError
     from ..store import hub, starter

@@ -1,8 +1,8 @@
 """A quantized copy of a model, made once with what `convert` has and kept until the model changes.
 
 The copy is a folder as `convert --quantize` writes it, so it loads like any other. Its name tells the model's files
-with their sizes and times, and the layout; an older copy of the same model and layout goes when a new one is made.
-Copies beyond a bound go too, the longest unused first.
+with their sizes and times, and the layout; a note beside it says the same in words (`provenance`). An older copy of the
+same model and layout goes when a new one is made. Copies beyond a bound go too, the longest unused first.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ..loading.provenance import COPIES, MadeFrom, note, seen
 from ..loading.ready import alone
 from ..spec import ModelError
 from ..weights import Checkpoint
@@ -22,7 +23,6 @@ from .folder import convert_folder
 from .layouts import Wanted
 from .stream import Progress
 
-VERSION = 2  # of what is written; another one makes all copies anew
 MOST = 64 << 30  # bytes of all copies
 
 
@@ -46,6 +46,7 @@ def _make(checkpoint: Checkpoint, target: Path, how: Layout, progress: Progress 
     folder = target.parent
     for half in folder.glob(".*.making"):  # of who was killed; nobody else is making one now
         shutil.rmtree(half, ignore_errors=True)
+    note(target, MadeFrom(checkpoint.path.absolute(), tuple(_seen(checkpoint)), COPIES))
     convert_folder(checkpoint, target, wanted=Wanted(how, lambda module, shape: how), progress=progress)
     stale = [old for old in folder.glob(f"{key_of(checkpoint.path)}-*{_suffix(how)}") if old != target]
     _forget(folder, keep=target, stale=stale)
@@ -64,12 +65,14 @@ def _forget(folder: Path, keep: Path, stale: Sequence[Path], most: int = MOST) -
 
 
 def name_of(checkpoint: Checkpoint, how: Layout) -> str:
+    identity = [f"{COPIES} {checkpoint.dialect}", *_seen(checkpoint)]
+    return f"{key_of(checkpoint.path)}-{digest(chr(10).join(identity))}{_suffix(how)}"
+
+
+def _seen(checkpoint: Checkpoint) -> list[str]:
     place = checkpoint.path
-    beside = sorted(file for file in place.iterdir() if file.is_file()) if place.is_dir() else []
-    files = {file.resolve(): file.stat() for file in (*checkpoint.files, *beside)}
-    seen = [f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in sorted(files.items())]
-    identity = [f"{VERSION} {checkpoint.dialect}", *seen]
-    return f"{key_of(place)}-{digest(chr(10).join(identity))}{_suffix(how)}"
+    beside = [file for file in place.iterdir() if file.is_file()] if place.is_dir() else []
+    return [seen(file) for file in sorted({file.resolve() for file in (*checkpoint.files, *beside)})]
 
 
 def _suffix(how: Layout) -> str:

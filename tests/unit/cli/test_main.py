@@ -137,7 +137,7 @@ def test_list_and_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert cli.main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split(maxsplit=1) == ["smollm2", "not here yet; fetched when first used"]
-    assert lines[1].split() == ["mine", str(model)]
+    assert lines[1].split() == ["mine", "2", "B", str(model)]
     assert cli.main(["pull", "mine"]) == 0
     assert capsys.readouterr().out == f"{model}\n"
     assert cli.main(["pull", "yours"]) == 2

@@ -144,7 +144,7 @@ def test_a_damaged_file_is_named_and_fetched_anew(name: str, far: FakeHub, capsy
 def test_removed_it_is_gone_and_a_folder_of_ones_own_stays(far: FakeHub, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
     folder = hub.snapshot("org/name")
-    freed = remove("org/name", settings)
+    freed = remove("org/name", settings).model
     assert freed >= len(far.files["model.safetensors"])
     assert not folder.exists()
     assert not (tmp_path / "hub" / "models--org--name").exists()

@@ -353,13 +353,13 @@ def test_one_file_goes_and_the_others_stay(far: FakeHub, settings: Settings, tmp
 
     resolve("org/name:Q4_K_M", settings)
     place = resolve("org/name:Q8_0", settings)
-    assert remove("org/name:Q8_0", settings) == len(far.files[Q8])
+    assert remove("org/name:Q8_0", settings).model == len(far.files[Q8])
     assert not place.exists()
     assert len(list((tmp_path / "hub" / "models--org--name" / "blobs").iterdir())) == 1
     assert [name for name, _ in installed(settings)] == ["smollm2", "org/name:Q4_K_M"]
     with pytest.raises(ModelError, match="has no Q8_0; it has Q4_K_M"):
         remove("org/name:Q8_0", settings)
-    assert remove("org/name:q4_k_m", settings) >= len(far.files[Q4])  # the last one: nothing stays
+    assert remove("org/name:q4_k_m", settings).model >= len(far.files[Q4])  # the last one: nothing stays
     assert not (tmp_path / "hub" / "models--org--name").exists()
 
 
@@ -383,7 +383,7 @@ def test_a_pull_that_never_ended_can_be_removed(far: FakeHub, settings: Settings
     far.stops_after, far.dies = 5000, True
     with pytest.raises(ModelError):
         resolve("org/name:Q4_K_M", settings)
-    assert remove("org/name", settings) == 5000
+    assert remove("org/name", settings).model == 5000
     assert unfinished(tmp_path) == []
 
 
