@@ -135,6 +135,7 @@ def chosen(checkpoint: Checkpoint, flags: argparse.Namespace, dtype: mx.Dtype | 
     from ..convert.mixed import mixed
     from ..core import RequestError
     from ..settings import bytes_of
+    from ..weights.mapped import believed
 
     if flags.quantize or flags.group or flags.mode != "affine":
         raise RequestError("--recipe mixed chooses bits itself; leave out --quantize, --group and --mode.")
@@ -144,5 +145,5 @@ def chosen(checkpoint: Checkpoint, flags: argparse.Namespace, dtype: mx.Dtype | 
     if flags.fit is not None and budget is None:
         raise RequestError(f"--fit must be a size such as 16GB, not {flags.fit!r}.")
     ids = text_of(checkpoint, flags)[:TOKENS]
-    with bar("measuring modules") as progress:
+    with bar("measuring modules") as progress, believed():
         return mixed(checkpoint, ids, bits=flags.bits, file_bytes=budget, dtype=dtype, progress=progress)

@@ -35,6 +35,7 @@ def main(flags: argparse.Namespace) -> int:
     from ..loading import LoadOptions, load_opened, open_model
     from ..ops.device import this_device
     from ..store.resolve import resolve
+    from ..weights.mapped import believed
 
     text = calibration() if flags.text is None else read_text(flags.text)
     how = LoadOptions(unchecked=flags.unchecked)
@@ -42,7 +43,7 @@ def main(flags: argparse.Namespace) -> int:
     opened = open_model(resolve(flags.model), dialect=flags.dialect, waive=waive, device=device)
     ids = first(tokenizer_of(opened.checkpoint).encode(text, special=False), flags.tokens)
     if flags.against is None:
-        with bar("predicting") as progress:
+        with bar("predicting") as progress, believed():
             model = load_opened(opened, how)
             found = perplexity(model, ids, window=flags.window, progress=progress)
         count = predicted(len(ids), flags.window)
@@ -51,7 +52,7 @@ def main(flags: argparse.Namespace) -> int:
     else:
         other = open_model(resolve(flags.against), waive=waive, device=device)
         same_ids(tokenizer_of(other.checkpoint).encode(text, special=False), ids, flags)
-        with bar("predicting with both") as progress:
+        with bar("predicting with both") as progress, believed():
             models = load_opened(opened, how), load_opened(other, how)
             agreement = compare(*models, ids, window=flags.window, progress=progress)
         report = {"model": flags.model, "against": flags.against, **asdict(agreement)}

@@ -19,6 +19,7 @@ from ..spec import ModelError
 from ..text.gguf import as_files
 from ..weights import Checkpoint, gather_parts
 from ..weights.checkpoint import MODELOPT
+from ..weights.mapped import believed
 from ..weights.quantized import FLOATS, Layout
 from .aside import made_aside
 from .from_gguf import hf_tensors
@@ -41,7 +42,7 @@ def convert_folder(
 ) -> None:
     """`wanted` None: nothing is quantized that is not. `dtype`: of what is not quantized, and of scales. `by`: another
     way to quantize than one weight after the other."""
-    with made_aside(target) as aside:
+    with made_aside(target) as aside, believed():
         weights, said = source(checkpoint)
         if checkpoint.dialect == "gguf":
             for name, content in as_files(checkpoint.metadata).items():

@@ -22,6 +22,7 @@ from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import ModelError
 from ..weights import Checkpoint
 from ..weights.gguf import BLOCKS, read_gguf
+from ..weights.mapped import believed
 from .aside import ELSEWHERE, made_aside
 from .stream import Progress
 
@@ -77,7 +78,7 @@ def write_file(
     """All of it or nothing. Empties `tensors`, so that each can be freed."""
     entries = [_entry(name, parts, kind) for name, parts in tensors.items()]
     need_room(target, len(head.raw) + sum(entry.nbytes for entry in entries), target.parent, ELSEWHERE)
-    with made_aside(target, folder=False) as aside, aside.open("wb") as sink:
+    with made_aside(target, folder=False) as aside, aside.open("wb") as sink, believed():
         for chunk in _chunks(head, entries, tensors, progress):
             sink.write(chunk)
 

@@ -126,12 +126,13 @@ def load_tensors(
     try:
         with path.open("rb") as file:
             view = Pages.of(file)  # goes with the last NumPy view of it
-        return {
-            name: _plain(view, place, seen.get(name))
-            if place.kind in PLAIN
-            else _load(view, place, f"{path.name}: the tensor {shown(name)}", reading, seen.get(name))
-            for name, place in places.items()
-        }
+        with believed():
+            return {
+                name: _plain(view, place, seen.get(name))
+                if place.kind in PLAIN
+                else _load(view, place, f"{path.name}: the tensor {shown(name)}", reading, seen.get(name))
+                for name, place in places.items()
+            }
     except OSError as error:
         raise unreadable(path, error) from error
 

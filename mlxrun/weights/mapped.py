@@ -11,6 +11,7 @@ whoever looks at such a page is ended by the system. A file whose bytes are chan
 from __future__ import annotations
 
 import mmap
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,20 +76,15 @@ def lost_files() -> list[str]:
 
 @contextmanager
 def believed() -> Iterator[None]:
-    """ModelError where a page could not be read meanwhile, whatever came of it."""
+    """ModelError where a page could not be read meanwhile, whatever error came of that."""
     before = lost_count()
     try:
         yield
-    except Exception as error:
-        _refuse_lost(before, error)
-        raise
-    _refuse_lost(before, None)
-
-
-def _refuse_lost(before: int, error: Exception | None) -> None:
-    if lost_count() > before:
-        name = shown(Path(lost_files()[-1]).name)[1:-1]
-        raise ModelError(f"{name} was cut short while it was read, or its disk fails; bring it anew.") from error
+    finally:
+        kind = sys.exc_info()[0]
+        if lost_count() > before and (kind is None or issubclass(kind, Exception)):
+            name = shown(Path(lost_files()[-1]).name)[1:-1]
+            raise ModelError(f"{name} was cut short while it was read, or its disk fails; bring it anew.")
 
 
 def views(file: Path, tensors: Mapping[str, Stored], size: int) -> dict[str, mx.array]:

@@ -14,11 +14,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from mlxrun.convert.folder import convert_folder
+from mlxrun.convert.gguf_file import Head, write_file
 from mlxrun.ops.native import native
 from mlxrun.spec import ModelError
+from mlxrun.weights import open_checkpoint
 from mlxrun.weights.gguf import read_gguf
 from mlxrun.weights.headers import read_header
 from mlxrun.weights.mapped import Pages, believed, lost_count, lost_files, views
+from tests.golden.checkpoint import reference, write
 
 pytestmark = pytest.mark.skipif(native is None, reason="the native library is not built, and nothing else maps here")
 PAGE = 4096
@@ -155,3 +159,18 @@ def test_what_is_not_ours_ends_the_process_as_ever(first: str, then: str, tmp_pa
     assert done.stdout == "True 1\n", done.stderr
     assert done.returncode == -signal.SIGBUS
     assert ("Bus error" in done.stderr) is bool(first or then)
+
+
+@pytest.mark.parametrize("out", ["folder", "file.gguf"])
+def test_what_is_converted_from_a_file_that_is_cut_short_is_not_kept(out: str, tmp_path: Path) -> None:
+    source = write(reference("llama").checkpoint(), tmp_path / "model") / "model.safetensors"
+    checkpoint = open_checkpoint(source.parent)
+    assert source.stat().st_size > 8 * PAGE
+    if out == "folder":
+        with pytest.raises(ModelError, match=r"model\.safetensors was cut short"):
+            convert_folder(checkpoint, tmp_path / out, progress=lambda done, total: os.truncate(source, PAGE))
+    else:
+        tensors = {name: (weight,) for name, weight in checkpoint.tensors().items()}
+        with pytest.raises(ModelError, match=r"model\.safetensors was cut short"):
+            write_file(tmp_path / out, Head(0, b"", 32), tensors, "F16", lambda done, total: os.truncate(source, PAGE))
+    assert not (tmp_path / out).exists()
