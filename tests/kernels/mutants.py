@@ -171,7 +171,7 @@ def main(plan: Plan, description: str, arguments: list[str], jobs: int) -> int:
                 reason = plan.reason(mutant)
                 count.add(mutant, fate, reason)
                 whole.add(mutant, fate, reason)
-                if chosen.verbose or fate == SURVIVED:
+                if (chosen.verbose and fate != LEFT) or fate == SURVIVED:
                     told = (reason and f"equivalent: {reason}") or "SURVIVED" if fate == SURVIVED else fate
                     print(f"{file}:{mutant.line}: {mutant.after.strip()}  -- {told}", flush=True)
         print(count.told(file), flush=True)

@@ -10,6 +10,7 @@ import mlx.core as mx
 import pytest
 from mlxrun.cpu_kernels import native as library
 
+from mlxrun.ops import device as devices
 from mlxrun.ops import fused, native
 from mlxrun.ops.device import Device, this_device
 from mlxrun.ops.quantized import QuantizedWeight
@@ -145,8 +146,11 @@ def test_packed_is_all_of_them() -> None:
 
 def test_a_weight_is_packed_in_its_own_form() -> None:
     w = mx.sin(mx.arange(64 * 64, dtype=mx.float32)).reshape(64, 64)
-    made = native.pack(QuantizedWeight(*mx.quantize(w, 32, 8), "affine", 8, 32))
+    quantized = QuantizedWeight(*mx.quantize(w, 32, 8), "affine", 8, 32)
+    made = native.pack(quantized)
     assert (made.shape, made.mode, made.bits, made.group) == ((64, 64), "affine", 8, 32)
+    rows = library.table_rows(mx.arange(64, dtype=mx.int32), made, mx.float32)
+    assert mx.abs(rows - quantized.dequantize()).max() < 1e-5
     plain = native.pack(w.astype(mx.bfloat16))
     assert (plain.shape, plain.mode, plain.bits) == ((64, 64), "plain", 16)
 
@@ -161,8 +165,12 @@ def test_keys_are_kept_half_as_wide_only_where_products_are_fast(used: bool, pre
         assert device.kept(dtype) == dtype
 
 
-def test_native_kernels_run_where_there_is_no_gpu() -> None:
-    assert mx.metal.is_available() != this_device().native
+@pytest.mark.parametrize("gpu", [True, False])
+@pytest.mark.parametrize("built", [True, False])
+def test_native_kernels_run_where_there_is_no_gpu(built: bool, gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "available", built)
+    monkeypatch.setattr(mx.metal, "is_available", lambda: gpu)
+    assert this_device("exact").native == (built and not gpu)
 
 
 @pytest.mark.parametrize("setting", ["exact", "fast"])
