@@ -49,7 +49,7 @@ KNOWN_WRONG = {
 CHECKED = {
     "lfm2": (
         "block_mlp_init_scale block_norm_eps block_out_init_scale block_use_swiglu block_use_xavier_init conv_dim "
-        "conv_dim_out conv_use_xavier_init rope_scaling theta tie_embedding tie_word_embeddings"
+        "conv_dim_out conv_use_xavier_init num_heads use_pos_enc rope_scaling theta tie_embedding tie_word_embeddings"
     ),
     "lfm2_moe": "rope_scaling theta tie_embedding tie_word_embeddings",
 }

@@ -107,6 +107,8 @@ ADDS: dict[str, Config] = {
         "conv_dim": 64,
         "conv_dim_out": 64,
         "conv_use_xavier_init": True,
+        "num_heads": 4,
+        "use_pos_enc": True,
     },
     "minimax_m2": {
         "attn_type_list": [1, 1, 1, 1],
