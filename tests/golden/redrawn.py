@@ -51,5 +51,6 @@ def granite_as_hybrid(c: Checkpoint) -> Checkpoint:
 REDRAWN: dict[str, tuple[str, str, Callable[[Checkpoint], Checkpoint]]] = {
     "granite, residual in weights": ("granite", "granite", residual_in_weights),
     "granite_hybrid_dense, residual in weights": ("granite_hybrid_dense", "granite_hybrid_dense", residual_in_weights),
+    "granitemoe, residual in weights": ("granitemoe", "granitemoe", residual_in_weights),
     "granite_hybrid_dense, attention only": ("granite", "granite_hybrid_dense", granite_as_hybrid),
 }

@@ -43,9 +43,9 @@ EXACT, EXACT_OF_CODES = 1e-5 if NATIVE else 5e-5, 2e-5
 # keys are float16, and activations integers of 15 bits: up to 1.9e-3 and 2.8e-3; from one pass to another 1.7e-4
 FAST, FAST_AGAIN = 4e-3, 1e-3
 NEAR = 2e-3  # of a router's score: experts nearer than this may change places in `fast`
-# in how many rows they do at most, over all routers; the margins are 5e-5, 1.4e-4 and, with AVX2 only, 3.7e-4
+# in how many rows they do at most, over all routers; margins are 5e-5 to 5.9e-4; qwen3_moe_plain with AVX2 only
 FLIPS = {"phimoe": 1}
-FLIPS_OF_CODES = {"glm_moe_dsa_dense": 1, "qwen3_moe_plain": 1}
+FLIPS_OF_CODES = {"glm_moe_dsa_dense": 1, "granitemoe": 1, "qwen3_moe_plain": 1, "solar_open_negative": 1}
 FEW_CODES = {"bloom": "its rows have 72 values, which is no number of whole groups"}
 PRECISE, QUICK = this_device("exact"), this_device("fast")
 NAMES = [*CASES, *REDRAWN]
@@ -108,7 +108,9 @@ def test_as_a_person_loads_it(name: str, tmp_path: Path) -> None:
     with served.listening() as heard:
         for way, measured in ways(known.reference).items():
             found[f"{way}, exact"] = measured(exact, known.reference)
-        either, found["whole, fast"] = branches(exact, fast, known.reference, FLIPS.get(name, 0), FAST * known.top)
+        either, found["whole, fast"] = branches(
+            exact, fast, known.reference, FLIPS.get(known.beside, 0), FAST * known.top
+        )
         for way, measured in ways(known.reference).items():
             if way != "whole":
                 found[f"{way}, fast"] = min(measured(fast, wanted) for wanted in either)
@@ -175,7 +177,7 @@ def test_quantized_weights_against_the_same_in_float32(name: str, tmp_path: Path
     for way in some:
         off = getattr(measure, way)(exact, wanted)
         assert off <= EXACT_OF_CODES * known.top, f"{way}, exact: off by {off:.1e}"
-    either, _ = branches(exact, fast, wanted, FLIPS_OF_CODES.get(name, 0), FAST * known.top)
+    either, _ = branches(exact, fast, wanted, FLIPS_OF_CODES.get(known.beside, 0), FAST * known.top)
     off = min(measure.stepped(fast, wanted) for wanted in either) if "stepped" in some else 0.0
     assert off <= FAST * known.top, f"stepped, fast: off by {off:.1e}"
 
