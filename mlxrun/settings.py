@@ -61,9 +61,11 @@ class Settings:
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
-    home = environ.get("MLXRUN_HOME")
+    home = os.path.expanduser(environ.get("MLXRUN_HOME", ""))
+    if home.startswith("~"):
+        raise SettingsError(f"The environment variable MLXRUN_HOME names a person who is not known here: {home!r}.")
     return Settings(
-        home=Path(home).expanduser().absolute() if home else _cache_folder(environ) / "mlxrun",
+        home=Path(home).absolute() if home else _cache_folder(environ) / "mlxrun",
         threads=_count(environ, "MLXRUN_THREADS"),
         context=_count(environ, "MLXRUN_CONTEXT"),
         memory=_size(environ, "MLXRUN_MEMORY"),

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..core import RequestError
-from ..settings import SettingsError
+from ..settings import SettingsError, from_environment
 from ..spec import ModelError, one_line
 from . import convert, doctor, fit, prune, pull, rm, run, serve, show, tune, verify
 from . import eval as eval_command
@@ -48,20 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     forgive_encodings()
     parser = build_parser()
     chosen, rest = parser.parse_known_args(arguments)
-    if chosen.command is None:
-        if terminal_can_be_filled():
-            from ..tui.app import run as open_terminal_ui
-
-            return open_terminal_ui()
-        parser.print_help()
-        return 0
     words = getattr(chosen, "words", None)  # argparse takes no words for a prompt that come after a flag
     if rest and (words is None or any(word.startswith("-") for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if words is not None:
         words.extend(rest)
     try:
-        code = COMMANDS[chosen.command].main(chosen)
+        code = without_command(parser) if chosen.command is None else COMMANDS[chosen.command].main(chosen)
         sys.stdout.flush()
         return code
     except (ModelError, RequestError, SettingsError) as error:
@@ -76,6 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def without_command(parser: argparse.ArgumentParser) -> int:
+    if not terminal_can_be_filled():
+        parser.print_help()
+        return 0
+    from_environment()  # what is wrong with it is said before the screen is taken
+    from ..tui.app import run as open_terminal_ui
+
+    return open_terminal_ui()
 
 
 def terminal_can_be_filled() -> bool:

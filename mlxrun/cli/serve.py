@@ -31,8 +31,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(flags: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from ..assistant import Assistant, recommended
     from ..core import RequestError
     from ..server import app, run
@@ -52,7 +50,7 @@ def main(flags: argparse.Namespace) -> int:
     listener = run.listen(flags.host, flags.port)
     settings = from_environment().but(context=flags.context)
     place = resolve(flags.model, settings)
-    name = flags.name or (place.stem if Path(flags.model).expanduser().exists() else flags.model)
+    name = flags.name or (place.stem if os.path.exists(os.path.expanduser(flags.model)) else flags.model)
     tuning = begin(settings)
     opened = options.opened(place, flags, tuning.device)
     config = app.ServerConfig(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def on_this_machine(settings: Settings | None = None, *, loaded: str | None = No
         for name, place in installed(settings or from_environment())
     ]
     if loaded is not None and loaded not in {model.name for model in found}:
-        place = Path(loaded).expanduser()
+        place = Path(os.path.expanduser(loaded))
         found.append(ModelInfo(loaded, *((str(place), weight_bytes(place)) if place.exists() else ())))
     return [replace(model, loaded=model.name == loaded) for model in found]
 

@@ -74,7 +74,7 @@ def where(name: str, settings: Settings) -> Path | None:
     plain = name not in ("", ".", "..") and Path(name).name == name
     if plain and os.path.lexists(settings.models / name):
         return settings.models.resolve() / name
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if name and path.exists():
         return path.resolve()  # or `..` would lead to what is not meant
     found = names.parse(name)

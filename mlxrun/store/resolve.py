@@ -7,6 +7,7 @@ hub. Knows nothing of what is inside the files.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +50,7 @@ def _where(name: str, settings: Settings) -> Path | Name:
     """A place on this machine, or a name of the hub."""
     if name == starter.NAME:
         return starter.fetch(settings)
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # unlike Path's own it lets ~nobody be
     for place in (path, settings.models / name):
         if name and place.exists():
             return _model_in(place)
@@ -78,6 +79,8 @@ def _model_in(place: Path) -> Path:
         if place.suffix != ".gguf":
             raise ModelError(f"{place} is neither a .gguf file nor a folder with a config.json.")
         return place
+    if not place.is_dir():
+        raise ModelError(f"{place} is neither a regular file nor a folder.")
     if (place / "config.json").is_file():
         return place
     files = sorted(place.glob("*.gguf"))

@@ -7,6 +7,7 @@ config.json for the architecture, here only its token ids matter.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,17 @@ MAX_JSON = 64 << 20  # bytes; tokenizer_config.json with thousands of added toke
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
+def is_there(path: Path) -> bool:
+    """What is there must be a file: a folder in its place would be overlooked, and a pipe block whoever reads it."""
+    if not os.path.lexists(path):
+        return False
+    if not path.is_file():
+        raise ModelError(f"{path} is not a regular file.")
+    return True
+
+
 def read_text(path: Path) -> str:
+    is_there(path)
     try:
         if path.stat().st_size > MAX_JSON:
             raise ModelError(f"{path} is larger than {MAX_JSON >> 20} MiB; that is no file of settings.")
@@ -31,7 +42,7 @@ def read_text(path: Path) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in the file; an empty one where the file does not exist."""
-    if not path.is_file():
+    if not is_there(path):
         return {}
     text = read_text(path)
     try:

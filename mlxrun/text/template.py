@@ -14,7 +14,7 @@ from typing import Any
 
 from ..core import RequestError
 from ..spec import SIGNS, ModelError
-from .folder import Folder, read_json, read_text
+from .folder import Folder, is_there, read_json, read_text
 
 MAX_SOURCE = 64 << 10  # characters; the longest template in use has about 20,000
 STEPS = 200_000  # a rendering may take so many steps (see meter.py)
@@ -127,7 +127,7 @@ class ChatTemplate:
 def _sources(folder: Folder) -> dict[str, str]:
     """chat_template.jinja outranks tokenizer_config.json, which outranks chat_template.json."""
     found: Any = None
-    if (folder.path / "chat_template.jinja").is_file():
+    if is_there(folder.path / "chat_template.jinja"):
         found = read_text(folder.path / "chat_template.jinja")
     elif "chat_template" in folder.tokenizer:
         found = folder.tokenizer["chat_template"]

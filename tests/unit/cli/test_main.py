@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from mlxrun import __version__, cli
 from mlxrun.spec import ModelError
+from tests.server.tiny import write_tiny
 
 HEAVY = ("mlx", "mlx_lm", "numpy", "transformers", "tokenizers", "jinja2", "huggingface_hub", "rich", "textual")
 
@@ -141,3 +143,62 @@ def test_list_and_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert cli.main(["pull", "mine"]) == 0
     assert capsys.readouterr().out == f"{model}\n"
     assert cli.main(["pull", "yours"]) == 2
+
+
+# ---- what is no model -----------------------------------------------------------------------------
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def looping(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def zeros(path: Path) -> None:
+    path.write_bytes(bytes(5000))
+
+
+IN_THE_WAY = {"a pipe": fifo, "a link to itself": looping, "a folder": Path.mkdir, "zeros": zeros, "empty": Path.touch}
+COMMANDS = (["show"], ["fit"], ["run", "--raw", "--max-tokens", "1", "hi"], ["verify"], ["pull"], ["eval"], ["serve"])
+
+
+def refused(capsys: pytest.CaptureFixture[str], command: list[str], model: Path | str) -> str:
+    """The one line that a command says which cannot go on with this."""
+    code = cli.main([command[0], str(model), *command[1:], *(["--port", "0"] if command == ["serve"] else [])])
+    out, err = capsys.readouterr()
+    assert (code, out) == ((1, "") if command == ["verify"] and os.path.exists(model) else (2, "")), err
+    assert err.count("\n") == 1, err
+    return err
+
+
+@pytest.mark.parametrize("thing", IN_THE_WAY)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_what_is_no_model_is_a_sentence(
+    command: list[str], thing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("MLXRUN_HOME", str(tmp_path / "home"))
+    IN_THE_WAY[thing](tmp_path / "x.gguf")
+    if (command, thing) not in [(["pull"], "zeros"), (["pull"], "empty")]:  # which says where it is, and reads nothing
+        assert "x.gguf" in refused(capsys, command, tmp_path / "x.gguf")
+    assert "~nobody-of-that-name" in refused(capsys, command, "~nobody-of-that-name")
+
+
+FILES = (
+    *("config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json"),
+    *("generation_config.json", "special_tokens_map.json", "chat_template.jinja"),
+)
+WRONG = [(thing, name) for thing in IN_THE_WAY for name in FILES if thing[0] == "a" or not name.endswith(".jinja")]
+
+
+@pytest.mark.parametrize(("thing", "name"), WRONG)
+def test_what_is_in_the_way_of_a_file_is_told(
+    thing: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pipe would block whoever reads it, and what is overlooked may be the chat template."""
+    folder = write_tiny(tmp_path / "tiny", context=128)
+    (folder / name).unlink(missing_ok=True)
+    IN_THE_WAY[thing](folder / name)
+    assert name in refused(capsys, ["run", "hi"], folder)
