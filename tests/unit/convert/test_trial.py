@@ -27,7 +27,7 @@ def names_of(name: str, folder: Path) -> Named:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_both_agree_whatever_is_changed(name: str, tmp_path: Path) -> None:
     names = names_of(name, tmp_path)
-    ours, theirs = Ours(names), Theirs(names)
+    ours, theirs = Ours(names, this_device("exact")), Theirs(names)
     usual = np.array(ours.logp(PROMPT))
     np.testing.assert_allclose(usual, np.array(theirs.logp(PROMPT)), atol=2e-4)
     for module in (module for module, advice in names.advice.items() if advice is not False):
@@ -42,7 +42,7 @@ def test_several_at_once(tmp_path: Path) -> None:
     names = names_of("llama", tmp_path)
     picked = [module for module in names.advice if "mlp" in module]
     changed = {module: 0.5 * names.tensors[f"{module}.weight"].astype(mx.float32) for module in picked}
-    found, wanted = Ours(names).logp(PROMPT, changed), Theirs(names).logp(PROMPT, changed)
+    found, wanted = Ours(names, this_device("exact")).logp(PROMPT, changed), Theirs(names).logp(PROMPT, changed)
     np.testing.assert_allclose(np.array(found), np.array(wanted), atol=2e-4)
 
 
