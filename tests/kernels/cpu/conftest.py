@@ -32,6 +32,8 @@ from mlxrun.cpu_kernels import native, status  # noqa: E402 after the library th
 @pytest.fixture(autouse=True)
 def settings_are_put_back(request: pytest.FixtureRequest) -> Iterator[None]:
     if native is None:
+        if folder:  # what was asked for does not even load: nothing may pass for tested
+            pytest.fail(f"The library in {folder} is not in use: {status().reason}.")
         if getattr(request.module, "WITHOUT_LIBRARY", False):
             yield
             return
