@@ -8,6 +8,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from mlxrun.metal_kernels import launch
+from mlxrun.metal_kernels.attention import Sight
 from mlxrun.metal_kernels.tiles import CUTS, STANDARD
 
 from mlxrun.ops import choose, metal
@@ -31,11 +32,9 @@ def ones(*shape: int, dtype: mx.Dtype = F16) -> mx.array:
     return mx.ones(shape, dtype)
 
 
-@pytest.fixture(autouse=True)
-def chooser(monkeypatch: pytest.MonkeyPatch) -> choose.Chooser:
-    monkeypatch.setattr(choose.chooser, "policy", "ours")
-    monkeypatch.setattr(choose.chooser, "picks", {})
-    return choose.chooser
+@pytest.fixture
+def chooser() -> choose.Chooser:
+    return choose.Chooser("ours")
 
 
 def served(run: Callable[[], object]) -> tuple[Any, list[Call]]:
@@ -53,36 +52,38 @@ def kernels(run: Callable[[], object]) -> list[str]:
 @pytest.mark.parametrize(
     ("rows", "kernel"), [(1, "qmv"), (4, "qmv"), (5, "qmv_few"), (16, "qmv_few"), (17, "qmm"), (70, "qmm")]
 )
-def test_a_product_is_served_by_its_number_of_rows(rows: int, kernel: str) -> None:
+def test_a_product_is_served_by_its_number_of_rows(rows: int, kernel: str, chooser: choose.Chooser) -> None:
     w = weight((40, 64))
-    y, calls = served(lambda: metal.matmul(ones(rows, 64), w))
+    y, calls = served(lambda: metal.matmul(ones(rows, 64), w, chooser))
     assert [call.kernel for call in calls] == [kernel]
     assert (y.shape, y.dtype) == ((rows, 40), F16)
-    y, _ = served(lambda: metal.matmul(ones(2, rows, 1, 64), w))
+    y, _ = served(lambda: metal.matmul(ones(2, rows, 1, 64), w, chooser))
     assert y.shape == (2, rows, 1, 40)
 
 
 @pytest.mark.parametrize("inner", [16, 48, 80])
 @pytest.mark.parametrize("rows", [1, 4, 5, 17])
-def test_more_rows_than_a_vector_kernel_takes_want_whole_blocks_of_32(inner: int, rows: int) -> None:
+def test_more_rows_than_a_vector_kernel_takes_want_whole_blocks_of_32(
+    inner: int, rows: int, chooser: choose.Chooser
+) -> None:
     """Groups of 16 come in odd numbers; the kernels for many rows read 32 inputs at a time."""
     w = weight((40, inner), ("nvfp4", 4, 16))
-    assert kernels(lambda: metal.matmul(ones(rows, inner), w)) == ([] if rows > 4 else ["qmv"])
+    assert kernels(lambda: metal.matmul(ones(rows, inner), w, chooser)) == ([] if rows > 4 else ["qmv"])
     stack = weight((3, 40, inner), ("nvfp4", 4, 16))
-    assert kernels(lambda: metal.expert_rows(ones(rows, inner), stack, mx.zeros(rows, mx.int32))) == []
+    assert kernels(lambda: metal.expert_rows(ones(rows, inner), stack, mx.zeros(rows, mx.int32), chooser)) == []
 
 
-def test_experts_rows_take_any_number_of_rows() -> None:
+def test_experts_rows_take_any_number_of_rows(chooser: choose.Chooser) -> None:
     stack, ids = weight((3, 40, 64)), mx.array([0, 1, 1, 2])
-    y, (call,) = served(lambda: metal.expert_rows(ones(4, 64), stack, ids))
+    y, (call,) = served(lambda: metal.expert_rows(ones(4, 64), stack, ids, chooser))
     assert (call.kernel, call.template["SORTED"], y.shape) == ("qmm", True, (4, 40))
     assert mx.array_equal(call.inputs[4], ids)
     assert call.inputs[4].dtype == mx.uint32
-    assert kernels(lambda: metal.expert_rows(ones(0, 64), stack, ids[:0])) == []
+    assert kernels(lambda: metal.expert_rows(ones(0, 64), stack, ids[:0], chooser)) == []
 
 
-def test_nothing_is_made_of_no_rows() -> None:
-    assert kernels(lambda: metal.matmul(ones(0, 64), weight((40, 64)))) == []
+def test_nothing_is_made_of_no_rows(chooser: choose.Chooser) -> None:
+    assert kernels(lambda: metal.matmul(ones(0, 64), weight((40, 64)), chooser)) == []
 
 
 def test_what_mlx_does_not_know_is_ours_unasked_and_in_the_type_of_its_scales(chooser: choose.Chooser) -> None:
@@ -92,13 +93,16 @@ def test_what_mlx_does_not_know_is_ours_unasked_and_in_the_type_of_its_scales(ch
     w, stack = weight((40, 64), SIXTEENS), weight((2, 40, 64), SIXTEENS)
     try:
         for x in (ones(3, 64), ones(3, 64, dtype=F32)):
-            for run in (lambda x=x: metal.matmul(x, w), lambda x=x: metal.expert_rows(x, stack, mx.zeros(3, mx.int32))):
+            for run in (
+                lambda x=x: metal.matmul(x, w, chooser),
+                lambda x=x: metal.expert_rows(x, stack, mx.zeros(3, mx.int32), chooser),
+            ):
                 y, (call,) = served(run)
                 assert (y.dtype, call.inputs[0].dtype) == (F16, F16)
         assert not asked
-        assert kernels(lambda: metal.matmul(ones(3, 64), weight((40, 64)))) == []
+        assert kernels(lambda: metal.matmul(ones(3, 64), weight((40, 64)), chooser)) == []
         assert len(asked) == 1
-        for op in (lambda: metal.add_matmul(ones(3, 64), w, ones(3, 40), None),):
+        for op in (lambda: metal.add_matmul(ones(3, 64), w, ones(3, 40), None, chooser),):
             assert kernels(op) == []
         assert len(asked) == 2
     finally:
@@ -113,20 +117,18 @@ def test_a_policy(policy: choose.Policy, chooser: choose.Chooser) -> None:
     chooser.policy = policy
     for pick in (None, "mlx", "standard", "wide", "bits", "unheard of"):
         chooser.picks = {} if pick is None else {key: pick}
-        _, calls = served(lambda: metal.matmul(x, w))
+        _, calls = served(lambda: metal.matmul(x, w, chooser))
         cut = CUTS.get(str(pick)) if policy == "auto" else STANDARD if policy == "ours" else None
         assert [c.template["ROWS"] for c in calls] == ([cut.vector.rows] if cut else [])
         assert [c.template["BITCAST"] for c in calls] == ([cut.vector.bitcast] if cut else [])
 
 
-def test_a_policy_is_for_the_whole_process(chooser: choose.Chooser) -> None:
-    picks = {"a": "wide"}
-    choose.use("auto", picks)
-    assert (chooser.policy, chooser.picks) == ("auto", picks)
-    assert chooser.ours("a") is CUTS["wide"]
-    assert chooser.ours("b") is None
-    choose.use("mlx", {})
-    assert (chooser.policy, chooser.ours("a")) == ("mlx", None)
+def test_a_chooser_knows_its_own_picks_alone() -> None:
+    one, other = choose.Chooser("auto", {"a": "wide"}), choose.Chooser()
+    assert one.ours("a") is CUTS["wide"]
+    assert (one.ours("b"), other.ours("a")) == (None, None)
+    assert choose.Chooser("mlx", {"a": "wide"}).ours("a") is None
+    assert choose.Chooser("ours").ours("a") is STANDARD
 
 
 def test_whether_a_kernel_may_run_at_all(chooser: choose.Chooser, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,20 +169,20 @@ def rms(width: int) -> Rms:
     return Rms(ones(width), 1e-5)
 
 
-def layers() -> dict[str, Callable[[int], object]]:
+def layers(chooser: choose.Chooser) -> dict[str, Callable[[int], object]]:
     """Every operation that takes a few rows, by name."""
     q, k, narrow = weight((64, 64)), weight((32, 64)), weight((40, 64))
     down, head = weight((64, 32)), weight((90, 64))
     stacks = weight((3, 32, 64)), weight((3, 32, 64)), weight((3, 64, 32))
-    mixture = metal.Experts(rms(64), mx.ones((3, 64)), *stacks, Router(2, "softmax", True), None, "silu")
+    mixture = metal.Experts(rms(64), mx.ones((3, 64)), *stacks, Router(2, "softmax", True), None, "silu", chooser)
     row_of = lambda n: mx.zeros(n, mx.int32)  # noqa: E731 a word for three places
-    fronts = metal.Heads(rms(64), (q, k, k), None, 16, None)
+    fronts = metal.Heads(rms(64), (q, k, k), None, 16, None, chooser)
     return {
-        "add": lambda n: metal.add_matmul(ones(n, 64), narrow, ones(n, 40), None),
+        "add": lambda n: metal.add_matmul(ones(n, 64), narrow, ones(n, 40), None, chooser),
         "heads": lambda n: fronts(ones(n, 64), Turn(mx.ones(4), row_of(n), False, 1.0), row_of(n)),
-        "feed": lambda n: metal.add_feed_forward(ones(n, 64), ones(n, 64), rms(64), k, k, down, "silu"),
+        "feed": lambda n: metal.FeedForward(rms(64), k, k, down, "silu", chooser)(ones(n, 64), ones(n, 64)),
         "experts": lambda n: mixture(ones(n, 64)),
-        "best": lambda n: metal.best_token(ones(n, 64), rms(64), head),
+        "best": lambda n: metal.best_token(ones(n, 64), rms(64), head, chooser),
     }
 
 
@@ -195,7 +197,7 @@ LAUNCHES = {
 
 @pytest.mark.parametrize("op", LAUNCHES)
 def test_up_to_four_rows_are_served(op: str, chooser: choose.Chooser) -> None:
-    run = layers()[op]
+    run = layers(chooser)[op]
     for rows in (1, 4):
         assert kernels(lambda rows=rows: run(rows)) == LAUNCHES[op]
     assert kernels(lambda: run(5)) == []
@@ -209,78 +211,79 @@ def test_up_to_four_rows_are_served(op: str, chooser: choose.Chooser) -> None:
     assert kernels(lambda: run(1)) == []
 
 
-def test_a_sum_is_served_in_one_type() -> None:
+def test_a_sum_is_served_in_one_type(chooser: choose.Chooser) -> None:
     x, w, bias = ones(2, 64), weight((40, 64)), ones(40) * 3
     residual = ones(2, 40)
-    _, (call,) = served(lambda: metal.add_matmul(x, w, residual, None))
+    _, (call,) = served(lambda: metal.add_matmul(x, w, residual, None, chooser))
     assert mx.array_equal(call.inputs[4], residual)
-    _, (call,) = served(lambda: metal.add_matmul(x, w, residual, bias))
+    _, (call,) = served(lambda: metal.add_matmul(x, w, residual, bias, chooser))
     assert mx.array_equal(call.inputs[4], residual + bias)
-    assert kernels(lambda: metal.add_matmul(x, w, ones(2, 40, dtype=F32), None)) == []
+    assert kernels(lambda: metal.add_matmul(x, w, ones(2, 40, dtype=F32), None, chooser)) == []
 
 
-def test_types_and_formats_that_no_kernel_has_are_left_alone() -> None:
-    assert kernels(lambda: metal.matmul(ones(1, 64, dtype=mx.int32), weight((40, 64)))) == []
-    assert kernels(lambda: metal.matmul(ones(1, 64, dtype=F32), weight((40, 64)))) == []  # scales of another type
-    assert kernels(lambda: metal.matmul(ones(1, 64), weight((40, 64), ("affine", 5, 32)))) == []
-    assert kernels(lambda: metal.matmul(ones(1, 32), weight((7, 32)))) == []  # 7 groups are too small an input
-    assert kernels(lambda: metal.matmul(ones(1, 32), weight((8, 32)))) == ["qmv"]
+def test_types_and_formats_that_no_kernel_has_are_left_alone(chooser: choose.Chooser) -> None:
+    assert kernels(lambda: metal.matmul(ones(1, 64, dtype=mx.int32), weight((40, 64)), chooser)) == []
+    assert (
+        kernels(lambda: metal.matmul(ones(1, 64, dtype=F32), weight((40, 64)), chooser)) == []
+    )  # scales of another type
+    assert kernels(lambda: metal.matmul(ones(1, 64), weight((40, 64), ("affine", 5, 32)), chooser)) == []
+    assert kernels(lambda: metal.matmul(ones(1, 32), weight((7, 32)), chooser)) == []  # 7 groups are too small an input
+    assert kernels(lambda: metal.matmul(ones(1, 32), weight((8, 32)), chooser)) == ["qmv"]
 
 
-def test_layers_of_unlike_matrices_are_left_alone() -> None:
+def test_layers_of_unlike_matrices_are_left_alone(chooser: choose.Chooser) -> None:
     up, other, down = weight((32, 64)), weight((32, 64), ("mxfp4", 4, 32)), weight((64, 32))
     x = ones(1, 64)
-    assert kernels(lambda: metal.add_feed_forward(x, x, rms(64), up, other, down, "silu")) == []
-    assert kernels(lambda: metal.add_feed_forward(x, x, rms(64), up, up, down, "relu2")) == []
+    assert kernels(lambda: metal.FeedForward(rms(64), up, other, down, "silu", chooser)(x, x)) == []
+    assert kernels(lambda: metal.FeedForward(rms(64), up, up, down, "relu2", chooser)(x, x)) == []
     stack, unlike = weight((3, 32, 64)), weight((3, 32, 64), ("mxfp4", 4, 32))
     last, router = weight((3, 64, 32)), Router(2, "softmax", True)
     for gate, by in ((unlike, mx.ones((3, 64))), (stack, weight((3, 64), ("affine", 5, 32)))):
-        mixture = metal.Experts(rms(64), by, gate, stack, last, router, None, "silu")
+        mixture = metal.Experts(rms(64), by, gate, stack, last, router, None, "silu", chooser)
         assert kernels(lambda mixture=mixture: mixture(x)) == []
-    mixture = metal.Experts(rms(64), weight((8, 64)), stack, stack, last, router, None, "silu")
+    mixture = metal.Experts(rms(64), weight((8, 64)), stack, stack, last, router, None, "silu", chooser)
     assert kernels(lambda: mixture(x)) == ["project", "router", "experts_in", "experts_out"]
 
 
 def over(
-    q: tuple[int, ...],
-    k: tuple[int, ...],
-    v: tuple[int, ...] | int,
-    count: int = 5,
-    types: tuple[mx.Dtype, ...] = (F16,) * 3,
-) -> Any:
+    chooser: choose.Chooser, q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...] | int, **how: Any
+) -> Callable[[], Any]:
+    types = how.get("types", (F16,) * 3)
     values = v if isinstance(v, int) else ones(*v, dtype=types[2])
-    keys = ones(*k, dtype=types[1])
-    return lambda: metal.attention(ones(*q, dtype=types[0]), keys, values, count, scale=0.5)
+    keys, sight = ones(*k, dtype=types[1]), Sight(0.5, softcap=how.get("softcap", 0.0))
+    return lambda: metal.attention(ones(*q, dtype=types[0]), keys, values, how.get("count", 5), sight, chooser)
 
 
 @pytest.mark.parametrize(
     ("size", "good"),
     [(63, False), (64, True), (256, True), (257, False)],
 )
-def test_heads_of_64_to_256_values_are_attended(size: int, good: bool) -> None:
+def test_heads_of_64_to_256_values_are_attended(size: int, good: bool, chooser: choose.Chooser) -> None:
     buffer = (1, 2, 9, size)
-    assert bool(kernels(over((1, 4, 1, size), buffer, buffer))) == good
-    assert bool(kernels(over((1, 4, 1, 64), (1, 2, 9, 64), buffer))) == good
+    assert bool(kernels(over(chooser, (1, 4, 1, size), buffer, buffer))) == good
+    assert bool(kernels(over(chooser, (1, 4, 1, 64), (1, 2, 9, 64), buffer))) == good
 
 
 @pytest.mark.parametrize(
     ("size", "width", "good"), [(1024, 512, True), (1025, 8, False), (64, 8, True), (64, 7, False)]
 )
-def test_latent_heads_of_8_to_1024_values_are_attended(size: int, width: int, good: bool) -> None:
-    assert bool(kernels(over((1, 4, 1, size), (1, 1, 9, size), width))) == good
+def test_latent_heads_of_8_to_1024_values_are_attended(
+    size: int, width: int, good: bool, chooser: choose.Chooser
+) -> None:
+    assert bool(kernels(over(chooser, (1, 4, 1, size), (1, 1, 9, size), width))) == good
 
 
-def test_one_query_of_one_sequence_is_attended_in_one_type() -> None:
+def test_one_query_of_one_sequence_is_attended_in_one_type(chooser: choose.Chooser) -> None:
     buffer = (1, 2, 9, 64)
-    y, (call,) = served(over((1, 4, 1, 64), buffer, buffer))
+    y, (call,) = served(over(chooser, (1, 4, 1, 64), buffer, buffer))
     assert y.shape == (1, 4, 1, 64)
     assert (call.template["SHARED"], call.template["WINDOW"], call.template["SINKS"]) == (False, 0, False)
     assert [a.tolist() for a in call.inputs[7:9]] == [[[0]], [5]]
-    assert kernels(over((2, 4, 1, 64), (2, 2, 9, 64), (2, 2, 9, 64))) == []
-    assert kernels(over((1, 4, 2, 64), buffer, buffer)) == []
+    assert kernels(over(chooser, (2, 4, 1, 64), (2, 2, 9, 64), (2, 2, 9, 64))) == []
+    assert kernels(over(chooser, (1, 4, 2, 64), buffer, buffer)) == []
     for types in ((F32, F16, F16), (F16, F32, F16), (F16, F16, F32), (mx.int32,) * 3):
-        assert kernels(over((1, 4, 1, 64), buffer, buffer, 5, types)) == []
-    y, (call,) = served(over((1, 4, 1, 64), (1, 1, 9, 64), 24))
+        assert kernels(over(chooser, (1, 4, 1, 64), buffer, buffer, types=types)) == []
+    y, (call,) = served(over(chooser, (1, 4, 1, 64), (1, 1, 9, 64), 24))
     assert (y.shape, call.template["SHARED"], call.template["DV"]) == ((1, 4, 1, 24), True, 24)
 
 
@@ -289,9 +292,9 @@ def test_attention_is_measured_by_powers_of_two_of_keys(count: int, told: int, c
     buffer, asked = (1, 2, 600, 64), dict[str, None]()
     chooser.asked = asked
     try:
-        assert kernels(over((1, 4, 1, 64), buffer, (1, 2, 600, 128), count))
-        assert kernels(over((1, 4, 1, 64), (1, 1, 600, 64), 24, count))
-        capped = lambda: metal.attention(ones(1, 4, 1, 64), ones(*buffer), ones(*buffer), count, scale=1, softcap=5.0)  # noqa: E731 named for its line
+        assert kernels(over(chooser, (1, 4, 1, 64), buffer, (1, 2, 600, 128), count=count))
+        assert kernels(over(chooser, (1, 4, 1, 64), (1, 1, 600, 64), 24, count=count))
+        capped = over(chooser, (1, 4, 1, 64), buffer, buffer, count=count, softcap=5.0)
         assert kernels(capped)
     finally:
         chooser.asked = None
