@@ -47,8 +47,8 @@ def packed_weights(opened: OpenedModel, dry: DryRun, options: LoadOptions) -> Fo
     note = None
     if options.ready is not None and dry.weights.total >= ready.LEAST:
         source = source_of(opened)
-        file = ready.file_of(options.ready, source)
         try:
+            file = ready.file_of(options.ready, source)
             found = ready.opened(file)
             if found is None:
                 note = kept_aside(file, source, checkpoint, recipe, dry, options)

@@ -14,13 +14,13 @@ from mlxrun.convert.cached import quantized_copy
 from mlxrun.convert.layouts import layout
 from mlxrun.loading import checksums, provenance, ready
 from mlxrun.loading.load import LoadOptions, load_model
-from mlxrun.ops.native import NATIVE
+from mlxrun.ops.device import this_device
 from mlxrun.settings import Settings, from_environment
 from mlxrun.store.made import everything
 from mlxrun.weights import open_checkpoint
 from tests.golden.checkpoint import reference, write
 
-pytestmark = pytest.mark.skipif(not NATIVE, reason="no native kernels here, so nothing is packed or kept")
+pytestmark = pytest.mark.skipif(not this_device().native, reason="no native kernels here, so nothing is packed or kept")
 HOW = layout(4, 32, "affine")
 
 
