@@ -88,12 +88,15 @@ clean:
 	rm -rf $(VENV) .venv-golden build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
+# what the native library is compiled from
+NATIVE = setup.py cpu_kernels/build.py $(wildcard cpu_kernels/src/*)
+
+$(VENV)/.installed: pyproject.toml $(NATIVE) | $(BIN)/python
 	@echo "Installing mlxrun into $(VENV) ..." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-dev: pyproject.toml $(NATIVE) | $(BIN)/python
 	@echo "Installing mlxrun and its development tools into $(VENV) ..." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.installed

@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import platform
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -128,6 +129,12 @@ def run(command: list[str]) -> str:
     return done.stderr
 
 
+def sources_digest() -> str | None:
+    # setup.py runs this file outside of its package, whose other modules want a library
+    found: str | None = runpy.run_path(str(HERE / "sources.py"))["digest"]()
+    return found
+
+
 def versions() -> dict[str, str]:
     """What the library must be rebuilt for."""
     found = {package: importlib.metadata.version(package) for package in ("mlx", "nanobind")}
@@ -171,7 +178,8 @@ def try_build(folder: Path, objects: Path, sanitize: str | None = None) -> str |
         reason = str(error)
         if (folder / library_name()).exists():
             return f"{reason}; the library that was built before stays as it is"
-    record = {"built": reason is None, "reason": reason, **({} if reason else versions())}
+    made = {} if reason else {"sources": sources_digest(), **versions()}
+    record = {"built": reason is None, "reason": reason, **made}
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
     return reason
 

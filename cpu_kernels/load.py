@@ -14,6 +14,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from . import sources
+
 HERE = Path(__file__).resolve().parent
 MLX: str = mx.__version__  # type: ignore[attr-defined]  # its stub forgets it
 
@@ -48,6 +50,8 @@ def load() -> tuple[ModuleType | None, str | None]:
             None,
             f"they were built for mlx {built['mlx']}, and mlx {MLX} is installed; install mlxrun again",
         )
+    if "mlx" in built and built.get("sources") != (here := sources.digest()) and here is not None:
+        return None, "they were built from other sources than those that are here; install mlxrun again"
     try:
         library = importlib.import_module(f"{__package__}._native")
     except ModuleNotFoundError:

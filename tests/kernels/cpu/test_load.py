@@ -35,7 +35,7 @@ def package(tmp_path: Path) -> Path:
     """The package without its library."""
     folder = tmp_path / "cpu_kernels"
     folder.mkdir()
-    for name in ("__init__.py", "load.py"):
+    for name in ("__init__.py", "load.py", "sources.py"):
         shutil.copy(ROOT / "cpu_kernels" / name, folder)
     return folder
 
@@ -52,6 +52,16 @@ def imported(package: Path) -> tuple[bool, str]:
     available, _, reason = first.partition(" | ")
     assert second == ("False False" if available == "True" else "True False")
     return available == "True", reason
+
+
+@pytest.mark.parametrize("record", [{}, {"sources": "0" * 64}])
+def test_the_sources_are_not_those_that_it_was_built_from(package: Path, record: dict[str, str]) -> None:
+    (package / "src").mkdir()
+    (package / "src" / "one.cpp").write_text("int one();")
+    (package / "build.json").write_text(json.dumps({"built": True, "mlx": load.MLX, **record}))
+    available, reason = imported(package)
+    assert not available
+    assert "other sources" in reason
 
 
 def test_missing(package: Path) -> None:
