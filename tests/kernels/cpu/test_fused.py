@@ -187,3 +187,20 @@ def test_without_a_library_nothing_is_given_back(there: bool, monkeypatch: pytes
     monkeypatch.setattr(native, "available", there)
     native.release()
     assert called == (["released"] if there else [])
+
+
+@pytest.mark.parametrize("kind", [mx.cpu, mx.gpu], ids=str)
+def test_a_device_asks_mlx_where_it_computes_and_keeps_the_chooser_it_is_given(
+    kind: mx.DeviceType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(kind))
+    assert this_device("exact").gpu == (kind == mx.gpu)
+    mine = devices.Chooser("ours")
+    assert this_device("exact", chooser=mine).chooser is mine
+    made = this_device("exact").chooser
+    assert (made.policy, dict(made.picks)) == ("auto", {})
+
+
+def test_a_mac_has_a_gpu_and_none_of_our_kernels() -> None:
+    mac = devices.a_mac()
+    assert (mac.native, mac.precision, mac.gpu, mac.chooser.policy) == (False, "exact", True, "mlx")
