@@ -66,7 +66,7 @@ class ChannelReader:
     def _begun(self, header: str) -> list[Item]:
         whole, self._header, self._prompted = self._prompted + header, None, ""
         self._kind = self._kind_of(whole)
-        return [Said(header)] if ADDRESSED.search(whole) else []
+        return [Said(header) if ADDRESSED.search(whole) else Hidden(header)]
 
     def _kind_of(self, header: str) -> type[Said | Thought]:
         if ADDRESSED.search(header):

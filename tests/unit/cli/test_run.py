@@ -18,6 +18,7 @@ from mlxrun.cli.conversation import follow
 from mlxrun.core import Finish, RequestError, Sampling
 from mlxrun.families import UnknownFamily
 from mlxrun.loading import OpenedModel
+from mlxrun.ops.device import this_device
 from mlxrun.weights import Checkpoint
 
 from .parrot import parrot as make_parrot
@@ -132,7 +133,7 @@ def fake_models(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]
     """`mlxrun run parrot` without files."""
 
     def use(template: str | None) -> None:
-        opened = OpenedModel(Checkpoint(Path("/nowhere/parrot"), "hf", (), {}), UnknownFamily("A parrot."))
+        opened = OpenedModel(Checkpoint(Path("/nowhere/parrot"), "hf", (), {}), UnknownFamily("A parrot."), this_device())
         monkeypatch.setattr("mlxrun.store.resolve.resolve", lambda name, settings: opened.path)
         monkeypatch.setattr("mlxrun.loading.open_model", lambda *_, **__: opened)
         monkeypatch.setattr(Assistant, "load", lambda *_, **__: make_parrot(template))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from letters import Letters
 
@@ -124,6 +124,7 @@ SOME = [ord("a"), ord(" "), ord("<"), 0xC3, *range(256, OWN.vocab_size)]
     size=st.integers(1, 8),
     prompt=st.sampled_from(["", "<think>", PROMPT]),
 )
+@example(ids=[ord(" "), 256 + 9], name="harmony", size=1, prompt="")  # a header of nothing but a space
 def test_any_tokens_in_groups_of_any_size(ids: list[int], name: str, size: int, prompt: str) -> None:
     whole = routed(ids, form(name), prompt, len(ids) or 1)
     assert parts(whole) == parts(routed(ids, form(name), prompt, size))
