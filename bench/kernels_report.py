@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from mlxrun.metal_kernels import launch  # noqa: E402 the repository must be on the path first
-from mlxrun.metal_kernels.attention import Sight, paged_attention  # noqa: E402 as above
+from mlxrun.metal_kernels.attention import ScoreRule, paged_attention  # noqa: E402 as above
 from mlxrun.metal_kernels.experts import experts_in, experts_out  # noqa: E402 as above
 from mlxrun.metal_kernels.glue import greedy, project  # noqa: E402 as above
 from mlxrun.metal_kernels.norms import Normed  # noqa: E402 as above
@@ -190,7 +190,7 @@ def glue() -> Iterator[str]:
     for bits in (16, 8, 4):
         c = case((8, 2, 128), mx.bfloat16, bits, lengths=(64,))
         with mslsim.settings() as launches:
-            paged_attention(c.q, c.k, c.v, c.tables, c.lengths, Sight(0.1))
+            paged_attention(c.q, c.k, c.v, c.tables, c.lengths, ScoreRule(0.1))
         pages = [part for held in (c.k, c.v) for part in (held.rows, held.scales, held.biases) if part is not None]
         names = ("k", "v") if bits == 16 else ("k", "v", "k_scales", "k_biases", "v_scales", "v_biases")
         fetched = sum(launches[0].buffers[n].fetched for n in names)

@@ -19,7 +19,7 @@ import numpy as np
 from mlxrun.compat import quiet_import
 from mlxrun.convert.folder import plain_weight, source
 from mlxrun.convert.layouts import quantize
-from mlxrun.convert.mixed import divergence, measured, share_out
+from mlxrun.convert.mixed import divergence, measure_modules, share_out
 from mlxrun.convert.names import Named, named
 from mlxrun.convert.text import calibration
 from mlxrun.convert.trial import trial_of
@@ -81,7 +81,7 @@ def main() -> None:
     weights, config = source(open_checkpoint(path))
     names = named({name: plain_weight(weight, mx.float32) for name, weight in weights.items()}, config)
     modules = {name: names.tensors[f"{name}.weight"] for name, advice in names.advice.items() if advice is not False}
-    table = measured(names, modules, tokenizer.encode(calibration(), special=False)[: flags.measure])
+    table = measure_modules(names, modules, tokenizer.encode(calibration(), special=False)[: flags.measure])
     judge = Judge(names, modules, tokenizer.encode(TEXT.read_text(encoding="utf-8"), special=False)[: flags.tokens])
     print("how | bits a weight | KL, nats a token | same favourite | ours at that size: KL | same favourite")
 

@@ -40,7 +40,7 @@ class Pages:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class ScoreRule:
     """What scores go through."""
 
     scale: float
@@ -55,7 +55,7 @@ def paged_attention(
     v: Pages | int,
     tables: mx.array,
     lengths: mx.array,
-    sight: Sight,
+    sight: ScoreRule,
     tile: AttentionTile = STANDARD.attention,
 ) -> mx.array:
     """q (T, H, D), tables (T, most pages) uint32, lengths (T,) int32 of at least 1 -> (T, H, Dv), Dv the width of v.
@@ -123,7 +123,7 @@ def _fitted(tile: AttentionTile, of_group: int, width: int) -> AttentionTile:
     return AttentionTile(min(tile.heads, of_group), simdgroups, tile.blocks)
 
 
-def _check(q: mx.array, k: Pages, v: Pages | int, tables: mx.array, lengths: mx.array, sight: Sight) -> None:
+def _check(q: mx.array, k: Pages, v: Pages | int, tables: mx.array, lengths: mx.array, sight: ScoreRule) -> None:
     floating("q", q)
     need(q.ndim == 3, f"q has {q.ndim} axes; it must be (T, H, D).")
     rows, count, size = q.shape

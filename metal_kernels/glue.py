@@ -36,7 +36,7 @@ BEST_SIMDGROUPS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class HeadTurn:
     """How heads are turned: position / freqs[i] for pair i of the first 2 * len(freqs) values."""
 
     freqs: mx.array  # (dims / 2,) float32, infinity: that pair stands still
@@ -84,7 +84,7 @@ def project(
 
 
 def heads(
-    x: mx.array, counts: tuple[int, int, int], positions: mx.array, turn: Turn | None, norm: HeadNorm | None
+    x: mx.array, counts: tuple[int, int, int], positions: mx.array, turn: HeadTurn | None, norm: HeadNorm | None
 ) -> tuple[mx.array, mx.array]:
     """x (T, at least (H + G) * D) with queries and then keys, counts (H, G, D), positions (T,) int32 ->
     queries (T, H, D) and keys (T, G, D), normed and rotated."""

@@ -73,7 +73,7 @@ def main(flags: argparse.Namespace) -> int:
     if flags.method:
         return by_method(checkpoint, flags, dtype)
     if flags.recipe:
-        wanted = chosen(checkpoint, flags, dtype)
+        wanted = choose_layouts(checkpoint, flags, dtype)
     elif flags.bits is not None or flags.fit is not None:
         raise RequestError("--bits and --fit are for --recipe mixed; --quantize N gives every module the same.")
     elif flags.quantize or flags.mode != "affine":
@@ -91,7 +91,7 @@ def tell(folder: Path) -> None:
 
 def by_method(checkpoint: Checkpoint, flags: argparse.Namespace, dtype: mx.Dtype | None) -> int:
     """Quantized by mlx-lm's function of that name."""
-    from ..convert.calibrated import calibrated
+    from ..convert.calibrated import calibrate
     from ..convert.folder import convert_folder
     from ..convert.layouts import layout
     from ..core import RequestError
@@ -100,7 +100,7 @@ def by_method(checkpoint: Checkpoint, flags: argparse.Namespace, dtype: mx.Dtype
         raise RequestError("--method goes with --quantize, --group, --dtype and --calibration only.")
     how, ids = layout(flags.quantize, flags.group, "affine"), text_of(checkpoint, flags)
     with bar(flags.method) as progress:
-        making = calibrated(flags.method, ids, how, dtype=dtype, progress=progress, told=aside)
+        making = calibrate(flags.method, ids, how, dtype=dtype, progress=progress, told=aside)
         convert_folder(checkpoint, flags.out, by=making)
     tell(flags.out)
     return 0
@@ -130,9 +130,9 @@ def gguf_file(checkpoint: Checkpoint, flags: argparse.Namespace) -> int:
     return 0
 
 
-def chosen(checkpoint: Checkpoint, flags: argparse.Namespace, dtype: mx.Dtype | None) -> Wanted:
+def choose_layouts(checkpoint: Checkpoint, flags: argparse.Namespace, dtype: mx.Dtype | None) -> Wanted:
     """Bits for each module under the budget that flags name."""
-    from ..convert.mixed import mixed
+    from ..convert.mixed import choose_mixed
     from ..core import RequestError
     from ..settings import bytes_of
     from ..weights.mapped import believed
@@ -146,4 +146,4 @@ def chosen(checkpoint: Checkpoint, flags: argparse.Namespace, dtype: mx.Dtype | 
         raise RequestError(f"--fit must be a size such as 16GB, not {flags.fit!r}.")
     ids = text_of(checkpoint, flags)[:TOKENS]
     with bar("measuring modules") as progress, believed():
-        return mixed(checkpoint, ids, bits=flags.bits, file_bytes=budget, dtype=dtype, progress=progress)
+        return choose_mixed(checkpoint, ids, bits=flags.bits, file_bytes=budget, dtype=dtype, progress=progress)

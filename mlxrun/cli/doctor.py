@@ -151,9 +151,9 @@ def models() -> Finding:
 
 def names_in(settings: Settings) -> list[str]:
     try:
-        from ..store.resolve import installed
+        from ..store.resolve import list_installed
 
-        return [name for name, where in installed(settings) if where is not None]
+        return [name for name, where in list_installed(settings) if where is not None]
     except ImportError:  # of the hub's library; `packages` says so
         return []
 

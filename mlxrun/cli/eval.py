@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(flags: argparse.Namespace) -> int:
     from ..assistant import tokenizer_of
-    from ..convert.compare import compare, perplexity, predicted
+    from ..convert.compare import compare, count_predicted, perplexity
     from ..convert.text import calibration, read_text
     from ..loading import LoadOptions, load_opened, open_model
     from ..ops.device import this_device
@@ -46,7 +46,7 @@ def main(flags: argparse.Namespace) -> int:
         with bar("predicting") as progress, believed():
             model = load_opened(opened, how)
             found = perplexity(model, ids, window=flags.window, progress=progress)
-        count = predicted(len(ids), flags.window)
+        count = count_predicted(len(ids), flags.window)
         report = {"model": flags.model, "tokens": count, "perplexity": found}
         lines = [f"perplexity {found:.4g} on {count:,} tokens"]
     else:

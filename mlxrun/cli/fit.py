@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..families import Recipe
     from ..loading.dry_run import DryRun
     from ..memory.machine import Machine
-    from ..memory.plan import Advice, Plan
+    from ..memory.plan import Advice, MemoryPlan
     from ..memory.streaming import Streaming
     from ..settings import Settings
 
@@ -47,8 +47,8 @@ def main(flags: argparse.Namespace) -> int:
 
     settings = from_environment().but(context=flags.context)
     machine = this_machine() if flags.on is None else profile(flags.on)
-    recipe, seen = seen_of(flags, settings, machine)
-    context, parallel = asked(recipe.decoder.context, settings.context, flags.parallel)
+    recipe, seen = dry_run_for(flags, settings, machine)
+    context, parallel = check_asked(recipe.decoder.context, settings.context, flags.parallel)
     need = Need(recipe.decoder, seen.weights, seen.width, context, parallel, keys=seen.keys)
     made, advice = plan(need, machine), advise(need, machine)
     advice = advice if seen.order else replace(advice, disk=None)  # our native kernels have no part in it
@@ -62,7 +62,7 @@ def main(flags: argparse.Namespace) -> int:
     return 0 if made.fits else DOES_NOT
 
 
-def seen_of(flags: argparse.Namespace, settings: Settings, machine: Machine) -> tuple[Recipe, DryRun]:
+def dry_run_for(flags: argparse.Namespace, settings: Settings, machine: Machine) -> tuple[Recipe, DryRun]:
     from ..loading.dry_run import dry_run
     from ..loading.open import open_model
     from ..ops.device import a_mac, this_device
@@ -78,7 +78,7 @@ def seen_of(flags: argparse.Namespace, settings: Settings, machine: Machine) -> 
     return recipe, seen
 
 
-def asked(longest: int, context: int | None, parallel: int) -> tuple[int, int]:
+def check_asked(longest: int, context: int | None, parallel: int) -> tuple[int, int]:
     from ..core import RequestError, allowed_context
 
     if parallel < 1:
@@ -86,7 +86,7 @@ def asked(longest: int, context: int | None, parallel: int) -> tuple[int, int]:
     return allowed_context(context, longest) or min(USUAL_CONTEXT, longest), parallel
 
 
-def numbers(made: Plan, advice: Advice, seen: DryRun) -> dict[str, Any]:
+def numbers(made: MemoryPlan, advice: Advice, seen: DryRun) -> dict[str, Any]:
     from ..memory.sequence import token_bytes
 
     need = made.need

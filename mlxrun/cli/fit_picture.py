@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..loading.dry_run import DryRun
-from ..loading.fit import told_of_disk
-from ..memory.plan import Advice, Plan
+from ..loading.fit import describe_offload
+from ..memory.plan import Advice, MemoryPlan
 from ..memory.sequence import fixed_bytes, token_bytes
 from ..spec import one_line
 from .show import count
@@ -26,7 +26,7 @@ KINDS = 4  # parts of the weights that are named
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MemoryPart:
     name: str
     bytes: int
     told: str
@@ -34,12 +34,12 @@ class Part:
     sign: str  # of the bar where there are no colours
 
 
-def show(model: str, made: Plan, advice: Advice, seen: DryRun, console: Console | None = None) -> None:
+def show(model: str, made: MemoryPlan, advice: Advice, seen: DryRun, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     console.print(picture(model, made, advice, seen, min(console.width, WIDEST), console.color_system is not None))
 
 
-def picture(model: str, made: Plan, advice: Advice, seen: DryRun, width: int, coloured: bool) -> Panel:
+def picture(model: str, made: MemoryPlan, advice: Advice, seen: DryRun, width: int, coloured: bool) -> Panel:
     parts = parts_of(made, seen)
     inner = width - 6
     body: list[RenderableType] = [
@@ -56,7 +56,7 @@ def picture(model: str, made: Plan, advice: Advice, seen: DryRun, width: int, co
     )
 
 
-def parts_of(made: Plan, seen: DryRun) -> list[Part]:
+def parts_of(made: MemoryPlan, seen: DryRun) -> list[MemoryPart]:
     need = made.need
     kinds = list(need.weights.kinds.items())
     named = [f"{name} {size(taken)}" for name, taken in kinds[:KINDS]]
@@ -72,28 +72,30 @@ def parts_of(made: Plan, seen: DryRun) -> list[Part]:
     others = "the system's share" if made.machine.gpu else "in use by others"
     parameters = count(need.weights.matrices + need.weights.others)
     return [
-        Part(
+        MemoryPart(
             "weights",
             made.weights,
             f"{parameters} at {need.weights.bits:.1f} bits{form}\n{', '.join(named)}",
             "dodger_blue2",
             "█",
         ),
-        Part(
+        MemoryPart(
             "KV cache",
             made.cache,
             f"{many}{need.context:,} tokens, {size(each)} a token, {8 * (need.keys or need.width)} bits a value{state}",
             "green3",
             "▓",
         ),
-        Part("activations", made.activations, f"prompts in chunks of {need.chunk}, estimated", "gold3", "▒"),
-        Part("runtime", made.runtime, "Python, MLX and the tokenizer, estimated", "medium_purple1", "#"),
-        Part("free", made.free, "", "grey35", "·") if made.free >= 0 else Part(MISSING, -made.free, "", "red", "!"),
-        Part("reserved", made.machine.reserved, others, "grey58", "/"),
+        MemoryPart("activations", made.activations, f"prompts in chunks of {need.chunk}, estimated", "gold3", "▒"),
+        MemoryPart("runtime", made.runtime, "Python, MLX and the tokenizer, estimated", "medium_purple1", "#"),
+        MemoryPart("free", made.free, "", "grey35", "·")
+        if made.free >= 0
+        else MemoryPart(MISSING, -made.free, "", "red", "!"),
+        MemoryPart("reserved", made.machine.reserved, others, "grey58", "/"),
     ]
 
 
-def bar(made: Plan, parts: list[Part], cells: int, coloured: bool) -> Text:
+def bar(made: MemoryPlan, parts: list[MemoryPart], cells: int, coloured: bool) -> Text:
     """Cell by cell, so that whatever there is takes at least one; what is beyond the limit is red."""
     shown, limit = drawn(made, parts), mark(made, cells)
     line = Text()
@@ -104,16 +106,16 @@ def bar(made: Plan, parts: list[Part], cells: int, coloured: bool) -> Text:
     return line
 
 
-def sign_of(part: Part, coloured: bool) -> tuple[str, str]:
+def sign_of(part: MemoryPart, coloured: bool) -> tuple[str, str]:
     return SIGNS.get(part.name, "█") if coloured else part.sign, part.style
 
 
-def drawn(made: Plan, parts: list[Part]) -> list[Part]:
+def drawn(made: MemoryPlan, parts: list[MemoryPart]) -> list[MemoryPart]:
     """Of the share that is not for a model only what is not overrun."""
     if made.free >= 0:
         return parts
     left = max(0, made.machine.total - made.total)
-    return [*parts[:4], Part("reserved", left, "", parts[-1].style, parts[-1].sign)]
+    return [*parts[:4], MemoryPart("reserved", left, "", parts[-1].style, parts[-1].sign)]
 
 
 def spread(amounts: list[int], cells: int) -> list[int]:
@@ -126,12 +128,12 @@ def spread(amounts: list[int], cells: int) -> list[int]:
     return shares
 
 
-def mark(made: Plan, cells: int) -> int:
+def mark(made: MemoryPlan, cells: int) -> int:
     scale = max(made.machine.total, made.total)
     return min(cells, round(cells * made.machine.usable / scale))
 
 
-def ruler(made: Plan, cells: int) -> Text:
+def ruler(made: MemoryPlan, cells: int) -> Text:
     """Where the limit is, under the bar, and where the bar ends."""
     machine, at = made.machine, mark(made, cells)
     label = f"{size(machine.usable)} for a model"
@@ -141,7 +143,7 @@ def ruler(made: Plan, cells: int) -> Text:
     return Text(text + (end.rjust(room) if room > len(end) else ""), style="dim", no_wrap=True)
 
 
-def table(parts: list[Part], coloured: bool) -> Table:
+def table(parts: list[MemoryPart], coloured: bool) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column()
     grid.add_column(justify="right")
@@ -152,7 +154,7 @@ def table(parts: list[Part], coloured: bool) -> Table:
     return grid
 
 
-def verdict(made: Plan) -> Text:
+def verdict(made: MemoryPlan) -> Text:
     tokens = f"{made.need.context:,} tokens"
     if made.fits:
         return Text.assemble(("✓ It fits", "bold green"), f" with {tokens} of context, and {size(made.free)} are left.")
@@ -167,7 +169,7 @@ def verdict(made: Plan) -> Text:
     )
 
 
-def hints(made: Plan, advice: Advice) -> Table:
+def hints(made: MemoryPlan, advice: Advice) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column()
@@ -176,7 +178,7 @@ def hints(made: Plan, advice: Advice) -> Table:
     return grid
 
 
-def possible(made: Plan, advice: Advice) -> Iterator[tuple[str, str]]:
+def possible(made: MemoryPlan, advice: Advice) -> Iterator[tuple[str, str]]:
     need = made.need
     whole = ", all that the model takes" if advice.context == need.decoder.context else ""
     yield "context", f"up to {advice.context:,} tokens{whole}"
@@ -184,7 +186,7 @@ def possible(made: Plan, advice: Advice) -> Iterator[tuple[str, str]]:
     if advice.speed is not None:
         yield "speed", speed(advice)
     if advice.disk is not None:
-        yield "on disk", told_of_disk(advice.disk)
+        yield "on disk", describe_offload(advice.disk)
 
 
 def speed(advice: Advice) -> str:
@@ -196,7 +198,7 @@ def speed(advice: Advice) -> str:
     )
 
 
-def changes(made: Plan, advice: Advice) -> Iterator[tuple[str, str]]:
+def changes(made: MemoryPlan, advice: Advice) -> Iterator[tuple[str, str]]:
     """What would make it fit, the easiest first."""
     need = made.need
     told = list(changes_here(made, advice))
@@ -209,7 +211,7 @@ def changes(made: Plan, advice: Advice) -> Iterator[tuple[str, str]]:
     yield from told
 
 
-def changes_here(made: Plan, advice: Advice) -> Iterator[tuple[str, str]]:
+def changes_here(made: MemoryPlan, advice: Advice) -> Iterator[tuple[str, str]]:
     need = made.need
     if advice.context >= 2:
         each = " each" if need.parallel > 1 else ""
@@ -220,7 +222,7 @@ def changes_here(made: Plan, advice: Advice) -> Iterator[tuple[str, str]]:
         less = "" if advice.bits_context == need.context else f" with {advice.bits_context:,} tokens"
         yield "fewer bits", f"{advice.bits}-bit weights would fit{less}: about {size(advice.bits_weights)}, estimated"
     if advice.disk is not None:
-        yield "--experts-on-disk", f"runs, slowly: {told_of_disk(advice.disk)}"
+        yield "--experts-on-disk", f"runs, slowly: {describe_offload(advice.disk)}"
     if advice.kv_bits is not None:
         yield "smaller keys", f"{advice.kv_bits}-bit keys and values would do, but mlxrun cannot quantize them yet"
     if advice.chunk is not None and advice.chunk < need.chunk:

@@ -25,14 +25,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(flags: argparse.Namespace) -> int:
     from ..settings import from_environment
     from ..store.made import everything, of_model
-    from ..store.resolve import installed
+    from ..store.resolve import list_installed
     from .show import size
 
     settings = from_environment()
     made = everything(settings)
     rows: list[Row] = []
     listed: set[Path] = set()
-    for name, place in installed(settings):
+    for name, place in list_installed(settings):
         if place is None:
             rows.append((one_line(name), "", "", "not here yet; fetched when first used"))
             continue

@@ -70,7 +70,7 @@ def add_disk(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def opened(path: Path, flags: argparse.Namespace, device: Device) -> OpenedModel:
+def open_flagged(path: Path, flags: argparse.Namespace, device: Device) -> OpenedModel:
     from ..loading import open_model
 
     waive = frozenset(flags.waive)

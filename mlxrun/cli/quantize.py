@@ -29,12 +29,12 @@ def copy_of(opened: OpenedModel, flags: argparse.Namespace, settings: Settings) 
         if flags.group is not None:
             raise RequestError("--group is for --quantize BITS.")
         return opened
-    from ..convert.cached import quantized_copy
+    from ..convert.cached import make_quantized_copy
     from ..convert.layouts import layout
     from ..loading import open_model
 
     how = layout(flags.quantize, flags.group, "affine")
     with bar("quantizing") as progress:
-        copy = quantized_copy(opened.checkpoint, how, settings.quantized, progress=progress)
+        copy = make_quantized_copy(opened.checkpoint, how, settings.quantized, progress=progress)
     waive = frozenset(flags.waive)
     return open_model(copy, waive=waive, mapped=not flags.no_map, device=opened.device)  # it says its own dialect

@@ -40,7 +40,7 @@ def main(flags: argparse.Namespace) -> int:
     settings = from_environment().but(context=flags.context)
     path = resolve(flags.model, settings)
     tuning = begin(settings)
-    opened = options.opened(path, flags, tuning.device)
+    opened = options.open_flagged(path, flags, tuning.device)
     sampling = options.sampling(flags, recommended(opened.checkpoint))
     interactive = not flags.words and sys.stdin.isatty() and sys.stdout.isatty()
     if flags.max_tokens is not None and flags.max_tokens < 1:  # a model may take minutes to load

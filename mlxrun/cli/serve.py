@@ -52,7 +52,7 @@ def main(flags: argparse.Namespace) -> int:
     place = resolve(flags.model, settings)
     name = flags.name or (place.stem if os.path.exists(os.path.expanduser(flags.model)) else flags.model)
     tuning = begin(settings)
-    opened = options.opened(place, flags, tuning.device)
+    opened = options.open_flagged(place, flags, tuning.device)
     config = app.ServerConfig(
         name=name,
         sampling=options.sampling(flags, recommended(opened.checkpoint)),

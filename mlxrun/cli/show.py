@@ -61,7 +61,7 @@ def at_home(path: Path) -> str:
 
 def text(recipe: Recipe, width: int) -> list[str]:
     decoder = recipe.decoder
-    lines = wrapped(f"{decoder.family}: ", ", ".join(describe.whole(decoder)), width)
+    lines = wrap_beside(f"{decoder.family}: ", ", ".join(describe.whole(decoder)), width)
     if recipe.left_out:
         lines.append(f"left out: {recipe.left_out}")
     found = describe.kinds(decoder)
@@ -69,15 +69,17 @@ def text(recipe: Recipe, width: int) -> list[str]:
         lines += ["", f"layer{'s' * (len(places) != 1)} {describe.ranges(places)}"]
         titles = max((len(section.title) for section in sections), default=0)
         for section in sections:
-            lines += wrapped(f"{INDENT}{section.title:{titles}}  ", " · ".join(map(unbroken, section.phrases)), width)
+            lines += wrap_beside(
+                f"{INDENT}{section.title:{titles}}  ", " · ".join(map(unbroken, section.phrases)), width
+            )
     for places, sections in found[1:]:
         lines += ["", f"where layer {places[0]} differs from layer {found[0][0][0]}"]
         for one, other in describe.differences(sections, found[0][1]):
-            lines += wrapped(INDENT, f"{one} — instead of: {other}", width)
+            lines += wrap_beside(INDENT, f"{one} — instead of: {other}", width)
     return lines
 
 
-def wrapped(label: str, body: str, width: int) -> list[str]:
+def wrap_beside(label: str, body: str, width: int) -> list[str]:
     """The body beside its label, on as many lines as it takes."""
     room = max(width - len(label), 30)
     rows = textwrap.wrap(body, room, break_long_words=False, break_on_hyphens=False)

@@ -14,7 +14,7 @@ from . import options
 from .terminal import say, tell
 
 if TYPE_CHECKING:
-    from ..store.verify import Found
+    from ..store.verify import CheckedFile
 
 HELP = "check a model's files, and fetch damaged ones anew"
 DAMAGED = 1  # exit code
@@ -88,7 +88,7 @@ def verify_model(flags: argparse.Namespace) -> int:
     return DAMAGED if again else 0
 
 
-def named(one: Found) -> str:
+def named(one: CheckedFile) -> str:
     """What is wrong with a file, with its name said once."""
     return str(one.fault) if one.fault and one.file in one.fault else f"{one.file}: {one.fault}"
 

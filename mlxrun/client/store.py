@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..settings import Settings, from_environment
 from ..store.pull import parts_of
-from ..store.resolve import installed
+from ..store.resolve import list_installed
 from .types import ModelInfo
 
 
@@ -16,7 +16,7 @@ def on_this_machine(settings: Settings | None = None, *, loaded: str | None = No
     """Every model of the store; `loaded` names the one that runs, wherever it lies."""
     found = [
         ModelInfo(name, None if place is None else str(place), None if place is None else weight_bytes(place))
-        for name, place in installed(settings or from_environment())
+        for name, place in list_installed(settings or from_environment())
     ]
     if loaded is not None and loaded not in {model.name for model in found}:
         place = Path(os.path.expanduser(loaded))

@@ -23,7 +23,7 @@ ELSEWHERE = "write to another disk"
 
 
 @contextmanager
-def made_aside(target: Path, *, folder: bool = True) -> Iterator[Path]:
+def write_aside(target: Path, *, folder: bool = True) -> Iterator[Path]:
     """A fresh folder, or an empty file, that becomes `target` if nothing is raised, and goes away if something is."""
     refuse_taken(target, folder)
     with told_when_full(target, target.parent, ELSEWHERE):

@@ -26,7 +26,7 @@ from .stream import Progress
 MOST = 64 << 30  # bytes of all copies
 
 
-def quantized_copy(checkpoint: Checkpoint, how: Layout, folder: Path, *, progress: Progress | None = None) -> Path:
+def make_quantized_copy(checkpoint: Checkpoint, how: Layout, folder: Path, *, progress: Progress | None = None) -> Path:
     """The copy in `folder`, made if it is not there."""
     checkpoint = checkpoint.read_as("fine")
     target = folder / name_of(checkpoint, how)

@@ -46,7 +46,7 @@ class Work:
     how: Layout
 
 
-def calibrated(
+def calibrate(
     method: str,
     ids: Sequence[int],
     how: Layout,
@@ -181,7 +181,7 @@ def watched(method: str, progress: Progress | None, told: Callable[[str], None])
     """Around their functions: what they raise is one sentence, and their bars are ours."""
     module = _module(method)
 
-    class Bar:
+    class LossBar:
         def __init__(self, items: Iterable[Any], total: int | None = None, **others: Any) -> None:
             self._items, self._total = items, total
 
@@ -200,7 +200,7 @@ def watched(method: str, progress: Progress | None, told: Callable[[str], None])
             told(line)
 
     try:
-        with bars_of(module, Bar), redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
+        with bars_of(module, LossBar), redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
             yield
     except ModelError:
         raise

@@ -46,7 +46,7 @@ def perplexity(model: Runnable, ids: Sequence[int], *, window: int = WINDOW, pro
     return math.exp(total / count)
 
 
-def predicted(count: int, window: int = WINDOW) -> int:
+def count_predicted(count: int, window: int = WINDOW) -> int:
     """How many of so many tokens are predicted: all but the first of each window."""
     return sum(min(window, count - start) - 1 for start in range(0, count - 1, window))
 

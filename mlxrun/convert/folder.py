@@ -21,7 +21,7 @@ from ..weights import Checkpoint, gather_parts
 from ..weights.checkpoint import MODELOPT
 from ..weights.mapped import believed
 from ..weights.quantized import FLOATS, Layout
-from .aside import made_aside
+from .aside import write_aside
 from .from_gguf import hf_tensors
 from .layouts import Wanted, of, quantize, written
 from .names import Named, named
@@ -42,7 +42,7 @@ def convert_folder(
 ) -> None:
     """`wanted` None: nothing is quantized that is not. `dtype`: of what is not quantized, and of scales. `by`: another
     way to quantize than one weight after the other."""
-    with made_aside(target) as aside, believed():
+    with write_aside(target) as aside, believed():
         weights, said = source(checkpoint)
         if checkpoint.dialect == "gguf":
             for name, content in as_files(checkpoint.metadata).items():

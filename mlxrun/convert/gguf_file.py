@@ -23,7 +23,7 @@ from ..spec import ModelError
 from ..weights import Checkpoint
 from ..weights.gguf import BLOCKS, read_gguf
 from ..weights.mapped import believed
-from .aside import ELSEWHERE, made_aside
+from .aside import ELSEWHERE, write_aside
 from .stream import Progress
 
 BLOCK = 32
@@ -41,7 +41,7 @@ Tensor = Sequence[Weight]  # its rows, in parts that follow each other
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TensorEntry:
     name: str
     kind: str
     shape: tuple[int, ...]  # slowest axis first
@@ -78,19 +78,21 @@ def write_file(
     """All of it or nothing. Empties `tensors`, so that each can be freed."""
     entries = [_entry(name, parts, kind) for name, parts in tensors.items()]
     need_room(target, len(head.raw) + sum(entry.nbytes for entry in entries), target.parent, ELSEWHERE)
-    with made_aside(target, folder=False) as aside, aside.open("wb") as sink, believed():
+    with write_aside(target, folder=False) as aside, aside.open("wb") as sink, believed():
         for chunk in _chunks(head, entries, tensors, progress):
             sink.write(chunk)
 
 
-def _entry(name: str, parts: Tensor, kind: str) -> Entry:
+def _entry(name: str, parts: Tensor, kind: str) -> TensorEntry:
     first = parts[0]
     shape = (sum(part.shape[0] for part in parts), *first.shape[1:])
     matrix = first.ndim > 1 and not any(word in name for word in KEPT)
-    return Entry(name, kind if matrix and (kind == "F16" or shape[-1] % BLOCK == 0) else "F32", shape)
+    return TensorEntry(name, kind if matrix and (kind == "F16" or shape[-1] % BLOCK == 0) else "F32", shape)
 
 
-def _chunks(head: Head, entries: list[Entry], tensors: dict[str, Tensor], progress: Progress | None) -> Iterator[bytes]:
+def _chunks(
+    head: Head, entries: list[TensorEntry], tensors: dict[str, Tensor], progress: Progress | None
+) -> Iterator[bytes]:
     start = struct.pack("<4sIQQ", b"GGUF", 3, len(entries), head.count) + head.raw
     place = 0
     for entry in entries:
@@ -112,7 +114,7 @@ def _chunks(head: Head, entries: list[Entry], tensors: dict[str, Tensor], progre
             progress(done, total)
 
 
-def _blocks(weight: Weight, entry: Entry) -> Iterator[bytes]:
+def _blocks(weight: Weight, entry: TensorEntry) -> Iterator[bytes]:
     """Some rows at a time."""
     mx.eval(*(weight.parts if isinstance(weight, QuantizedWeight) else (weight,)))
     step = max(1, CHUNK // max(1, math.prod(weight.shape[1:])))
@@ -152,7 +154,7 @@ def _same(path: Path, kind: str) -> bytes:
     return bytes(raw)
 
 
-def encoded(metadata: Mapping[str, Any]) -> Head:
+def encode_metadata(metadata: Mapping[str, Any]) -> Head:
     """Whole numbers become uint32 (int32 in lists), numbers float32."""
     return Head(len(metadata), b"".join(_string(key) + _typed(value) for key, value in metadata.items()))
 

@@ -36,7 +36,7 @@ class Option:
     cost: float  # nats a token that it is expected to add
 
 
-def mixed(
+def choose_mixed(
     checkpoint: Checkpoint,
     ids: Sequence[int],
     *,
@@ -62,12 +62,12 @@ def mixed(
         raise too_small(least * size, (bits or 0) * size)
     if bits is not None and bits >= most:
         return Wanted(CHOICES[-1], lambda module, shape: CHOICES[-1] if module in modules else None)
-    table = measured(names, modules, ids, half, progress)
+    table = measure_modules(names, modules, ids, half, progress)
     chosen = share_out(table, (bits or 0) * size)
     return Wanted(PROBE if not chosen else _usual(chosen), lambda module, shape: chosen.get(module))
 
 
-def measured(
+def measure_modules(
     names: Named,
     modules: Mapping[str, mx.array],
     ids: Sequence[int],

@@ -21,7 +21,7 @@ from ..spec import Attention, Decoder, ModelError
 from ..text.gguf_written import tokenizer_metadata
 from ..weights import Checkpoint, read_weights
 from .aside import refuse_taken
-from .gguf_file import FILE_TYPES, Tensor, encoded, write_file, write_gguf
+from .gguf_file import FILE_TYPES, Tensor, encode_metadata, write_file, write_gguf
 from .stream import Progress
 
 
@@ -48,7 +48,7 @@ def _from_recipe(checkpoint: Checkpoint, target: Path, kind: str, progress: Prog
         "general.quantization_version": 2,
         **tokenizer_metadata(checkpoint.path, recipe.decoder.vocab, written.name),
     }
-    write_file(target, encoded(metadata), tensors, kind, progress)
+    write_file(target, encode_metadata(metadata), tensors, kind, progress)
 
 
 def gguf_tensors(

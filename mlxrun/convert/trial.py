@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import mlx.core as mx
 
 from ..families import Recipe, resolve
-from ..loading.forms import widened
+from ..loading.forms import widen_weight
 from ..loading.model import Model
 from ..nn.decoder import DecoderModel
 from ..nn.params import Forms
@@ -58,7 +58,7 @@ class Ours:
                 self._packed[id(weight)] = pack(weight)
             return self._packed[id(weight)]
 
-        forms = Forms(matrix=matrix, other=widened)
+        forms = Forms(matrix=matrix, other=widen_weight)
         decoder, folded = self._recipe.decoder, self._recipe.folded
         return Model(DecoderModel(decoder, weights, self._device, fold_offsets=not folded, forms=forms))
 

@@ -36,19 +36,19 @@ class IdleWork:
     def go_on(self) -> None:
         """Nobody asked for so long: one slice, or the end."""
         self._silent = True
-        if self._slices is not None and went(self._slices.__next__):
+        if self._slices is not None and ran_well(self._slices.__next__):
             return
         self._slices, self._asked = None, False
-        went(self._give_back)
+        ran_well(self._give_back)
 
     def end(self) -> None:
         """It may put away what it has; then nothing is held any more."""
         if self._slices is not None:
-            went(self._slices.close)
+            ran_well(self._slices.close)
         self._slices, self._asked = None, False
 
 
-def went(what: Callable[[], object]) -> bool:
+def ran_well(what: Callable[[], object]) -> bool:
     try:
         what()
     except Exception:  # noqa: BLE001 the thread lives on; StopIteration is how it ends

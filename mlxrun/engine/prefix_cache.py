@@ -12,7 +12,7 @@ MOST = 8  # memories
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PrefixEntry:
     tokens: Sequence[int]
     memory: SequenceMemory
 
@@ -28,7 +28,7 @@ class Entry:
 class PrefixCache:
     def __init__(self, model: Runnable, context: int, limit: int) -> None:
         self._model, self._context, self._limit = model, context, limit
-        self._entries: list[Entry] = []
+        self._entries: list[PrefixEntry] = []
 
     @property
     def bytes(self) -> int:
@@ -44,7 +44,7 @@ class PrefixCache:
             self._entries.pop()
 
     def keep(self, tokens: Sequence[int], memory: SequenceMemory) -> None:
-        self._entries.insert(0, Entry(tokens, memory))
+        self._entries.insert(0, PrefixEntry(tokens, memory))
         del self._entries[MOST:]
         while self.bytes > self._limit:
             self._entries.pop()
@@ -62,7 +62,7 @@ class PrefixCache:
                 return memory, best
         return self._model.new_sequence(self._context), 0
 
-    def _branch(self, entry: Entry, length: int) -> SequenceMemory | None:
+    def _branch(self, entry: PrefixEntry, length: int) -> SequenceMemory | None:
         """A copy, where taking the memory itself would lose more than it saves; None: take it."""
         if 2 * length >= entry.memory.length:
             return None

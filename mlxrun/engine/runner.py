@@ -9,14 +9,14 @@ import mlx.core as mx
 
 from ..loading.model import Runnable
 from .sampler import Draw, Samples, best_alone, sample
-from .scheduler import Ahead, Part, Plan, Running
+from .scheduler import Ahead, PassPart, PassPlan, Running
 
 
 class Runner:
     def __init__(self, model: Runnable) -> None:
         self._model = model
 
-    def __call__(self, plan: Plan) -> Sequence[tuple[Running, Ahead]]:
+    def __call__(self, plan: PassPlan) -> Sequence[tuple[Running, Ahead]]:
         """Build and start the pass; return what can be read meanwhile."""
         if plan.parts:
             self._start(plan)
@@ -25,7 +25,7 @@ class Runner:
                 running.ahead = None
         return plan.ready
 
-    def _start(self, plan: Plan) -> None:
+    def _start(self, plan: PassPlan) -> None:
         parts = plan.parts
         hidden = self._model(ids_of(parts), [(part.running.memory, part.count) for part in parts])
         arrays = [array for part in parts for array in part.running.memory.arrays()]
@@ -56,7 +56,7 @@ def computed(ready: Sequence[tuple[Running, Ahead]]) -> None:
         ahead.samples.token(ahead.row)
 
 
-def ids_of(parts: Sequence[Part]) -> mx.array:
+def ids_of(parts: Sequence[PassPart]) -> mx.array:
     """(T,) int32. Tokens that are ahead come from what the last pass sampled, nearly always from all of its rows."""
     ahead = [part.running.ahead for part in parts if part.ids is None and part.running.ahead is not None]
     pieces = []
@@ -70,5 +70,5 @@ def ids_of(parts: Sequence[Part]) -> mx.array:
     return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces)
 
 
-def row_ends(parts: Sequence[Part]) -> list[int]:
+def row_ends(parts: Sequence[PassPart]) -> list[int]:
     return list(accumulate(part.count for part in parts))

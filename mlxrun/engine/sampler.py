@@ -96,7 +96,7 @@ def sample(logits: mx.array, draws: Sequence[Draw]) -> Samples:
     tokens = mx.argmax(rows, axis=-1).astype(mx.int32) if any(greedy) else None  # (R,)
     if tokens is None or not all(greedy):
         drawn = [
-            tokens[i : i + 1] if tokens is not None and greedy[i] else drawn_token(rows[i], draw)
+            tokens[i : i + 1] if tokens is not None and greedy[i] else draw_token(rows[i], draw)
             for i, draw in enumerate(draws)
         ]
         tokens = mx.concatenate(drawn)
@@ -107,7 +107,7 @@ def sample(logits: mx.array, draws: Sequence[Draw]) -> Samples:
     return Samples(mx.where(mx.isnan(mx.sum(rows, axis=-1)), -1, tokens), reports)
 
 
-def drawn_token(row: mx.array, draw: Draw) -> mx.array:
+def draw_token(row: mx.array, draw: Draw) -> mx.array:
     """(V,) -> (1,) int32"""
     scores, ids = candidates(row, draw.sampling)
     token = mx.random.categorical(scores, key=draw.key)

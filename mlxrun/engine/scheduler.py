@@ -70,7 +70,7 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PassPart:
     """What of one request goes through the model: `ids`, or where there are none the token that is ahead."""
 
     running: Running
@@ -84,9 +84,9 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PassPlan:
     members: tuple[Running, ...]
-    parts: tuple[Part, ...]  # those that decode first
+    parts: tuple[PassPart, ...]  # those that decode first
     ready: tuple[tuple[Running, Ahead], ...]  # what can be read while the parts are computed
     alone: bool  # a request of a batch that broke, by itself
 
@@ -125,7 +125,7 @@ class Scheduler:
             reason = f"The queue is full: {WAITING} requests are waiting already; try again later."
             refuse(handle, reason, Refusal.BUSY)
 
-    def plan(self) -> Plan | None:
+    def plan(self) -> PassPlan | None:
         """The next pass; None: nobody wants one."""
         for running in [r for r in self._running if r.handle.cancelled]:
             self._finish(running, Finish.CANCELLED)
@@ -142,7 +142,7 @@ class Scheduler:
         for running, ahead in ready:
             self._say(running, ahead.samples.token(ahead.row), ahead)
 
-    def broke(self, plan: Plan, error: Exception) -> None:
+    def broke(self, plan: PassPlan, error: Exception) -> None:
         """The request that broke ends. Of several any one may be it, so each begins anew by itself."""
         self._prefixes.clear()
         if plan.alone or len(self._running) == 1:
@@ -253,24 +253,24 @@ class Scheduler:
         running.handle.post(Event(last.tokens, last.logprobs, finish, reason, running.usage))
 
 
-def plan_for(members: Sequence[Running], alone: bool = False) -> Plan:
+def plan_for(members: Sequence[Running], alone: bool = False) -> PassPlan:
     speaking = [running for running in members if running.ahead is not None]
     reading = [running for running in members if running.ahead is None]
     parts = [
-        Part(running, None, True, running.memory.length + 1)
+        PassPart(running, None, True, running.memory.length + 1)
         for running in speaking
         if len(running.tokens) + 1 < running.limit
     ]
     left = [len(running.tokens) - running.memory.length for running in reading]
-    for running, count in zip(reading, shares(left, SHARED_CHUNK if parts else CHUNK), strict=True):
+    for running, count in zip(reading, split_budget(left, SHARED_CHUNK if parts else CHUNK), strict=True):
         if count:
             start, end = running.memory.length, running.memory.length + count
-            parts.append(Part(running, running.tokens[start:end], end == len(running.tokens), end))
+            parts.append(PassPart(running, running.tokens[start:end], end == len(running.tokens), end))
     ready = tuple((running, running.ahead) for running in speaking if running.ahead is not None)
-    return Plan(tuple(members), tuple(parts), ready, alone)
+    return PassPlan(tuple(members), tuple(parts), ready, alone)
 
 
-def shares(wanted: Sequence[int], budget: int) -> list[int]:
+def split_budget(wanted: Sequence[int], budget: int) -> list[int]:
     """What each gets of the budget: the oldest half of it, so that it gets on; else whoever needs least comes first."""
     given = [0] * len(wanted)
     for index, most in ((0, budget // 2), *((i, budget) for i in sorted(range(len(wanted)), key=wanted.__getitem__))):

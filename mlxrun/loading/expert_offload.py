@@ -162,11 +162,11 @@ def offload_experts(decoder: DecoderModel, file: MappedFile, places: Mapping[str
             blocks.append(block)
     offload = ExpertOffload(file, stacks, bound)
     for number, block in enumerate(blocks):
-        block.routed = teller(offload, number, blocks[number + 1] if number + 1 < len(blocks) else None)
+        block.routed = watch_routing(offload, number, blocks[number + 1] if number + 1 < len(blocks) else None)
     return offload
 
 
-def teller(offload: ExpertOffload, layer: int, after: MoEBlock | None) -> Callable[[mx.array, mx.array], None]:
+def watch_routing(offload: ExpertOffload, layer: int, after: MoEBlock | None) -> Callable[[mx.array, mx.array], None]:
     def tell(x: mx.array, ids: mx.array) -> None:
         """x (T, dim) as the router saw it, ids (T, k)."""
         guess = None if after is None else after.router(x)[0]

@@ -14,7 +14,7 @@ from ..memory.headroom import Budget
 from ..memory.here import this_machine
 from ..memory.machine import Machine
 from ..memory.need import Need
-from ..memory.plan import Advice, Plan, advise, plan, streaming
+from ..memory.plan import Advice, MemoryPlan, advise, plan, streaming
 from ..memory.streaming import EDGES, RATE, SPARE, Streaming
 from ..memory.weights import EXPERTS
 from ..spec import ModelError
@@ -43,7 +43,7 @@ class LoadPlan:
     context: int  # that may be promised
     note: str | None
     budget: Budget
-    made: Plan
+    made: MemoryPlan
     hot: int | None = None  # bytes of experts that may be in memory, where not all may
 
 
@@ -77,12 +77,12 @@ def plan_on_disk(machine: Machine, recipe: Recipe, seen: DryRun, context: int | 
         return None
     found = streaming(need, machine)
     if found is None:
-        raise DoesNotFit(too_little(need, machine))
+        raise DoesNotFit(describe_shortage(need, machine))
     made = plan(found.need, machine)
-    return LoadPlan(wanted, told_of_disk(found), budget_of(made), made, found.need.hot)
+    return LoadPlan(wanted, describe_offload(found), budget_of(made), made, found.need.hot)
 
 
-def told_of_disk(found: Streaming) -> str:
+def describe_offload(found: Streaming) -> str:
     rate = f"{found.seconds:.2f} s at {RATE / 1e9:.0f} GB/s, and that rate is assumed"
     return (
         f"{found.missing:.0%} of the experts ({found.need.on_disk / GIB:.1f} GiB) stay on disk. "
@@ -90,7 +90,7 @@ def told_of_disk(found: Streaming) -> str:
     )
 
 
-def too_little(need: Need, machine: Machine) -> str:
+def describe_shortage(need: Need, machine: Machine) -> str:
     least = plan(replace(need, hot=need.weights.experts_layer + EDGES + SPARE), machine)
     return (
         f"This model does not fit even with its experts on disk: with a context of {need.context} tokens what must be "
@@ -118,7 +118,7 @@ def plan_on(machine: Machine, recipe: Recipe, seen: DryRun, context: int | None,
     return LoadPlan(longest, note, budget_of(shorter), shorter)
 
 
-def budget_of(made: Plan) -> Budget:
+def budget_of(made: MemoryPlan) -> Budget:
     return Budget(
         usable=made.machine.usable - made.runtime,
         weights=made.weights,
@@ -127,7 +127,7 @@ def budget_of(made: Plan) -> Budget:
     )
 
 
-def refusal(made: Plan, advice: Advice, on_disk: bool) -> str:
+def refusal(made: MemoryPlan, advice: Advice, on_disk: bool) -> str:
     """`on_disk`: whether a share of its experts could stay there."""
     machine = made.machine
     if made.array_too_large:
@@ -142,7 +142,7 @@ def refusal(made: Plan, advice: Advice, on_disk: bool) -> str:
     return f"{told}: {' or '.join(ways_out(made, advice, on_disk))}, {ANYWAY}."
 
 
-def ways_out(made: Plan, advice: Advice, on_disk: bool) -> list[str]:
+def ways_out(made: MemoryPlan, advice: Advice, on_disk: bool) -> list[str]:
     found = []
     if SHORTEST <= advice.context < made.need.context:
         found.append(f"ask for a shorter context (--context {advice.context})")
@@ -157,12 +157,12 @@ def ways_out(made: Plan, advice: Advice, on_disk: bool) -> list[str]:
     return found
 
 
-def streams(made: Plan, seen: DryRun) -> bool:
+def streams(made: MemoryPlan, seen: DryRun) -> bool:
     """Whether it would fit with a share of its experts on disk."""
     return bool(seen.order) and not made.fits and streaming(made.need, made.machine) is not None
 
 
-def warning(made: Plan, on_disk: bool) -> str:
+def warning(made: MemoryPlan, on_disk: bool) -> str:
     if on_disk:
         missing = (made.total - made.machine.usable) / GIB
         return f"{missing:.1f} GiB of experts do not fit and are read from disk whenever they are chosen: this is slow."

@@ -39,7 +39,7 @@ def reading_of(checkpoint: Checkpoint, device: Device, dtype: mx.Dtype | None = 
     kinds = {place.kind for _, place in checkpoint.stored.values() if isinstance(place, Place)}
     fine = (FORMS[kind].fine for kind in kinds if kind in FORMS)
     bits = {form.bits for form in fine if form is not None}
-    own = computed_in("gguf", str(checkpoint.metadata.get("general.architecture")))
+    own = compute_dtype("gguf", str(checkpoint.metadata.get("general.architecture")))
     right = bool(bits) and own is not None and all(metal.computes_groups_of_16(each, own) for each in sorted(bits))
     return "fine" if right else "mlx"
 
@@ -56,11 +56,11 @@ def plain_forms(
     if dtype is not None:
         return {name: cast(weight, dtype) for name, weight in weights.items()}, None
     if not device.gpu:
-        return widen(weights)
-    return held(weights, checkpoint.dialect, recipe.decoder.family), None
+        return widen_all(weights)
+    return hold_for_gpu(weights, checkpoint.dialect, recipe.decoder.family), None
 
 
-def computed_in(dialect: str, family: str, weights: Mapping[str, Weight] | None = None) -> mx.Dtype | None:
+def compute_dtype(dialect: str, family: str, weights: Mapping[str, Weight] | None = None) -> mx.Dtype | None:
     """In what a GPU computes; None: as it is stored. One float32 among the weights makes float32 of all that it
     touches: MLX then widens the scales of every matrix at every product, or copies a float16 one whole, and keys take
     twice the memory. A GGUF file holds norms and biases in float32, whatever its matrices are; elsewhere scales that
@@ -75,9 +75,9 @@ def computed_in(dialect: str, family: str, weights: Mapping[str, Weight] | None 
     return most if most in (mx.float16, mx.bfloat16) else None
 
 
-def held(weights: Mapping[str, Weight], dialect: str, family: str) -> dict[str, Weight]:
+def hold_for_gpu(weights: Mapping[str, Weight], dialect: str, family: str) -> dict[str, Weight]:
     """As a GPU holds them."""
-    dtype = computed_in(dialect, family, weights)
+    dtype = compute_dtype(dialect, family, weights)
     if dtype is None:
         return dict(weights)
     return {
@@ -86,12 +86,12 @@ def held(weights: Mapping[str, Weight], dialect: str, family: str) -> dict[str, 
     }
 
 
-def widened(weight: Weight) -> Weight:
+def widen_weight(weight: Weight) -> Weight:
     """In float32, beside native kernels that take the large ones as they are."""
     return weight.dequantize(mx.float32) if isinstance(weight, QuantizedWeight) else cast(weight, mx.float32)
 
 
-def widen(weights: Mapping[str, Weight], free: int | None = None) -> tuple[dict[str, Weight], str | None]:
+def widen_all(weights: Mapping[str, Weight], free: int | None = None) -> tuple[dict[str, Weight], str | None]:
     """Every weight in float32 if that fits: MLX's CPU backend is slow on, or lacks, anything narrower."""
     floats = 4 * sum(math.prod(weight.shape) for weight in weights.values())
     if floats > WIDEN_SHARE * (available_bytes() if free is None else free):
@@ -100,7 +100,7 @@ def widen(weights: Mapping[str, Weight], free: int | None = None) -> tuple[dict[
             plain,
             f"{floats / 2**30:.1f} GiB for float32 weights is not free, so the quantized ones run as they are, slowly.",
         )
-    return {name: widened(w) for name, w in weights.items()}, None
+    return {name: widen_weight(w) for name, w in weights.items()}, None
 
 
 def cast(weight: Weight, dtype: mx.Dtype) -> Weight:

@@ -29,7 +29,7 @@ from .forms import packs, plain_forms
 from .model import Holdings, Model
 from .open import OpenedModel, open_model
 from .options import LoadOptions
-from .pack import Formed, packed_weights
+from .pack import Formed, map_or_pack
 
 
 def load_model(
@@ -59,44 +59,48 @@ def load_opened(opened: OpenedModel, options: LoadOptions) -> Model | FallbackMo
             waive=opened.waive,
             unchecked=options.unchecked,
         )
-    return _packed(opened, options, before) if packs(opened.device, opened.dtype) else _plain(opened, options, before)
+    return (
+        _load_packed(opened, options, before)
+        if packs(opened.device, opened.dtype)
+        else _load_plain(opened, options, before)
+    )
 
 
-def _packed(opened: OpenedModel, options: LoadOptions, before: int) -> Model:
+def _load_packed(opened: OpenedModel, options: LoadOptions, before: int) -> Model:
     """Planned from headers, then packed or mapped, then built."""
     dry = dry_run(opened.checkpoint, opened.recipe, opened.device)
-    planned = planned_for(opened, dry, options)
+    planned = plan_opened(opened, dry, options)
     with believed():
-        formed = packed_weights(opened, dry, options)
+        formed = map_or_pack(opened, dry, options)
         release()
         if planned.hot is not None and not formed.files:
             raise ModelError(why_not_on_disk(formed, options))
-        decoder = built(opened, formed.weights, formed.forms)
+        decoder = build_decoder(opened, formed.weights, formed.forms)
     offload = None
     if planned.hot is not None:
         offload = offload_experts(decoder, formed.files[0], formed.places, planned.hot)
     budget = replace(planned.budget, mapped=planned.made.weights if formed.files else 0, wire=options.wire)
     holdings = Holdings(budget, before, formed.files, offload, formed.blocks, sources_of(opened))
-    return finished(decoder, opened, dry, planned, formed.note, holdings)
+    return finish_model(decoder, opened, dry, planned, formed.note, holdings)
 
 
-def _plain(opened: OpenedModel, options: LoadOptions, before: int) -> Model:
+def _load_plain(opened: OpenedModel, options: LoadOptions, before: int) -> Model:
     """Built of weights that nobody has read yet, then planned from these."""
     with believed():
         stored = read_weights(opened.checkpoint, opened.recipe)
         weights, note = plain_forms(stored, opened.checkpoint, opened.recipe, opened.device, opened.dtype)
-        decoder = built(opened, dict(weights))
+        decoder = build_decoder(opened, dict(weights))
     dry = dry_run_of(decoder, weights, before=sum(weight.nbytes for weight in stored.values()))
-    planned = planned_for(opened, dry, options)
+    planned = plan_opened(opened, dry, options)
     holdings = Holdings(replace(planned.budget, wire=options.wire), before, sources=sources_of(opened))
-    return finished(decoder, opened, dry, planned, note, holdings)
+    return finish_model(decoder, opened, dry, planned, note, holdings)
 
 
 def sources_of(opened: OpenedModel) -> frozenset[str]:
     return frozenset(map(str, opened.checkpoint.files))
 
 
-def finished(
+def finish_model(
     decoder: DecoderModel, opened: OpenedModel, dry: DryRun, planned: LoadPlan, note: str | None, holdings: Holdings
 ) -> Model:
     left_out = opened.recipe.left_out
@@ -105,13 +109,13 @@ def finished(
     return Model(decoder, tuple(notes), planned.context, (dry.width, dry.keys), holdings)
 
 
-def planned_for(opened: OpenedModel, dry: DryRun, options: LoadOptions) -> LoadPlan:
+def plan_opened(opened: OpenedModel, dry: DryRun, options: LoadOptions) -> LoadPlan:
     """Or a refusal."""
     how = Overcommit(options.anyway, options.experts_on_disk)
     return plan_load(opened.recipe, dry, options.context, how, memory=options.memory)
 
 
-def built(opened: OpenedModel, weights: dict[str, Any], forms: Forms = AS_STORED) -> DecoderModel:
+def build_decoder(opened: OpenedModel, weights: dict[str, Any], forms: Forms = AS_STORED) -> DecoderModel:
     recipe = opened.recipe
     return DecoderModel(recipe.decoder, weights, opened.device, fold_offsets=not recipe.folded, forms=forms)
 

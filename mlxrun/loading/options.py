@@ -12,7 +12,7 @@ from ..ops.device import Device
 Progress = Callable[[int, int], None]  # bytes done, bytes in all; what it raises ends the load
 
 
-def unheard(done: int, total: int) -> None:
+def ignore_progress(done: int, total: int) -> None:
     """Progress that nobody watches."""
 
 
@@ -25,7 +25,7 @@ class LoadOptions:
     memory: int | None = None  # bytes that a person grants
     mapped: bool = True  # weights that are used as stored are views into their file
     ready: Path | None = None  # where packed weights are kept; None: nowhere
-    progress: Progress = unheard  # what it raises ends the load
+    progress: Progress = ignore_progress  # what it raises ends the load
     experts_on_disk: bool = False  # those that do not fit may stay there
     device: Device | None = None  # by which forms it shall run; None: what is best here
     unchecked: bool = False  # a model type without a recipe runs on a class of mlx-lm that nobody has checked

@@ -22,7 +22,7 @@ from . import ready
 from .checksums import Blocks
 from .dry_run import DryRun
 from .expert_offload import MappedFile, Place
-from .forms import widened
+from .forms import widen_weight
 from .open import OpenedModel
 from .options import LoadOptions
 from .provenance import Source
@@ -42,24 +42,24 @@ class Formed:
     blocks: Blocks | None = None  # by which the mapped file is checked
 
 
-def packed_weights(opened: OpenedModel, dry: DryRun, options: LoadOptions) -> Formed:
+def map_or_pack(opened: OpenedModel, dry: DryRun, options: LoadOptions) -> Formed:
     checkpoint, recipe = opened.checkpoint, opened.recipe
     note = None
     if options.ready is not None and dry.weights.total >= ready.LEAST:
         source = source_of(opened)
         try:
             file = ready.file_of(options.ready, source)
-            found = ready.opened(file)
+            found = ready.open_ready(file)
             if found is None:
-                note = kept_aside(file, source, checkpoint, recipe, dry, options)
-                found = ready.opened(file) if note is None else None
+                note = make_ready_file(file, source, checkpoint, recipe, dry, options)
+                found = ready.open_ready(file) if note is None else None
                 if found is None and note is None:
                     note = f"Packed weights were not kept: {file.name} is not what was written into it."
         except OSError as error:
             found, note = None, f"Packed weights were not kept: {error.strerror or error}."
         if found is not None:
             return Formed(found.weights, files=(found.mapped,), places=found.places, blocks=found.blocks)
-    return Formed(read_weights(checkpoint, recipe), watched(dry, options), note)
+    return Formed(read_weights(checkpoint, recipe), packing_forms(dry, options), note)
 
 
 def source_of(opened: OpenedModel) -> Source:
@@ -69,7 +69,7 @@ def source_of(opened: OpenedModel) -> Source:
     return Source(folder, (*found.files, *beside), f"{found.dialect} {' '.join(sorted(opened.waive))}".strip())
 
 
-def kept_aside(
+def make_ready_file(
     file: Path, source: Source, checkpoint: Checkpoint, recipe: Recipe, dry: DryRun, options: LoadOptions
 ) -> str | None:
     """Pack one weight after the other into the file; None, or why that could not be."""
@@ -79,26 +79,26 @@ def kept_aside(
         for name, matrix in dry.order.items():
             weight = weights.pop(name)
             if weight.nbytes >= LARGE:
-                computed(weight)
-            yield name, pack(weight) if matrix else widened(weight)  # type: ignore[misc]  # plain after widening
+                evaluate_and_free(weight)
+            yield name, pack(weight) if matrix else widen_weight(weight)  # type: ignore[misc]  # plain after widening
 
     try:
         with ready.alone(file.parent):
             if file.exists():  # somebody else made it while we waited
                 return None
-            reason = ready.make(file, source, formed(), len(dry.order), dry.weights.total, options.progress)
+            reason = ready.write_ready(file, source, formed(), len(dry.order), dry.weights.total, options.progress)
     except OSError as error:
         reason = f"{file.parent} could not be written: {error.strerror or error}"
     return None if reason is None else f"Packed weights were not kept: {reason}."
 
 
-def computed(weight: Weight) -> None:
+def evaluate_and_free(weight: Weight) -> None:
     """What it was made from goes back to the system before its packed form takes as much again."""
     mx.eval(*(weight.parts if isinstance(weight, QuantizedWeight) else (weight,)))
     give_back()
 
 
-def watched(dry: DryRun, options: LoadOptions) -> Forms:
+def packing_forms(dry: DryRun, options: LoadOptions) -> Forms:
     """The forms of the native kernels, telling how far they are."""
     done, total = 0, dry.weights.total
 
@@ -109,4 +109,4 @@ def watched(dry: DryRun, options: LoadOptions) -> Forms:
         options.progress(min(done, total), total)
         return packed
 
-    return Forms(matrix=matrix, other=widened)
+    return Forms(matrix=matrix, other=widen_weight)

@@ -72,7 +72,7 @@ class Opened:
     blocks: Blocks  # by which it is checked
 
 
-def opened(file: Path) -> Opened | None:
+def open_ready(file: Path) -> Opened | None:
     """None: there is none, or one that is not as we wrote it, and now gone. OSError: it cannot be mapped."""
     try:
         seen = os.stat(file)
@@ -136,7 +136,7 @@ def forget(file: Path, inode: int) -> None:
 # ---- making -------------------------------------------------------------------------------------
 
 
-def make(
+def write_ready(
     file: Path, source: Source, weights: Iterable[tuple[str, Formed]], count: int, size: int, done: Progress
 ) -> str | None:
     """Write it and give it its name; None, or the reason why there is none. `weights` is gone through once, so that

@@ -30,7 +30,7 @@ SPARED = 8 * 2**30  # what the system keeps of a Mac when the GPU's limit is rai
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MemoryPlan:
     machine: Machine
     need: Need
     weights: int
@@ -78,10 +78,10 @@ class Advice:
     disk: Streaming | None = None  # it would fit with a share of its experts on disk
 
 
-def plan(need: Need, machine: Machine) -> Plan:
+def plan(need: Need, machine: Machine) -> MemoryPlan:
     decoder, rows = need.decoder, min(need.chunk, need.context)
     one = sequence.sequence_bytes(decoder, need.context, need.width, rows, need.keys)
-    return Plan(
+    return MemoryPlan(
         machine=machine,
         need=need,
         weights=need.weights.total - need.on_disk,
@@ -136,19 +136,19 @@ def _bits_that_fit(need: Need, machine: Machine) -> tuple[int, int] | tuple[None
     return None, None
 
 
-def _fits_with_kv(made: Plan, bits: int) -> bool:
+def _fits_with_kv(made: MemoryPlan, bits: int) -> bool:
     """Keys and values quantized by groups of 64, scales and biases included."""
     smaller = round(made.cache * (bits + SCALES) / (8 * (made.need.keys or made.need.width)))
     return not made.array_too_large and made.free + made.cache - smaller >= 0
 
 
-def _wired_limit(made: Plan) -> int | None:
+def _wired_limit(made: MemoryPlan) -> int | None:
     machine = made.machine
     possible = machine.gpu and not made.fits and not made.array_too_large and made.total <= machine.total - SPARED
     return -(-made.total // MIB) if possible else None
 
 
-def _parallel(made: Plan) -> int:
+def _parallel(made: MemoryPlan) -> int:
     one = made.cache // made.need.parallel
     room = made.free + made.cache
     if room < one or made.array_too_large:

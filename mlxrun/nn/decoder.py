@@ -22,7 +22,7 @@ from .layer import LayerBlock
 from .linear import Linear
 from .params import AS_STORED, Forms, Params
 from .per_layer import PerLayerEmbedding
-from .stack import Stack
+from .stack import LayerStack
 
 
 class DecoderModel:
@@ -52,7 +52,7 @@ class DecoderModel:
             LayerBlock(layer, spec.dim, spec.per_layer, params.scope(f"layers.{i}"))
             for i, layer in enumerate(spec.layers)
         ]
-        self.stack = Stack.of(spec, self.layers, device)
+        self.stack = LayerStack.of(spec, self.layers, device)
         self.norm = params.norm("norm", spec.norm, spec.dim) if spec.norm else None
         self.embed_out = params.linear("embed_out", width, spec.dim) if spec.embed_dim else None
         self.head = self._head(params, width) if spec.kind == "decoder" else None

@@ -22,18 +22,18 @@ from .layer import LayerBlock
 from .rope import Rotary
 
 
-class Stack:
+class LayerStack:
     __slots__ = ("_count", "_layers", "_rotary")
 
-    def __init__(self, layers: fused.Stack, count: int, rotary: Rotary | None) -> None:
+    def __init__(self, layers: fused.FusedStack, count: int, rotary: Rotary | None) -> None:
         self._layers, self._count, self._rotary = layers, count, rotary
 
     @classmethod
-    def of(cls, spec: Decoder, blocks: Sequence[LayerBlock], device: Device) -> Stack | None:
+    def of(cls, spec: Decoder, blocks: Sequence[LayerBlock], device: Device) -> LayerStack | None:
         """None: a layer does more than is usual, its weights are in another form, or they turn heads differently."""
         if not STACK.serves(spec):
             return None
-        layers, rotaries = fused.Stack(device), dict[Rope, Rotary]()
+        layers, rotaries = fused.FusedStack(device), dict[Rope, Rotary]()
         for block in blocks:
             if block.attention is None or block.dense is None or not isinstance(block.mixer, AttentionBlock):
                 return None

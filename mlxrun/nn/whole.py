@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 
 from ..contracts import LayerMemory
-from ..ops.fused import AttentionParts, FeedForward, Heads, Rms, add_matmul, packed
+from ..ops.fused import AttentionParts, FeedForward, Heads, Rms, add_matmul, all_packed
 from .attention import AttentionBlock
 from .batch import Pass
 from .dense import DenseBlock
@@ -33,7 +33,7 @@ def head_norms(block: AttentionBlock) -> tuple[Rms, Rms] | None:
 def attention_parts(block: AttentionBlock, norm: NormBlock) -> AttentionParts | None:
     three = projections(block)
     weights, out = [linear.weight for linear in three], [block.o.weight]
-    if not packed(weights) or not packed(out):
+    if not all_packed(weights) or not all_packed(out):
         return None
     heads = Heads(
         weights, [linear.bias for linear in three], block.spec.head_dim, norm.rms, head_norms(block), block.device
@@ -61,7 +61,7 @@ def attention_branch(block: AttentionBlock, norm: NormBlock, parts: AttentionPar
 def dense_branch(block: DenseBlock, norm: NormBlock) -> FeedForward | None:
     """x (T, dim) -> x + feed_forward(norm(x))."""
     weights = [linear.weight for linear in (block.up, block.down, *([block.gate] if block.gate else []))]
-    if not packed(weights):
+    if not all_packed(weights):
         return None
     gate = weights[2] if block.gate else None
     return FeedForward(norm.rms, gate, weights[0], weights[1], block.spec.act, block.device)

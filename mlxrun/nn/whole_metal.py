@@ -66,7 +66,7 @@ def experts_branch(block: MoEBlock, norm: NormBlock) -> Rows | None:
     select = None if r.select_bias is None else r.select_bias.astype(mx.float32)
     biases = tuple(linear.bias for linear in (block.gate, block.up, block.down) if linear.bias is not None)
     own, act = block.device.chooser, block.spec.act
-    joined = metal.Experts(norm.rms, router, gate, up, down, r.spec, select, act, own, r.linear.bias, biases)
+    joined = metal.MetalExperts(norm.rms, router, gate, up, down, r.spec, select, act, own, r.linear.bias, biases)
     joins = block.shared is not None and block.shared_gate is None and METAL_DENSE.serves(block.shared.spec)
     shared = _added(block.shared, norm) if block.shared is not None and joins else None
 
@@ -88,7 +88,7 @@ def _added(block: DenseBlock, norm: NormBlock) -> Callable[[mx.array, mx.array],
     own, (gate, up, down) = norm.rms, [_quantized(linear) for linear in (block.gate, block.up, block.down)]
     if gate is None or up is None or down is None:
         return None
-    joined = metal.FeedForward(own, gate, up, down, block.spec.act, block.device.chooser)
+    joined = metal.MetalFeedForward(own, gate, up, down, block.spec.act, block.device.chooser)
 
     def added(y: mx.array, x: mx.array) -> mx.array:
         made = joined(y, x)
@@ -97,7 +97,7 @@ def _added(block: DenseBlock, norm: NormBlock) -> Callable[[mx.array, mx.array],
     return added
 
 
-def _heads(block: AttentionBlock, norm: NormBlock) -> metal.Heads | None:
+def _heads(block: AttentionBlock, norm: NormBlock) -> metal.MetalHeads | None:
     three = projections(block)
     q, k, v = (_quantized(linear) for linear in three)
     if q is None or k is None or v is None or not same_layout([q, k, v]):
@@ -105,7 +105,7 @@ def _heads(block: AttentionBlock, norm: NormBlock) -> metal.Heads | None:
     biases = [linear.bias for linear in three if linear.bias is not None]
     joined = mx.concatenate(biases) if biases else None
     size, chooser = block.spec.head_dim, block.device.chooser
-    return metal.Heads(norm.rms, (q, k, v), joined, size, head_norms(block), chooser)
+    return metal.MetalHeads(norm.rms, (q, k, v), joined, size, head_norms(block), chooser)
 
 
 def _turn(block: AttentionBlock, p: Pass) -> Turn | None:

@@ -45,7 +45,7 @@ def attention_over(
     """The same for remembered keys and values, read where they lie if that can be."""
     k, v = span.buffers
     if seen is None and device.chooser.possible():
-        y = metal.attention(q, k, v, span.count, metal.Sight(scale, sinks=sinks), device.chooser)
+        y = metal.attention(q, k, v, span.count, metal.ScoreRule(scale, sinks=sinks), device.chooser)
         if y is not None:
             return y
     if device.native:
@@ -58,7 +58,7 @@ def latent_attention_over(
 ) -> mx.array:
     """The same over remembered rows that all heads share: a key is a row, its value the first `width` of the row."""
     if seen is None and device.chooser.possible():
-        y = metal.attention(q, span.buffers[0], width, span.count, metal.Sight(scale), device.chooser)
+        y = metal.attention(q, span.buffers[0], width, span.count, metal.ScoreRule(scale), device.chooser)
         if y is not None:
             return y
     rows = span.arrays[0]
@@ -103,7 +103,7 @@ def capped_attention_over(
     """As `attention_over` with scores squashed to +-softcap; `seen` is boolean (L, S), None: all."""
     if seen is None and device.chooser.possible():
         k, v = span.buffers
-        y = metal.attention(q, k, v, span.count, metal.Sight(scale, softcap=softcap), device.chooser)
+        y = metal.attention(q, k, v, span.count, metal.ScoreRule(scale, softcap=softcap), device.chooser)
         if y is not None:
             return y
     k, v = span.arrays

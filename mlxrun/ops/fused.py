@@ -34,7 +34,7 @@ class Turn:
     scale: float
 
 
-def packed(weights: Sequence[Matrix]) -> TypeGuard[Sequence[Packed]]:
+def all_packed(weights: Sequence[Matrix]) -> TypeGuard[Sequence[Packed]]:
     return all(isinstance(weight, Packed) for weight in weights)
 
 
@@ -102,7 +102,7 @@ class AttentionParts:
     turned: bool  # positions turn its heads
 
 
-class Stack:
+class FusedStack:
     """Whole layers as one node, for a row of each of several sequences. Keys and values are written where they lie."""
 
     __slots__ = ("_native", "_rounding")

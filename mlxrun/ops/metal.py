@@ -13,7 +13,7 @@ from functools import cache
 import mlx.core as mx
 
 from ..metal_kernels import experts, glue
-from ..metal_kernels.attention import MOST_VALUES, Pages, Sight, paged_attention
+from ..metal_kernels.attention import MOST_VALUES, Pages, ScoreRule, paged_attention
 from ..metal_kernels.check import FLOATS, SMALL, serves
 from ..metal_kernels.norms import Normed
 from ..metal_kernels.products import FEW, MOST_VECTORS, qmm, qmm_experts, qmv, qmv_few
@@ -55,7 +55,7 @@ def add_matmul(
 
 
 @dataclass(frozen=True, slots=True)
-class Heads:
+class MetalHeads:
     """Queries, keys and values of rows (T, dim): normed, multiplied, their heads normed and turned."""
 
     norm: Rms
@@ -72,7 +72,7 @@ class Heads:
         own = Normed(x, self.norm.weight, self.norm.eps)
         rows = glue.project(own, self.weights, self.biases, tile=cut.vector)
         queries, keys = (w.shape[0] // self.size for w in self.weights[:2])
-        turned = None if turn is None else glue.Turn(turn.freqs, turn.scale, turn.interleaved)
+        turned = None if turn is None else glue.HeadTurn(turn.freqs, turn.scale, turn.interleaved)
         norm = None
         if self.head_norms is not None:
             q_norm, k_norm = self.head_norms
@@ -82,7 +82,7 @@ class Heads:
 
 
 @dataclass(frozen=True, slots=True)
-class FeedForward:
+class MetalFeedForward:
     """y + down(act(gate(norm(x))) * up(norm(x)))."""
 
     norm: Rms
@@ -102,7 +102,7 @@ class FeedForward:
 
 
 @dataclass(frozen=True, slots=True)
-class Experts:
+class MetalExperts:
     """x + the weighted sum of each row's experts, all of it after a norm."""
 
     norm: Rms
@@ -158,7 +158,7 @@ def attention(
     k: mx.array,
     v: mx.array | int,
     count: int,
-    sight: Sight,
+    sight: ScoreRule,
     chooser: Chooser,
 ) -> mx.array | None:
     """One query over the first `count` keys: q (1, H, 1, D), k (1, G, S, D), v (1, G, S, Dv) -> (1, H, 1, Dv).

@@ -131,7 +131,7 @@ def _several(where: str, found: Sequence[Offer]) -> str:
     return f"{where} holds several models; name one, as {where}/{files[0]}: {some}."
 
 
-def chosen(where: str, found: Sequence[Offer], usable: int, fits: Callable[[Offer], bool]) -> Choice:
+def choose_file(where: str, found: Sequence[Offer], usable: int, fits: Callable[[Offer], bool]) -> Choice:
     """The best for a machine that has so many bytes for a model; `fits` says what the plan says, and may cost time."""
     whole = [offer for offer in found if not offer.missing]
     if not whole:

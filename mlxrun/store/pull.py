@@ -28,7 +28,7 @@ GOES_ON = "What has arrived is kept, and the next try goes on from there."
 SPARE = 1 << 30  # bytes of the disk that are left to others
 
 
-def pulled(name: Name, settings: Settings) -> Path:
+def pull_model(name: Name, settings: Settings) -> Path:
     """A folder or a .gguf file."""
     place = here(name, settings)
     if place is not None:
@@ -42,7 +42,7 @@ def pulled(name: Name, settings: Settings) -> Path:
 
 
 @contextmanager
-def outlined(name: Name, machine: Machine) -> Iterator[Path]:
+def outline_remote(name: Name, machine: Machine) -> Iterator[Path]:
     """Its headers where they can be read, of a model that is not here; of several the best for that machine."""
     listing = _listing(name)
     if name.whole and listing.has_safetensors:
@@ -80,7 +80,7 @@ def here(name: Name, settings: Settings, machine: Machine | None = None) -> Path
     if len(found) < 2:
         return folder / found[0].files[0] if found else None
     machine = machine or machine_of(settings)
-    choice = ggufs.chosen(name.base, found, machine.usable, lambda offer: fits(folder / offer.files[0], machine))
+    choice = ggufs.choose_file(name.base, found, machine.usable, lambda offer: fits(folder / offer.files[0], machine))
     _tell(name, choice, found, "is taken of those that are here")
     return folder / choice.offer.files[0]
 
@@ -92,7 +92,7 @@ def wanted(name: Name, listing: hub.Listing, machine: Machine) -> Choice:
         return Choice(ggufs.named(name.base, found, name.file), "")
     if name.tag is not None:
         return Choice(ggufs.tagged(name.base, found, name.tag), "")
-    choice = ggufs.chosen(name.base, found, machine.usable, lambda offer: _fits_from_afar(listing, offer, machine))
+    choice = ggufs.choose_file(name.base, found, machine.usable, lambda offer: _fits_from_afar(listing, offer, machine))
     _tell(name, choice, found, "is taken")
     return choice
 

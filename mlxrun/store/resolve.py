@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def resolve(name: str, settings: Settings | None = None) -> Path:
     settings = settings or from_environment()
     place = _where(name, settings)
-    return place if isinstance(place, Path) else pull.pulled(place, settings)
+    return place if isinstance(place, Path) else pull.pull_model(place, settings)
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def headers_of(
     if found is not None:
         yield found, True
     elif isinstance(place, Name):
-        with pull.outlined(place, machine or pull.machine_of(settings)) as outline:
+        with pull.outline_remote(place, machine or pull.machine_of(settings)) as outline:
             yield outline, False
 
 
@@ -58,12 +58,12 @@ def _where(name: str, settings: Settings) -> Path | Name:
     found = names.parse(listed or name)
     if found is not None:
         return found
-    here = ", ".join(known for known, _ in installed(settings))
+    here = ", ".join(known for known, _ in list_installed(settings))
     kinds = "a folder, a .gguf file, an org/name[:TAG] of the Hugging Face hub, a short name such as qwen3:4b"
     raise ModelError(f"There is no model {name!r}; what can be named is {kinds}, or one of these: {here}.")
 
 
-def installed(settings: Settings) -> Iterator[tuple[str, Path | None]]:
+def list_installed(settings: Settings) -> Iterator[tuple[str, Path | None]]:
     """(name, place) of what is on this machine; the starter always, with no place until it is fetched."""
     target = settings.models / starter.FILE
     yield starter.NAME, target if starter.present(target) else None

@@ -24,13 +24,13 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CheckedFile:
     file: str
     fault: str | None  # None: it is what it should be
     digest: bool = True  # a digest was known
 
 
-def verify(place: Path, progress: Progress = lambda done, total: None) -> Iterator[Found]:
+def verify(place: Path, progress: Progress = lambda done, total: None) -> Iterator[CheckedFile]:
     """`place`: a folder or a .gguf file."""
     folder = hub.snapshot_of(place)
     if folder is not None:
@@ -39,14 +39,14 @@ def verify(place: Path, progress: Progress = lambda done, total: None) -> Iterat
         return
     if place.name == starter.FILE:
         good = starter.present(place) and _digest(place, hashlib.sha256(), Total(place.stat().st_size, progress))
-        yield Found(place.name, None if good == starter.SHA256 else "its SHA-256 is not the one we know")
+        yield CheckedFile(place.name, None if good == starter.SHA256 else "its SHA-256 is not the one we know")
         return
     try:
         open_checkpoint(place)
     except ModelError as error:
-        yield Found(place.name, str(error).rstrip("."), digest=False)
+        yield CheckedFile(place.name, str(error).rstrip("."), digest=False)
     else:
-        yield Found(place.name, None, digest=False)
+        yield CheckedFile(place.name, None, digest=False)
 
 
 class Total:
@@ -64,12 +64,12 @@ def _all_of(folder: Path) -> list[str]:
     return [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if not file.is_dir()]
 
 
-def _snapshot(folder: Path, names: list[str], progress: Progress) -> Iterator[Found]:
+def _snapshot(folder: Path, names: list[str], progress: Progress) -> Iterator[CheckedFile]:
     total = Total(sum((folder / name).stat().st_size for name in names if (folder / name).exists()), progress)
     for name in names:
         file = folder / name
         if not file.exists():
-            yield Found(name, "it is missing")
+            yield CheckedFile(name, "it is missing")
             continue
         wanted = file.resolve().name
         if SHA256.fullmatch(wanted):
@@ -78,9 +78,9 @@ def _snapshot(folder: Path, names: list[str], progress: Progress) -> Iterator[Fo
             blob = hashlib.sha1(f"blob {file.stat().st_size}\0".encode(), usedforsecurity=False)
             found = _digest(file, blob, total)
         else:
-            yield Found(name, None, digest=False)
+            yield CheckedFile(name, None, digest=False)
             continue
-        yield Found(name, None if found == wanted else "its digest is not the one that the hub gave")
+        yield CheckedFile(name, None if found == wanted else "its digest is not the one that the hub gave")
 
 
 def _digest(file: Path, digest: hashlib._Hash, total: Total) -> str:

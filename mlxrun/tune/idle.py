@@ -28,7 +28,7 @@ class Table:
     """Where what was measured on this machine is kept."""
 
     path: Path
-    machine: picks.Machine
+    machine: picks.TunedMachine
 
     def known(self) -> dict[str, picks.Pick]:
         return picks.load(self.path, self.machine)

@@ -100,14 +100,14 @@ def tuning(bench: Bench, known: Mapping[str, Pick], how: Order = EVERY) -> Itera
             fresh = [key for key in asked if cut not in picks.get(key, Pick()).tried]
             yield None
             for key in fresh:
-                timing = yield from compared(bench, rows, picks, key, cut)
+                timing = yield from compare_cuts(bench, rows, picks, key, cut)
                 if timing is None:
                     return
                 picks[key] = timing.pick
                 yield timing
 
 
-def compared(
+def compare_cuts(
     bench: Bench, rows: int, picks: Mapping[str, Pick], key: str, cut: str
 ) -> Generator[None, None, Timing | None]:
     """Returns None where there was no time for it."""

@@ -26,7 +26,7 @@ class Pick:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class TunedMachine:
     chip: str
     system: str
     mlx: str
@@ -35,15 +35,15 @@ class Machine:
         return f"{self.chip}, {self.system}, MLX {self.mlx}"
 
 
-def this_machine() -> Machine | None:
+def this_machine() -> TunedMachine | None:
     """None where there is no Apple GPU."""
     if not mx.metal.is_available():
         return None
     chip = str(mx.device_info().get("device_name", "unknown"))
-    return Machine(chip, f"macOS {platform.mac_ver()[0]}", version("mlx"))
+    return TunedMachine(chip, f"macOS {platform.mac_ver()[0]}", version("mlx"))
 
 
-def load(path: Path, machine: Machine) -> dict[str, Pick]:
+def load(path: Path, machine: TunedMachine) -> dict[str, Pick]:
     found = _read(path).get(str(machine))
     made = {key: _pick(entry) for key, entry in found.items()} if isinstance(found, dict) else {}
     return {key: pick for key, pick in made.items() if pick is not None}
@@ -53,7 +53,7 @@ def forms(picks: Mapping[str, Pick]) -> dict[str, str]:
     return {key: pick.form for key, pick in picks.items()}
 
 
-def save(path: Path, machine: Machine, found: Mapping[str, Pick]) -> None:
+def save(path: Path, machine: TunedMachine, found: Mapping[str, Pick]) -> None:
     """Adds to what is there, in one step: whoever reads meanwhile sees the old file or the new one."""
     machines = _read(path)
     machines[str(machine)] = {key: asdict(pick) for key, pick in {**load(path, machine), **found}.items()}

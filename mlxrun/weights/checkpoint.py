@@ -25,7 +25,7 @@ from .gguf import Place, parts_of, read_gguf
 from .gguf_tensors import Reading, load_tensors, losses, read_floats
 from .headers import Header, Stored, read_header
 from .mapped import views
-from .quantized import measured_losses
+from .quantized import measure_losses
 
 MAX_CONFIG = 16 << 20  # quantized per module, a config names every module
 MAX_INDEX = 64 << 20
@@ -76,7 +76,7 @@ class Checkpoint:
         if self.dialect == "gguf":
             parts = (losses(file, self._gguf_places(file), self.reading) for file in self.files)
             return chain.from_iterable(parts)
-        return measured_losses(self.tensors(), self.config)
+        return measure_losses(self.tensors(), self.config)
 
     def read_as(self, reading: Reading, *, mapped: bool | None = None) -> Checkpoint:
         """The same headers, read in another way; `mapped` None: as before."""

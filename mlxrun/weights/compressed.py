@@ -22,7 +22,7 @@ import mlx.core as mx
 from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import ModelError, shown
 from .float8 import fp8, nvfp4
-from .foreign import Found, Module, modules, others, shifted, unpacked
+from .foreign import ForeignWeights, Module, modules, others, shift_codes, unpack_codes
 from .gptq import _order
 from .quantized_types import FLOATS, WORDS
 from .repack import affine
@@ -38,14 +38,14 @@ FORMATS = (
 MX_GROUP = 32
 
 
-def read_compressed(tensors: Mapping[str, Weight], written: Mapping[str, Any], file: str) -> Found:
+def read_compressed(tensors: Mapping[str, Weight], written: Mapping[str, Any], file: str) -> ForeignWeights:
     form = written.get("format")
     if form not in FORMATS:
         raise ModelError(
             f"{file}: compressed-tensors of the format {shown(form)} are not read; {', '.join(FORMATS)} are."
         )
     bits, blocks = _groups(written, file)
-    found = Found()
+    found = ForeignWeights()
     for module in modules(tensors, "weight_scale"):
         _read(module, bits, blocks, found)
     if not found.weights:
@@ -66,16 +66,16 @@ def _groups(written: Mapping[str, Any], file: str) -> tuple[set[int], object]:
     return bits, blocks
 
 
-def _read(module: Module, bits: set[int], blocks: object, found: Found) -> None:
+def _read(module: Module, bits: set[int], blocks: object, found: ForeignWeights) -> None:
     name = f"{module.name}.weight"
     if module.has("weight_global_scale"):
         nvfp4(module, "weight_packed", 1 / module.take("weight_global_scale", mx.float32).reshape(-1)[0], found)
     elif not module.has("weight_packed"):
         codes = module.take("weight", mx.int8, mx.uint8, axes=2)
         if codes.dtype == mx.uint8:
-            found.refitted(name, fp8(module, "weight_scale", blocks))
+            found.refit_values(name, fp8(module, "weight_scale", blocks))
         else:
-            found.weights[name] = shifted(module, codes.view(mx.uint8) ^ 0x80, _row_scales(module, codes), 128, 8)
+            found.weights[name] = shift_codes(module, codes.view(mx.uint8) ^ 0x80, _row_scales(module, codes), 128, 8)
     elif module.take("weight_packed").dtype == mx.uint8:
         found.weights[name] = _mxfp4(module)
     else:
@@ -91,27 +91,27 @@ def _row_scales(module: Module, codes: mx.array) -> mx.array:
     return scales
 
 
-def _packed(module: Module, bits: set[int], found: Found) -> None:
+def _packed(module: Module, bits: set[int], found: ForeignWeights) -> None:
     words = module.take("weight_packed", *WORDS, axes=2)
     shape = [int(n) for n in module.take("weight_shape").tolist()] if module.has("weight_shape") else None  # type: ignore[arg-type, union-attr]  # a list of two
     fits = [b for b in sorted(bits) if shape is None or shape == [words.shape[0], words.shape[1] * 32 // b]]
     if len(fits) != 1:
         raise module.fail(f"has weight_packed of shape {words.shape}, which is not {shape} in {sorted(bits)} bits")
     (width,) = fits
-    codes, scales = unpacked(words, width), _row_scales(module, words)
+    codes, scales = unpack_codes(words, width), _row_scales(module, words)
     name = f"{module.name}.weight"
     order = _order(Renamed(module), codes.shape[1], scales.shape[1]) if module.has("weight_g_idx") else None
     zeros = None
     if module.has("weight_zero_point"):
         stored = module.take("weight_zero_point", *WORDS, axes=2)
-        zeros = unpacked(mx.contiguous(stored.T), width).T
+        zeros = unpack_codes(mx.contiguous(stored.T), width).T
         if zeros.shape != scales.shape:
             raise module.fail(f"has weight_zero_point of shape {stored.shape} beside scales {scales.shape}")
     if order is None:
-        found.weights[name] = shifted(module, codes, scales, 2 ** (width - 1) if zeros is None else zeros, width)
+        found.weights[name] = shift_codes(module, codes, scales, 2 ** (width - 1) if zeros is None else zeros, width)
     else:
         middle = mx.array(2.0 ** (width - 1)) if zeros is None else zeros[:, order].astype(mx.float32)
-        found.refitted(name, scales.astype(mx.float32)[:, order] * (codes.astype(mx.float32) - middle))
+        found.refit_values(name, scales.astype(mx.float32)[:, order] * (codes.astype(mx.float32) - middle))
 
 
 class Renamed(Module):
@@ -134,9 +134,9 @@ def _mxfp4(module: Module) -> QuantizedWeight:
     return QuantizedWeight(mx.contiguous(packed).view(mx.uint32), scales, None, "mxfp4", 4, MX_GROUP)
 
 
-def read_bitnet(tensors: Mapping[str, Weight], written: Mapping[str, Any], file: str) -> Found:
+def read_bitnet(tensors: Mapping[str, Weight], written: Mapping[str, Any], file: str) -> ForeignWeights:
     divides = written.get("linear_class", "bitlinear") != "autobitlinear"
-    found = Found()
+    found = ForeignWeights()
     for module in modules(tensors, "weight_scale"):
         packed, scale = module.take("weight", mx.uint8, axes=2), module.take("weight_scale", *FLOATS)
         if scale.size != 1:

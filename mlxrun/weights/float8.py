@@ -16,9 +16,9 @@ import mlx.core as mx
 
 from ..ops.quantized import Weight
 from ..spec import ModelError, shown
-from .foreign import Found, Module, modules, others
+from .foreign import ForeignWeights, Module, modules, others
 from .quantized_types import FLOATS
-from .repack import centred
+from .repack import center_codes
 
 PARTS = ("weight_scale_inv", "weight_scale", "weight_scale_2")
 SIZES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -27,26 +27,26 @@ NV_GROUP = 16
 NV_STEPS = 20  # of eight bits to one unit: 6.0 is 120
 
 
-def read_fp8(tensors: Mapping[str, Weight], written: Mapping[str, Any], file: str) -> Found:
+def read_fp8(tensors: Mapping[str, Weight], written: Mapping[str, Any], file: str) -> ForeignWeights:
     block = written.get("weight_block_size")
-    found = Found()
+    found = ForeignWeights()
     for module in modules(tensors, "weight_scale_inv"):
-        found.refitted(f"{module.name}.weight", fp8(module, "weight_scale_inv", block))
+        found.refit_values(f"{module.name}.weight", fp8(module, "weight_scale_inv", block))
     if not found.weights:
         raise ModelError(f"{file} says that weights are quantized by fp8, but there is no weight_scale_inv.")
     found.weights |= others(tensors, PARTS, found.weights)
     return found
 
 
-def read_modelopt(tensors: Mapping[str, Weight], written: Mapping[str, Any], file: str) -> Found:
+def read_modelopt(tensors: Mapping[str, Weight], written: Mapping[str, Any], file: str) -> ForeignWeights:
     inner = written.get("quantization", written)
     method = inner.get("quant_algo") if isinstance(inner, Mapping) else None
     if method not in ("FP8", "NVFP4"):
         raise ModelError(f"{file}: ModelOpt's {shown(method)} is not read; FP8 and NVFP4 are.")
-    found = Found()
+    found = ForeignWeights()
     for module in modules(tensors, "weight_scale"):
         if method == "FP8":
-            found.refitted(f"{module.name}.weight", fp8(module, "weight_scale", None))
+            found.refit_values(f"{module.name}.weight", fp8(module, "weight_scale", None))
         else:
             factor = module.take("weight_scale_2", mx.float32)
             nvfp4(module, "weight", factor.reshape(-1)[0], found)
@@ -87,7 +87,7 @@ def fp8(module: Module, part: str, block: object) -> mx.array:
     return e4m3(codes) * spread
 
 
-def nvfp4(module: Module, part: str, factor: mx.array, found: Found) -> None:
+def nvfp4(module: Module, part: str, factor: mx.array, found: ForeignWeights) -> None:
     """Four-bit floats in groups of 16; of two neighbouring groups the one with the larger scale keeps its values."""
     packed, scales = module.take(part, mx.uint8), module.take("weight_scale", mx.uint8)
     if packed.ndim < 2 or scales.shape != (*packed.shape[:-1], packed.shape[-1] * 2 // NV_GROUP):
@@ -98,7 +98,7 @@ def nvfp4(module: Module, part: str, factor: mx.array, found: Found) -> None:
     values = e2m1(packed) * mx.repeat(steps, NV_GROUP, axis=-1)
     larger = mx.abs(steps).reshape(*steps.shape[:-1], steps.shape[-1] // 2, 2).max(axis=-1)
     name = f"{module.name}.weight"
-    found.weights[name], found.lossy[name] = centred(values, larger / NV_STEPS, 8), values
+    found.weights[name], found.lossy[name] = center_codes(values, larger / NV_STEPS, 8), values
 
 
 def e2m1(packed: mx.array) -> mx.array:

@@ -26,11 +26,11 @@ QUIET = re.compile(r"\.(?:input_scale|input_global_scale|output_scale|activation
 
 
 @dataclass(slots=True)
-class Found:
+class ForeignWeights:
     weights: dict[str, Weight] = field(default_factory=dict)
     lossy: dict[str, mx.array] = field(default_factory=dict)
 
-    def refitted(self, name: str, values: mx.array) -> None:
+    def refit_values(self, name: str, values: mx.array) -> None:
         """The nearest eight-bit weight."""
         self.weights[name], self.lossy[name] = refit(values, REFIT_BITS), values
 
@@ -98,7 +98,7 @@ def by_group(module: Module, width: int, *parts: mx.array) -> list[mx.array]:
     return [mx.repeat(part, times, axis=-1) if times > 1 else part for part in parts]
 
 
-def shifted(module: Module, codes: mx.array, scales: mx.array, zeros: mx.array | int, bits: int) -> QuantizedWeight:
+def shift_codes(module: Module, codes: mx.array, scales: mx.array, zeros: mx.array | int, bits: int) -> QuantizedWeight:
     """scale * (code - zero): codes (out, in) uint8, scales (out, groups), zeros as scales or one for all.
 
     A zero that is a power of two leaves the product as exact as the scale; for others both are float32.
@@ -110,7 +110,7 @@ def shifted(module: Module, codes: mx.array, scales: mx.array, zeros: mx.array |
     return affine(codes, wide, -wide * zeros.astype(mx.float32), bits)
 
 
-def unpacked(words: mx.array, bits: int) -> mx.array:
+def unpack_codes(words: mx.array, bits: int) -> mx.array:
     """(..., n) int32 or uint32 -> (..., n * 32 / bits) uint8; a stream of codes along the last axis, low bits first."""
     *rows, width = words.shape
     if bits in (2, 4, 8):

@@ -17,7 +17,7 @@ from typing import Any
 from ..spec import ModelError, shown
 from .files import size_of, unreadable
 from .headers import MAX_EXTENT
-from .mapped import Pages, believed
+from .mapped import MappedPages, believed
 
 MAX_METADATA = 64 << 20  # a vocabulary of 262,144 tokens with merges has about 16 MiB
 MAX_AXES = 4
@@ -116,7 +116,7 @@ def read_gguf(path: Path) -> GGUF:
     if size < 24:
         raise ModelError(f"{path.name} is too short to be a GGUF file.")
     try:
-        with path.open("rb") as file, Pages.of(file) as view, believed():
+        with path.open("rb") as file, MappedPages.of(file) as view, believed():
             return _read(_Cursor(view, min(size, MAX_METADATA), path.name), size)
     except OSError as error:
         raise unreadable(path, error) from error
@@ -129,7 +129,7 @@ class _Unfinished(Exception):
 class _Cursor:
     """Reads forward, never past `end`."""
 
-    def __init__(self, view: Pages | bytes, end: int, where: str) -> None:
+    def __init__(self, view: MappedPages | bytes, end: int, where: str) -> None:
         self.view, self.end, self.where, self.at = view, end, where, 0
 
     def fail(self, what: str) -> ModelError:

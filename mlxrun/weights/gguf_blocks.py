@@ -14,7 +14,7 @@ from __future__ import annotations
 import mlx.core as mx
 
 from ..ops.quantized import QuantizedWeight
-from .repack import affine, centred, floats4
+from .repack import affine, center_codes, floats4
 
 SUPER = 256  # values a block of the K types
 
@@ -151,7 +151,7 @@ def q8_k(b: mx.array) -> QuantizedWeight:
 def q6_k(b: mx.array) -> QuantizedWeight:
     steps = _q6_scales(b).reshape(*b.shape[:-1], SUPER // 32, 2)
     larger = mx.abs(steps[..., 0]) >= mx.abs(steps[..., 1])
-    return centred(rows(q6_k_values(b)), rows(mx.where(larger, steps[..., 0], steps[..., 1])) / 4, 8)
+    return center_codes(rows(q6_k_values(b)), rows(mx.where(larger, steps[..., 0], steps[..., 1])) / 4, 8)
 
 
 def q6_k_by16(b: mx.array) -> QuantizedWeight:

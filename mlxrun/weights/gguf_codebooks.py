@@ -45,7 +45,7 @@ def numbers(name: str) -> mx.array:
     return mx.array(((words[:, None] >> (bits * np.arange(width))) & (2**bits - 1)).astype(np.uint8))
 
 
-def looked_up(name: str, index: mx.array) -> mx.array:
+def look_up(name: str, index: mx.array) -> mx.array:
     """index (..., n, k) -> values (..., n, 256) float32."""
     values = mx.array(TABLES[name][3], mx.float32)[numbers(name)]
     return values[index].reshape(*index.shape[:-1], SUPER)
@@ -123,7 +123,7 @@ def iq3_xxs(b: mx.array) -> QuantizedWeight:
 
 def iq3_xxs_values(b: mx.array) -> mx.array:
     index, negative, scales = _iq3_xxs(b)
-    return _by_group(_signed(looked_up("IQ3_XXS", index), negative), scales)
+    return _by_group(_signed(look_up("IQ3_XXS", index), negative), scales)
 
 
 def iq3_s(b: mx.array) -> QuantizedWeight:
@@ -153,20 +153,20 @@ def iq2_xxs(b: mx.array) -> QuantizedWeight:
 
 def iq2_xxs_values(b: mx.array) -> mx.array:
     index, negative, scales = _iq2_xxs(b)
-    return _by_group(_signed(looked_up("IQ2_XXS", index), negative), scales)
+    return _by_group(_signed(look_up("IQ2_XXS", index), negative), scales)
 
 
 def iq2_xs_values(b: mx.array) -> mx.array:
     words = _words(b[..., 2:66], mx.uint16)
     negative = _eight_signs((words >> 9).astype(mx.uint8)).reshape(*b.shape[:-1], SUPER)
-    return _by_group(_signed(looked_up("IQ2_XS", words & 511), negative), _quarter_scales(b, 66))
+    return _by_group(_signed(look_up("IQ2_XS", words & 511), negative), _quarter_scales(b, 66))
 
 
 def iq2_s_values(b: mx.array) -> mx.array:
     raw = b[..., 66:74]
     high = (raw[..., None] >> mx.array([0, 2, 4, 6], mx.uint8)) & 3
     index = b[..., 2:34].astype(mx.uint16) | (high.reshape(*b.shape[:-1], 32).astype(mx.uint16) << 8)
-    return _by_group(_signed(looked_up("IQ2_S", index), fields(b[..., 34:66], 32, 1)), _quarter_scales(b, 74))
+    return _by_group(_signed(look_up("IQ2_S", index), fields(b[..., 34:66], 32, 1)), _quarter_scales(b, 74))
 
 
 def _quarter_scales(b: mx.array, at: int) -> mx.array:
@@ -201,6 +201,6 @@ def iq1_m_values(b: mx.array) -> mx.array:
     index = b[..., :32].astype(mx.uint16) | ((high & 7).astype(mx.uint16) << 8)
     delta = mx.where((high & 8) == 0, DELTA, -DELTA)
     return _by_group(
-        _by_group(looked_up("IQ1_S", index), mx.ones_like(delta)) + mx.repeat(delta, 8, axis=-1),
+        _by_group(look_up("IQ1_S", index), mx.ones_like(delta)) + mx.repeat(delta, 8, axis=-1),
         d * (2 * whole(scales) + 1),
     )

@@ -31,7 +31,7 @@ from . import gguf_codebooks as codebooks
 from .files import size_of, unreadable
 from .gguf import BLOCKS, Place
 from .headers import Stored
-from .mapped import Pages, believed, views
+from .mapped import MappedPages, believed, views
 from .repack import refit, relative_error
 
 PIECE = 2 << 20  # bytes of blocks; taken apart they need a multiple of that for a while
@@ -125,7 +125,7 @@ def load_tensors(
     seen = _views(path, places) if mapped else {}
     try:
         with path.open("rb") as file:
-            view = Pages.of(file)  # goes with the last NumPy view of it
+            view = MappedPages.of(file)  # goes with the last NumPy view of it
         with believed():
             return {
                 name: _plain(view, place, seen.get(name))
@@ -148,7 +148,7 @@ def _views(path: Path, places: Mapping[str, Place]) -> dict[str, mx.array]:
     return views(path, stored, size_of(path))
 
 
-def _plain(view: Pages, place: Place, seen: mx.array | None) -> mx.array:
+def _plain(view: MappedPages, place: Place, seen: mx.array | None) -> mx.array:
     if seen is None:
         stored, dtype = PLAIN[place.kind]
         values = np.frombuffer(view, stored, place.nbytes // np.dtype(stored).itemsize, place.start)
@@ -156,7 +156,7 @@ def _plain(view: Pages, place: Place, seen: mx.array | None) -> mx.array:
     return seen
 
 
-def _load(view: Pages, place: Place, what: str, reading: Reading, seen: mx.array | None) -> Weight:
+def _load(view: MappedPages, place: Place, what: str, reading: Reading, seen: mx.array | None) -> Weight:
     blocks, form = _blocks(view, place), form_of(place.kind, reading)
     largest = max((_largest_half(blocks[..., at + 1]) for at in form.halves), default=0)
     if largest >= HALF_INFINITY:
@@ -191,7 +191,7 @@ def _wide_values(form: Form, blocks: mx.array) -> mx.array:
     return _row_values(form.values, blocks).astype(mx.float16)
 
 
-def _blocks(view: Pages, place: Place) -> np.ndarray:
+def _blocks(view: MappedPages, place: Place) -> np.ndarray:
     return np.frombuffer(view, np.uint8, place.nbytes, place.start).reshape(_shape_of_blocks(place))
 
 
@@ -230,7 +230,7 @@ def read_floats(path: Path, name: str, place: Place) -> tuple[float, ...]:
 def losses(path: Path, places: Mapping[str, Place], reading: Reading = "mlx") -> Iterator[tuple[str, str, float]]:
     """(name, stored type, relative error) of every tensor that cannot be kept as it is, from evenly spaced rows."""
     with path.open("rb") as file:
-        view = Pages.of(file)
+        view = MappedPages.of(file)
     for name, place in places.items():
         form = None if place.kind in PLAIN else form_of(place.kind, reading)
         if form is not None and form.values is not None:
@@ -239,7 +239,7 @@ def losses(path: Path, places: Mapping[str, Place], reading: Reading = "mlx") ->
             yield name, place.kind, error
 
 
-def _loss(view: Pages, place: Place, form: Form, reading: Reading) -> float:
+def _loss(view: MappedPages, place: Place, form: Form, reading: Reading) -> float:
     assert form.values is not None
     largest = HALF_INFINITY
     if reading == "wide":

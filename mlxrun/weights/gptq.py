@@ -16,25 +16,25 @@ import mlx.core as mx
 
 from ..ops.quantized import Weight
 from ..spec import ModelError, shown
-from .foreign import Found, Module, modules, number, others, shifted, unpacked
+from .foreign import ForeignWeights, Module, modules, number, others, shift_codes, unpack_codes
 from .quantized_types import FLOATS, WORDS
 
 PARTS = ("qweight", "qzeros", "scales", "g_idx")
 AWQ_PLACES = (0, 4, 1, 5, 2, 6, 3, 7)  # where in a word the outputs 0, 1, 2 ... lie
 
 
-def read_gptq(tensors: Mapping[str, Weight], written: Mapping[str, Any], file: str) -> Found:
+def read_gptq(tensors: Mapping[str, Weight], written: Mapping[str, Any], file: str) -> ForeignWeights:
     bits = number(written, "bits", (2, 3, 4, 8), file)
     form = written.get("checkpoint_format", "gptq")
     if form not in ("gptq", "gptq_v2"):
         raise ModelError(f"{file}: GPTQ weights in the format {shown(form)} are not read; gptq and gptq_v2 are.")
-    found = Found()
+    found = ForeignWeights()
     for module in modules(tensors, "qweight"):
         _gptq(module, bits, 1 if form == "gptq" else 0, found)
     return _complete(tensors, found, file, "gptq")
 
 
-def _gptq(module: Module, bits: int, less: int, found: Found) -> None:
+def _gptq(module: Module, bits: int, less: int, found: ForeignWeights) -> None:
     packed = module.take("qweight", *WORDS, axes=2).T  # (out, words)
     scales = module.take("scales", *FLOATS, axes=2).T  # (out, groups)
     width = packed.shape[1] * 32 // bits
@@ -43,13 +43,13 @@ def _gptq(module: Module, bits: int, less: int, found: Found) -> None:
     zeros = module.take("qzeros", *WORDS, axes=2)
     if zeros.shape != (scales.shape[1], scales.shape[0] * bits // 32):
         raise module.fail(f"has qzeros of shape {zeros.shape} beside scales {scales.T.shape}, which is not {bits} bits")
-    zeros = ((unpacked(zeros, bits) + less) & (2**bits - 1)).T
-    codes = unpacked(mx.contiguous(packed), bits)
+    zeros = ((unpack_codes(zeros, bits) + less) & (2**bits - 1)).T
+    codes = unpack_codes(mx.contiguous(packed), bits)
     name, order = f"{module.name}.weight", _order(module, width, scales.shape[1])
     if order is None:
-        found.weights[name] = shifted(module, codes, scales, zeros, bits)
+        found.weights[name] = shift_codes(module, codes, scales, zeros, bits)
     else:
-        found.refitted(name, scales.astype(mx.float32)[:, order] * (codes.astype(mx.float32) - zeros[:, order]))
+        found.refit_values(name, scales.astype(mx.float32)[:, order] * (codes.astype(mx.float32) - zeros[:, order]))
 
 
 def _order(module: Module, width: int, groups: int) -> mx.array | None:
@@ -65,19 +65,19 @@ def _order(module: Module, width: int, groups: int) -> mx.array | None:
     return None if usual else order
 
 
-def read_awq(tensors: Mapping[str, Weight], written: Mapping[str, Any], file: str) -> Found:
+def read_awq(tensors: Mapping[str, Weight], written: Mapping[str, Any], file: str) -> ForeignWeights:
     number(written, "bits", (4,), file) if "bits" in written else number(written, "w_bit", (4,), file)
     version = str(written.get("version", "gemm")).lower()
     if version != "gemm":
         raise ModelError(f"{file}: AWQ weights of the version {shown(version)} are not read; gemm is.")
-    found = Found()
+    found = ForeignWeights()
     for module in modules(tensors, "qweight"):
         codes, scales = _outputs(module, "qweight").T, module.take("scales", *FLOATS, axes=2).T
         zeros = _outputs(module, "qzeros").T if module.has("qzeros") else None
         shapes = {codes.shape[0], scales.shape[0]} | (set() if zeros is None else {zeros.shape[0]})
         if len(shapes) > 1 or (zeros is not None and zeros.shape != scales.shape):
             raise module.fail(f"has parts of {sorted(shapes)} outputs, which must be alike")
-        made = shifted(module, codes, scales, 8 if zeros is None else zeros, 4)
+        made = shift_codes(module, codes, scales, 8 if zeros is None else zeros, 4)
         found.weights[f"{module.name}.weight"] = made
     return _complete(tensors, found, file, "awq")
 
@@ -85,11 +85,11 @@ def read_awq(tensors: Mapping[str, Weight], written: Mapping[str, Any], file: st
 def _outputs(module: Module, part: str) -> mx.array:
     """(rows, out / 8) words -> (rows, out) codes."""
     words = module.take(part, *WORDS, axes=2)
-    codes = unpacked(words, 4).reshape(*words.shape, 8)[..., mx.array(AWQ_PLACES)]
+    codes = unpack_codes(words, 4).reshape(*words.shape, 8)[..., mx.array(AWQ_PLACES)]
     return codes.reshape(words.shape[0], words.shape[1] * 8)
 
 
-def _complete(tensors: Mapping[str, Weight], found: Found, file: str, method: str) -> Found:
+def _complete(tensors: Mapping[str, Weight], found: ForeignWeights, file: str, method: str) -> ForeignWeights:
     if not found.weights:
         raise ModelError(f"{file} says that weights are quantized by {method}, but no tensor is a qweight.")
     found.weights |= others(tensors, PARTS, found.weights)

@@ -43,13 +43,13 @@ DTYPES = {
 }
 
 
-class Pages(mmap.mmap):
+class MappedPages(mmap.mmap):
     """All of a file, mapped to be read by Python; what cannot be read is noticed as it is in views."""
 
     _guard: Any = None
 
     @classmethod
-    def of(cls, file: BinaryIO) -> Pages:
+    def of(cls, file: BinaryIO) -> MappedPages:
         pages = cls(file.fileno(), 0, access=mmap.ACCESS_READ)
         if native is not None:
             pages._guard = native.Guard(_address(pages), len(pages), str(file.name))

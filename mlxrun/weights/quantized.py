@@ -21,7 +21,7 @@ from ..ops.quantized import Mode, QuantizedWeight, Weight
 from ..spec import ModelError, shown
 from .compressed import read_bitnet, read_compressed
 from .float8 import read_fp8, read_modelopt
-from .foreign import Found
+from .foreign import ForeignWeights
 from .gptq import read_awq, read_gptq
 from .quantized_types import FLOATS
 from .repack import relative_error
@@ -33,7 +33,7 @@ USUAL: dict[str, tuple[int, int]] = {"affine": (4, 64), "mxfp4": (4, 32), "mxfp8
 BLOCK_BYTES = 16  # of GPT-OSS: 32 codes
 PARTS = ("weight", "scales", "biases")
 MEASURED = 16  # weights of a checkpoint that its loss is measured on
-FOREIGN: dict[str, Callable[[Mapping[str, Weight], Mapping[str, Any], str], Found]] = {
+FOREIGN: dict[str, Callable[[Mapping[str, Weight], Mapping[str, Any], str], ForeignWeights]] = {
     "gptq": read_gptq,
     "awq": read_awq,
     "compressed-tensors": read_compressed,
@@ -73,7 +73,7 @@ def gather_parts(
     return _join_modules(found, scheme, file)
 
 
-def measured_losses(tensors: Mapping[str, Weight], config: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
+def measure_losses(tensors: Mapping[str, Weight], config: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
     """(name, method, relative error) of some of the weights that a foreign layout gives with loss."""
     found = _read_foreign(tensors, config, "config.json")
     names = sorted(found.lossy) if found is not None else []
@@ -85,7 +85,7 @@ def measured_losses(tensors: Mapping[str, Weight], config: Mapping[str, Any]) ->
         yield name, method, relative_error(weight.dequantize(mx.float32), values)
 
 
-def _read_foreign(tensors: Mapping[str, Weight], config: Mapping[str, Any], file: str) -> Found | None:
+def _read_foreign(tensors: Mapping[str, Weight], config: Mapping[str, Any], file: str) -> ForeignWeights | None:
     ours, theirs = _written(config, file)
     method = theirs.get("quant_method") if not ours else None
     reader = FOREIGN.get(method) if isinstance(method, str) else None
@@ -193,10 +193,10 @@ def _join(module: str, tensors: Mapping[str, Weight], scheme: Scheme | None, fil
         raise ModelError(f"{who} is packed, but {shown(f'{module}.scales')} is missing.")
     if biases is not None and not isinstance(biases, mx.array):
         raise ModelError(f"{who} has biases that are quantized themselves.")
-    return joined_weight(who, packed, scales, biases, layout)
+    return join_weight(who, packed, scales, biases, layout)
 
 
-def joined_weight(
+def join_weight(
     who: str, packed: mx.array, scales: mx.array, biases: mx.array | None, layout: Layout
 ) -> QuantizedWeight:
     """The parts as one weight, if types and shapes agree with the layout."""
@@ -251,4 +251,4 @@ def _block_weight(name: str, blocks: Weight, scales: Weight) -> QuantizedWeight:
     if blocks.ndim < 3 or blocks.shape[-1] != BLOCK_BYTES or blocks.shape[:-1] != scales.shape:
         raise ModelError(f"{who} has shape {blocks.shape} beside scales {scales.shape}; blocks have 16 bytes a scale.")
     packed = blocks.view(mx.uint32).reshape(*blocks.shape[:-2], blocks.shape[-2] * BLOCK_BYTES // 4)
-    return joined_weight(who, packed, scales, None, Layout("mxfp4", *USUAL["mxfp4"]))
+    return join_weight(who, packed, scales, None, Layout("mxfp4", *USUAL["mxfp4"]))

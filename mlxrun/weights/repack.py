@@ -49,7 +49,7 @@ def refit(values: mx.array, bits: int, group: int = REFIT_GROUP) -> QuantizedWei
     return affine(_codes(codes, bits).reshape(values.shape), scales, low, bits)
 
 
-def centred(values: mx.array, steps: mx.array, bits: int) -> QuantizedWeight:
+def center_codes(values: mx.array, steps: mx.array, bits: int) -> QuantizedWeight:
     """Nearest codes for given steps (..., groups); half of the codes lie below zero."""
     middle = 2 ** (bits - 1)
     group = values.shape[-1] // steps.shape[-1]

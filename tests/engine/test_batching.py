@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mlxrun.core import Event, Finish, Refusal, Request, Sampling
 from mlxrun.engine.engine import Engine
 from mlxrun.engine.handle import Handle
-from mlxrun.engine.scheduler import CHUNK, RUNNING, SHARED_CHUNK, WAITING, shares
+from mlxrun.engine.scheduler import CHUNK, RUNNING, SHARED_CHUNK, WAITING, split_budget
 
 from .fake import FakeMemory, FakeModel, continuation
 
@@ -227,7 +227,7 @@ def test_memory_is_told_from_any_thread(many: Many) -> None:
 
 @given(st.lists(st.integers(1, 2000), max_size=8), st.sampled_from([128, 512]))
 def test_shares(wanted: list[int], budget: int) -> None:
-    given = shares(wanted, budget)
+    given = split_budget(wanted, budget)
     assert all(0 <= got <= want for got, want in zip(given, wanted, strict=True))
     assert sum(given) == min(budget, sum(wanted))
     if wanted:

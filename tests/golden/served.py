@@ -21,7 +21,7 @@ DOORS = {
     fused.Heads: "attention branch",
     fused.FeedForward: "dense branch",
     fused.Experts: "experts",
-    fused.Stack: "stack",
+    fused.FusedStack: "stack",
 }
 
 

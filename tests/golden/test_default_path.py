@@ -19,7 +19,7 @@ import pytest
 
 from mlxrun.families import resolve
 from mlxrun.loading import LoadOptions, load_model
-from mlxrun.loading.forms import widened
+from mlxrun.loading.forms import widen_weight
 from mlxrun.loading.model import Model
 from mlxrun.loading.open import open_model
 from mlxrun.nn.decoder import DecoderModel
@@ -160,7 +160,7 @@ def test_quantized_weights_against_the_same_in_float32(name: str, tmp_path: Path
     recipe = opened.recipe
 
     def driver(matrix: Callable[[Weight], Any], device: Device) -> Driver:
-        forms = Forms(matrix=matrix, other=widened)
+        forms = Forms(matrix=matrix, other=widen_weight)
         weights = read_weights(opened.checkpoint, recipe)
         decoder = DecoderModel(recipe.decoder, weights, device, fold_offsets=not recipe.folded, forms=forms)
         return Driver(Model(decoder), known.reference)
@@ -169,7 +169,7 @@ def test_quantized_weights_against_the_same_in_float32(name: str, tmp_path: Path
         kinds.append(isinstance(found := coded(weight), QuantizedWeight))
         return pack(found)
 
-    plain = driver(lambda weight: widened(coded(weight)), PRECISE)
+    plain = driver(lambda weight: widen_weight(coded(weight)), PRECISE)
     exact, fast = driver(packed, PRECISE), driver(packed, QUICK)
     assert name in FEW_CODES or sum(kinds) > len(kinds) * 2 // 3
     wanted = replace(known.reference, expected=plain.alone(known.reference.prompt))

@@ -192,7 +192,7 @@ def test_a_damaged_header_is_noticed_when_it_is_opened(at: int, folder: Path, tm
     (file,) = kept(tmp_path / "ready")
     whole = file.read_bytes()
     flip(file, at)
-    assert ready.opened(file) is None
+    assert ready.open_ready(file) is None
     assert not file.exists()
     load_model(folder, options=options)
     assert file.read_bytes() == whole

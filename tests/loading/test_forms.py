@@ -8,7 +8,7 @@ import mlx.core as mx
 import pytest
 
 from mlxrun.loading.dry_run import dry_run
-from mlxrun.loading.forms import held
+from mlxrun.loading.forms import hold_for_gpu
 from mlxrun.loading.open import recipe_of
 from mlxrun.ops.device import a_mac
 from mlxrun.ops.quantized import QuantizedWeight, Weight
@@ -32,7 +32,7 @@ def stored() -> dict[str, Weight]:
 
 @pytest.mark.parametrize(("family", "dtype"), [("llama", mx.float16), ("gemma3", mx.bfloat16), ("new", mx.bfloat16)])
 def test_a_gguf_file_is_held_in_one_type_but_for_what_meets_float32(family: str, dtype: mx.Dtype) -> None:
-    made = held(stored(), "gguf", family)
+    made = hold_for_gpu(stored(), "gguf", family)
     assert {name: made[name].dtype for name in NAMES} == dict.fromkeys(NAMES, dtype)
     assert {name: made[name].dtype for name in WIDE} == dict.fromkeys(WIDE, mx.float32)
     q, up = made["layers.0.mixer.q.weight"], made["layers.0.ffn.up.weight"]
@@ -46,7 +46,7 @@ def test_a_gguf_file_is_held_in_one_type_but_for_what_meets_float32(family: str,
 def test_scales_that_are_products_follow_the_plain_weights() -> None:
     found = stored()
     found["embed.weight"] = mx.ones((4096, 32), mx.bfloat16)
-    made = held(found, "hf", "llama")
+    made = hold_for_gpu(found, "hf", "llama")
     q = made["layers.0.mixer.q.weight"]
     assert isinstance(q, QuantizedWeight)
     assert (q.scales.dtype, made["norm.weight"].dtype) == (mx.bfloat16, mx.bfloat16)
@@ -55,7 +55,7 @@ def test_scales_that_are_products_follow_the_plain_weights() -> None:
 
 def test_a_checkpoint_in_float32_stays_so() -> None:
     found = stored()
-    assert all(held(found, "hf", "llama")[name] is weight for name, weight in found.items())
+    assert all(hold_for_gpu(found, "hf", "llama")[name] is weight for name, weight in found.items())
 
 
 def test_a_plan_for_a_mac_knows_it(smollm2_gguf: Path) -> None:

@@ -92,7 +92,7 @@ def test_products_and_layers() -> None:
 
 
 def test_a_stack() -> None:
-    stack, heads = fused.Stack(FAST), front()
+    stack, heads = fused.FusedStack(FAST), front()
     parts = fused.AttentionParts(heads, "out", "bias", "sinks", 0.75, True)  # type: ignore[arg-type]  # any will do
     stack.add(parts, fused.FeedForward(NORM, "gate", "up", "down", "relu", FAST))  # type: ignore[arg-type]  # any will do
     (added,) = stack._native.calls
@@ -139,9 +139,9 @@ def test_experts() -> None:
 
 def test_packed_is_all_of_them() -> None:
     one, plain = library.pack_plain(mx.ones((4, 8))), mx.ones((4, 8))
-    assert fused.packed([one, one])
-    assert not fused.packed([one, plain])
-    assert not fused.packed([plain, one])
+    assert fused.all_packed([one, one])
+    assert not fused.all_packed([one, plain])
+    assert not fused.all_packed([plain, one])
 
 
 def test_a_weight_is_packed_in_its_own_form() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from mlxrun.metal_kernels import launch
-from mlxrun.metal_kernels.attention import Sight, paged_attention
+from mlxrun.metal_kernels.attention import ScoreRule, paged_attention
 from mlxrun.metal_kernels.experts import Rule, experts_in, experts_out, route, router_logits
-from mlxrun.metal_kernels.glue import HeadNorm, Turn, greedy, heads, project
+from mlxrun.metal_kernels.glue import HeadNorm, HeadTurn, greedy, heads, project
 from mlxrun.metal_kernels.norms import Normed, add_norm
 from mlxrun.metal_kernels.products import qmm, qmm_experts, qmv, qmv_few
 from mlxrun.metal_kernels.tiles import AttentionTile
@@ -81,13 +81,13 @@ def glue(dtype: mx.Dtype) -> None:
     router_logits(Normed(x, x[0], 1e-5), mx.zeros((16, 9 * 64)), mx.zeros((16,)))
     positions = mx.zeros((2,), mx.int32)
     for interleaved in (False, True):
-        turn = Turn(mx.ones((16,), mx.float32), interleaved=interleaved)
+        turn = HeadTurn(mx.ones((16,), mx.float32), interleaved=interleaved)
         heads(x, (5, 2, 64), positions, turn, HeadNorm(norm, norm, 1e-5))
     heads(x, (5, 2, 64), positions, None, None)
     add_norm(x, x, x[0], 1e-5)
     for bits, latent in ((16, 0), (8, 0), (4, 0), (16, 64)):
         c = case((4, 1 if latent else 2, 96), dtype, bits, latent)
-        for sight in (Sight(0.1), Sight(0.1, 7, 3.0, mx.zeros((4,), dtype))):
+        for sight in (ScoreRule(0.1), ScoreRule(0.1, 7, 3.0, mx.zeros((4,), dtype))):
             paged_attention(c.q, c.k, c.v, c.tables, c.lengths, sight, AttentionTile(2, 4, 3))
 
 

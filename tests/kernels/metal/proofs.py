@@ -11,9 +11,9 @@ from contextlib import contextmanager
 import mlx.core as mx
 import numpy as np
 from mlxrun.metal_kernels import launch
-from mlxrun.metal_kernels.attention import JOIN, Sight, paged_attention
+from mlxrun.metal_kernels.attention import JOIN, ScoreRule, paged_attention
 from mlxrun.metal_kernels.experts import Rule, experts_in, experts_out, route, router_logits
-from mlxrun.metal_kernels.glue import HeadNorm, Turn, best_of, greedy, heads, project
+from mlxrun.metal_kernels.glue import HeadNorm, HeadTurn, best_of, greedy, heads, project
 from mlxrun.metal_kernels.norms import Normed, add_norm
 from mlxrun.metal_kernels.products import qmm, qmm_experts, qmv, qmv_few
 from mlxrun.metal_kernels.tiles import AttentionTile, ExpertTile, FewTile, MatrixTile, VectorTile
@@ -284,7 +284,7 @@ def prove_heads() -> None:
         norm = HeadNorm(*(random((size,), mx.float32, s) for s in (2, 3)), EPS) if has_norm else None
         for order in (0, 2):
             with settings(order=order, seconds=SECONDS):
-                made = heads(x, (3, 2, size), positions, Turn(freqs, 1.5, interleaved) if pairs else None, norm)
+                made = heads(x, (3, 2, size), positions, HeadTurn(freqs, 1.5, interleaved) if pairs else None, norm)
         folded = wide(x).reshape(2, 6, size)
         for got, part, w in zip(made, (folded[:, :3], folded[:, 3:5]), (norm and norm.q, norm and norm.k), strict=True):
             exact = part if w is None else normed(part, wide(w), EPS)
@@ -353,17 +353,17 @@ def prove_greedy() -> None:
 def prove_attention() -> None:
     sinks = mx.array([3.0, -1.0, 0.5, 4.0, 1.0, 2.0])
     for counts, bits, sight, tile in (
-        ((6, 2, 80), 16, Sight(0.11, softcap=3.0, sinks=sinks), AttentionTile(2, 4)),
-        ((6, 2, 96), 16, Sight(0.11, window=13), AttentionTile(2, 2, 3)),
-        ((2, 1, 64), 16, Sight(0.11, window=1), AttentionTile(2, 2)),
-        ((3, 1, 64), 4, Sight(0.125), AttentionTile(4, 3)),
-        ((3, 1, 64), 8, Sight(0.125, sinks=sinks[:3]), AttentionTile(2, 4, 40)),
+        ((6, 2, 80), 16, ScoreRule(0.11, softcap=3.0, sinks=sinks), AttentionTile(2, 4)),
+        ((6, 2, 96), 16, ScoreRule(0.11, window=13), AttentionTile(2, 2, 3)),
+        ((2, 1, 64), 16, ScoreRule(0.11, window=1), AttentionTile(2, 2)),
+        ((3, 1, 64), 4, ScoreRule(0.125), AttentionTile(4, 3)),
+        ((3, 1, 64), 8, ScoreRule(0.125, sinks=sinks[:3]), AttentionTile(2, 4, 40)),
     ):
         c = paged.case(counts, mx.float32, bits)
         _attended(c, sight, tile)
     for width in (65, 66):  # every row of all pages
-        _attended(paged.case((2, 1, width), mx.float32, lengths=(16,)), Sight(0.1), AttentionTile(2, 2))
-    _attended(paged.case((3, 1, 96), mx.float32, latent=72, lengths=(1, 19)), Sight(0.1), AttentionTile(2, 4))
+        _attended(paged.case((2, 1, width), mx.float32, lengths=(16,)), ScoreRule(0.1), AttentionTile(2, 2))
+    _attended(paged.case((3, 1, 96), mx.float32, latent=72, lengths=(1, 19)), ScoreRule(0.1), AttentionTile(2, 4))
 
 
 def prove_join() -> None:
@@ -395,7 +395,7 @@ def prove_join() -> None:
         _near(y, exact)
 
 
-def _attended(c: paged.Case, sight: Sight, tile: AttentionTile) -> None:
+def _attended(c: paged.Case, sight: ScoreRule, tile: AttentionTile) -> None:
     exact = paged.exact(c, sight)
     for order in (0, 2):
         with settings(order=order, seconds=SECONDS):

@@ -15,9 +15,9 @@ from itertools import product
 import mlx.core as mx
 import numpy as np
 from mlxrun.metal_kernels import launch
-from mlxrun.metal_kernels.attention import Sight, paged_attention
+from mlxrun.metal_kernels.attention import ScoreRule, paged_attention
 from mlxrun.metal_kernels.experts import Rule, experts_in, experts_out, route, router_logits
-from mlxrun.metal_kernels.glue import HeadNorm, Turn, greedy, heads, project
+from mlxrun.metal_kernels.glue import HeadNorm, HeadTurn, greedy, heads, project
 from mlxrun.metal_kernels.norms import Normed, add_norm
 from mlxrun.metal_kernels.products import qmm, qmm_experts, qmv, qmv_few
 from mlxrun.metal_kernels.tiles import FewTile, MatrixTile, VectorTile
@@ -47,13 +47,13 @@ ROUTERS = {
 }
 # heads of queries and keys, their width, values that turn, and what scores go through
 HEADS = {
-    "SmolLM2 135M": ((9, 3, 64), 64, Sight(64**-0.5)),
-    "Llama 3 8B": ((32, 8, 128), 128, Sight(128**-0.5)),
-    "Qwen3 0.6B": ((16, 8, 128), 128, Sight(128**-0.5)),
-    "Gemma 2 9B": ((16, 8, 256), 256, Sight(256**-0.5, window=64, softcap=50.0)),
-    "gpt-oss 20B": ((64, 8, 64), 64, Sight(64**-0.5, window=128, sinks=mx.arange(64) / 16 - 2.0)),
-    "Phi 3 mini": ((32, 32, 96), 96, Sight(96**-0.5)),
-    "GLM 4.5 Air": ((96, 8, 128), 64, Sight(128**-0.5)),
+    "SmolLM2 135M": ((9, 3, 64), 64, ScoreRule(64**-0.5)),
+    "Llama 3 8B": ((32, 8, 128), 128, ScoreRule(128**-0.5)),
+    "Qwen3 0.6B": ((16, 8, 128), 128, ScoreRule(128**-0.5)),
+    "Gemma 2 9B": ((16, 8, 256), 256, ScoreRule(256**-0.5, window=64, softcap=50.0)),
+    "gpt-oss 20B": ((64, 8, 64), 64, ScoreRule(64**-0.5, window=128, sinks=mx.arange(64) / 16 - 2.0)),
+    "Phi 3 mini": ((32, 32, 96), 96, ScoreRule(96**-0.5)),
+    "GLM 4.5 Air": ((96, 8, 128), 64, ScoreRule(128**-0.5)),
 }
 LENGTHS = (1, 19, 300)
 
@@ -151,8 +151,8 @@ def attention(_: int) -> Iterator[str]:
     for dtype in FLOATS:  # DeepSeek's latent attention
         c = test_paged_attention.case((16, 1, 576), dtype, latent=512, lengths=LENGTHS)
         with mslsim.settings(order=1):
-            found = paged_attention(c.q, c.k, c.v, c.tables, c.lengths, Sight(192**-0.5))
-        test_paged_attention.near(found, test_paged_attention.exact(c, Sight(192**-0.5)))
+            found = paged_attention(c.q, c.k, c.v, c.tables, c.lengths, ScoreRule(192**-0.5))
+        test_paged_attention.near(found, test_paged_attention.exact(c, ScoreRule(192**-0.5)))
         yield f"latent {dtype}"
 
 
@@ -162,7 +162,7 @@ def _heads(counts: tuple[int, int, int], turning: int, dtype: mx.Dtype) -> None:
     freqs = 10000.0 ** (np.arange(turning // 2) / (turning // 2))
     norm = HeadNorm(random((size,), dtype, 2) + 1, random((size,), dtype, 3) + 1, EPS)
     with mslsim.settings(order=2):
-        made = heads(x, counts, positions, Turn(mx.array(freqs, mx.float32)), norm)
+        made = heads(x, counts, positions, HeadTurn(mx.array(freqs, mx.float32)), norm)
     folded = wide(x).reshape(2, -1, size)
     parts = (folded[:, :queries], norm.q), (folded[:, queries : queries + keys], norm.k)
     for found, (part, w) in zip(made, parts, strict=True):

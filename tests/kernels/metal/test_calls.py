@@ -10,9 +10,9 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlxrun.metal_kernels.attention import Pages, Sight, paged_attention
+from mlxrun.metal_kernels.attention import Pages, ScoreRule, paged_attention
 from mlxrun.metal_kernels.experts import Rule, experts_in, experts_out, gate_up, route, router_logits
-from mlxrun.metal_kernels.glue import HeadNorm, Turn, best_of, greedy, heads, project
+from mlxrun.metal_kernels.glue import HeadNorm, HeadTurn, best_of, greedy, heads, project
 from mlxrun.metal_kernels.launch import number
 from mlxrun.metal_kernels.norms import Normed, add_norm
 from mlxrun.metal_kernels.products import qmm, qmm_experts, qmv, qmv_few
@@ -111,12 +111,12 @@ def test_a_norm_before_matrices() -> None:
 def test_heads() -> None:
     x, positions, freqs = rows(3, 100), mx.arange(3, dtype=mx.int32), mx.arange(1, 9, dtype=F32)
     norm = HeadNorm(mx.full((16,), 2.0), mx.full((16,), 3.0), 0.25)
-    call = only(lambda: heads(x, (4, 2, 16), positions, Turn(freqs, 1.5, True), norm))
+    call = only(lambda: heads(x, (4, 2, 16), positions, HeadTurn(freqs, 1.5, True), norm))
     own = {"T": F16, "H": 4, "G": 2, "D": 16, "PAIRS": 8, "INTERLEAVED": True, "NORMED": True}
     handed(call, [x, norm.q, norm.k, freqs, positions, (0.25, 1.5)], own)
     assert call.outputs == [((3, 4, 16), F16), ((3, 2, 16), F16)]
     assert (call.kernel, call.groups, call.threads) == ("heads", (6, 3, 1), 32)
-    call = only(lambda: heads(x, (4, 2, 16), positions, Turn(freqs), norm))
+    call = only(lambda: heads(x, (4, 2, 16), positions, HeadTurn(freqs), norm))
     handed(call, [x, norm.q, norm.k, freqs, positions, (0.25, 1.0)], own | {"INTERLEAVED": False})
     call = only(lambda: heads(x, (4, 2, 16), positions, None, None))
     handed(
@@ -214,14 +214,14 @@ def attended(count: int, size: int, dtype: mx.Dtype, tile: AttentionTile, v: int
     tables, lengths = mx.zeros((2, 3), U32), mx.array([5, 9], mx.int32)
     values = Pages(mx.zeros((3, 2, 4, size), dtype)) if v is None else v
     return recorded(
-        lambda: paged_attention(mx.ones((2, count, size), dtype), pages, values, tables, lengths, Sight(0.5), tile)
+        lambda: paged_attention(mx.ones((2, count, size), dtype), pages, values, tables, lengths, ScoreRule(0.5), tile)
     )
 
 
 def test_attention_over_pages() -> None:
     q, k, v = rows(2, 6, 64), Pages(rows(3, 2, 4, 64)), Pages(mx.zeros((3, 2, 4, 32), F16))
     tables, lengths, sinks = mx.zeros((2, 3), U32), mx.array([5, 9], mx.int32), mx.ones((6,))
-    sight = Sight(0.5, 7, 30.0, sinks)
+    sight = ScoreRule(0.5, 7, 30.0, sinks)
     call = only(lambda: paged_attention(q, k, v, tables, lengths, sight, AttentionTile(2, 4)))
     own = {"T": F16, "O": F16, "H": 6, "G": 2, "D": 64, "DV": 32, "BITS": 16, "GROUP": 64, "HEADS": 2, "SIMDGROUPS": 4}
     own |= {"BLOCKS": 1, "WINDOW": 7, "SOFTCAP": True, "SINKS": True, "SHARED": False}
@@ -241,7 +241,7 @@ def test_attention_over_codes() -> None:
 
     q, k, v = rows(1, 2, 64), coded(1.0), coded(5.0)
     tables, lengths = mx.zeros((1, 3), U32), mx.array([5], mx.int32)
-    call = only(lambda: paged_attention(q, k, v, tables, lengths, Sight(0.5)))
+    call = only(lambda: paged_attention(q, k, v, tables, lengths, ScoreRule(0.5)))
     inputs = [q, k.rows, k.scales, k.biases, v.rows, v.scales, v.biases, tables, lengths, None, (0.5, 0.0)]
     tile = STANDARD.attention
     own = {"T": F16, "O": F16, "H": 2, "G": 1, "D": 64, "DV": 64, "BITS": 8, "GROUP": 32, "HEADS": 2, "BLOCKS": 1}

@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from mlxrun.metal_kernels import launch
-from mlxrun.metal_kernels.attention import Sight
+from mlxrun.metal_kernels.attention import ScoreRule
 from mlxrun.metal_kernels.tiles import CUTS, STANDARD
 
 from mlxrun.ops import choose, metal
@@ -174,13 +174,13 @@ def layers(chooser: choose.Chooser) -> dict[str, Callable[[int], object]]:
     q, k, narrow = weight((64, 64)), weight((32, 64)), weight((40, 64))
     down, head = weight((64, 32)), weight((90, 64))
     stacks = weight((3, 32, 64)), weight((3, 32, 64)), weight((3, 64, 32))
-    mixture = metal.Experts(rms(64), mx.ones((3, 64)), *stacks, Router(2, "softmax", True), None, "silu", chooser)
+    mixture = metal.MetalExperts(rms(64), mx.ones((3, 64)), *stacks, Router(2, "softmax", True), None, "silu", chooser)
     row_of = lambda n: mx.zeros(n, mx.int32)  # noqa: E731 a word for three places
-    fronts = metal.Heads(rms(64), (q, k, k), None, 16, None, chooser)
+    fronts = metal.MetalHeads(rms(64), (q, k, k), None, 16, None, chooser)
     return {
         "add": lambda n: metal.add_matmul(ones(n, 64), narrow, ones(n, 40), None, chooser),
         "heads": lambda n: fronts(ones(n, 64), Turn(mx.ones(4), row_of(n), False, 1.0), row_of(n)),
-        "feed": lambda n: metal.FeedForward(rms(64), k, k, down, "silu", chooser)(ones(n, 64), ones(n, 64)),
+        "feed": lambda n: metal.MetalFeedForward(rms(64), k, k, down, "silu", chooser)(ones(n, 64), ones(n, 64)),
         "experts": lambda n: mixture(ones(n, 64)),
         "best": lambda n: metal.best_token(ones(n, 64), rms(64), head, chooser),
     }
@@ -234,14 +234,14 @@ def test_types_and_formats_that_no_kernel_has_are_left_alone(chooser: choose.Cho
 def test_layers_of_unlike_matrices_are_left_alone(chooser: choose.Chooser) -> None:
     up, other, down = weight((32, 64)), weight((32, 64), ("mxfp4", 4, 32)), weight((64, 32))
     x = ones(1, 64)
-    assert kernels(lambda: metal.FeedForward(rms(64), up, other, down, "silu", chooser)(x, x)) == []
-    assert kernels(lambda: metal.FeedForward(rms(64), up, up, down, "relu2", chooser)(x, x)) == []
+    assert kernels(lambda: metal.MetalFeedForward(rms(64), up, other, down, "silu", chooser)(x, x)) == []
+    assert kernels(lambda: metal.MetalFeedForward(rms(64), up, up, down, "relu2", chooser)(x, x)) == []
     stack, unlike = weight((3, 32, 64)), weight((3, 32, 64), ("mxfp4", 4, 32))
     last, router = weight((3, 64, 32)), Router(2, "softmax", True)
     for gate, by in ((unlike, mx.ones((3, 64))), (stack, weight((3, 64), ("affine", 5, 32)))):
-        mixture = metal.Experts(rms(64), by, gate, stack, last, router, None, "silu", chooser)
+        mixture = metal.MetalExperts(rms(64), by, gate, stack, last, router, None, "silu", chooser)
         assert kernels(lambda mixture=mixture: mixture(x)) == []
-    mixture = metal.Experts(rms(64), weight((8, 64)), stack, stack, last, router, None, "silu", chooser)
+    mixture = metal.MetalExperts(rms(64), weight((8, 64)), stack, stack, last, router, None, "silu", chooser)
     assert kernels(lambda: mixture(x)) == ["project", "router", "experts_in", "experts_out"]
 
 
@@ -250,7 +250,7 @@ def over(
 ) -> Callable[[], Any]:
     types = how.get("types", (F16,) * 3)
     values = v if isinstance(v, int) else ones(*v, dtype=types[2])
-    keys, sight = ones(*k, dtype=types[1]), Sight(0.5, softcap=how.get("softcap", 0.0))
+    keys, sight = ones(*k, dtype=types[1]), ScoreRule(0.5, softcap=how.get("softcap", 0.0))
     return lambda: metal.attention(ones(*q, dtype=types[0]), keys, values, how.get("count", 5), sight, chooser)
 
 

@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlxrun.metal_kernels.experts import experts_in, experts_out, gate_up
-from mlxrun.metal_kernels.glue import HeadNorm, Turn, greedy, heads, project
+from mlxrun.metal_kernels.glue import HeadNorm, HeadTurn, greedy, heads, project
 from mlxrun.metal_kernels.norms import Normed
 from mlxrun.metal_kernels.products import qmv
 from mlxrun.metal_kernels.tiles import VectorTile
@@ -109,7 +109,7 @@ def test_heads_are_normed_and_turned(dtype: mx.Dtype, size: int, pairs: int, int
     x = random((rows, 9 * size), dtype, 1)
     positions = mx.array([0, 77, 4095], mx.int32)
     freqs = mx.array(10000.0 ** (np.arange(pairs) / max(1, pairs)), mx.float32)
-    turn = Turn(freqs, 1.25, interleaved) if pairs else None
+    turn = HeadTurn(freqs, 1.25, interleaved) if pairs else None
     norm = HeadNorm(random((size,), dtype, 2) + 1, random((size,), dtype, 3) + 1, EPS) if has_norm else None
     for order in (0, 2):
         with settings(order=order) as launches:
@@ -187,7 +187,7 @@ def test_bad_arguments_are_named() -> None:
         (lambda: qmv(x, w, residual=mx.zeros((1, 7), mx.float16)), r"residual has shape \(1, 7\)"),
         (lambda: heads(x, (2, 1, 64), positions, None, None), "heads are"),
         (lambda: heads(x, (1, 1, 64), positions.astype(mx.int64), None, None), "positions are mlx.core.int64"),
-        (lambda: heads(x, (1, 1, 64), positions, Turn(mx.ones((33,))), None), "33 pairs are turned"),
+        (lambda: heads(x, (1, 1, 64), positions, HeadTurn(mx.ones((33,))), None), "33 pairs are turned"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mlxrun.cache.sequence import SequenceCache
-from mlxrun.loading.forms import held
+from mlxrun.loading.forms import hold_for_gpu
 from mlxrun.loading.open import recipe_of
 from mlxrun.nn.decoder import DecoderModel
 from mlxrun.ops import metal
@@ -85,7 +85,7 @@ def answers(path: Path, device: Device, family: str = "") -> tuple[Logits, Seque
     recipe = recipe_of(checkpoint)
     weights = read_weights(checkpoint, recipe)
     if family:
-        weights = held(weights, "gguf", family)
+        weights = hold_for_gpu(weights, "gguf", family)
     model = DecoderModel(recipe.decoder, weights, device, fold_offsets=not recipe.folded)
     memory, found = SequenceCache(recipe.decoder, device, 64), []
     for ids in ((1, 70, 5, 42, 9, 33), (28,)):

@@ -15,7 +15,7 @@ from mlxrun.core import Request, Sampling
 from mlxrun.engine.handle import Handle
 from mlxrun.engine.runner import Runner
 from mlxrun.engine.scheduler import Scheduler
-from mlxrun.loading.forms import cast, held
+from mlxrun.loading.forms import cast, hold_for_gpu
 from mlxrun.loading.model import Model
 from mlxrun.loading.open import recipe_of
 from mlxrun.nn.decoder import DecoderModel
@@ -37,7 +37,7 @@ def in_float32(weights: dict[str, Weight]) -> dict[str, Weight]:
 
 
 def on_a_gpu(weights: dict[str, Weight]) -> dict[str, Weight]:
-    return held(weights, "gguf", "llama")
+    return hold_for_gpu(weights, "gguf", "llama")
 
 
 @pytest.mark.parametrize(("made", "off"), [(in_float32, 1e-3), (on_a_gpu, 5e-3)])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlxrun.metal_kernels.attention import Pages, Sight, paged_attention
+from mlxrun.metal_kernels.attention import Pages, ScoreRule, paged_attention
 from mlxrun.metal_kernels.tiles import AttentionTile
 
 from ..mslsim import settings
@@ -53,7 +53,7 @@ def case(
     return Case(q, k, v, mx.array(order, mx.uint32), mx.array(lengths, mx.int32), keys, values)
 
 
-def exact(c: Case, sight: Sight) -> np.ndarray:
+def exact(c: Case, sight: ScoreRule) -> np.ndarray:
     rows, count, _ = c.q.shape
     y = np.zeros((rows, count, c.values.shape[3]))
     for t in range(rows):
@@ -84,7 +84,7 @@ HEADS = ((4, 4, 64), (8, 2, 128), (6, 1, 80), (5, 1, 96), (4, 2, 256))
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("counts", HEADS, ids=str)
 def test_against_float64(counts: tuple[int, int, int], dtype: mx.Dtype) -> None:
-    c, sight = case(counts, dtype), Sight(counts[2] ** -0.5)
+    c, sight = case(counts, dtype), ScoreRule(counts[2] ** -0.5)
     expected = exact(c, sight)
     for order in (0, 2):
         with settings(order=order) as launches:
@@ -96,7 +96,7 @@ def test_against_float64(counts: tuple[int, int, int], dtype: mx.Dtype) -> None:
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("counts", [(8, 2, 128), (4, 2, 64)], ids=str)
 def test_quantized_keys_and_values(counts: tuple[int, int, int], bits: int, dtype: mx.Dtype) -> None:
-    c, sight = case(counts, dtype, bits), Sight(counts[2] ** -0.5, window=19)
+    c, sight = case(counts, dtype, bits), ScoreRule(counts[2] ** -0.5, window=19)
     with settings(order=2):
         near(paged_attention(c.q, c.k, c.v, c.tables, c.lengths, sight), exact(c, sight))
 
@@ -104,15 +104,15 @@ def test_quantized_keys_and_values(counts: tuple[int, int, int], bits: int, dtyp
 @pytest.mark.parametrize(
     "sight",
     [
-        Sight(0.125, window=7),
-        Sight(0.125, softcap=3.0),
-        Sight(0.125, sinks=mx.array([3.0, -1.0, 0.5, 9.0])),
-        Sight(0.125, window=13, softcap=2.0, sinks=mx.array([3.0, -1.0, 0.5, 9.0])),
+        ScoreRule(0.125, window=7),
+        ScoreRule(0.125, softcap=3.0),
+        ScoreRule(0.125, sinks=mx.array([3.0, -1.0, 0.5, 9.0])),
+        ScoreRule(0.125, window=13, softcap=2.0, sinks=mx.array([3.0, -1.0, 0.5, 9.0])),
     ],
     ids=["window", "softcap", "sinks", "all"],
 )
 @pytest.mark.parametrize("blocks", [1, 5])
-def test_what_scores_go_through(sight: Sight, blocks: int) -> None:
+def test_what_scores_go_through(sight: ScoreRule, blocks: int) -> None:
     """Also by more blocks than a short row has keys."""
     c = case((4, 2, 64), mx.float32)
     with settings(order=2) as launches:
@@ -125,7 +125,7 @@ def test_what_scores_go_through(sight: Sight, blocks: int) -> None:
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_latent_attention(dtype: mx.Dtype, blocks: int) -> None:
     """As DeepSeek has it: 512 values of a row of 576 are the value too."""
-    c, sight = case((5, 1, 576), dtype, latent=512, lengths=(1, 19)), Sight(192**-0.5)
+    c, sight = case((5, 1, 576), dtype, latent=512, lengths=(1, 19)), ScoreRule(192**-0.5)
     with settings(order=2) as launches:
         y = paged_attention(c.q, c.k, c.v, c.tables, c.lengths, sight, AttentionTile(2, 8, blocks))
     near(y, exact(c, sight))
@@ -133,13 +133,13 @@ def test_latent_attention(dtype: mx.Dtype, blocks: int) -> None:
 
 
 def test_quantized_latent_attention() -> None:
-    c, sight = case((3, 1, 576), mx.bfloat16, 8, latent=512, lengths=(19,)), Sight(192**-0.5)
+    c, sight = case((3, 1, 576), mx.bfloat16, 8, latent=512, lengths=(19,)), ScoreRule(192**-0.5)
     near(paged_attention(c.q, c.k, c.v, c.tables, c.lengths, sight), exact(c, sight))
 
 
 @pytest.mark.parametrize("bits", [16, 8, 4])
 def test_keys_and_values_in_sight_are_read_once_for_a_group(bits: int) -> None:
-    c, sight = case((8, 2, 128), mx.bfloat16, bits, lengths=(40,)), Sight(0.1, window=16)
+    c, sight = case((8, 2, 128), mx.bfloat16, bits, lengths=(40,)), ScoreRule(0.1, window=16)
     with settings() as launches:
         paged_attention(c.q, c.k, c.v, c.tables, c.lengths, sight, AttentionTile(4, 4))
     share = 16 / (c.k.rows.shape[0] * PAGE)  # of the pages' rows
@@ -150,7 +150,7 @@ def test_keys_and_values_in_sight_are_read_once_for_a_group(bits: int) -> None:
 
 
 def test_the_blocks_change_nothing_but_rounding_and_rows_are_apart() -> None:
-    c, sight = case((8, 2, 64), mx.float16), Sight(0.125)
+    c, sight = case((8, 2, 64), mx.float16), ScoreRule(0.125)
     whole = paged_attention(c.q, c.k, c.v, c.tables, c.lengths, sight)
     for t in range(3):
         alone = paged_attention(c.q[t : t + 1], c.k, c.v, c.tables[t : t + 1], c.lengths[t : t + 1], sight)
@@ -158,7 +158,7 @@ def test_the_blocks_change_nothing_but_rounding_and_rows_are_apart() -> None:
 
 
 def test_bad_arguments_are_named() -> None:
-    c, sight = case((4, 2, 64), mx.float16), Sight(0.125)
+    c, sight = case((4, 2, 64), mx.float16), ScoreRule(0.125)
     coded = case((4, 2, 64), mx.float16, 8)
     for call, message in (
         (lambda: paged_attention(c.q.astype(mx.int32), c.k, c.v, c.tables, c.lengths, sight), "q is mlx.core.int32"),
@@ -170,7 +170,7 @@ def test_bad_arguments_are_named() -> None:
         (lambda: paged_attention(c.q, c.k, c.v, c.tables[:1], c.lengths, sight), "tables have shape"),
         (lambda: paged_attention(c.q, c.k, c.v, c.tables, c.lengths[:1], sight), "lengths have shape"),
         (
-            lambda: paged_attention(c.q, c.k, c.v, c.tables, c.lengths, Sight(1, sinks=mx.zeros((3,)))),
+            lambda: paged_attention(c.q, c.k, c.v, c.tables, c.lengths, ScoreRule(1, sinks=mx.zeros((3,)))),
             r"sinks have shape \(3,\)",
         ),
     ):

@@ -10,9 +10,9 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from mlxrun.metal_kernels import check
-from mlxrun.metal_kernels.attention import Pages, Sight, paged_attention
+from mlxrun.metal_kernels.attention import Pages, ScoreRule, paged_attention
 from mlxrun.metal_kernels.experts import Rule, experts_in, experts_out, gate_up, route, router_logits
-from mlxrun.metal_kernels.glue import HeadNorm, Turn, greedy, heads, project
+from mlxrun.metal_kernels.glue import HeadNorm, HeadTurn, greedy, heads, project
 from mlxrun.metal_kernels.norms import Normed, add_norm
 from mlxrun.metal_kernels.products import qmm, qmm_experts, qmv, qmv_few
 
@@ -32,11 +32,11 @@ IDS, NORM = mx.zeros((2, 2), U32), ones(64)
 ROWS = Normed(X, NORM, 1e-5)
 Q, K, V = ones(2, 4, 64), Pages(ones(3, 2, 4, 64)), Pages(ones(3, 2, 4, 64))
 CODED = Pages(mx.zeros((3, 2, 4, 16), U32), ones(3, 2, 4, 2), ones(3, 2, 4, 2), 8, 32)
-SIGHT = Sight(0.5)
+SIGHT = ScoreRule(0.5)
 TABLES, LENGTHS = mx.zeros((2, 3), U32), mx.array([5, 9], I32)
 
 
-def attended(q: mx.array = Q, k: Pages = K, v: Pages | int = V, sight: Sight = SIGHT, **how: mx.array) -> object:
+def attended(q: mx.array = Q, k: Pages = K, v: Pages | int = V, sight: ScoreRule = SIGHT, **how: mx.array) -> object:
     return paged_attention(q, k, v, how.get("tables", TABLES), how.get("lengths", LENGTHS), sight)
 
 
@@ -113,7 +113,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "heads of three axes": (lambda: turned(x=ones(1, 2, 48)), "x has shape .1, 2, 48."),
     "positions of another type": (lambda: turned(positions=mx.zeros(2, U32)), "positions are mlx.core.uint32"),
     "positions of another length": (lambda: turned(positions=mx.zeros(3, I32)), "positions have shape .3,."),
-    "more pairs than a head has": (lambda: turned(turn=Turn(mx.ones(9))), "9 pairs are turned; a head has 16"),
+    "more pairs than a head has": (lambda: turned(turn=HeadTurn(mx.ones(9))), "9 pairs are turned; a head has 16"),
     "tiny heads": (lambda: turned((2, 1, 7)), "A head has 7 values; the kernel takes 8"),
     "a norm of queries": (lambda: turned(norm=HeadNorm(ones(15), ones(16), 1.0)), "the norm of q has shape .15,."),
     "a norm of keys": (lambda: turned(norm=HeadNorm(ones(16), ones(15), 1.0)), "the norm of k has shape .15,."),
@@ -194,7 +194,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "tables of another type": (lambda: attended(tables=TABLES.view(I32)), "tables are mlx.core.int32"),
     "lengths of other rows": (lambda: attended(lengths=LENGTHS[:1]), "lengths have shape .1,.; q has 2 rows"),
     "lengths of another type": (lambda: attended(lengths=LENGTHS.view(U32)), "lengths are mlx.core.uint32"),
-    "sinks of other heads": (lambda: attended(sight=Sight(0.5, sinks=ones(3))), r"sinks have shape \(3,\); q has 4"),
+    "sinks of other heads": (lambda: attended(sight=ScoreRule(0.5, sinks=ones(3))), r"sinks have shape \(3,\); q has 4"),
 }  # fmt: skip
 
 
@@ -216,7 +216,7 @@ FITS: dict[str, Callable[[], object]] = {
     "16 rows": lambda: qmv_few(ones(16, 64), W),
     "a norm of float32": lambda: greedy(Normed(X, NORM.astype(F32), 1e-5), W),
     "3 matrices": lambda: project(ROWS, [W] * 3, ones(24)),
-    "all pairs of a head": lambda: turned(turn=Turn(mx.ones(8))),
+    "all pairs of a head": lambda: turned(turn=HeadTurn(mx.ones(8))),
     "heads of 8 values": lambda: turned((2, 1, 8)),
     "more values than heads": lambda: turned(x=ones(2, 60)),
     "1024 experts, 32 choices, 32 groups": lambda: routed(

@@ -28,7 +28,7 @@ from ..mslsim import Mode, metal_kernel, settings
 from .test_launches import models
 
 QUICKER = ("best", "heads")  # the operations whose kernels this machine likes
-M4 = picks.Machine("Apple M4", "macOS 26.1", "0.32.4")
+M4 = picks.TunedMachine("Apple M4", "macOS 26.1", "0.32.4")
 
 
 class Scripted:

@@ -133,7 +133,9 @@ def fake_models(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]
     """`mlxrun run parrot` without files."""
 
     def use(template: str | None) -> None:
-        opened = OpenedModel(Checkpoint(Path("/nowhere/parrot"), "hf", (), {}), UnknownFamily("A parrot."), this_device())
+        opened = OpenedModel(
+            Checkpoint(Path("/nowhere/parrot"), "hf", (), {}), UnknownFamily("A parrot."), this_device()
+        )
         monkeypatch.setattr("mlxrun.store.resolve.resolve", lambda name, settings: opened.path)
         monkeypatch.setattr("mlxrun.loading.open_model", lambda *_, **__: opened)
         monkeypatch.setattr(Assistant, "load", lambda *_, **__: make_parrot(template))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlxrun import cli
-from mlxrun.convert.aside import MAKING, made_aside
+from mlxrun.convert.aside import MAKING, write_aside
 from mlxrun.spec import ModelError
 from tests.unit.convert.writable import folder_of
 
@@ -65,7 +65,7 @@ def test_what_a_killed_convert_left_goes_with_the_next_try(tmp_path: Path) -> No
         process.kill()
         process.wait()
     assert left.exists()
-    with pytest.raises(KeyboardInterrupt), made_aside(target.with_name("another"), folder=False):
+    with pytest.raises(KeyboardInterrupt), write_aside(target.with_name("another"), folder=False):
         raise KeyboardInterrupt
     assert left.exists()  # of another target
     target.rename(tmp_path / "first")
@@ -84,7 +84,7 @@ def test_a_folder_of_who_was_killed_goes_too(tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
     (left,) = halves(tmp_path)
     assert (left / "half").exists()
-    with made_aside(tmp_path / "out") as aside:
+    with write_aside(tmp_path / "out") as aside:
         assert halves(tmp_path) == [aside]
     assert [place.name for place in tmp_path.iterdir()] == ["out"]
 
@@ -112,7 +112,7 @@ def test_a_disk_that_fills_leaves_nothing(small_disk: Path) -> None:
         pytest.raises(
             ModelError, match=r"out could not be written whole \(No space left on device\); 0\.1 MB are free"
         ),
-        made_aside(small_disk / "out") as aside,
+        write_aside(small_disk / "out") as aside,
     ):
         (aside / "half").write_bytes(bytes(1 << 20))
     assert not list(small_disk.iterdir())

@@ -11,7 +11,7 @@ import pytest
 
 from mlxrun.cli import quantize, run
 from mlxrun.convert import cached
-from mlxrun.convert.cached import quantized_copy
+from mlxrun.convert.cached import make_quantized_copy
 from mlxrun.convert.folder import convert_folder
 from mlxrun.convert.layouts import Wanted, layout
 from mlxrun.core import RequestError
@@ -42,7 +42,7 @@ def flags(*words: str) -> argparse.Namespace:
 
 
 def test_it_is_what_convert_writes_and_it_loads(model: Path, settings: Settings, tmp_path: Path) -> None:
-    copy = quantized_copy(open_checkpoint(model), HOW, settings.quantized)
+    copy = make_quantized_copy(open_checkpoint(model), HOW, settings.quantized)
     convert_folder(open_checkpoint(model), tmp_path / "out", wanted=Wanted(HOW, lambda module, shape: HOW))
     assert {file.name for file in copy.iterdir()} == {file.name for file in (tmp_path / "out").iterdir()}
     for file in copy.iterdir():
@@ -53,21 +53,23 @@ def test_it_is_what_convert_writes_and_it_loads(model: Path, settings: Settings,
 
 
 def test_the_second_time_nothing_is_made(model: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = quantized_copy(open_checkpoint(model), HOW, settings.quantized)
+    first = make_quantized_copy(open_checkpoint(model), HOW, settings.quantized)
     monkeypatch.setattr(cached, "convert_folder", lambda *a, **k: pytest.fail("made twice"))
-    assert quantized_copy(open_checkpoint(model), HOW, settings.quantized) == first
+    assert make_quantized_copy(open_checkpoint(model), HOW, settings.quantized) == first
 
 
 def test_another_layout_stands_beside_it(model: Path, settings: Settings) -> None:
-    copies = {quantized_copy(open_checkpoint(model), layout(bits, 32, "affine"), settings.quantized) for bits in (4, 8)}
+    copies = {
+        make_quantized_copy(open_checkpoint(model), layout(bits, 32, "affine"), settings.quantized) for bits in (4, 8)
+    }
     assert {open_checkpoint(copy).config["quantization"]["bits"] for copy in copies} == {4, 8}
     assert sum(1 for p in settings.quantized.iterdir() if p.is_dir()) == 2
 
 
 def test_a_changed_model_is_quantized_anew_and_the_old_copy_goes(model: Path, settings: Settings) -> None:
-    old = quantized_copy(open_checkpoint(model), HOW, settings.quantized)
+    old = make_quantized_copy(open_checkpoint(model), HOW, settings.quantized)
     os.utime(model / "model.safetensors", ns=(1, 1))
-    new = quantized_copy(open_checkpoint(model), HOW, settings.quantized)
+    new = make_quantized_copy(open_checkpoint(model), HOW, settings.quantized)
     assert new != old
     assert [p for p in settings.quantized.iterdir() if p.is_dir()] == [new]
 
@@ -77,16 +79,17 @@ def test_what_is_interrupted_leaves_nothing(model: Path, settings: Settings) -> 
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        quantized_copy(open_checkpoint(model), HOW, settings.quantized, progress=stop)
+        make_quantized_copy(open_checkpoint(model), HOW, settings.quantized, progress=stop)
     assert not [p for p in settings.quantized.iterdir() if p.is_dir()]
     (settings.quantized / ".killed.making").mkdir()
-    copy = quantized_copy(open_checkpoint(model), HOW, settings.quantized)
+    copy = make_quantized_copy(open_checkpoint(model), HOW, settings.quantized)
     assert [p for p in settings.quantized.iterdir() if p.is_dir()] == [copy]
 
 
 def test_the_longest_unused_copy_goes_beyond_the_bound(model: Path, settings: Settings) -> None:
     copies = [
-        quantized_copy(open_checkpoint(model), layout(bits, 32, "affine"), settings.quantized) for bits in (8, 6, 4)
+        make_quantized_copy(open_checkpoint(model), layout(bits, 32, "affine"), settings.quantized)
+        for bits in (8, 6, 4)
     ]
     for age, copy in enumerate(copies):
         os.utime(copy, (age, age))
@@ -96,7 +99,7 @@ def test_the_longest_unused_copy_goes_beyond_the_bound(model: Path, settings: Se
 
 
 def test_it_goes_with_the_model(model: Path, settings: Settings) -> None:
-    copy = quantized_copy(open_checkpoint(model), HOW, settings.quantized)
+    copy = make_quantized_copy(open_checkpoint(model), HOW, settings.quantized)
     size = sum(file.stat().st_size for file in copy.iterdir())
     assert remove("tiny", settings).made >= size
     assert not copy.exists()
@@ -116,4 +119,4 @@ def test_the_flags(model: Path, settings: Settings) -> None:
 def test_a_folder_that_cannot_be_written_is_told_in_a_sentence(model: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="could not be written"):
-        quantized_copy(open_checkpoint(model), HOW, tmp_path / "file" / "quantized")
+        make_quantized_copy(open_checkpoint(model), HOW, tmp_path / "file" / "quantized")

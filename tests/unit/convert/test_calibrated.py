@@ -14,7 +14,7 @@ from tokenizers import models, pre_tokenizers
 
 from mlxrun import cli
 from mlxrun.convert import calibrated as module
-from mlxrun.convert.calibrated import METHODS, calibrated, in_samples
+from mlxrun.convert.calibrated import METHODS, calibrate, in_samples
 from mlxrun.convert.compare import compare
 from mlxrun.convert.folder import convert_folder
 from mlxrun.convert.layouts import layout
@@ -45,7 +45,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made(method: str, place: Path, bits: int = BITS, group: int = 32, **more: Any) -> Path:
     target = place.with_name(method)
-    convert_folder(open_checkpoint(place), target, by=calibrated(method, IDS, layout(bits, group, "affine"), **more))
+    convert_folder(open_checkpoint(place), target, by=calibrate(method, IDS, layout(bits, group, "affine"), **more))
     return target
 
 

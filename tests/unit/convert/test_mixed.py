@@ -12,7 +12,7 @@ import pytest
 
 from mlxrun.convert.folder import convert_folder, source
 from mlxrun.convert.layouts import quantize
-from mlxrun.convert.mixed import CHOICES, PROBE, Option, mixed, options, sensitivities, share_out
+from mlxrun.convert.mixed import CHOICES, PROBE, Option, choose_mixed, options, sensitivities, share_out
 from mlxrun.convert.names import named
 from mlxrun.core import RequestError
 from mlxrun.weights import open_checkpoint
@@ -83,20 +83,20 @@ def test_what_cannot_be_is_said_before_anything_is_measured(size: dict[str, Any]
         raise AssertionError
 
     with pytest.raises(RequestError, match="Even at two bits"):
-        mixed(checkpoint(tmp_path), PROMPT, progress=measured, **size)
+        choose_mixed(checkpoint(tmp_path), PROMPT, progress=measured, **size)
 
 
 def test_room_for_all_bits_needs_no_measuring(tmp_path: Path) -> None:
     def measured(done: int, total: int) -> None:
         raise AssertionError
 
-    assert mixed(checkpoint(tmp_path), PROMPT, bits=99, progress=measured).usual == CHOICES[-1]
+    assert choose_mixed(checkpoint(tmp_path), PROMPT, bits=99, progress=measured).usual == CHOICES[-1]
 
 
 @pytest.mark.parametrize("bits", [3.5, 5.0, 8.5])
 def test_the_file_is_as_small_as_asked(bits: float, tmp_path: Path) -> None:
     found = checkpoint(tmp_path)
-    wanted = mixed(found, PROMPT, bits=bits)
+    wanted = choose_mixed(found, PROMPT, bits=bits)
     convert_folder(found, tmp_path / "out", wanted=wanted, dtype=mx.float16)
     arrays = mx.load(str(tmp_path / "out/model.safetensors"))
     modules = [name.removesuffix(".scales") for name in arrays if name.endswith(".scales")]

@@ -112,7 +112,7 @@ def test_one_tensor_is_in_memory_at_a_time(tmp_path: Path) -> None:
     mx.clear_cache()
     mx.reset_peak_memory()
     before = mx.get_active_memory()
-    gguf_file.write_file(tmp_path / "x.gguf", gguf_file.encoded({}), tensors, "Q8_0")
+    gguf_file.write_file(tmp_path / "x.gguf", gguf_file.encode_metadata({}), tensors, "Q8_0")
     assert mx.get_peak_memory() - before < 6 * 512 * 512 * 4
 
 

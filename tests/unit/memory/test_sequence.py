@@ -14,7 +14,7 @@ from mlxrun.cache.kinds import planned_bytes, state_bytes
 from mlxrun.loading import load_model
 from mlxrun.loading import pack as packing
 from mlxrun.loading.dry_run import dry_run, packed_bytes
-from mlxrun.loading.forms import held
+from mlxrun.loading.forms import hold_for_gpu
 from mlxrun.loading.open import recipe_of
 from mlxrun.memory.sequence import read_bytes, sequence_bytes, token_bytes
 from mlxrun.ops.device import a_mac, this_device
@@ -61,7 +61,7 @@ def loaded_bytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
         return formed
 
     monkeypatch.setattr(packing, "pack", recording(packing.pack))
-    monkeypatch.setattr(packing, "widened", recording(packing.widened))
+    monkeypatch.setattr(packing, "widened", recording(packing.widen_weight))
     load_model(path)
     return sum(weight.nbytes for weight in made)
 
@@ -102,7 +102,7 @@ def test_smollm2(smollm2_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = open_checkpoint(smollm2_gguf)
     recipe = recipe_of(checkpoint)
     stored = dry_run(checkpoint, recipe, a_mac())
-    weights = held(read_weights(checkpoint, recipe), checkpoint.dialect, recipe.decoder.family)
+    weights = hold_for_gpu(read_weights(checkpoint, recipe), checkpoint.dialect, recipe.decoder.family)
     assert stored.weights.total == sum(w.nbytes for w in weights.values())
     here = dry_run(checkpoint, recipe, this_device())
     if this_device().native:

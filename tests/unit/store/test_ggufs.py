@@ -109,7 +109,7 @@ def test_a_tag_that_two_models_have() -> None:
     with pytest.raises(ModelError, match=r"holds several models; name one, as o/n/big-Q4_0\.gguf: .*small-Q4_0"):
         ggufs.tagged("o/n", two, "Q4_0")
     with pytest.raises(ModelError, match="several models"):
-        ggufs.chosen("o/n", two, GIB, lambda offer: True)
+        ggufs.choose_file("o/n", two, GIB, lambda offer: True)
     assert ggufs.tagged("o/n", two, "small").files == ("small-Q4_0.gguf",)
 
 
@@ -135,7 +135,7 @@ def test_the_best_for_a_machine(gib: float, label: str) -> None:
     def fits(offer: ggufs.Offer) -> bool:
         return offer.size + 0.15e9 <= usable
 
-    choice = ggufs.chosen("org/name", ggufs.offers(FILES | OTHERS), usable, fits)
+    choice = ggufs.choose_file("org/name", ggufs.offers(FILES | OTHERS), usable, fits)
     assert choice.offer.label == label
     assert choice.why
 
@@ -147,23 +147,23 @@ def test_the_plan_has_the_last_word() -> None:
         asked.append(offer.label)
         return offer.label == "Q5_K_S"
 
-    assert ggufs.chosen("org/name", ggufs.offers(FILES), 64 * GIB, fits).offer.label == "Q5_K_S"
+    assert ggufs.choose_file("org/name", ggufs.offers(FILES), 64 * GIB, fits).offer.label == "Q5_K_S"
     assert asked == ["Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S"]
 
 
 def test_nothing_fits() -> None:
     with pytest.raises(ModelError, match=r"takes 1\.6 GiB with the fewest bits .*choose a smaller model"):
-        ggufs.chosen("org/name", ggufs.offers(FILES), GIB, lambda offer: True)
+        ggufs.choose_file("org/name", ggufs.offers(FILES), GIB, lambda offer: True)
 
 
 def test_only_many_bits() -> None:
     found = ggufs.offers({"x-F16.gguf": 3 * GIB, "x-F32.gguf": 6 * GIB})
-    assert ggufs.chosen("o/n", found, 8 * GIB, lambda offer: True).offer.label == "F16"
+    assert ggufs.choose_file("o/n", found, 8 * GIB, lambda offer: True).offer.label == "F16"
 
 
 def test_one_file_is_taken_without_asking() -> None:
     found = ggufs.offers({"m.gguf": 100 * GIB, **OTHERS})
-    assert ggufs.chosen("o/n", found, GIB, lambda offer: False).offer.files == ("m.gguf",)
+    assert ggufs.choose_file("o/n", found, GIB, lambda offer: False).offer.files == ("m.gguf",)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlxrun.cli import main
-from mlxrun.convert.cached import quantized_copy
+from mlxrun.convert.cached import make_quantized_copy
 from mlxrun.convert.layouts import layout
 from mlxrun.loading import checksums, provenance, ready
 from mlxrun.loading.load import LoadOptions, load_model
@@ -103,7 +103,7 @@ def test_prune_takes_what_will_never_be_used(
 
 def test_prune_takes_what_another_version_made(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     file = model(settings.models / "own", settings)
-    copy = quantized_copy(open_checkpoint(settings.models / "own"), HOW, settings.quantized)
+    copy = make_quantized_copy(open_checkpoint(settings.models / "own"), HOW, settings.quantized)
     assert [one.outdated for one in everything(settings)] == [None, None]
     monkeypatch.setattr(provenance, "code", lambda: "newer")
     monkeypatch.setattr(provenance, "COPIES", provenance.COPIES + 1)
@@ -114,7 +114,7 @@ def test_quantized_copies_go_with_what_was_made_of_them(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = write(reference("llama").checkpoint(), tmp_path / "mine")
-    copy = quantized_copy(open_checkpoint(place), HOW, settings.quantized)
+    copy = make_quantized_copy(open_checkpoint(place), HOW, settings.quantized)
     load_model(copy, options=LoadOptions(ready=settings.ready))
     file = kept(settings, set())
     assert main(["prune"]) == 0
@@ -130,15 +130,15 @@ def test_quantized_copies_go_with_what_was_made_of_them(
 
 def test_a_copy_of_equal_size_and_time_is_made_anew(settings: Settings, tmp_path: Path) -> None:
     place = write(reference("llama").checkpoint(), tmp_path / "mine")
-    first, file = quantized_copy(open_checkpoint(place), HOW, settings.quantized), place / "model.safetensors"
+    first, file = make_quantized_copy(open_checkpoint(place), HOW, settings.quantized), place / "model.safetensors"
     raw, seen = file.read_bytes(), file.stat()
     file.write_bytes(raw[:-1] + b"\7")
     os.utime(file, ns=(seen.st_atime_ns, seen.st_mtime_ns))
-    assert quantized_copy(open_checkpoint(place), HOW, settings.quantized) != first
+    assert make_quantized_copy(open_checkpoint(place), HOW, settings.quantized) != first
 
 
 def test_a_note_that_makes_no_sense_is_none(settings: Settings, tmp_path: Path) -> None:
-    copy = quantized_copy(
+    copy = make_quantized_copy(
         open_checkpoint(write(reference("llama").checkpoint(), tmp_path / "mine")), HOW, settings.quantized
     )
     notes = settings.quantized / provenance.NOTES

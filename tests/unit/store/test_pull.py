@@ -19,7 +19,7 @@ from mlxrun.memory.machine import Machine
 from mlxrun.settings import Settings
 from mlxrun.spec import ModelError
 from mlxrun.store import blob, names, pull
-from mlxrun.store.resolve import installed, resolve
+from mlxrun.store.resolve import list_installed, resolve
 from mlxrun.weights import open_checkpoint
 from tests.golden.checkpoint import reference
 from tests.unit.families import test_gguf_models
@@ -162,7 +162,7 @@ def test_safetensors_win_unless_a_tag_is_said(far: FakeHub, settings: Settings) 
     assert resolve("org/name", settings).is_dir()
     assert not any(".gguf" in line for line in far.asked)
     assert resolve("org/name:Q8_0", settings).name == Q8
-    assert [name for name, _ in installed(settings)] == ["smollm2", "org/name", "org/name:Q8_0"]
+    assert [name for name, _ in list_installed(settings)] == ["smollm2", "org/name", "org/name:Q8_0"]
 
 
 def test_parts_are_fetched_together(model: Path, far: FakeHub, settings: Settings, tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_every_file_is_listed_by_a_name_that_leads_there(far: FakeHub, settings:
     far.files["deep/Tiny-Q8_0.gguf"] = far.files[Q8]
     for name in ("org/name:Q4_K_M", f"org/name/{Q8}", "org/name/deep/Tiny-Q8_0.gguf"):
         resolve(name, settings)
-    found = dict(installed(settings))
+    found = dict(list_installed(settings))
     assert set(found) == {"smollm2", "org/name:Q4_K_M", f"org/name/{Q8}", "org/name/deep/Tiny-Q8_0.gguf"}
     far.asked.clear()
     assert all(resolve(name, settings) == place for name, place in found.items() if place is not None)
@@ -356,7 +356,7 @@ def test_one_file_goes_and_the_others_stay(far: FakeHub, settings: Settings, tmp
     assert remove("org/name:Q8_0", settings).model == len(far.files[Q8])
     assert not place.exists()
     assert len(list((tmp_path / "hub" / "models--org--name" / "blobs").iterdir())) == 1
-    assert [name for name, _ in installed(settings)] == ["smollm2", "org/name:Q4_K_M"]
+    assert [name for name, _ in list_installed(settings)] == ["smollm2", "org/name:Q4_K_M"]
     with pytest.raises(ModelError, match="has no Q8_0; it has Q4_K_M"):
         remove("org/name:Q8_0", settings)
     assert remove("org/name:q4_k_m", settings).model >= len(far.files[Q4])  # the last one: nothing stays

@@ -14,7 +14,7 @@ import pytest
 from mlxrun.settings import Settings
 from mlxrun.spec import ModelError
 from mlxrun.store import hub, starter
-from mlxrun.store.resolve import installed, resolve
+from mlxrun.store.resolve import list_installed, resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -151,7 +151,7 @@ def test_what_is_installed(settings: Settings, tmp_path: Path) -> None:
     (settings.models / ".lock").write_text("")
     snapshot = cached(tmp_path, "org/name", {"config.json": "{}", "model.safetensors": ""})
     cached(tmp_path, "org/half", {"config.json": "{}"})
-    assert list(installed(settings)) == [
+    assert list(list_installed(settings)) == [
         ("smollm2", None),
         ("b.gguf", settings.models / "b.gguf"),
         ("mine", settings.models / "mine"),

@@ -14,7 +14,7 @@ from mlxrun.tune import begin, picks
 from mlxrun.tune.idle import SECONDS, Table, slices
 from mlxrun.tune.measure import Bench
 
-M4 = picks.Machine("Apple M4", "macOS 26.1", "0.32.4")
+M4 = picks.TunedMachine("Apple M4", "macOS 26.1", "0.32.4")
 TOOK = {"a 1": 0.001, "b 1": 0.003, "a 2": 0.002}
 
 

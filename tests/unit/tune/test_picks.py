@@ -13,10 +13,10 @@ from mlxrun.ops.choose import Chooser, key, rows_class
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.settings import SettingsError, from_environment
 from mlxrun.tune import begin, buffers
-from mlxrun.tune.picks import Machine, Pick, forms, load, save, this_machine
+from mlxrun.tune.picks import Pick, TunedMachine, forms, load, save, this_machine
 
 OURS, THEIRS = Pick("wide", ("standard", "wide")), Pick("mlx", ("standard",))
-M4 = Machine("Apple M4", "macOS 26.1", "0.32.4")
+M4 = TunedMachine("Apple M4", "macOS 26.1", "0.32.4")
 
 
 def test_picks_come_back_on_the_same_machine_only(tmp_path: Path) -> None:
@@ -26,9 +26,9 @@ def test_picks_come_back_on_the_same_machine_only(tmp_path: Path) -> None:
     assert load(path, M4) == {"a": OURS, "b": THEIRS, "c": Pick()}
     assert forms(load(path, M4)) == {"a": "wide", "b": "mlx", "c": "mlx"}
     for other in (
-        Machine("Apple M4 Max", M4.system, M4.mlx),
-        Machine(M4.chip, "macOS 27.0", M4.mlx),
-        Machine(M4.chip, M4.system, "0.33.0"),
+        TunedMachine("Apple M4 Max", M4.system, M4.mlx),
+        TunedMachine(M4.chip, "macOS 27.0", M4.mlx),
+        TunedMachine(M4.chip, M4.system, "0.33.0"),
     ):
         assert load(path, other) == {}
         save(path, other, {"a": THEIRS})

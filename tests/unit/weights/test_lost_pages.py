@@ -21,7 +21,7 @@ from mlxrun.spec import ModelError
 from mlxrun.weights import open_checkpoint
 from mlxrun.weights.gguf import read_gguf
 from mlxrun.weights.headers import read_header
-from mlxrun.weights.mapped import Pages, believed, lost_count, lost_files, views
+from mlxrun.weights.mapped import MappedPages, believed, lost_count, lost_files, views
 from tests.golden.checkpoint import reference, write
 
 pytestmark = pytest.mark.skipif(native is None, reason="the native library is not built, and nothing else maps here")
@@ -78,7 +78,7 @@ def test_many_threads_at_once_and_a_new_file_in_the_same_place(tmp_path: Path) -
 def test_pages_that_python_maps(tmp_path: Path) -> None:
     file = written(tmp_path / "cut")
     with file.open("rb") as opened:
-        pages = Pages.of(opened)
+        pages = MappedPages.of(opened)
     os.truncate(file, 0)
     with pytest.raises(ModelError, match="cut was cut short"), believed():
         assert pages[5 * PAGE] == 0
@@ -117,14 +117,14 @@ def test_the_header_of_a_gguf_file_that_is_cut_short_is_refused(
     with smollm2_gguf.open("rb") as whole:
         file.write_bytes(whole.read(1 << 20))
     os.truncate(file, smollm2_gguf.stat().st_size)
-    mapped = Pages.of
+    mapped = MappedPages.of
 
-    def cut(opened: object) -> Pages:
+    def cut(opened: object) -> MappedPages:
         pages = mapped(opened)  # type: ignore[arg-type]  # the file that is handed on
         os.truncate(file, 4096)
         return pages
 
-    monkeypatch.setattr(Pages, "of", cut)
+    monkeypatch.setattr(MappedPages, "of", cut)
     with pytest.raises(ModelError, match=r"cut\.gguf was cut short"):
         read_gguf(file)
 
