@@ -18,11 +18,11 @@ import numpy as np
 
 from mlxrun.compat import quiet_import
 from mlxrun.convert.folder import plain_weight, source
-from mlxrun.convert.layouts import quantize
 from mlxrun.convert.mixed import divergence, measure_modules, share_out
 from mlxrun.convert.names import Named, named
 from mlxrun.convert.text import calibration
 from mlxrun.convert.trial import trial_of
+from mlxrun.convert.weight_layout import quantize
 from mlxrun.store import starter
 from mlxrun.text.opening import gguf_tokenizer
 from mlxrun.weights import open_checkpoint

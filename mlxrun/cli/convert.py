@@ -13,7 +13,7 @@ from .terminal import aside
 if TYPE_CHECKING:
     import mlx.core as mx
 
-    from ..convert.layouts import Wanted
+    from ..convert.weight_layout import Wanted
     from ..weights import Checkpoint
 
 TOKENS = 256  # of the calibration text, that sensitivity is measured on
@@ -53,7 +53,7 @@ def main(flags: argparse.Namespace) -> int:
     import mlx.core as mx
 
     from ..convert.folder import convert_folder
-    from ..convert.layouts import Wanted, layout
+    from ..convert.weight_layout import Wanted, layout
     from ..core import RequestError
     from ..store.resolve import resolve
     from ..weights import open_checkpoint
@@ -93,7 +93,7 @@ def by_method(checkpoint: Checkpoint, flags: argparse.Namespace, dtype: mx.Dtype
     """Quantized by mlx-lm's function of that name."""
     from ..convert.calibrated import calibrate
     from ..convert.folder import convert_folder
-    from ..convert.layouts import layout
+    from ..convert.weight_layout import layout
     from ..core import RequestError
 
     if flags.recipe or flags.bits is not None or flags.fit is not None or flags.mode != "affine":

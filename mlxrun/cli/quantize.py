@@ -30,7 +30,7 @@ def copy_of(opened: OpenedModel, flags: argparse.Namespace, settings: Settings) 
             raise RequestError("--group is for --quantize BITS.")
         return opened
     from ..convert.cached import make_quantized_copy
-    from ..convert.layouts import layout
+    from ..convert.weight_layout import layout
     from ..loading import open_model
 
     how = layout(flags.quantize, flags.group, "affine")

@@ -26,7 +26,7 @@ def main(flags: argparse.Namespace) -> int:
     from ..ops.device import this_device
     from ..settings import from_environment
     from ..store.resolve import resolve
-    from ..tune import idle, measure, picks
+    from ..tune import idle_tuner, measure, picks
 
     settings, machine = from_environment(), picks.this_machine()
     if machine is None:
@@ -39,7 +39,7 @@ def main(flags: argparse.Namespace) -> int:
     if not isinstance(model, Model):
         print("mlx-lm runs this model; our kernels have no part in it.")
         return 0
-    timings = measure.tune(measure.Bench(idle.steps_of(model), chooser, seconds=flags.seconds), known)
+    timings = measure.tune(measure.Bench(idle_tuner.steps_of(model), chooser, seconds=flags.seconds), known)
     picks.save(settings.kernel_picks, machine, {t.key: t.pick for t in timings})
     print("\n".join(line(t) for t in timings) or "Every shape of this model was measured before.")
     return 0

@@ -20,8 +20,8 @@ from ..weights import Checkpoint
 from ..weights.files import digest, key_of
 from ..weights.quantized import Layout
 from .folder import convert_folder
-from .layouts import Wanted
 from .stream import Progress
+from .weight_layout import Wanted
 
 MOST = 64 << 30  # bytes of all copies
 

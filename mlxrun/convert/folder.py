@@ -23,9 +23,9 @@ from ..weights.mapped import believed
 from ..weights.quantized import FLOATS, Layout
 from .aside import write_aside
 from .from_gguf import hf_tensors
-from .layouts import Wanted, of, quantize, written
 from .names import Named, named
 from .stream import Progress, copy_others, write_model
+from .weight_layout import Wanted, of, quantize, written
 
 # (weights by their names in the file, config.json) -> (tensors as they are to be written, config.json)
 Making = Callable[[Mapping[str, Weight], Mapping[str, Any]], tuple[dict[str, mx.array], dict[str, Any]]]

@@ -19,9 +19,9 @@ from ..weights import Checkpoint
 from ..weights.quantized import Layout
 from ..weights.repack import relative_error
 from .folder import plain_weight, source
-from .layouts import Wanted, quantize
 from .names import Named, named
 from .trial import trial_of
+from .weight_layout import Wanted, quantize
 
 PROBE = Layout("affine", 3, 64)
 CHOICES = tuple(Layout("affine", bits, 64) for bits in (2, 3, 4, 5, 6, 8))

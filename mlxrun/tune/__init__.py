@@ -15,7 +15,7 @@ from ..ops.choose import Chooser
 from ..ops.device import Device, this_device
 from ..settings import Settings
 from . import buffers, picks
-from .idle import SECONDS, Table, slices, steps_of
+from .idle_tuner import SECONDS, Table, slices, steps_of
 from .measure import Bench
 
 if TYPE_CHECKING:

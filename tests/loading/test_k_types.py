@@ -143,7 +143,7 @@ def test_what_is_kept_ready_is_the_same(
 @needs_native
 def test_planned_bytes_are_those_that_loading_makes(files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
-    for name in ("pack", "widened"):
+    for name in ("pack", "widen_weight"):
         own = getattr(packing, name)
         monkeypatch.setattr(packing, name, lambda weight, own=own: made.append(own(weight)) or made[-1])
     checkpoint = open_checkpoint(files[0])

@@ -69,7 +69,7 @@ def test_a_model_that_does_not_fit_is_never_read(
 ) -> None:
     small_machine(2)
     place = outlines.write(tmp_path / "big", outlines.QWEN3_4B, 4)
-    monkeypatch.setattr(load, "packed_weights", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(load, "map_or_pack", lambda *_: pytest.fail("it was read"))
     with pytest.raises(ModelError, match=r"does not fit: with a context of 512 tokens it takes 2\.\d GiB") as told:
         load_model(place)
     assert "with 3 bits a weight" in str(told.value) or "with 2 bits a weight" in str(told.value)
@@ -81,7 +81,7 @@ def test_a_context_that_does_not_fit_names_the_one_that_does(
 ) -> None:
     small_machine(4)
     place = outlines.write(tmp_path / "big", outlines.QWEN3_4B, 4)
-    monkeypatch.setattr(load, "packed_weights", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(load, "map_or_pack", lambda *_: pytest.fail("it was read"))
     with pytest.raises(ModelError, match=r"with a context of 200000 tokens .* \(--context (\d+)\)"):
         load_model(place, options=LoadOptions(context=200000))
 

@@ -24,7 +24,6 @@ KERNELS = {
     "experts_out": proofs.prove_experts_out,
     "router": proofs.prove_router,
     "router_logits": proofs.prove_router_logits,
-    "add_norm": proofs.prove_add_norm,
     "paged_attention": proofs.prove_attention,
     "join_blocks": proofs.prove_attention,
 }

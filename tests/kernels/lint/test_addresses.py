@@ -13,7 +13,7 @@ from mlxrun.metal_kernels import launch
 from mlxrun.metal_kernels.attention import ScoreRule, paged_attention
 from mlxrun.metal_kernels.experts import Rule, experts_in, experts_out, route, router_logits
 from mlxrun.metal_kernels.glue import HeadNorm, HeadTurn, greedy, heads, project
-from mlxrun.metal_kernels.norms import Normed, add_norm
+from mlxrun.metal_kernels.norms import Normed
 from mlxrun.metal_kernels.products import qmm, qmm_experts, qmv, qmv_few
 from mlxrun.metal_kernels.tiles import AttentionTile
 
@@ -84,7 +84,6 @@ def glue(dtype: mx.Dtype) -> None:
         turn = HeadTurn(mx.ones((16,), mx.float32), interleaved=interleaved)
         heads(x, (5, 2, 64), positions, turn, HeadNorm(norm, norm, 1e-5))
     heads(x, (5, 2, 64), positions, None, None)
-    add_norm(x, x, x[0], 1e-5)
     for bits, latent in ((16, 0), (8, 0), (4, 0), (16, 64)):
         c = case((4, 1 if latent else 2, 96), dtype, bits, latent)
         for sight in (ScoreRule(0.1), ScoreRule(0.1, 7, 3.0, mx.zeros((4,), dtype))):

@@ -14,7 +14,7 @@ from mlxrun.metal_kernels import launch
 from mlxrun.metal_kernels.attention import JOIN, ScoreRule, paged_attention
 from mlxrun.metal_kernels.experts import Rule, experts_in, experts_out, route, router_logits
 from mlxrun.metal_kernels.glue import HeadNorm, HeadTurn, best_of, greedy, heads, project
-from mlxrun.metal_kernels.norms import Normed, add_norm
+from mlxrun.metal_kernels.norms import Normed
 from mlxrun.metal_kernels.products import qmm, qmm_experts, qmv, qmv_few
 from mlxrun.metal_kernels.tiles import AttentionTile, ExpertTile, FewTile, MatrixTile, VectorTile
 
@@ -244,18 +244,6 @@ def prove_router_logits() -> None:
             assert launches[0].buffers["w"].fetched == router.nbytes
 
 
-def prove_add_norm() -> None:
-    for width in (5, 300):
-        x, y, w = (random(s, mx.float32, n, 0.01) for n, s in enumerate(((2, width), (2, width), (width,))))
-        for order in (0, 2):
-            with settings(order=order, seconds=SECONDS):
-                total, normed = add_norm(x, y, w, 1e-3)
-            assert mx.array_equal(total, x + y)
-            t = wide(total)
-            exact = t / np.sqrt((t * t).mean(1, keepdims=True) + 1e-3) * wide(w)
-            assert np.abs(wide(normed) - exact).max() <= 1e-6 * np.abs(exact).max()
-
-
 EPS = 1e-3
 
 
@@ -412,7 +400,6 @@ PROOFS: dict[str, tuple[Callable[[], None], ...]] = {
     "experts_out.metal": (prove_experts_out,),
     "router.metal": (prove_router,),
     "router_logits.metal": (prove_router_logits,),
-    "add_norm.metal": (prove_add_norm,),
     "weights.h": (prove_qmv, prove_project),
     "products.h": (prove_qmv, prove_project),
     "fragments.h": (prove_qmv_few, prove_qmm),

@@ -14,7 +14,7 @@ from mlxrun.metal_kernels.attention import Pages, ScoreRule, paged_attention
 from mlxrun.metal_kernels.experts import Rule, experts_in, experts_out, gate_up, route, router_logits
 from mlxrun.metal_kernels.glue import HeadNorm, HeadTurn, best_of, greedy, heads, project
 from mlxrun.metal_kernels.launch import number
-from mlxrun.metal_kernels.norms import Normed, add_norm
+from mlxrun.metal_kernels.norms import Normed
 from mlxrun.metal_kernels.products import qmm, qmm_experts, qmv, qmv_few
 from mlxrun.metal_kernels.tiles import CUTS, STANDARD, AttentionTile, ExpertTile, FewTile, MatrixTile, VectorTile
 
@@ -137,15 +137,6 @@ def test_the_best_token() -> None:
     assert recorded(lambda: greedy(x, w))[0].template["NORMED"] is False
     values, ids = mx.zeros((3, 5)), mx.ones((3, 5), U32)
     handed(only(lambda: best_of(values, ids)), [values, ids], {"SIMDGROUPS": 8})
-
-
-@pytest.mark.parametrize(("width", "simdgroups"), [(1, 1), (128, 1), (129, 2), (4096, 32), (9000, 32)])
-def test_a_norm_of_a_sum(width: int, simdgroups: int) -> None:
-    x, y, norm = rows(2, width), rows(2, width), mx.full((width,), 2.0, F16)
-    call = only(lambda: add_norm(x, y, norm, 0.5))
-    handed(call, [x, y, norm, (0.5,)], {"T": F16, "SIMDGROUPS": simdgroups})
-    assert call.outputs == [((2, width), F16)] * 2
-    assert (call.kernel, call.groups, call.threads) == ("add_norm", (2, 1, 1), 32 * simdgroups)
 
 
 def test_a_router() -> None:

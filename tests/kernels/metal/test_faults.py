@@ -25,7 +25,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     "a barrier for device memory": ("qmv_few.metal", "mem_flags::mem_threadgroup", "mem_flags::mem_device", "parts"),
     "no barrier after a tile is loaded": ("qmm.metal", BARRIER + "\n    for (int kk", "for (int kk", "race on|is read before"),
     "no barrier before a tile is overwritten": ("qmm.metal", BARRIER + "  // the tile", "//", "race on"),
-    "no barrier in the norm": ("add_norm.metal", BARRIER, "", UNORDERED.format("parts")),
+    "no barrier before the best are compared": ("best.metal", BARRIER, "", UNORDERED.format("(tops|places|all_broken)")),
     "no barrier before an expert's products are summed": (
         *("experts_out.metal", "simdgroup_barrier(mem_flags::mem_threadgroup);", ""),
         UNORDERED.format("products"),
@@ -48,7 +48,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         *("qmv_few.metal", "threadgroup float parts", "if (row > 2) return; threadgroup float parts"),
         "reached by",
     ),
-    "a barrier inside a branch": ("add_norm.metal", BARRIER, f"if (thread_id < 5) {BARRIER}", "reached by 5 of|race on parts"),
+    "a barrier inside a branch": ("best.metal", BARRIER, f"if (thread_id < 5) {BARRIER}", "reached by 5 of|race on"),
     "a collective in a loop of unequal length": (
         *("router.metal", "  const float top = simd_max(own);", "  if (lane < n) break; const float top = simd_max(own);"),
         "of the 32 lanes|different places",
@@ -75,7 +75,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     "a pair left out": ("experts_in.metal", "m < count && first", "m + 1 < count && first", "hidden are never written"),
     "a tile's rows left out": ("qmm.metal", "i < BN * BK / 8;", "i < BN * BK / 8 - 128;", r"ws\[\d+\] is read before"),
     "an accumulator not set to zero": ("qmv.metal", "float sums[ROWS][M] = {};", "float sums[ROWS][M];", WRONG),
-    "a grid too small": ("add_norm.metal", "i += SIMDGROUPS * 32) {\n", "i += SIMDGROUPS * 33) {\n", r"total\[96\] is read before"),
+    "a stride too long": ("best.metal", "i += SIMDGROUPS * 32) {\n", "i += SIMDGROUPS * 33) {\n", WRONG),
     # --- meaning
     "scale and bias swapped": ("products.h", "scale * sum + x_sums[m] * bias", "bias * sum + x_sums[m] * scale", WRONG),
     "nibbles in the wrong order": ("weights.h", "to_float<BITCAST>(w & 0x00f0)", "to_float<BITCAST>(w & 0x0f00)", WRONG),
@@ -90,7 +90,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     "scores with the bias are the weights": ("router.metal", "found = scores[i];", "found = choice[i];", WRONG),
     "a group counts its best only": ("router.metal", "best + second", "best", WRONG),
     "weights of another row": ("experts_out.metal", "weights[row * CHOICES + c]", "weights[c]", WRONG),
-    "the mean over the wrong width": ("add_norm.metal", "sum / D", "sum / (SIMDGROUPS * 32)", WRONG),
+    "the mean over the wrong width": ("project.metal", "simd_sum(squares[m]) / K", "simd_sum(squares[m]) / own", WRONG),
     "weights read twice": ("qmv_few.metal", "start += SPLIT * STEP", "start += SPLIT * STEP / 2", WRONG),
     # --- glue and attention
     "no barrier before heads' parts are summed": (

@@ -21,7 +21,7 @@ from mlxrun.loading.model import Model, Runnable
 from mlxrun.ops.choose import MLX, Chooser
 from mlxrun.ops.device import this_device
 from mlxrun.tune import picks
-from mlxrun.tune.idle import Table, slices, steps_of
+from mlxrun.tune.idle_tuner import Table, slices, steps_of
 from mlxrun.tune.measure import Bench, Order
 
 from ..mslsim import Mode, metal_kernel, settings

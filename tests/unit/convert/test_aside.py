@@ -76,8 +76,8 @@ def test_what_a_killed_convert_left_goes_with_the_next_try(tmp_path: Path) -> No
 
 def test_a_folder_of_who_was_killed_goes_too(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from mlxrun.convert.aside import made_aside\n"
-        "with made_aside(Path(sys.argv[1])) as aside:\n"
+        "import os, signal, sys; from pathlib import Path; from mlxrun.convert.aside import write_aside\n"
+        "with write_aside(Path(sys.argv[1])) as aside:\n"
         "    (aside / 'half').write_bytes(bytes(9)); os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], check=False)

@@ -13,7 +13,7 @@ from mlxrun.cli import quantize, run
 from mlxrun.convert import cached
 from mlxrun.convert.cached import make_quantized_copy
 from mlxrun.convert.folder import convert_folder
-from mlxrun.convert.layouts import Wanted, layout
+from mlxrun.convert.weight_layout import Wanted, layout
 from mlxrun.core import RequestError
 from mlxrun.loading import load_model, open_model
 from mlxrun.settings import Settings

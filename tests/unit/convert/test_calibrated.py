@@ -17,7 +17,7 @@ from mlxrun.convert import calibrated as module
 from mlxrun.convert.calibrated import METHODS, calibrate, in_samples
 from mlxrun.convert.compare import compare
 from mlxrun.convert.folder import convert_folder
-from mlxrun.convert.layouts import layout
+from mlxrun.convert.weight_layout import layout
 from mlxrun.core import RequestError
 from mlxrun.loading import LoadOptions, load_model
 from mlxrun.ops.device import this_device

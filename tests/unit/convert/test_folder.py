@@ -14,8 +14,8 @@ from mlxrun import cli
 from mlxrun.compat import quiet_import
 from mlxrun.convert import folder as folder_module
 from mlxrun.convert.folder import convert_folder
-from mlxrun.convert.layouts import Wanted, layout
 from mlxrun.convert.stream import write_model
+from mlxrun.convert.weight_layout import Wanted, layout
 from mlxrun.core import RequestError
 from mlxrun.loading import LoadOptions, load_model
 from mlxrun.ops.device import this_device

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from mlxrun.convert.folder import convert_folder, source
-from mlxrun.convert.layouts import quantize
 from mlxrun.convert.mixed import CHOICES, PROBE, Option, choose_mixed, options, sensitivities, share_out
 from mlxrun.convert.names import named
+from mlxrun.convert.weight_layout import quantize
 from mlxrun.core import RequestError
 from mlxrun.weights import open_checkpoint
 from tests.golden.checkpoint import reference, write

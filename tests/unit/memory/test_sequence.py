@@ -61,7 +61,7 @@ def loaded_bytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
         return formed
 
     monkeypatch.setattr(packing, "pack", recording(packing.pack))
-    monkeypatch.setattr(packing, "widened", recording(packing.widen_weight))
+    monkeypatch.setattr(packing, "widen_weight", recording(packing.widen_weight))
     load_model(path)
     return sum(weight.nbytes for weight in made)
 

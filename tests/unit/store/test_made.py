@@ -11,7 +11,7 @@ import pytest
 
 from mlxrun.cli import main
 from mlxrun.convert.cached import make_quantized_copy
-from mlxrun.convert.layouts import layout
+from mlxrun.convert.weight_layout import layout
 from mlxrun.loading import checksums, provenance, ready
 from mlxrun.loading.load import LoadOptions, load_model
 from mlxrun.ops.device import this_device

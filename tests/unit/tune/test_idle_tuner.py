@@ -11,7 +11,7 @@ from scripted_device import ONCE, OURS, THEIRS, Device, device
 
 from mlxrun.settings import SettingsError, from_environment
 from mlxrun.tune import begin, picks
-from mlxrun.tune.idle import SECONDS, Table, slices
+from mlxrun.tune.idle_tuner import SECONDS, Table, slices
 from mlxrun.tune.measure import Bench
 
 M4 = picks.TunedMachine("Apple M4", "macOS 26.1", "0.32.4")
