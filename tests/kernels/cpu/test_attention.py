@@ -163,6 +163,36 @@ def test_only_the_first_keys_count(keys: int) -> None:
         assert found.shape == (1, 4, 0, 16)
 
 
+def test_no_keys_at_all(isa: str) -> None:
+    """0 keys are none, not all: a softmax over nothing is no number, and a sink takes all the weight."""
+    q, k, v = Case(queries=3, keys=64, dim=16, v_dim=16).draw()
+    for none in ({"keys": 0}, {"keys": 0, "mask": mx.zeros((3, 1))}):
+        assert np.isnan(wide(native.attention(q, k, v, 0.25, **none))).all()
+        assert (wide(native.attention(q, k, v, 0.25, sinks=mx.zeros(4), **none)) == 0).all()
+
+
+LARGE = 2.0**24  # 1 more is lost beside it, 2 more are not
+
+
+def sum_beside_large(heads: int, keys: int, small: float) -> set[float]:
+    """What the sum of all values is more than the first, which is large. All weights are 1 before they are divided."""
+    q, k = mx.zeros((1, heads, 1, 16)), mx.zeros((1, 1, keys, 16))
+    v = mx.full((1, 1, keys, 16), small)
+    v[:, :, 0] = LARGE
+    return set((wide(native.attention(q, k, v, 1.0)) * keys - LARGE).flat)
+
+
+@pytest.mark.parametrize(("rows", "chains"), [(1, 4), (2, 4), (3, 2), (4, 2)])
+def test_few_rows_are_summed_in_several_chains(isa: str, rows: int, chains: int) -> None:
+    """Else each product would wait for the one before it. What is small is lost in the chain of the large one alone."""
+    assert sum_beside_large(rows, 64, 1.0) == {64 - 64 / chains}
+
+
+def test_keys_are_summed_in_parts_of_256(isa: str) -> None:
+    """So that several threads share them: chunks are too small to be seen beside the large one, parts are not."""
+    assert sum_beside_large(1, 4096, 2.0**-7) == {15 * 256 * 2.0**-7}
+
+
 def test_inputs_that_do_not_lie_in_order() -> None:
     """Rows of a projection seen as heads, slices of a buffer, turned axes, one key head for all."""
     random = np.random.default_rng(4)

@@ -78,6 +78,29 @@ def test_kinds_of_weights(isa: str, kind: tuple[str, int, int]) -> None:
         oracle.check(found, expected(true, ids, share, (gate, up, down), fast=fast), str(precision))
 
 
+@pytest.mark.parametrize("precision", [0, 1])
+@pytest.mark.parametrize(("kind", "hidden"), [(("affine", 4, 16), 48), (("bf16", 16, 0), 40), (("bf16", 16, 0), 33)])
+def test_hidden_sizes_that_are_no_whole_blocks(kind: tuple[str, int, int], hidden: int, precision: int) -> None:
+    """What a call before left behind in the memory, here NaN, does not count."""
+    random = np.random.default_rng(22)
+    shapes = (hidden, INPUTS), (hidden, INPUTS), (OUTPUTS, hidden)
+    matrices = tuple(weight(random, (EXPERTS, *shape), kind) for shape in shapes)
+    x, true, ids, weights, share = drawn(23, 9, 2)
+    fast = precision == 1 and native.integer()
+    for rows in (x * mx.nan, x):
+        packed = (m.packed for m in matrices)
+        found = native.experts(rows, mx.array(ids), weights, *packed, "silu", precision=precision)
+        mx.eval(found)
+    oracle.check(found, expected(true, ids, share, matrices, fast=fast))
+
+
+def test_of_zeros_comes_exactly_zero() -> None:
+    packed = (m.packed for m in stacks(24, ("affine", 4, 32)))
+    _, _, ids, weights, _ = drawn(25, 3, 2)
+    found = native.experts(mx.zeros((3, INPUTS)), mx.array(ids), weights, *packed, "silu", precision=0)
+    assert (wide(found) == 0).all()
+
+
 @pytest.mark.parametrize("rows", [0, 1, 2, 40, 300])
 def test_rows_few_and_many(rows: int) -> None:
     """Of one expert's rows there are more than one block at the end."""
