@@ -3,9 +3,9 @@
     python -m tests.kernels.cpu.mutate [file ...] [--sample N] [--seed S] [--minutes M] [--survivors]
 
 For each mutant the objects that its file goes into are compiled, without optimization, and linked with those of the
-last build; then the tests that TESTS names run on that library, with the instruction set that this processor has best
-(or the one that the file is of). What does not compile is no mutant. Results stand in build/mutants/cpu.jsonl, and a
-run goes on where the last one stopped. Needs Linux and g++.
+last build; then the tests that TESTS names (of this folder, or by a path under tests/) run on that library, with the
+instruction set that this processor has best (or the one that the file is of). What does not compile is no mutant.
+Results stand in build/mutants/cpu.jsonl, and a run goes on where the last one stopped. Needs Linux and g++.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ TESTS = {
     "body_rows.h": "rows products feed_forward heads attention",
     "experts.cpp": "experts bad_input",
     "glue.cpp": "heads rows bad_input graph same",
+    "guard.cpp": "mapped unit/weights/test_lost_pages.py",
     "isa.cpp": "isa pool",
-    "linear.h": "linear products feed_forward experts heads same",
+    "linear.h": "products feed_forward experts heads same",
     "mapped.cpp": "mapped bad_input",
     "pack.cpp": "products rows packing bad_input experts mapped",
     "packed.h": "products experts mapped",
@@ -156,10 +157,11 @@ def limited() -> None:
 
 def tested(folder: Path, file: str) -> str:
     """The tests in a process of their own: a mutant may write anywhere, and never end."""
-    tests = [path for name in TESTS[file].split() if (path := Path(__file__).parent / f"test_{name}.py").exists()]
+    tests = [ROOT / "tests" / (name if "/" in name else f"kernels/cpu/test_{name}.py") for name in TESTS[file].split()]
     own = {"MLXRUN_TEST_NATIVE": str(folder), "MLXRUN_TEST_SOURCES": str(folder / "src"), "MLXRUN_ISA": isa_of(file)}
     own |= {"MLXRUN_TEST_ISAS": isa_of(file), "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis")}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--tb=line"]
+    command = [sys.executable, "-m", "pytest", "-p", "tests.kernels.cpu.library", "-x", "-q", "-p", "no:cacheprovider"]
+    command += ["--hypothesis-seed=0", "--tb=line"]
     try:
         done = subprocess.run(
             [*command, *map(str, tests)],

@@ -132,7 +132,7 @@ def test_the_header_of_a_gguf_file_that_is_cut_short_is_refused(
 FOREIGN = """
 import faulthandler, mmap, os, sys
 {first}
-from mlxrun.cpu_kernels import native
+from tests.kernels.cpu.library import native
 guarded, foreign = sys.argv[1:]
 held = native.MappedFile(guarded, os.path.getsize(guarded))
 {then}

@@ -1,0 +1,50 @@
+"""Which instruction sets are used: all that this CPU has, the best first, or the one that MLXRUN_ISA names."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlxrun.cpu_kernels import native
+
+from .compiled import ROOT
+
+CPU = Path("/proc/cpuinfo")
+NEEDED = {
+    "avx512": {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"},
+    "avxvnni": {"avx2", "fma", "f16c", "avx_vnni"},
+    "avx2": {"avx2", "fma", "f16c"},
+    "neon": {"asimddp"},
+    "base": set(),
+}
+
+
+def test_those_that_the_system_says_this_cpu_has_are_offered_best_first() -> None:
+    if not CPU.exists():
+        pytest.skip("There is no /proc/cpuinfo here to compare with.")
+    lines = CPU.read_text().splitlines()
+    has = {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split(":")[1].split()}
+    assert native.isas() == [name for name, needed in NEEDED.items() if needed <= has]
+
+
+def test_one_is_chosen_by_its_name() -> None:
+    for name in (*native.isas(), *reversed(native.isas())):
+        assert native.choose_isa(name)
+        assert native.isa() == name
+    assert not native.choose_isa("avx1024")
+    assert not native.choose_isa("")
+    assert native.isa() == native.isas()[0]
+
+
+@pytest.mark.parametrize("wish", ["best", "last", "unknown"])
+def test_the_environment_chooses(wish: str) -> None:
+    best, *_, last = (*native.isas(), native.isas()[-1])
+    named = {"best": best, "last": last, "unknown": "avx1024"}[wish]
+    text = "from tests.kernels.cpu.library import native; print(native.isa())"
+    done = subprocess.run(
+        [sys.executable, "-c", text], env=os.environ | {"MLXRUN_ISA": named}, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == (last if wish == "last" else best), done.stderr
