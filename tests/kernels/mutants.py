@@ -63,9 +63,11 @@ class Equivalent:
     file: str  # empty: of any
     line: str  # a pattern of the mutated line
     why: str
+    was: str = ""  # a pattern of the line as it stands: needed where a mutant drops it
 
     def explains(self, mutant: Mutant) -> bool:
-        return self.file in ("", mutant.file) and bool(re.search(self.line, mutant.after))
+        in_file = self.file in ("", mutant.file)
+        return in_file and bool(re.search(self.line, mutant.after) and re.search(self.was, mutant.before))
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,21 @@ void sleepers(int calls) {
   }
 }
 
+// Pieces that wait for each other: all are begun at once, so every worker is there, also after a change of their number
+// and after many calls. The alarm ends a call whose workers do not come.
+void meet(int calls) {
+  std::atomic<uint32_t> here{0};
+  const auto piece = [](void* context, uint32_t) {
+    auto& count = *static_cast<std::atomic<uint32_t>*>(context);
+    for (count++; count < 3;) std::this_thread::yield();
+  };
+  for (int i = 0; i < calls; i++) {
+    if (i % 6 == 0) pool::set_threads(3);
+    here = 0;
+    pool::run_raw(3, piece, &here);
+  }
+}
+
 void forks(int calls) {
   std::atomic<bool> over{false};
   std::thread busy([&] {
@@ -197,6 +212,7 @@ int main(int count, char** arguments) {
   else if (part == "late") late(calls);
   else if (part == "wrap") wrap(calls);
   else if (part == "sleepers") sleepers(calls);
+  else if (part == "meet") meet(calls);
   else if (part == "forks") forks(calls);
   else return 2;
   return 0;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
 
@@ -62,6 +63,8 @@ def test_no_layout_reaches_past_its_panels(tmp_path: Path, kind: tuple[str, int,
     for start in (1, 32, 64, 2**40, 2**63):
         with pytest.raises(ValueError, match="start"):
             mapped.packed(start, made.packed.mode, made.packed.bits, right)
+    with pytest.raises(ValueError, match="layout"):  # a code for zero that no byte holds
+        mapped.packed(0, made.packed.mode, made.packed.bits, [*right[:7], 256, *right[8:]])
     for length in (0, 9, 11):
         with pytest.raises(ValueError, match="layout"):
             mapped.packed(0, made.packed.mode, made.packed.bits, [0] * length)
@@ -74,13 +77,26 @@ def test_arrays_of_a_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(wide(mapped.array(8 + 28, (4, 7), mx.float32)), values[1:])
     assert mapped.array(8, (0, 7), mx.float32).shape == (0, 7)
     for start, shape, name in [(9, (1,), "start"), (8, (36,), "shape"), (148, (1,), "start"), (0, (-1,), "shape"),
-                               (2**63, (1,), "start"), (8, (2**31 - 1,) * 3, "shape")]:  # fmt: skip
+                               (2**63, (1,), "start"), (8, (2**31 - 1,) * 3, "shape"),
+                               (8, (2**16,) * 4, "shape")]:  # fmt: skip
         with pytest.raises(ValueError, match=name):
             mapped.array(start, shape, mx.float32)
     with pytest.raises(ValueError, match="start and bytes"):
         mapped.will_need(0, 149)
-    mapped.will_need(140, 8)
+    for start, length in ((140, 8), (148, 0)):
+        mapped.will_need(start, length)
+        mapped.need_not_stay(start, length)
     assert 0 <= mapped.resident <= mapped.size == 148
+
+
+def test_resident_is_what_of_the_file_is_in_memory(tmp_path: Path) -> None:
+    pages = 16
+    with (tmp_path / "hole").open("wb") as file:
+        file.truncate(pages * mmap.PAGESIZE)  # nothing was ever written, so nothing is in memory
+    mapped = native.MappedFile(str(tmp_path / "hole"), pages * mmap.PAGESIZE)
+    assert mapped.resident == 0
+    assert np.array(mapped.array(0, (pages * mmap.PAGESIZE,), mx.uint8)).sum() == 0
+    assert mapped.resident == mapped.size
 
 
 def test_arithmetic_never_writes_into_the_file(tmp_path: Path) -> None:

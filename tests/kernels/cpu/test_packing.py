@@ -27,3 +27,21 @@ def test_a_single_group_whose_zero_lies_elsewhere_keeps_the_biases(place: int | 
     found = native.table_rows(mx.arange(ROWS, dtype=mx.int32), packed, mx.float32)
     value = codes * np.repeat(scales, GROUP, axis=-1) + np.repeat(biases, GROUP, axis=-1)
     np.testing.assert_array_equal(wide(found), value)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_weight_takes_the_memory_of_its_codes_and_scales(symmetric: bool) -> None:
+    """Panels of 16 rows; biases only where zero is not the same code everywhere."""
+    codes, scales = mx.zeros((33, 16), mx.uint32), mx.ones((33, 4), mx.float16)
+    packed = native.pack_quantized(codes, scales, -scales * (ZERO if symmetric else 7), "affine", 4, GROUP)
+    assert packed.nbytes == 3 * (16 * 128 // 2 + 16 * 4 * 2 * (1 if symmetric else 2))
+
+
+def test_a_large_weight_has_all_of_its_memory() -> None:
+    """One that is too large to share a chunk with others gets as much as it fills."""
+    values = mx.ones((2304, 1024))
+    mx.eval(values)
+    before = mx.get_active_memory()
+    packed = native.pack_plain(values)
+    assert packed.nbytes == values.nbytes
+    assert mx.get_active_memory() >= before + packed.nbytes

@@ -23,7 +23,8 @@ from .made import weight
 HERE = Path(__file__).parent
 SANITIZED = os.environ.get("MLXRUN_TEST_POOL_FLAGS", "").split()
 # how often; a pool whose workers could take a piece of the next call failed the first within 1,000
-PARTS = {"sizes": 10000, "callers": 3000, "settings": 1000, "late": 24, "wrap": 1000, "sleepers": 300, "forks": 20}
+PARTS = {"sizes": 10000, "callers": 3000, "settings": 1000, "late": 24, "wrap": 1000, "sleepers": 300, "forks": 20,
+         "meet": 24}  # fmt: skip
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -89,7 +90,7 @@ def test_thousands_of_calls_with_more_threads_than_cores() -> None:
     printed = in_python(
         """
         import mlx.core as mx
-        from mlxrun.cpu_kernels import native
+        from tests.kernels.cpu.library import native
         w = native.pack_plain(mx.ones((200, 40)))
         x = [mx.ones((n, 40)) for n in (1, 2, 33)]
         for i in range(3000):
@@ -109,7 +110,7 @@ def test_a_forked_child_can_compute() -> None:
     printed = in_python(
         """
         import os, mlx.core as mx
-        from mlxrun.cpu_kernels import native
+        from tests.kernels.cpu.library import native
         w = native.pack_plain(mx.ones((600, 64)))
         x = mx.ones((40, 64))
         mx.eval(native.matmul(x, w))
@@ -128,11 +129,32 @@ def test_a_forked_child_can_compute() -> None:
 
 @pytest.mark.parametrize(("wish", "threads"), [("1", "1"), ("3", "3"), ("999", "256")])
 def test_the_environment_sets_the_number_of_threads(wish: str, threads: str) -> None:
-    text = "from mlxrun.cpu_kernels import native; print(native.threads())"
+    text = "from tests.kernels.cpu.library import native; print(native.threads())"
     assert in_python(text, MLXRUN_THREADS=wish) == threads
 
 
 def test_a_wish_that_is_no_number_is_passed_over() -> None:
-    text = "from mlxrun.cpu_kernels import native; print(native.threads())"
+    text = "from tests.kernels.cpu.library import native; print(native.threads())"
     usual = in_python(text, MLXRUN_THREADS="")
     assert {in_python(text, MLXRUN_THREADS=wish) for wish in ("0", "-1", "two", "2x")} == {usual}
+
+
+def test_without_a_wish_there_is_a_thread_for_each_core_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLXRUN_THREADS", raising=False)
+    if not hasattr(os, "sched_getaffinity"):
+        pytest.skip("This system does not tell which cores may be used.")
+    folder = Path("/sys/devices/system/cpu")
+    files = {cpu: folder / f"cpu{cpu}" / "topology" / "thread_siblings_list" for cpu in os.sched_getaffinity(0)}
+    cores = {file.read_text() if file.exists() else str(cpu) for cpu, file in files.items()}
+    native.set_threads(0)
+    assert native.threads() == min(len(cores), 256)
+
+
+def test_counting_cores_leaves_no_file_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLXRUN_THREADS", raising=False)
+    if not (open_files := Path("/proc/self/fd")).exists():
+        pytest.skip("This system does not tell which files are open.")
+    before = len(list(open_files.iterdir()))
+    for _ in range(20):
+        native.set_threads(0)
+    assert len(list(open_files.iterdir())) < before + 20
