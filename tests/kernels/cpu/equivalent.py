@@ -43,4 +43,42 @@ EQUIVALENT = (
         "it multiplies zeros, or NaN, for nothing was gathered yet",
     ),
     Equivalent("experts.cpp", r"int gate_bias = .* = -2", "any number below zero means that there is none"),
+    Equivalent(
+        "glue.cpp", r"const int step = std::max\(2, 16384 / x\.cols\)", "how many rows a thread takes at a time"
+    ),
+    Equivalent(
+        "glue.cpp", r"promote_types\(weight->dtype\(\), x\.dtype\(\)\)", "two types promote to the same in any order"
+    ),
+    Equivalent("guard.cpp", r"for \(int i = 1; i < kSlots && slot_ < 0; \+\+i\)", "any free place does"),
+    Equivalent(
+        "isa.cpp", r"", "compiled on ARM alone, and mutants are made on x86", was=r"&table_neon;|getauxval\(AT_HWCAP\)"
+    ),
+    Equivalent("isa.cpp", r"unsigned a = 7, b = \d+, c = 1, d = \d+;", "cpuid overwrites both, and does not read them"),
+    Equivalent("linear.h", r"size_t extra_bytes = 1;", "a byte more of scratch memory"),
+    Equivalent(
+        "linear.h", r"pool::run\(\(count \+ step - 1\) \* step,", "more pieces than there are rows; the rest have none"
+    ),
+    Equivalent("linear.h", r"shares = \(size_t\)pool::threads\(\) \+ 8", "into how many pieces the work is cut"),
+    Equivalent("mapped.cpp", r"layout\[1\] >= 1 << 30 ", "2^30 rows: far more than any weight has"),
+    Equivalent(
+        "pack.cpp", r"flags\{true, true, bytes == 1\}", "whole lines of 64 bytes: never one; none are never read"
+    ),
+    Equivalent(
+        "parts.cpp", r"pool::run\(\(count \+ step \+ 1\) / step,", "a piece more than there are rows for; it has none"
+    ),
+    Equivalent("parts.cpp", r"if \(panels \* kRows <= wide\)", "where both are the same, zero bytes are set"),
+    Equivalent(
+        "pool.cpp", r"^\s*;$", "without workers nobody is told to stop", was=r"if \(workers_\.empty\(\)\) return;$"
+    ),
+    Equivalent("pool.cpp", r"^\s*;$", "a pause of the processor while it waits", was=r"breathe\(\);$"),
+    Equivalent(
+        "primitive.h",
+        r"^\s*;$",
+        "float32 widened to float32: a copy of the same values",
+        was=r"if \(type == kernels::F32\) return reinterpret_cast<const float\*>\(data\);",
+    ),
+    Equivalent("simd_avx2.h", r"dpbusd_avx", "of the object for AVX-VNNI, not of the one for AVX2 that is tested"),
+    Equivalent("simd_avx512.h", r"_mm512_fmadd_ps\(b\.v, a\.v, c\.v\)", "a product in another order"),
+    Equivalent("simd_avx512.h", r"cmpeq_epi32_mask\(_mm512_set1_epi32\(255\), a\.v\)", "equality in another order"),
+    Equivalent("simd_base.h", r"inline F vmin.* a\.v\[i\] <= b\.v\[i\]", "of equal values either"),
 )

@@ -44,7 +44,7 @@ TESTS = {
     "pack.cpp": "products rows packing bad_input experts mapped",
     "packed.h": "products experts mapped",
     "parts.cpp": "products feed_forward heads stack experts each same",
-    "pool.cpp": "pool same",
+    "pool.cpp": "pool same bad_input",
     "primitive.h": "rows products graph feed_forward attention experts bad_input",
     "project.cpp": "products feed_forward rows bad_input graph",
     "stack.cpp": "stack bad_input",

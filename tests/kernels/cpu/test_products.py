@@ -234,6 +234,14 @@ def test_infinities_and_nan(isa: str, kind: Kind) -> None:
         oracle.check_ieee(native.matmul(mx.array(x.astype(np.float32)), w.packed, precision=precision), wanted)
 
 
+def test_a_whole_block_of_rows_that_integers_cannot_hold(isa: str) -> None:
+    """As many as one piece of work takes: each is multiplied as it is, by two panels and no more."""
+    w = weight(np.random.default_rng(8), (32, 64), ("affine", 4, 32), whole=True)
+    x = np.zeros((128, 64), np.float32)
+    x[:, 3] = 2.0**121
+    np.testing.assert_array_equal(wide(native.matmul(mx.array(x), w.packed)), product(x.astype(float), w))
+
+
 def test_weights_that_are_no_numbers() -> None:
     """A scale, a code or a value may be NaN or infinite; its row of the result is, and no other."""
     x = mx.ones((2, 64))

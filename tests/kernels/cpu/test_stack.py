@@ -208,6 +208,9 @@ def test_arguments_that_do_not_fit_are_named() -> None:
     for told, arguments in wrong:
         with pytest.raises(ValueError, match=told):
             stack(*arguments)
+    crossed = mx.swapaxes(mx.zeros((1, 8, 2, 16)), 1, 2)
+    with pytest.raises(RuntimeError, match="does not lie in order"):
+        mx.eval(stack(x, none, [buffer], [crossed], [0]))
     mx.eval(stack(x, none, [buffer], [mx.zeros((1, 2, 8, 16))], [7]))
     with pytest.raises(ValueError, match="in use"):
         stack.add(**parts)
