@@ -122,3 +122,17 @@ def test_inputs_that_do_not_lie_in_order() -> None:
     turn = native.Rotation(mx.array(np.array(freqs)), mx.array(np.array(positions)), False)
     wanted = native.heads_of(ordered, [m.packed], [], 16, native.HeadNorms(), turn, False, mx.float32)
     assert mx.array_equal(found[0], wanted[0])
+
+
+def test_the_row_after_a_block_of_rows_is_its_own() -> None:
+    """129 rows: a block and one more, which another thread has done long before the block is."""
+    random = np.random.default_rng(5)
+    x = mx.array(random.normal(size=(129, 96)).astype(np.float32))
+    packed = [m.packed for m in three(random, 96, 64)]
+    none = native.HeadNorms(), native.Rotation(None, None), False, mx.float32, 0
+    native.set_threads(2)
+    for _ in range(5):
+        together = native.heads_of(x, packed, [], 64, *none)
+        alone = native.heads_of(x[128:], packed, [], 64, *none)
+        for one, among in zip(alone, together, strict=True):
+            assert mx.array_equal(one, among[128:])
