@@ -16,12 +16,6 @@ struct Packed {
   std::string mode;
   int bits;
 
-  // Of one expert, once the data is there.
-  kernels::Weight weight(const uint8_t* base, int expert = 0) const {
-    kernels::Weight w = layout;
-    w.data = base + (size_t)expert * expert_bytes();
-    return w;
-  }
   size_t panels() const { return (layout.rows + kernels::kRows - 1) / kernels::kRows; }
   size_t expert_bytes() const { return panels() * layout.panel_bytes; }
 };

@@ -31,7 +31,11 @@ class Floats {
   std::optional<mx::array> kept_;
 };
 
-Weight placed(const Packed& w) { return w.weight(w.data.data<uint8_t>()); }
+Weight placed(const Packed& w) {
+  Weight here = w.layout;
+  here.data = w.data.data<uint8_t>();
+  return here;
+}
 
 void check(const Packed& w, int inputs, const char* name) {
   if (w.experts) wrong(std::string(name) + " is a stack of experts; this takes one matrix");

@@ -42,7 +42,7 @@ TESTS = {
     "linear.h": "products feed_forward experts heads same",
     "mapped.cpp": "mapped bad_input",
     "pack.cpp": "products rows packing bad_input experts mapped",
-    "packed.h": "products experts mapped",
+    "packed.h": "products experts mapped stack",
     "parts.cpp": "products feed_forward heads stack experts each same",
     "pool.cpp": "pool same bad_input",
     "primitive.h": "rows products graph feed_forward attention experts bad_input",
