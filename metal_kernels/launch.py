@@ -58,13 +58,13 @@ class Library:
             )
         return self.made[body.name]
 
+    @property
+    def simulated(self) -> bool:
+        """Somebody else makes them, so they run without Metal."""
+        return self.make is not mx.fast.metal_kernel
+
 
 library = Library()
-
-
-def runnable() -> bool:
-    """Whether kernels run here: on a Mac, or where somebody else makes them."""
-    return library.make is not mx.fast.metal_kernel or mx.metal.is_available()
 
 
 def launch(

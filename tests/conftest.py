@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.macs import MACS, FakeMLX, become
+
 settings.register_profile("mlxrun", deadline=None)  # a busy machine is not a failure
 settings.register_profile("thorough", deadline=None, max_examples=1000)  # by hand: --hypothesis-profile=thorough
 settings.load_profile("mlxrun")
@@ -41,3 +43,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", place], check=True)
+
+
+@pytest.fixture(params=MACS)
+def mac(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FakeMLX:
+    """A Mac in place of what MLX says of this machine: the test runs once for each."""
+    return become(monkeypatch, MACS[request.param])

@@ -19,6 +19,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from .. import gpu
 from ..compat import bars_of, quiet_import
 from ..core import RequestError
 from ..ops.quantized import Weight
@@ -63,7 +64,7 @@ def calibrate(
     def make(found: Mapping[str, Weight], config: Mapping[str, Any]) -> tuple[dict[str, mx.array], dict[str, Any]]:
         names = named({name: plain_weight(weight, dtype) for name, weight in found.items()}, config)
         half = dtype or next(array.dtype for array in names.tensors.values() if array.dtype in FLOATS)
-        wide = mx.float32 if mx.default_device().type == mx.DeviceType.cpu else half
+        wide = half if gpu.usable() else mx.float32
         model = names.model
         model.load_weights([(name, array.astype(wide)) for name, array in names.tensors.items()], strict=True)
         names.tensors.clear()

@@ -19,6 +19,7 @@ from typing import Any, cast
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from .. import gpu
 from ..compat import quiet_import
 from ..contracts import LayerMemory, SequenceMemory
 from ..families import UnknownFamily
@@ -240,7 +241,7 @@ def set_precision(model: Any, dtype: mx.Dtype | None) -> list[str]:
     """On a CPU float32, as everywhere else here, if that fits."""
     from mlx_lm.utils import dequantize_model, get_total_parameters
 
-    if dtype is None and mx.default_device().type != mx.DeviceType.cpu:
+    if dtype is None and gpu.usable():
         return []
     floats = 4 * get_total_parameters(model)
     if dtype is None and floats > WIDEN_SHARE * available_bytes():

@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 
 import mlx.core as mx
 
+from .. import gpu
+
 Policy = Literal["off", "weights", "max"]
 POLICIES: tuple[str, ...] = get_args(Policy)
 UNWIRED_SHARE = 0.9  # of what Metal recommends, the most that the weights may take
@@ -23,9 +25,9 @@ class Wiring:
 
     def wire(self, weights: int) -> int | None:
         """Bytes that are wired from now on; None: nothing was touched."""
-        if self.policy == "off" or not self._mlx.metal.is_available():
+        most = gpu.count("max_recommended_working_set_size") if gpu.metal() else None
+        if self.policy == "off" or most is None:
             return None
-        most = int(self._mlx.device_info()["max_recommended_working_set_size"])
         wanted = most if self.policy == "max" else min(weights, int(UNWIRED_SHARE * most))
         self._before = self._mlx.set_wired_limit(wanted)
         return wanted

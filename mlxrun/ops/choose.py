@@ -13,8 +13,9 @@ from typing import Literal
 
 import mlx.core as mx
 
+from .. import gpu
 from ..metal_kernels.check import Quantized
-from ..metal_kernels.launch import runnable
+from ..metal_kernels.launch import library
 from ..metal_kernels.tiles import CUTS, Cut
 
 Policy = Literal["auto", "mlx", "ours"]
@@ -33,7 +34,7 @@ class Chooser:
 
     def possible(self) -> bool:
         """Whether any kernel of ours may run at all."""
-        return self.policy != "mlx" and runnable()
+        return self.policy != "mlx" and (library.simulated or gpu.metal())
 
     def ours(self, key: str) -> Cut | None:
         if self.asked is not None:

@@ -12,6 +12,7 @@ from typing import Literal
 
 import mlx.core as mx
 
+from .. import gpu
 from ..cpu_kernels import available, native
 from .choose import Chooser
 
@@ -39,11 +40,11 @@ def this_device(
     precision: Precision | None = None, *, native: bool | None = None, chooser: Chooser | None = None
 ) -> Device:
     """What is best here, but for what is said. `native` True only where there is such a library."""
+    on_gpu = gpu.usable()
     return Device(
-        # the GPU does better where there is one
-        native=available and not mx.metal.is_available() if native is None else native,
+        native=available and not on_gpu if native is None else native,
         precision=_setting() if precision is None else precision,
-        gpu=mx.default_device().type == mx.DeviceType.gpu,
+        gpu=on_gpu,
         chooser=Chooser() if chooser is None else chooser,
     )
 

@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import mlx.core as mx
-
+from .. import gpu
 from ..ops.choose import MLX, OURS
 
 
@@ -37,9 +36,9 @@ class TunedMachine:
 
 def this_machine() -> TunedMachine | None:
     """None where there is no Apple GPU."""
-    if not mx.metal.is_available():
+    if not gpu.metal():
         return None
-    chip = str(mx.device_info().get("device_name", "unknown"))
+    chip = str(gpu.info().get("device_name", "unknown"))
     return TunedMachine(chip, f"macOS {platform.mac_ver()[0]}", version("mlx"))
 
 

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import mlx.core as mx
 import numpy as np
 
+from .. import gpu
 from ..ops.native import native
 from ..spec import ModelError, shown
 from .files import native_name
@@ -93,7 +94,7 @@ def views(file: Path, tensors: Mapping[str, Stored], size: int) -> dict[str, mx.
         raise ModelError(f"{shown(file.name)[1:-1]} has become shorter since its header was read.")
     if native is not None:
         return _by_extension(file, tensors, size)
-    return _by_metal(file, tensors) if mx.metal.is_available() else {}
+    return _by_metal(file, tensors) if gpu.metal() else {}
 
 
 def end_of(tensors: Mapping[str, Stored]) -> int:

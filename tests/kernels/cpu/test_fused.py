@@ -169,7 +169,7 @@ def test_keys_are_kept_half_as_wide_only_where_products_are_fast(used: bool, pre
 @pytest.mark.parametrize("built", [True, False])
 def test_native_kernels_run_where_there_is_no_gpu(built: bool, gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "available", built)
-    monkeypatch.setattr(mx.metal, "is_available", lambda: gpu)
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu if gpu else mx.cpu))
     assert this_device("exact").native == (built and not gpu)
 
 

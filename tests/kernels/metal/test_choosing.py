@@ -15,6 +15,7 @@ from mlxrun.ops import choose, metal
 from mlxrun.ops.fused import Rms, Turn
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.spec import Router
+from tests.macs import MACS, become
 
 from . import made
 from .recorded import Call, recorded
@@ -137,9 +138,9 @@ def test_whether_a_kernel_may_run_at_all(chooser: choose.Chooser, monkeypatch: p
     assert not chooser.possible()
     chooser.policy = "auto"
     monkeypatch.setattr(launch.library, "make", mx.fast.metal_kernel)
-    for there in (True, False):
-        monkeypatch.setattr(mx.metal, "is_available", lambda there=there: there)
-        assert chooser.possible() == there
+    for each in MACS.values():
+        become(monkeypatch, each)
+        assert chooser.possible() == each.usable
 
 
 def test_who_wants_to_know_hears_which_keys_were_asked_for(chooser: choose.Chooser) -> None:

@@ -9,6 +9,7 @@ import pytest
 from mlxrun.memory import headroom as headrooms
 from mlxrun.memory.headroom import FLOOR, Budget, Headroom, Pressure
 from mlxrun.memory.wiring import POLICIES, Wiring
+from tests.macs import Mac, become
 
 MIB = 2**20
 BUDGET = Budget(usable=1000 * MIB, weights=600 * MIB, activations=40 * MIB)
@@ -81,16 +82,9 @@ def test_the_reason_says_whose_fault_it_is() -> None:
 
 
 class FakeMetal:
-    def __init__(self, present: bool = True) -> None:
+    def __init__(self) -> None:
         self.calls: list[int] = []
-        self.metal = self
-        self._present, self._limit = present, 7
-
-    def is_available(self) -> bool:
-        return self._present
-
-    def device_info(self) -> dict[str, int]:
-        return {"max_recommended_working_set_size": 1000}
+        self._limit = 7
 
     def set_wired_limit(self, limit: int) -> int:
         self.calls.append(limit)
@@ -105,7 +99,8 @@ class FakeMetal:
     ("policy", "weights", "wired"),
     [("weights", 600, 600), ("weights", 990, 900), ("max", 600, 1000), ("off", 600, None)],
 )
-def test_what_is_wired(policy: str, weights: int, wired: int | None) -> None:
+def test_what_is_wired(policy: str, weights: int, wired: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    become(monkeypatch, Mac({"max_recommended_working_set_size": 1000}))
     metal = FakeMetal()
     wiring = Wiring(policy, metal)
     assert wiring.wire(weights) == wired
@@ -115,7 +110,7 @@ def test_what_is_wired(policy: str, weights: int, wired: int | None) -> None:
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_without_metal_nothing_is_ever_called(policy: str) -> None:
-    absent = FakeMetal(present=False)
+    absent = FakeMetal()
     wiring = Wiring(policy, absent)
     wiring.wire(600)
     wiring.release()

@@ -42,7 +42,7 @@ def test_nothing_is_set_for_the_whole_process() -> None:
 
 def test_what_is_not_said_is_what_there_is() -> None:
     found = this_device()
-    assert found.native is (available and not mx.metal.is_available())
+    assert found.native is (available and mx.default_device().type == mx.DeviceType.cpu)
     assert found.gpu is (mx.default_device().type == mx.DeviceType.gpu)
     assert found.precision == (native.precision() if available else "exact")
     assert found.chooser is not this_device().chooser  # two models choose apart

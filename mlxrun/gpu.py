@@ -1,0 +1,73 @@
+"""Whether MLX computes on a GPU here, and what that GPU says of itself. Nobody else asks MLX for this.
+
+No answer raises. Without a Metal device (a sandbox, some virtual machines) MLX's macOS build still names a GPU as its
+default and raises when it is asked about it; the CPU is then made the default, so whoever asks here before the first
+array computes there. Asked once a process. Never run on a Mac: read in MLX's sources and stubs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import mlx.core as mx
+
+# what nanobind may make of what MLX throws, and what a dictionary of odd shape raises
+RAISED = (RuntimeError, ValueError, LookupError, MemoryError, OSError, TypeError, AttributeError)
+
+
+@dataclass(frozen=True, slots=True)
+class GpuAnswer:
+    info: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+def info() -> dict[str, Any]:
+    """What MLX says of the device that it computes on; empty where it says nothing."""
+    usable()  # the default may have to change first
+    return dict(_answer(_kind()).info)
+
+
+def count(key: str) -> int | None:
+    """A number above zero out of `info`."""
+    value = info().get(key)
+    return int(value) if isinstance(value, int) and value > 0 else None
+
+
+def usable() -> bool:
+    """MLX's default device is a GPU that answers."""
+    if _kind() != mx.DeviceType.gpu:
+        return False
+    if _answer(mx.DeviceType.gpu).error is None:
+        return True
+    mx.set_default_device(mx.cpu)
+    return False
+
+
+def metal() -> bool:
+    """It is usable, and Metal drives it."""
+    return bool(mx.metal.is_available()) and usable()
+
+
+def why_not() -> str | None:
+    """Why no GPU computes here, in one sentence; None: one does."""
+    if usable():
+        return None
+    if not mx.is_available(mx.gpu) and not mx.metal.is_available():
+        return "MLX is installed without a GPU backend."
+    error = _answer(mx.DeviceType.gpu).error
+    return "MLX was told to compute on the CPU." if error is None else f"MLX finds no GPU that answers: {error}."
+
+
+def _kind() -> mx.DeviceType:
+    return mx.default_device().type
+
+
+@cache
+def _answer(kind: mx.DeviceType) -> GpuAnswer:
+    try:
+        return GpuAnswer(dict(mx.device_info(kind)))
+    except RAISED as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return GpuAnswer(error=lines[0].rstrip(".")[:300])

@@ -1,0 +1,110 @@
+"""Macs that are not here, as MLX would tell of them: put in the place of MLX's own answers, for one test.
+
+`become(monkeypatch, MACS["M1 8 GB"])`, or the fixture `mac`, under which a test runs once for each. Arrays are still
+computed by Linux's MLX on the CPU: what is pretended is only what MLX and macOS say. The keys are those of MLX's Metal
+build (mlx/backend/metal/device_info.cpp), the values what owners have published; none was read on a Mac by us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from mlxrun import gpu
+
+GIB = 2**30
+# MLX 0.32, mlx/backend/metal/device.cpp
+NO_DEVICE = (
+    "[metal::load_device] No Metal device available. This typically occurs in headless, sandboxed, or virtualized "
+    "macOS sessions where the GPU is not accessible."
+)
+
+
+@dataclass(frozen=True)
+class Mac:
+    info: Mapping[str, Any] = field(default_factory=dict)  # device_info of its GPU
+    error: str | None = None  # instead: what MLX raises when it is asked about its GPU
+    allocates: bool = True  # MLX's macOS build takes all memory from Metal, also what the CPU computes with
+    memory: int = 16 * GIB
+
+    @property
+    def usable(self) -> bool:
+        return self.error is None
+
+
+def mac(chip: str, architecture: str, memory: int, working_set: int, max_buffer: int) -> Mac:
+    info = {
+        "device_name": chip,
+        "architecture": architecture,
+        "memory_size": memory * GIB,
+        "max_buffer_length": max_buffer,
+        "max_recommended_working_set_size": working_set,
+        "resource_limit": 499000,
+    }
+    return Mac(info, memory=memory * GIB)
+
+
+MACS = {
+    "M1 8 GB": mac("Apple M1", "applegpu_g13g", 8, 5726623744, 4 * GIB),
+    "M3 Max 36 GB": mac("Apple M3 Max", "applegpu_g15s", 36, 27 * GIB, 21743271936),
+    "M4 Pro 24 GB": mac("Apple M4 Pro", "applegpu_g16s", 24, 16 * GIB, 14495514624),
+    "M5 Max 128 GB": mac("Apple M5 Max", "applegpu_g17s", 128, 115427246080, 86586540032),
+    "a hosted runner": mac("Apple Paravirtual device", "", 7, 5 * GIB, 3 * GIB),
+    "keys are missing": Mac(),
+    "odd values": Mac({"device_name": 7, "max_buffer_length": "much", "max_recommended_working_set_size": -1}),
+    "the GPU does not answer": Mac(error="odd: no answer\nmore that nobody needs"),
+    "no Metal device": Mac(error=NO_DEVICE, allocates=False),
+}
+
+
+class FakeMLX:
+    """The calls of `mlx.core` that tell of a GPU, as that Mac answers them, and what they were asked in order."""
+
+    def __init__(self, mac: Mac) -> None:
+        self.mac, self.device, self.asked = mac, mx.Device(mx.gpu), list[str]()
+        self.wired: int | None = None
+
+    def default_device(self) -> mx.Device:
+        self.asked.append("default_device")
+        return self.device
+
+    def set_default_device(self, device: mx.Device | mx.DeviceType) -> None:
+        self.device = device if isinstance(device, mx.Device) else mx.Device(device)
+
+    def is_available(self, device: mx.Device | mx.DeviceType) -> bool:
+        return device in (mx.cpu, mx.Device(mx.cpu)) or self.mac.allocates
+
+    def device_info(self, device: mx.Device | mx.DeviceType | None = None) -> dict[str, Any]:
+        self.asked.append("device_info")
+        kind = (self.device if device is None else device) if device != mx.cpu else mx.cpu
+        if kind in (mx.cpu, mx.Device(mx.cpu)):
+            return {"device_name": "Apple silicon", "architecture": "arm64"}
+        if self.mac.error is not None:
+            raise RuntimeError(self.mac.error)
+        return dict(self.mac.info)
+
+    def get_active_memory(self) -> int:
+        if not self.mac.allocates:
+            raise RuntimeError(NO_DEVICE)
+        return 0
+
+    def set_wired_limit(self, limit: int) -> int:
+        if not self.mac.usable:
+            raise RuntimeError(self.mac.error)
+        before, self.wired = self.wired or 0, limit
+        return before
+
+
+def become(monkeypatch: pytest.MonkeyPatch, mac: Mac) -> FakeMLX:
+    """MLX answers as on that Mac until the test ends."""
+    fake = FakeMLX(mac)
+    for name in ("default_device", "set_default_device", "is_available", "device_info", "get_active_memory"):
+        monkeypatch.setattr(mx, name, getattr(fake, name))
+    monkeypatch.setattr(mx, "set_wired_limit", fake.set_wired_limit)
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)  # always, of the macOS build
+    monkeypatch.setattr(gpu, "_answer", gpu.cache(gpu._answer.__wrapped__))  # nothing asked yet, and the old comes back
+    return fake
