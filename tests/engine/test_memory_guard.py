@@ -18,6 +18,7 @@ from mlxrun.memory.machine import private_bytes
 from mlxrun.memory.wiring import Policy, Wiring
 from tests.golden.checkpoint import reference
 from tests.golden.checkpoint import write as write_tiny
+from tests.macs import Mac, become
 from tests.unit.memory.outlines import LLAMA_32_3B, write
 from tests.unit.memory.test_headroom import FakeMetal
 
@@ -140,6 +141,8 @@ def test_what_is_wired_is_what_was_asked_for(
     monkeypatch.setattr(memory_guard, "Wiring", lambda policy: Wiring(policy, metal))
     here = fit.this_machine()
     monkeypatch.setattr(fit, "this_machine", lambda: replace(here, gpu=gpu))
+    if gpu:
+        become(monkeypatch, Mac({"max_recommended_working_set_size": 1000}))
     engine = Engine.start(lambda: load_model(folder, options=LoadOptions(wire=wire)))
     wired = {"off": [], "weights": [900], "max": [1000]}[wire] if gpu else []
     assert metal.calls == wired
