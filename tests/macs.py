@@ -7,6 +7,8 @@ build (mlx/backend/metal/device_info.cpp), the values what owners have published
 
 from __future__ import annotations
 
+import struct
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +17,10 @@ import mlx.core as mx
 import pytest
 
 from mlxrun import gpu
+from mlxrun.memory import darwin
 
 GIB = 2**30
+PAGE = 16384
 # MLX 0.32, mlx/backend/metal/device.cpp
 NO_DEVICE = (
     "[metal::load_device] No Metal device available. This typically occurs in headless, sandboxed, or virtualized "
@@ -30,6 +34,7 @@ class Mac:
     error: str | None = None  # instead: what MLX raises when it is asked about its GPU
     allocates: bool = True  # MLX's macOS build takes all memory from Metal, also what the CPU computes with
     memory: int = 16 * GIB
+    chip: str = "Apple M2"  # as sysctl names it
 
     @property
     def usable(self) -> bool:
@@ -45,7 +50,7 @@ def mac(chip: str, architecture: str, memory: int, working_set: int, max_buffer:
         "max_recommended_working_set_size": working_set,
         "resource_limit": 499000,
     }
-    return Mac(info, memory=memory * GIB)
+    return Mac(info, memory=memory * GIB, chip=chip)
 
 
 MACS = {
@@ -61,12 +66,56 @@ MACS = {
 }
 
 
+@dataclass
+class ScriptedSystem:
+    """What macOS answers, as `mlxrun.memory.darwin` asks it; a test changes what it likes."""
+
+    sysctls: dict[str, bytes]
+    pages: dict[str, int] | None  # of struct vm_statistics64, those that count
+    taken: int | None = 200 << 20
+
+    @classmethod
+    def idle(cls, mac: Mac) -> ScriptedSystem:
+        """Half of its memory in use, no pressure, no swap."""
+        count = mac.memory // PAGE
+        system = cls({}, {"free": count // 4, "speculative": count // 16, "external": count // 4, "purgeable": 0})
+        system.say("hw.memsize", mac.memory, 8)
+        system.say("hw.pagesize", PAGE, 8)
+        system.say("kern.memorystatus_level", 75)
+        system.say("kern.memorystatus_vm_pressure_level", 1)
+        system.swap(0)
+        system.sysctls["machdep.cpu.brand_string"] = f"{mac.chip}\0".encode()
+        return system
+
+    def say(self, name: str, value: int, width: int = 4) -> None:
+        self.sysctls[name] = value.to_bytes(width, sys.byteorder)
+
+    def swap(self, used: int) -> None:
+        self.sysctls["vm.swapusage"] = struct.pack("=QQQII", 2 * used, used, used, PAGE, 1)
+
+    def sysctl(self, name: str) -> bytes | None:
+        return self.sysctls.get(name)
+
+    def vm_statistics(self) -> bytes | None:
+        if self.pages is None:
+            return None
+        raw, p = bytearray(152), self.pages
+        struct.pack_into("=4I", raw, 0, p["free"], 1, 2, 3)
+        struct.pack_into("=2I", raw, 88, p["purgeable"], p["speculative"])
+        struct.pack_into("=4I", raw, 128, 4, 5, p["external"], 6)
+        return bytes(raw)
+
+    def footprint(self) -> int | None:
+        return self.taken
+
+
 class FakeMLX:
     """The calls of `mlx.core` that tell of a GPU, as that Mac answers them, and what they were asked in order."""
 
     def __init__(self, mac: Mac) -> None:
         self.mac, self.device, self.asked = mac, mx.Device(mx.gpu), list[str]()
         self.wired: int | None = None
+        self.system = ScriptedSystem.idle(mac)
 
     def default_device(self) -> mx.Device:
         self.asked.append("default_device")
@@ -104,6 +153,7 @@ def become(monkeypatch: pytest.MonkeyPatch, mac: Mac) -> FakeMLX:
     fake = FakeMLX(mac)
     for name in ("default_device", "set_default_device", "is_available", "device_info", "get_active_memory"):
         monkeypatch.setattr(mx, name, getattr(fake, name))
+    monkeypatch.setattr(darwin, "system", lambda: fake.system)
     monkeypatch.setattr(mx, "set_wired_limit", fake.set_wired_limit)
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)  # always, of the macOS build
     monkeypatch.setattr(gpu, "_answer", gpu.cache(gpu._answer.__wrapped__))  # nothing asked yet, and the old comes back

@@ -64,6 +64,7 @@ class MemoryGuard:
         scheduler.full = f"{self.headroom.reason()}: {SHORTAGE}." if pressure >= Pressure.REFUSE else None
         if pressure is Pressure.END:
             scheduler.end_youngest(f"{self.headroom.reason()}, so the youngest request was ended.")
+            self.headroom.begin_anew()
             give_back()
 
 

@@ -17,6 +17,7 @@ from functools import cache
 
 import mlx.core as mx
 
+from .mac_memory import SwapWatch
 from .machine import available_bytes, private_bytes
 from .wiring import Policy
 
@@ -59,16 +60,26 @@ class Headroom:
         before: int = 0,
         measure: Callable[[], int] | None = None,
         free: Callable[[], int] = available_bytes,
+        swap: SwapWatch | None = None,
     ) -> None:
         """`before`: what the process took before it loaded."""
         self.budget = budget
         self.limit = before + budget.usable - budget.mapped
         self._measure = measure or footprint
         self._free = free
+        self._swap = swap or SwapWatch()
+
+    def free(self) -> int:
+        """Of the machine's memory; what the system had to move to its swap meanwhile is not free, whatever it says."""
+        return max(0, self._free() - self._swap.grown())
 
     def over(self) -> int:
         """Bytes that must go; 0 or less: so many more may come."""
-        return max(self._measure() - self.limit, FLOOR - self._free())
+        return max(self._measure() - self.limit, FLOOR - self.free())
+
+    def begin_anew(self) -> None:
+        """A request was ended for what the system swapped; the next is ended only if it goes on."""
+        self._swap.forgive()
 
     @property
     def room(self) -> int:
@@ -92,7 +103,9 @@ class Headroom:
         held, limit = self._measure(), self.limit
         if held > limit:
             return f"Memory is used up: {held / MIB:.0f} MiB of {limit / MIB:.0f} MiB are taken"
-        return f"Memory is used up: other programs have left {self._free() / MIB:.0f} MiB of it"
+        if swapped := self._swap.grown():
+            return f"Memory is used up: the system has just moved {swapped / MIB:.0f} MiB to its swap files"
+        return f"Memory is used up: other programs have left {self.free() / MIB:.0f} MiB of it"
 
 
 def footprint() -> int:

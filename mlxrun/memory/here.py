@@ -6,6 +6,7 @@ import os
 
 from .. import gpu
 from . import darwin
+from .mac_memory import mac_memory
 from .machine import Machine, available_bytes, total_bytes
 from .profiles import bandwidth_of
 
@@ -15,10 +16,13 @@ def this_machine() -> Machine:
     found = gpu.info()  # on Linux little more than the processor's name
     name = darwin.sysctl_text("machdep.cpu.brand_string") or str(found.get("device_name") or "this machine")
     working_set = gpu.count("max_recommended_working_set_size")  # follows iogpu.wired_limit_mb
+    mac = mac_memory()
+    # what is wired or compressed by others nobody gets, and the working set knows nothing of it
+    left = total if mac is None or mac.reclaimable is None else mac.reclaimable
     return Machine(
         name=name.strip(),
         total=total,
-        usable=min(total, working_set) if on_gpu and working_set else min(total, available_bytes()),
+        usable=min(total, working_set, left) if on_gpu and working_set else min(total, available_bytes()),
         gpu=on_gpu,
         cores=os.cpu_count(),
         bandwidth=bandwidth_of(name, total) if on_gpu else None,

@@ -7,12 +7,12 @@ answers is read by `darwin` and was not. Knows nothing of models.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import darwin
+from .mac_memory import mac_memory
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -38,6 +38,9 @@ class Machine:
 
 def available_bytes() -> int:
     """Memory that can be used without pushing anybody out: MemAvailable, bounded by the cgroup's limit."""
+    mac = mac_memory()
+    if mac is not None:
+        return mac.available
     limits = [_meminfo(), _cgroup_room()]
     known = [limit for limit in limits if limit is not None]
     return min(known) if known else total_bytes()
@@ -45,21 +48,21 @@ def available_bytes() -> int:
 
 def total_bytes() -> int:
     """Of the whole machine, or of the cgroup where that is less."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    whole = darwin.sysctl_number("hw.memsize") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _cgroup_number("memory.max")
     return whole if limit is None else min(whole, limit)
 
 
 def process_bytes() -> int | None:
     """What this process takes: phys_footprint on a Mac; on Linux PSS, shared pages counted by their share."""
-    if sys.platform == "darwin":
+    if darwin.system() is not None:
         return darwin.footprint_bytes()
     return _kilobytes(Path("/proc/self/smaps_rollup"), "Pss:") or _kilobytes(Path("/proc/self/status"), "VmRSS:")
 
 
 def private_bytes() -> int | None:
     """This process's own: phys_footprint on a Mac, anonymous memory on Linux; mapped files do not count."""
-    if sys.platform == "darwin":
+    if darwin.system() is not None:
         return darwin.footprint_bytes()
     return _kilobytes(Path("/proc/self/status"), "RssAnon:")
 

@@ -55,11 +55,29 @@ def test_the_layout_of_rusage() -> None:
     assert darwin.UsageV2.phys_footprint.offset == 16 + 7 * 8
 
 
+def test_the_layout_of_the_vm_statistics() -> None:
+    """As mach/vm_statistics.h lays it out: counters of 4 bytes, and so many of 8 between them."""
+    header = "free active inactive wired 9 purgeable speculative 4 compressor throttled external internal 1"
+    fields = header.split()
+    raw, wanted = b"", {}
+    for place, name in enumerate(fields):
+        if name.isdigit():
+            raw += bytes(8 * int(name))
+        else:
+            wanted[name], raw = place, raw + place.to_bytes(4, sys.byteorder)
+    assert len(raw) == 4 * darwin.VM_WORDS
+    found = darwin.VmPages.of(raw)
+    assert (found.free, found.speculative, found.purgeable, found.external) == tuple(
+        wanted[name] for name in ("free", "speculative", "purgeable", "external")
+    )
+
+
 @pytest.mark.skipif(sys.platform == "darwin", reason="only where there is no Mac to answer")
 def test_nobody_answers_for_a_mac() -> None:
     assert darwin.footprint_bytes() is None
     assert darwin.sysctl_text("hw.model") is None
     assert darwin.sysctl_number("hw.memsize") is None
+    assert (darwin.pages(), darwin.swap_used()) == (None, None)
 
 
 @pytest.mark.parametrize("text", ["M4 Pro 24GB", "m4 pro 24", "Apple M4 Pro 24 GB", "M4PRO-24gb", " M4 Pro, 24GiB "])
