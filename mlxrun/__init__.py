@@ -1,8 +1,10 @@
-"""Run open-weight language models, natively on MLX. Importing this imports nothing else."""
+"""Run open-weight language models, natively on MLX. Importing this imports nothing heavy, and never MLX."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from . import command_buffers
 
 if TYPE_CHECKING:
     from .client import (
@@ -34,6 +36,8 @@ __all__ = [
     "connect",
     "load",
 ]
+
+command_buffers.decide()  # before any module of ours imports MLX
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..ops.choose import Chooser
 from ..ops.device import Device, this_device
 from ..settings import Settings
-from . import buffers, picks
+from . import picks
 from .idle_tuner import SECONDS, Table, slices, steps_of
 from .measure import Bench
 
@@ -35,7 +35,6 @@ def begin(settings: Settings) -> Tuning:
     machine = picks.this_machine()
     if machine is None:  # no Apple GPU
         return Tuning(this_device())
-    buffers.apply(machine.chip)
     chooser = Chooser(settings.kernels, picks.forms(picks.load(settings.kernel_picks, machine)))
     device = this_device(chooser=chooser)
     if not settings.tune or settings.kernels != "auto" or not device.gpu:

@@ -49,6 +49,7 @@ RULES = {
     "settings": Room(),
     "compat": Room(),
     "gpu": Room(packages={"mlx"}),
+    "command_buffers": Room({"memory"}),
     "metal_kernels": Room(packages={"mlx"}),
     "cpu_kernels": Room(packages={"mlx"}),
     "families": Room({"spec"}),
@@ -70,9 +71,12 @@ RULES = {
     "assistant": Room({"core", "parts", "text", "engine", "loading", "weights"}),
     "client": Room(BELOW | {"assistant", "store"}),
     "server": Room(BELOW | {"assistant", "store", "client"}, {"starlette", "uvicorn", "prometheus_client"}),
-    "cli": Room(BELOW | {"assistant", "store", "client", "server", "tui", "convert", "__init__"}, {"rich", "mlx"}),
+    "cli": Room(
+        BELOW | {"assistant", "store", "client", "server", "tui", "convert", "__init__"},
+        {"rich", "mlx"},
+    ),
     "tui": Room({"client", "core", "parts"}, {"textual", "rich", "markdown_it"}),
-    "__init__": Room(),
+    "__init__": Room({"command_buffers"}),
     "__main__": Room({"cli"}),
 }
 

@@ -1,4 +1,4 @@
-"""What was measured, on disk; MLX's buffers by chip; the policy from the environment."""
+"""What was measured, on disk; the policy from the environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlxrun.metal_kernels.tiles import CUTS, STANDARD
 from mlxrun.ops.choose import Chooser, key, rows_class
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.settings import SettingsError, from_environment
-from mlxrun.tune import begin, buffers
+from mlxrun.tune import begin
 from mlxrun.tune.picks import Pick, TunedMachine, forms, load, save, this_machine
 
 OURS, THEIRS = Pick("wide", ("standard", "wide")), Pick("mlx", ("standard",))
@@ -52,14 +52,6 @@ def test_what_this_version_does_not_know_is_measured_again(tmp_path: Path) -> No
     entries = {"a": True, "b": {"form": "narrow", "tried": []}, "c": {"form": "mlx", "tried": ["standard", "narrow"]}}
     path.write_text(json.dumps({"machines": {str(M4): entries}}))
     assert load(path, M4) == {"c": THEIRS}
-
-
-def test_only_an_ultra_gets_large_command_buffers_and_a_person_wins() -> None:
-    for chip in ("Apple M4", "Apple M5 Max", "unknown"):
-        assert buffers.limits(chip) == {}
-    environ = {"MLX_MAX_OPS_PER_BUFFER": "7"}
-    buffers.apply("Apple M3 Ultra", environ)
-    assert environ == {"MLX_MAX_OPS_PER_BUFFER": "7", "MLX_MAX_MB_PER_BUFFER": "400"}
 
 
 def test_the_environment_names_the_policy() -> None:
