@@ -2,7 +2,8 @@
 
 No answer raises. Without a Metal device (a sandbox, some virtual machines) MLX's macOS build still names a GPU as its
 default and raises when it is asked about it; the CPU is then made the default, so whoever asks here before the first
-array computes there. Asked once a process. Never run on a Mac: read in MLX's sources and stubs.
+array computes there. Where even the memory for arrays comes from Metal, as in MLX 0.32 for macOS, the CPU computes
+nothing either: `no_arrays` says so. Asked once a process. Never run on a Mac: read in MLX's sources and stubs.
 """
 
 from __future__ import annotations
@@ -60,6 +61,24 @@ def why_not() -> str | None:
     return "MLX was told to compute on the CPU." if error is None else f"MLX finds no GPU that answers: {error}."
 
 
+def lost() -> bool:
+    """MLX is installed with a backend for a GPU, and none answers."""
+    return not usable() and _answer(mx.DeviceType.gpu).error is not None
+
+
+@cache
+def no_arrays() -> str | None:
+    """Why MLX can compute nothing at all here, in one sentence; None: it can."""
+    try:
+        mx.get_active_memory()  # asks whoever gives memory to arrays, and takes none
+    except RAISED as error:
+        return (
+            f"MLX can compute nothing here, not even on the CPU ({_first_sentence(error)}): start mlxrun where a GPU "
+            "can be seen, in a session at the screen and outside of any sandbox."
+        )
+    return None
+
+
 def _kind() -> mx.DeviceType:
     return mx.default_device().type
 
@@ -69,5 +88,9 @@ def _answer(kind: mx.DeviceType) -> GpuAnswer:
     try:
         return GpuAnswer(dict(mx.device_info(kind)))
     except RAISED as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return GpuAnswer(error=lines[0].rstrip(".")[:300])
+        return GpuAnswer(error=_first_sentence(error))
+
+
+def _first_sentence(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].split(". ")[0].rstrip(".")[:300]

@@ -11,6 +11,7 @@ import struct
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import mlx.core as mx
@@ -136,11 +137,6 @@ class FakeMLX:
             raise RuntimeError(self.mac.error)
         return dict(self.mac.info)
 
-    def get_active_memory(self) -> int:
-        if not self.mac.allocates:
-            raise RuntimeError(NO_DEVICE)
-        return 0
-
     def set_wired_limit(self, limit: int) -> int:
         if not self.mac.usable:
             raise RuntimeError(self.mac.error)
@@ -151,10 +147,24 @@ class FakeMLX:
 def become(monkeypatch: pytest.MonkeyPatch, mac: Mac) -> FakeMLX:
     """MLX answers as on that Mac until the test ends."""
     fake = FakeMLX(mac)
-    for name in ("default_device", "set_default_device", "is_available", "device_info", "get_active_memory"):
+    for name in ("default_device", "set_default_device", "is_available", "device_info"):
         monkeypatch.setattr(mx, name, getattr(fake, name))
-    monkeypatch.setattr(darwin, "system", lambda: fake.system)
     monkeypatch.setattr(mx, "set_wired_limit", fake.set_wired_limit)
+    for name in () if mac.allocates else NEED_MEMORY:
+        monkeypatch.setattr(mx, name, refuse)
+    monkeypatch.setattr(darwin, "system", lambda: fake.system)
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)  # always, of the macOS build
-    monkeypatch.setattr(gpu, "_answer", gpu.cache(gpu._answer.__wrapped__))  # nothing asked yet, and the old comes back
+    for name in ("_answer", "no_arrays"):  # nothing was asked yet, and the old answers come back
+        monkeypatch.setattr(gpu, name, cache(getattr(gpu, name).__wrapped__))
     return fake
+
+
+# what takes memory from MLX or asks who gives it; `mx.array` does too, and is left because it is a class
+NEED_MEMORY = (
+    *("zeros", "ones", "full", "arange", "eval", "async_eval", "clear_cache", "get_active_memory", "get_cache_memory"),
+    *("get_peak_memory", "set_cache_limit", "set_memory_limit", "set_wired_limit"),
+)
+
+
+def refuse(*given: Any, **more: Any) -> Any:
+    raise RuntimeError(NO_DEVICE)

@@ -60,6 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ModelError, RequestError, SettingsError) as error:
         say(f"mlxrun: {error}")
         return WRONG
+    except RuntimeError:
+        if (why := nothing_computes()) is None:
+            raise
+        say(f"mlxrun: {why}")
+        return WRONG
     except BrokenPipeError:
         # whoever read our output is gone; Python must not find that out again when it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,6 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def nothing_computes() -> str | None:
+    """Why MLX raises whatever it is asked to do, where it does."""
+    if "mlx.core" not in sys.modules:
+        return None
+    from .. import gpu
+
+    return gpu.no_arrays()
 
 
 def without_command(parser: argparse.ArgumentParser) -> int:

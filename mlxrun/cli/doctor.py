@@ -96,12 +96,24 @@ def mlx() -> Finding:
 
 
 def device() -> Finding:
+    from .. import command_buffers, gpu
     from ..memory.here import this_machine
 
-    machine = this_machine()
+    machine, why_not = this_machine(), gpu.why_not()
     cores = f", {machine.cores} cores" if machine.cores else ""
     kind = "GPU" if machine.gpu else "CPU"
-    return Finding(f"{kind}: {machine.name}{cores}", {"kind": kind, "name": machine.name, "cores": machine.cores})
+    set_for_mlx = [f"{name}={value}" for name, value in command_buffers.in_use().items()]
+    said = "; ".join([f"{kind}: {machine.name}{cores}", *([] if why_not is None else [why_not[:-1]]), *set_for_mlx])
+    data = {
+        "kind": kind,
+        "name": machine.name,
+        "cores": machine.cores,
+        "why_no_gpu": why_not,
+        "no_arrays": gpu.no_arrays(),
+        "command_buffers": command_buffers.in_use(),
+        "mlx_says": gpu.info(),
+    }
+    return Finding(said, data, gpu.no_arrays() or (why_not if gpu.lost() else None))
 
 
 def native() -> Finding:
@@ -125,10 +137,16 @@ def native() -> Finding:
 
 def memory() -> Finding:
     from ..memory.here import this_machine
+    from ..memory.mac_memory import mac_memory
 
-    machine = this_machine()
-    data = {"total": machine.total, "usable": machine.usable}
-    return Finding(f"{size(machine.total)}, of which {size(machine.usable)} can be used for a model now", data)
+    machine, mac = this_machine(), mac_memory()
+    data: dict[str, Any] = {"total": machine.total, "usable": machine.usable}
+    said = f"{size(machine.total)}, of which {size(machine.usable)} can be used for a model now"
+    if mac is not None:
+        data |= {"pressure": mac.told, "free": mac.available, "swap": mac.swap}
+        said += f"; pressure {mac.told}, {size(mac.available)} free"
+        said += "" if mac.swap is None else f", {size(mac.swap)} in swap files"
+    return Finding(said, data)
 
 
 def models() -> Finding:

@@ -11,6 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from .. import gpu
 from ..families import UnknownFamily
 from ..families.config import Dialect
 from ..memory.headroom import let_large_blocks_go
@@ -48,6 +49,8 @@ def load_model(
 
 def load_opened(opened: OpenedModel, options: LoadOptions) -> Model | FallbackModel:
     """On the device that it was opened for."""
+    if (why := gpu.no_arrays()) is not None:
+        raise ModelError(why)
     let_large_blocks_go()
     before = private_bytes() or 0
     if isinstance(opened.found, UnknownFamily):

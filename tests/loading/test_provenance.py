@@ -120,7 +120,8 @@ def test_what_a_process_has_after_loading_is_among_them(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", told, str(folder)], capture_output=True, text=True, check=True)
     ours = {module.removeprefix("mlxrun.") for module in done.stdout.split() if module.startswith("mlxrun.")}
     assert len(ours) > 60
-    assert ours - set(HERE) <= {"cpu_kernels._native"}  # hashed as the library
+    # hashed as the library; imported by the package itself, and changes no byte of a weight
+    assert ours - set(HERE) <= {"cpu_kernels._native", "command_buffers"}
 
 
 # ---- from what ----------------------------------------------------------------------------------

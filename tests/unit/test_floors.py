@@ -41,6 +41,7 @@ BELOW = {
     "loading",
     "engine",
     "tune",
+    "command_buffers",
 }
 RULES = {
     "spec": Room(),

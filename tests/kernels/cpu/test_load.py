@@ -16,6 +16,8 @@ import mlx.core as mx
 import pytest
 from mlxrun.cpu_kernels import native
 
+from tests.macs import MACS, become
+
 from .compiled import ROOT
 
 load = importlib.import_module("mlxrun.cpu_kernels.load")  # the package has a function of that name
@@ -153,6 +155,15 @@ def test_a_wrong_library_fails(change: object, told: str) -> None:
     assert reason is not None
     assert "self-test" in reason
     assert told in reason
+    assert "\n" not in reason
+
+
+def test_where_mlx_computes_nothing_a_library_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And importing it raises nothing: a Mac without a Metal device has no memory for arrays."""
+    become(monkeypatch, MACS["no Metal device"])
+    reason = load.self_test(Fake(change=lambda y: y))
+    assert reason is not None
+    assert reason.startswith("MLX computes nothing here to test them against ([metal::load_device] No Metal device")
     assert "\n" not in reason
 
 
