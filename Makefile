@@ -8,7 +8,7 @@ HOST    = 127.0.0.1
 PORT    = 8080
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test lint bench soak golden models-doc picture notebooks kernels kernels-mutate kernels-report cpu-mutate sanitize kernels-aarch64 clean
+.PHONY: run serve test lint bench soak golden models-doc picture notebooks kernels kernels-mutate kernels-report cpu-mutate sanitize kernels-aarch64 mac-wheels clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
@@ -83,6 +83,10 @@ sanitize: $(VENV)/.installed-dev
 # their kernels for ARM, compiled here and run under qemu
 kernels-aarch64: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.kernels.cpu.crossed
+
+# what we assume of MLX on a Mac, against its macOS wheels, which are downloaded (300 MB) and never run
+mac-wheels: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.mac_wheels
 
 clean:
 	rm -rf $(VENV) .venv-golden build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,8 +13,7 @@ from .profiles import bandwidth_of
 
 def this_machine() -> Machine:
     total, on_gpu = total_bytes(), gpu.usable()
-    found = gpu.info()  # on Linux little more than the processor's name
-    name = darwin.sysctl_text("machdep.cpu.brand_string") or str(found.get("device_name") or "this machine")
+    name = darwin.sysctl_text("machdep.cpu.brand_string") or str(gpu.info().get("device_name") or "this machine")
     working_set = gpu.count("max_recommended_working_set_size")  # follows iogpu.wired_limit_mb
     mac = mac_memory()
     # what is wired or compressed by others nobody gets, and the working set knows nothing of it
