@@ -11,16 +11,16 @@ from ..families.common import Recipe
 from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import ModelError, shown
 from .apply import apply_rules
-from .checkpoint import Checkpoint, open_checkpoint
+from .checkpoint import Checkpoint, Hear, ignore_mapped, open_checkpoint
 from .outline import outline
 from .quantized import FLOATS, gather_parts
 
 __all__ = ["Checkpoint", "apply_rules", "gather_parts", "open_checkpoint", "outline_weights", "read_weights"]
 
 
-def read_weights(checkpoint: Checkpoint, recipe: Recipe) -> dict[str, Weight]:
-    """Canonical name -> weight."""
-    return _canonical(checkpoint.tensors(), checkpoint, recipe)
+def read_weights(checkpoint: Checkpoint, recipe: Recipe, hear: Hear = ignore_mapped) -> dict[str, Weight]:
+    """Canonical name -> weight; `hear` is told of each file what came of mapping it."""
+    return _canonical(checkpoint.tensors(hear), checkpoint, recipe)
 
 
 def outline_weights(checkpoint: Checkpoint, recipe: Recipe, *, centred: bool = False) -> dict[str, Weight]:

@@ -9,7 +9,7 @@ shards that lie in the folder, and tensors of a shard that the index places else
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -24,7 +24,7 @@ from .files import inside, native_name, read_json, size_of, unreadable
 from .gguf import Place, parts_of, read_gguf
 from .gguf_tensors import Reading, load_tensors, losses, read_floats
 from .headers import Header, Stored, read_header
-from .mapped import views
+from .mapped import Mapped, map_tensors
 from .quantized import measure_losses
 
 MAX_CONFIG = 16 << 20  # quantized per module, a config names every module
@@ -37,6 +37,11 @@ ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_s
 
 
 Lies = tuple[Path, Stored | Place]  # a file, and where in it
+Hear = Callable[[Mapped], None]  # is told of each file what came of mapping it
+
+
+def ignore_mapped(mapped: Mapped) -> None:
+    """Nobody asks."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +66,14 @@ class Checkpoint:
         """Of all tensors, as stored."""
         return sum(place.nbytes for _, place in self.stored.values())
 
-    def tensors(self) -> dict[str, Weight]:
+    def tensors(self, hear: Hear = ignore_mapped) -> dict[str, Weight]:
         """By the name in the file, made anew each time."""
         found: dict[str, Weight] = {}
         for file in self.files:
             if self.dialect == "gguf":
-                found |= load_tensors(file, self._gguf_places(file), self.reading, mapped=self.mapped)
+                found |= load_tensors(file, self._gguf_places(file), self.reading, mapped=self.mapped, hear=hear)
             else:
-                found |= _load_file(file, self._stored_in(file), self.mapped)
+                found |= _load_file(file, self._stored_in(file), self.mapped, hear)
         return {name: found[name] for name in self.stored}
 
     def losses(self) -> Iterator[tuple[str, str, float]]:
@@ -181,8 +186,11 @@ def _dialect(headers: Mapping[Path, Header], config: Mapping[str, Any]) -> Diale
     return FORMATS[name]
 
 
-def _load_file(file: Path, places: Mapping[str, Stored], mapped: bool) -> dict[str, Weight]:
-    seen = views(file, places, size_of(file)) if mapped else {}
+def _load_file(file: Path, places: Mapping[str, Stored], mapped: bool, hear: Hear) -> dict[str, Weight]:
+    seen: Mapping[str, mx.array] = {}
+    if mapped:
+        hear(found := map_tensors(file, places, size_of(file)))
+        seen = found.views
     read = _read_file(file) if len(seen) < len(places) else {}
     return {name: seen[name] if name in seen else read[name] for name in places}
 

@@ -31,7 +31,7 @@ from . import gguf_codebooks as codebooks
 from .files import size_of, unreadable
 from .gguf import BLOCKS, Place
 from .headers import Stored
-from .mapped import MappedPages, believed, views
+from .mapped import Mapped, MappedPages, believed, map_tensors
 from .repack import refit, relative_error
 
 PIECE = 2 << 20  # bytes of blocks; taken apart they need a multiple of that for a while
@@ -119,10 +119,18 @@ def form_of(kind: str, reading: Reading) -> Form:
 
 
 def load_tensors(
-    path: Path, places: Mapping[str, Place], reading: Reading = "mlx", *, mapped: bool = True
+    path: Path,
+    places: Mapping[str, Place],
+    reading: Reading = "mlx",
+    *,
+    mapped: bool = True,
+    hear: Callable[[Mapped], None] = lambda mapped: None,
 ) -> dict[str, Weight]:
-    """`mapped`: the stored bytes are views into the file where that can be."""
-    seen = _views(path, places) if mapped else {}
+    """`mapped`: the stored bytes are views into the file where that can be; `hear` is told what came of that."""
+    seen: Mapping[str, mx.array] = {}
+    if mapped:
+        hear(found := _map(path, places))
+        seen = found.views
     try:
         with path.open("rb") as file:
             view = MappedPages.of(file)  # goes with the last NumPy view of it
@@ -137,7 +145,7 @@ def load_tensors(
         raise unreadable(path, error) from error
 
 
-def _views(path: Path, places: Mapping[str, Place]) -> dict[str, mx.array]:
+def _map(path: Path, places: Mapping[str, Place]) -> Mapped:
     stored = {
         name: Stored(place.kind, place.shape, place.start, place.nbytes)
         if place.kind in PLAIN
@@ -145,7 +153,7 @@ def _views(path: Path, places: Mapping[str, Place]) -> dict[str, mx.array]:
         for name, place in places.items()
         if place.kind not in PLAIN or place.nbytes >= COPIED
     }
-    return views(path, stored, size_of(path))
+    return map_tensors(path, stored, size_of(path))
 
 
 def _plain(view: MappedPages, place: Place, seen: mx.array | None) -> mx.array:

@@ -1,7 +1,7 @@
 """The tensors of a safetensors file as views into its pages: nothing is read before it is used, nothing is copied.
 
-On Linux by our extension. On Metal MLX wraps a page-aligned buffer itself; that way is written from its documentation
-and was never run. Where neither is possible, and for a tensor that lies askew, there is no view: the caller reads.
+On Linux by our extension, on a Mac by MLX itself (see `adopted`). Where neither is possible, and for a tensor that lies
+askew, there is no view and the caller reads; `Mapped` says what came of it, and why not more.
 
 A file that is cut short in place, or whose disk fails, has pages that cannot be read. With our extension they show
 zeros and the file counts as lost: `believed` then refuses what was computed meanwhile. Without it, so on every Mac,
@@ -14,8 +14,9 @@ import mmap
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -23,8 +24,10 @@ import numpy as np
 from .. import gpu
 from ..ops.native import native
 from ..spec import ModelError, shown
+from .adopted import COPIED, Adoption, Lying, NotAdopted, address_of, adopt, adoption_here
 from .files import native_name
 from .headers import Stored
+from .pages import FilePages
 
 DTYPES = {
     "BOOL": mx.bool_,
@@ -42,6 +45,9 @@ DTYPES = {
     "U64": mx.uint64,
     "I64": mx.int64,
 }
+
+
+NOBODY = "MLX's arrays cannot lie in a file here: that takes a Mac, or the native CPU kernels where no GPU computes"
 
 
 class MappedPages(mmap.mmap):
@@ -88,48 +94,89 @@ def believed() -> Iterator[None]:
             raise ModelError(f"{name} was cut short while it was read, or its disk fails; bring it anew.")
 
 
-def views(file: Path, tensors: Mapping[str, Stored], size: int) -> dict[str, mx.array]:
-    """Of those that can be viewed; the file has `size` bytes now, and must still reach to its last tensor."""
+class Watched(Protocol):
+    """A mapped file, for whoever watches that it stays what it was."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def lost(self) -> bool:
+        """Whether a page of it could not be read."""
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether it is on disk what it was when it was mapped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """What came of mapping one file."""
+
+    file: Path
+    views: Mapping[str, mx.array]
+    pages: Watched | None = None  # None: nothing is mapped
+    memory: tuple[tuple[int, int], ...] = ()  # addresses and lengths that the views lie in
+    adopted: bool = False  # MLX counts these as memory of its own
+    reason: str | None = None  # why not every tensor that is worth it is a view
+
+
+def map_tensors(file: Path, tensors: Mapping[str, Stored], size: int, adoption: Adoption | None = None) -> Mapped:
+    """Views of what can be viewed; the file has `size` bytes now, and must still reach to its last tensor.
+    `adoption` None: as this machine does it."""
     if size < end_of(tensors):
         raise ModelError(f"{shown(file.name)[1:-1]} has become shorter since its header was read.")
-    if native is not None:
+    adoption = adoption or adoption_here()
+    if adoption is not None:
+        return _by_adoption(file, tensors, size, adoption)
+    if native is not None and not gpu.usable():  # it makes arrays as MLX's CPU build does
         return _by_extension(file, tensors, size)
-    return _by_metal(file, tensors) if gpu.metal() else {}
+    return Mapped(file, {}, reason=NOBODY)
 
 
 def end_of(tensors: Mapping[str, Stored]) -> int:
     return max((place.start + place.nbytes for place in tensors.values()), default=0)
 
 
-def _by_extension(file: Path, tensors: Mapping[str, Stored], size: int) -> dict[str, mx.array]:
+def _by_extension(file: Path, tensors: Mapping[str, Stored], size: int) -> Mapped:
     try:
         with native_name(file) as name:
             mapped = native.MappedFile(name, size)
     except ValueError as error:
-        raise ModelError(f"{shown(file.name)[1:-1]} has changed since its header was read; try again.") from error
-    except RuntimeError:  # a file system that cannot map
-        return {}
+        raise changed(file) from error
+    except RuntimeError as error:  # a file system that cannot map
+        return Mapped(file, {}, reason=f"the file cannot be mapped: {error}")
     found = {}
     for name, place in tensors.items():
         dtype = DTYPES[place.dtype]
         if place.start % dtype.size == 0:
             found[name] = mapped.array(place.start, place.shape, dtype)
-    return found
+    memory = (address_of(mapped.array(0, (1,), mx.uint8)), size)
+    return Mapped(file, found, mapped, (memory,), reason=askew(len(tensors) - len(found)))
 
 
-def _by_metal(file: Path, tensors: Mapping[str, Stored]) -> dict[str, mx.array]:
-    """One adopted mapping a tensor, from the page it begins in: an axis of bytes could not span a large file."""
-    found = {}
+def _by_adoption(file: Path, tensors: Mapping[str, Stored], size: int, adoption: Adoption) -> Mapped:
+    places = {name: Lying(p.start, p.nbytes, p.shape, DTYPES[p.dtype]) for name, p in tensors.items()}
+    worth = {name: place for name, place in places.items() if place.nbytes >= COPIED}
+    if not worth:
+        return Mapped(file, {}, reason=None)
     try:
-        with file.open("rb") as opened:
-            for name, place in tensors.items():
-                first = place.start // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-                skip, length = place.start - first, place.start + place.nbytes - first
-                if length >= 2**31 or not place.nbytes or place.start % DTYPES[place.dtype].size:
-                    continue
-                pages = mmap.mmap(opened.fileno(), length, access=mmap.ACCESS_READ, offset=first)
-                whole = mx.asarray(np.frombuffer(pages, np.uint8), copy=False)
-                found[name] = whole[skip:].view(DTYPES[place.dtype]).reshape(place.shape)
-    except (OSError, ValueError):  # MLX says so where it would have to copy
-        return {}
-    return found
+        pages = FilePages(file, size, adoption.page)
+        views, memory = adopt(pages, worth, adoption)
+    except ValueError as error:
+        raise changed(file) from error
+    except OSError as error:
+        return Mapped(file, {}, reason=f"the file cannot be mapped: {error.strerror or error}")
+    except NotAdopted as error:
+        return Mapped(file, {}, reason=f"MLX takes no mapped memory here: {error}")
+    return Mapped(file, views, pages, memory, True, askew(len(worth) - len(views)))
+
+
+def askew(count: int) -> str | None:
+    if not count:
+        return None
+    return f"{count} tensor{'s lie' if count > 1 else ' lies'} across what can be mapped at once, or askew in the file"
+
+
+def changed(file: Path) -> ModelError:
+    return ModelError(f"{shown(file.name)[1:-1]} has changed since its header was read; try again.")

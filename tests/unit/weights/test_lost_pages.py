@@ -21,7 +21,7 @@ from mlxrun.spec import ModelError
 from mlxrun.weights import open_checkpoint
 from mlxrun.weights.gguf import read_gguf
 from mlxrun.weights.headers import read_header
-from mlxrun.weights.mapped import MappedPages, believed, lost_count, lost_files, views
+from mlxrun.weights.mapped import MappedPages, believed, lost_count, lost_files, map_tensors
 from tests.golden.checkpoint import reference, write
 
 pytestmark = pytest.mark.skipif(native is None, reason="the native library is not built, and nothing else maps here")
@@ -104,7 +104,7 @@ def test_a_fault_explains_whatever_came_of_it(tmp_path: Path) -> None:
 def test_a_safetensors_file_that_is_cut_short_while_it_is_read(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     save_file({"weight": np.ones((64, PAGE), np.float16)}, file)
-    found = views(file, read_header(file).tensors, file.stat().st_size)
+    found = map_tensors(file, read_header(file).tensors, file.stat().st_size).views
     os.truncate(file, PAGE)
     with pytest.raises(ModelError, match=r"model\.safetensors was cut short"), believed():
         mx.eval(found["weight"].astype(mx.float32))

@@ -17,7 +17,7 @@ from mlxrun.ops.native import native
 from mlxrun.spec import ModelError
 from mlxrun.weights.checkpoint import _read_file
 from mlxrun.weights.headers import read_header
-from mlxrun.weights.mapped import views
+from mlxrun.weights.mapped import map_tensors
 
 pytestmark = pytest.mark.skipif(native is None, reason="the native library is not built, and nothing else maps here")
 KINDS = ("float32", "float16", "uint32", "int32", "uint8", "int8", "uint64", "bool")
@@ -36,7 +36,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def mapped(file: Path) -> dict[str, mx.array]:
-    return views(file, read_header(file).tensors, file.stat().st_size)
+    return dict(map_tensors(file, read_header(file).tensors, file.stat().st_size).views)
 
 
 def maps(file: Path) -> int:
@@ -102,7 +102,7 @@ def test_a_file_that_was_cut_since_is_an_error(file: Path) -> None:
     tensors = read_header(file).tensors
     os.truncate(file, file.stat().st_size - 50)
     with pytest.raises(ModelError, match=r"some\.safetensors has become shorter"):
-        views(file, tensors, file.stat().st_size)
+        map_tensors(file, tensors, file.stat().st_size)
 
 
 def test_a_change_is_noticed_and_a_replacement_is_harmless(file: Path) -> None:
