@@ -21,25 +21,15 @@ import mlx.core as mx
 from ..memory.streaming import EDGES
 from ..nn.decoder import DecoderModel
 from ..nn.moe import DenseAndExpertsBlock, MoEBlock
+from ..weights.mapped import Watched
 
 MATRICES = ("gate", "up", "down")
 
 Place = tuple[int, int]  # first byte in the file, bytes
 
 
-class MappedFile(Protocol):
-    """A file that is mapped; the native library has such."""
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def lost(self) -> bool:
-        """Whether a page of it could not be read."""
-
-    @property
-    def unchanged(self) -> bool:
-        """Whether it is on disk what it was when it was mapped."""
+class MappedFile(Watched, Protocol):
+    """One whose pages may be asked for; the native library has such."""
 
     def will_need(self, start: int, size: int) -> None: ...
 

@@ -1,9 +1,9 @@
 """Whether the files that a model's weights are views of are still what was loaded. Once they are not, nothing that was
 computed may be believed, for good: a ready file goes, so that the next load makes it anew.
 
-Noticed are pages that could not be read, a change of a ready file's size or time, and in the background blocks of it
-that are not what was written. Not noticed is a change inside an original file; only the few weights that are used as
-stored are views of one.
+Noticed are pages that could not be read, a change of a mapped file's size or time, and in the background blocks of a
+ready file that are not what was written. Where weights are packed into a ready file, a change inside an original is not
+noticed: only the few that are used as stored are views of one.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ class FileGuard:
         return self._reason
 
     def _found(self) -> str | None:
-        if any(file.lost for file in self._held.files):
-            return LOST
-        if not all(file.unchanged for file in self._held.files):
+        files = (*self._held.files, *self._held.adopted)
+        if any(file.lost for file in files):
+            return SOURCE_LOST if self._held.blocks is None else LOST
+        if not all(file.unchanged for file in files):
             return CHANGED
         if self._check is not None and self._check.fault is not None:
             return DAMAGED.format(self._check.fault)

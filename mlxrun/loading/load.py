@@ -5,6 +5,7 @@ What does not fit is refused before a weight is read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from ..memory.headroom import let_large_blocks_go
 from ..memory.machine import private_bytes
 from ..nn.decoder import DecoderModel
 from ..nn.params import AS_STORED, Forms
-from ..ops.native import release
+from ..ops.device import Device
+from ..ops.native import release, status
 from ..spec import ModelError
 from ..weights import read_weights
-from ..weights.mapped import believed
+from ..weights.mapped import Mapped, believed
 from .dry_run import DryRun, dry_run, dry_run_of
+from .evaluate import evaluate_weights
 from .expert_offload import offload_experts
 from .fallback import FallbackModel, load_fallback
 from .fit import LoadPlan, Overcommit, plan_load
@@ -31,6 +34,7 @@ from .model import Holdings, Model
 from .open import OpenedModel, open_model
 from .options import LoadOptions
 from .pack import Formed, map_or_pack
+from .used import Used
 
 
 def load_model(
@@ -82,21 +86,52 @@ def _load_packed(opened: OpenedModel, options: LoadOptions, before: int) -> Mode
     offload = None
     if planned.hot is not None:
         offload = offload_experts(decoder, formed.files[0], formed.places, planned.hot)
-    budget = replace(planned.budget, mapped=planned.made.weights if formed.files else 0, wire=options.wire)
-    holdings = Holdings(budget, before, formed.files, offload, formed.blocks, sources_of(opened))
-    return finish_model(decoder, opened, dry, planned, formed.note, holdings)
+    weights = planned.made.weights
+    budget = replace(planned.budget, mapped=weights if formed.files else 0, wire=options.wire)
+    used = Used(
+        kernels=kernels_of(opened.device),
+        mapped=budget.mapped,
+        files=len(formed.files),
+        own=weights - budget.mapped,
+        why_not_mapped=None if formed.note is None else "what was packed could not be kept on disk",
+    )
+    sources = sources_of(opened)
+    holdings = Holdings(budget, before, formed.files, offload=offload, blocks=formed.blocks, sources=sources, used=used)
+    return finish_model(decoder, opened, dry, planned, (formed.note,), holdings)
 
 
 def _load_plain(opened: OpenedModel, options: LoadOptions, before: int) -> Model:
-    """Built of weights that nobody has read yet, then planned from these."""
+    """Built of weights that nobody has read yet, then planned from these, then read."""
+    heard: list[Mapped] = []
     with believed():
-        stored = read_weights(opened.checkpoint, opened.recipe)
+        stored = read_weights(opened.checkpoint, opened.recipe, lambda mapped: heard.append(mapped.without_views()))
         weights, note = plain_forms(stored, opened.checkpoint, opened.recipe, opened.device, opened.dtype)
         decoder = build_decoder(opened, dict(weights))
     dry = dry_run_of(decoder, weights, before=sum(weight.nbytes for weight in stored.values()))
     planned = plan_opened(opened, dry, options)
-    holdings = Holdings(replace(planned.budget, wire=options.wire), before, sources=sources_of(opened))
-    return finish_model(decoder, opened, dry, planned, note, holdings)
+    del stored  # what is widened or cast takes its place
+    with believed():
+        held = evaluate_weights(weights, heard, options.progress)
+    kept = [heard[place] for place in sorted(held)]  # a file that nothing is a view of any more may change
+    mapped, viewed = held.total(), sum(size for place, size in held.items() if not heard[place].adopted)
+    used = Used(
+        kernels=kernels_of(opened.device),
+        mapped=mapped,
+        files=len(kept),
+        own=dry.weights.total - mapped,
+        # what is widened is of this process's own wherever it came from
+        why_not_mapped=None if dry.form else next((file.reason for file in heard if file.reason is not None), None),
+    )
+    holdings = Holdings(
+        replace(planned.budget, wire=options.wire, mapped=mapped),
+        before,
+        files=tuple(file.pages for file in kept if file.pages is not None and not file.adopted),
+        adopted=tuple(file.pages for file in kept if file.pages is not None and file.adopted),
+        viewed=viewed,
+        sources=sources_of(opened),
+        used=used,
+    )
+    return finish_model(decoder, opened, dry, planned, (note, *used.fallbacks), holdings)
 
 
 def sources_of(opened: OpenedModel) -> frozenset[str]:
@@ -104,11 +139,16 @@ def sources_of(opened: OpenedModel) -> frozenset[str]:
 
 
 def finish_model(
-    decoder: DecoderModel, opened: OpenedModel, dry: DryRun, planned: LoadPlan, note: str | None, holdings: Holdings
+    decoder: DecoderModel,
+    opened: OpenedModel,
+    dry: DryRun,
+    planned: LoadPlan,
+    told: Sequence[str | None],
+    holdings: Holdings,
 ) -> Model:
     left_out = opened.recipe.left_out
     notes = [f"{left_out} of this checkpoint is left out."] if left_out else []
-    notes += [told for told in (note, planned.note) if told]
+    notes += [note for note in (*told, planned.note) if note]
     return Model(decoder, tuple(notes), planned.context, (dry.width, dry.keys), holdings)
 
 
@@ -116,6 +156,14 @@ def plan_opened(opened: OpenedModel, dry: DryRun, options: LoadOptions) -> LoadP
     """Or a refusal."""
     how = Overcommit(options.anyway, options.experts_on_disk)
     return plan_load(opened.recipe, dry, options.context, how, memory=options.memory)
+
+
+def kernels_of(device: Device) -> str:
+    if device.native:
+        return f"native, for this processor ({status().isa})"
+    if not device.gpu:
+        return "MLX's own, on the CPU"
+    return f"MLX's own, on the GPU{', and ours where they were quicker' if device.chooser.possible() else ''}"
 
 
 def build_decoder(opened: OpenedModel, weights: dict[str, Any], forms: Forms = AS_STORED) -> DecoderModel:

@@ -15,8 +15,10 @@ from ..memory.headroom import Budget
 from ..memory.sequence import sequence_bytes
 from ..nn.decoder import DecoderModel
 from ..spec import Decoder
+from ..weights.mapped import Watched
 from .checksums import Blocks
-from .expert_offload import ExpertOffload, MappedFile
+from .expert_offload import ExpertOffload
+from .used import NOTHING_USED, Used
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +27,18 @@ class Holdings:
 
     budget: Budget | None = None  # None: no plan was made
     before: int = 0  # bytes that the process took before it loaded this
-    files: tuple[MappedFile, ...] = ()  # that the weights are views of
+    files: tuple[Watched, ...] = ()  # that weights are views of, which MLX does not count as memory
+    adopted: tuple[Watched, ...] = ()  # and those that it does
+    viewed: int | None = None  # bytes of weights in `files`; None: all of these
     offload: ExpertOffload | None = None  # of experts that stay on disk
     blocks: Blocks | None = None  # by which a ready file is checked
     sources: frozenset[str] = frozenset()  # the model's own files; weights that are used as stored are views of them
+    used: Used = NOTHING_USED
 
     @property
     def mapped(self) -> int:
-        """Bytes of weights that are views into files, without experts that are on disk only."""
-        held = sum(file.size for file in self.files)
+        """Bytes of weights that MLX does not count as memory, without experts that are on disk only."""
+        held = sum(file.size for file in self.files) if self.viewed is None else self.viewed
         return held if self.offload is None else held - self.offload.bytes + self.offload.held
 
 

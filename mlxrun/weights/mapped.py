@@ -14,7 +14,7 @@ import mmap
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -119,6 +119,10 @@ class Mapped:
     memory: tuple[tuple[int, int], ...] = ()  # addresses and lengths that the views lie in
     adopted: bool = False  # MLX counts these as memory of its own
     reason: str | None = None  # why not every tensor that is worth it is a view
+
+    def without_views(self) -> Mapped:
+        """For who wants to know of the file and must not hold its pages."""
+        return replace(self, views={})
 
 
 def map_tensors(file: Path, tensors: Mapping[str, Stored], size: int, adoption: Adoption | None = None) -> Mapped:

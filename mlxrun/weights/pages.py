@@ -12,7 +12,7 @@ import ctypes
 import mmap
 import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from ..ops.native import native
 
 WORD = 8  # bytes of what MLX adopts: an axis of bytes could not span a large file
 MOST_WORDS = 2**31 - 1  # of an axis
+PIECE = 64 << 20  # bytes that are brought in at once
 MAP_FIXED = 0x10  # on Linux and macOS, which Python does not name
 
 
@@ -98,6 +99,23 @@ class FilePages:
         if (now.st_dev, now.st_ino) != (self._seen.st_dev, self._seen.st_ino):
             return True
         return (now.st_size, now.st_mtime_ns) == (self._seen.st_size, self._seen.st_mtime_ns)
+
+
+def bring_in(address: int, size: int) -> Iterator[int]:
+    """Look at a byte of every page that those bytes lie on; says how many of them are in memory by now."""
+    first, end = address // mmap.PAGESIZE * mmap.PAGESIZE, address + size
+    for at in range(first, end, PIECE):
+        low, high = max(at, address), min(at + PIECE, end)  # a page's beginning may be another's
+        seen = _Bytes(low, high - low).array
+        seen[:: mmap.PAGESIZE].max()
+        seen[-1].max()  # a step may have passed over the last page
+        yield high - address
+
+
+class _Bytes:
+    def __init__(self, address: int, size: int) -> None:
+        self.__array_interface__ = {"data": (address, True), "shape": (size,), "typestr": "|u1", "version": 3}
+        self.array = np.asarray(self)
 
 
 class _Words:
