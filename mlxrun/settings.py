@@ -20,7 +20,7 @@ UNITS = {"": 1, "B": 1} | {
 
 
 Kernels = Literal["auto", "mlx", "ours"]
-Wire = Literal["off", "weights", "max"]
+Wire = Literal["off", "own", "weights", "max"]
 
 
 class SettingsError(ValueError):

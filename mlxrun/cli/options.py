@@ -59,7 +59,7 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wire",
         choices=get_args(Wire),
-        help="what a Mac may not page out: nothing, weights (usual), or all",
+        help="what a Mac may not page out: nothing, weights that are not mapped, weights (usual), or all",
     )
     parser.add_argument("--no-map", action="store_true", help="read the weights; map no file, and keep none ready")
 

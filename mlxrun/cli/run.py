@@ -76,7 +76,7 @@ def raw(assistant: Assistant, flags: argparse.Namespace) -> bool:
 
 
 def introduce(assistant: Assistant, name: str, seconds: float) -> None:
-    for note in assistant.engine.model.notes:
+    for note in assistant.engine.notes:
         aside(note)
     aside(f"{name} loaded in {seconds:.1f} s, context {assistant.engine.context} tokens.")
 

@@ -65,7 +65,7 @@ def main(flags: argparse.Namespace) -> int:
     how = options.load_options(flags, settings)
     assistant = Assistant.load(opened, how, name=name, idle=tuning.idle)
     try:
-        for note in assistant.engine.model.notes:
+        for note in assistant.engine.notes:
             aside(note)
         say(f"{name} answers at {run.address_of(listener)}/v1, context {assistant.engine.context} tokens.")
         run.serve(app.Server(assistant, config), listener, grace)

@@ -18,6 +18,7 @@ import mlx.core as mx
 from ..core import Event, Finish, Memory, Request, allowed_context
 from ..loading.file_guard import FileGuard
 from ..loading.model import Runnable, Unloaded
+from ..loading.used import Used
 from ..memory.machine import available_bytes, total_bytes
 from . import threads
 from .handle import Handle
@@ -111,6 +112,15 @@ class Engine:
             prefix_cache=self._prefix_bytes,
             freed=mx.get_cache_memory(),
         )
+
+    def used(self) -> Used:
+        """What of this machine is really used; from any thread."""
+        return self._guard.used
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of this model as it stands here."""
+        return (*self.model.notes, *(note for note in self.used().fallbacks if note not in self.model.notes))
 
     def close(self) -> None:
         """End what runs, refuse what waits, and wait for the thread."""

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 
 from ..loading.model import Runnable
-from ..memory.headroom import Headroom, Pressure, give_back
+from ..memory.headroom import Budget, Headroom, Pressure, give_back
 from ..memory.wiring import Wiring
 from ..ops.native import release
 
 if TYPE_CHECKING:
     from .scheduler import Claims, Scheduler
 
+BUFFERS = 1.1  # of the weights' bytes, what their buffers take at most: whole pages, and what lies between them
 SHORTAGE = "shorten the prompt, wait for others to end, or load with a smaller context"
 
 
@@ -26,10 +27,18 @@ class MemoryGuard:
         held = model.holdings
         self._model, self._holdings = model, held
         self.headroom = None if held.budget is None else Headroom(held.budget, held.before)
-        self.wiring = Wiring("off" if held.budget is None or not held.budget.wired else held.budget.wire)
+        self.wiring = Wiring("off" if held.budget is None else held.budget.wire)
+        self.used = held.used.with_wired(None, "nobody planned for this model")
         if held.budget is not None:
             mx.set_cache_limit(held.budget.cache_limit)
-            self.wiring.wire(held.budget.weights)
+            self._wire(held.budget)
+
+    def _wire(self, budget: Budget) -> None:
+        """All that MLX holds by now is weights, once it has let go of what they were made with, or another model's."""
+        give_back()
+        held = min(mx.get_active_memory(), int(BUFFERS * budget.weights))
+        wired = self.wiring.wire(max(budget.weights, held), budget.mapped)
+        self.used = self.used.with_wired(wired.bytes, wired.why_not)
 
     @property
     def mapped(self) -> int:

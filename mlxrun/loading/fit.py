@@ -119,12 +119,7 @@ def plan_on(machine: Machine, recipe: Recipe, seen: DryRun, context: int | None,
 
 
 def budget_of(made: MemoryPlan) -> Budget:
-    return Budget(
-        usable=made.machine.usable - made.runtime,
-        weights=made.weights,
-        activations=made.activations,
-        wired=made.machine.gpu,
-    )
+    return Budget(made.machine.usable - made.runtime, weights=made.weights, activations=made.activations)
 
 
 def refusal(made: MemoryPlan, advice: Advice, on_disk: bool) -> str:

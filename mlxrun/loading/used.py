@@ -51,7 +51,9 @@ class Used:
     @property
     def wiring(self) -> str:
         if self.wired is not None:
-            return f"Wired: {amount(self.wired)}."
+            return (
+                f"Wired: {amount(self.wired)}{'' if self.why_not_wired is None else f', because {self.why_not_wired}'}."
+            )
         return f"Not wired: {self.why_not_wired or 'nobody asked for it'}."
 
     def data(self) -> dict[str, Any]:

@@ -44,8 +44,7 @@ class Budget:
     weights: int
     activations: int  # of one pass, at most
     mapped: int = 0  # of the weights; not this process's own
-    wired: bool = False  # there is a GPU whose memory can be wired
-    wire: Policy = "weights"  # and what of it shall be
+    wire: Policy = "weights"  # what of it a GPU's system shall not page out
 
     @property
     def cache_limit(self) -> int:

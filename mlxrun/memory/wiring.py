@@ -1,36 +1,81 @@
 """What of a Mac's memory is kept from being paged out for the GPU: nothing, the weights, or all that is recommended.
 
-Wiring everything is what made whole machines panic (mlx issue 3186), so the usual policy wires the weights and leaves
-what grows alone; `off` makes no call at all. Where there is no Metal nothing is ever called. Never run on a Mac.
+MLX wires whatever it holds when the limit is raised, in no order, and then whatever comes until the limit is reached.
+So the limit is set when the weights are there and nothing else is, to what is held then. Wiring everything is what made
+whole machines panic (mlx issue 3186): the usual policy leaves what grows alone.
+  off      makes no call at all
+  own      weights that lie in memory of this process's own; pages of mapped files stay the system's, to drop and reread
+  weights  all weights, mapped or not. llama.cpp does so too, and buffers that are not wired must be made resident by
+           the driver for every command
+  max      all that Metal recommends
+Where there is no Metal nothing is ever called. Never run on a Mac, so which of `own` and `weights` is better nobody
+measured.
 """
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import mlx.core as mx
 
 from .. import gpu
 
-Policy = Literal["off", "weights", "max"]
+Policy = Literal["off", "own", "weights", "max"]
 POLICIES: tuple[str, ...] = get_args(Policy)
 UNWIRED_SHARE = 0.9  # of what Metal recommends, the most that the weights may take
+FIRST = 15  # the macOS that has residency sets; on an older one MLX takes the call and does nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    bytes: int | None = None  # that the system may not page out
+    why_not: str | None = None  # or not as many as was meant
 
 
 class Wiring:
-    def __init__(self, policy: str = "weights", mlx: Any = mx) -> None:
+    def __init__(self, policy: str = "weights", mlx: Any = mx, system: Callable[[], int | None] | None = None) -> None:
+        """`system`: which macOS this is; None: nobody knows."""
         if policy not in POLICIES:
             raise ValueError(f"wiring must be {', '.join(POLICIES)}, not {policy!r}")
         self.policy, self._mlx, self._before = policy, mlx, None
+        self._system = system or macos
 
-    def wire(self, weights: int) -> int | None:
-        """Bytes that are wired from now on; None: nothing was touched."""
-        most = gpu.count("max_recommended_working_set_size") if gpu.metal() else None
-        if self.policy == "off" or most is None:
-            return None
-        wanted = most if self.policy == "max" else min(weights, int(UNWIRED_SHARE * most))
-        self._before = self._mlx.set_wired_limit(wanted)
-        return wanted
+    def wire(self, weights: int, mapped: int = 0) -> Wired:
+        """Once they are there: `weights` bytes that MLX holds, `mapped` of these in pages of files."""
+        if self.policy == "off":
+            return Wired(why_not="it is switched off")
+        if not gpu.metal():
+            return Wired(why_not=(gpu.why_not() or "the GPU is not Metal's").rstrip("."))
+        most = gpu.count("max_recommended_working_set_size")
+        wanted = self._wanted(weights, mapped, most)
+        if most is None:
+            return Wired(why_not="MLX does not say how much may be wired")
+        if not wanted:
+            return Wired(why_not="all weights are pages of mapped files, which are left to the system")
+        if (self._system() or FIRST) < FIRST:
+            return Wired(why_not=f"it takes macOS {FIRST} or later")
+        return self._set(wanted, most, weights)
+
+    def _wanted(self, weights: int, mapped: int, most: int | None) -> int:
+        if self.policy == "max":
+            return most or 0
+        own = max(0, weights - mapped) if self.policy == "own" else weights
+        return min(own, int(UNWIRED_SHARE * (most or 0)))
+
+    def _set(self, wanted: int, most: int, weights: int) -> Wired:
+        try:
+            self._before = self._mlx.set_wired_limit(wanted)
+            stands = self._mlx.set_wired_limit(wanted)  # there is no other way to ask
+        except gpu.RAISED as error:
+            return Wired(why_not=f"MLX refused it: {(str(error) or repr(error)).splitlines()[0]}")
+        if stands != wanted:
+            return Wired(why_not=f"MLX was asked for {wanted} bytes and has {stands}")
+        if self.policy == "weights" and wanted < weights:
+            return Wired(wanted, f"the weights take {weights} bytes, and Metal recommends no more than {most} in all")
+        return Wired(wanted)
 
     def release(self) -> None:
         """As it was before, once what runs has ended."""
@@ -38,3 +83,9 @@ class Wiring:
             self._mlx.synchronize()
             self._mlx.set_wired_limit(self._before)
             self._before = None
+
+
+def macos() -> int | None:
+    """The first number of its version; None: this is none, or it does not say."""
+    first = platform.mac_ver()[0].split(".")[0]
+    return int(first) if first.isdigit() else None

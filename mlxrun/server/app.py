@@ -111,7 +111,8 @@ class Server:
 
     async def _health(self, _: Request) -> Response:
         stopping = self.traffic.stopping
-        told = {"status": "stopping" if stopping else "ok", "server": "mlxrun", "model": self._name}
+        told: Json = {"status": "stopping" if stopping else "ok", "server": "mlxrun", "model": self._name}
+        told["used"] = self._engine.used().data()
         return JsonResponse(told, 503 if stopping else 200)
 
     async def _memory(self, _: Request) -> Response:

@@ -9,13 +9,23 @@ from typing import Any
 from .. import __version__
 from ..core import Memory, Sampling
 from .dialect import Dialect, Json, Operation
-from .fields import COUNT, TEXT, listed, maybe, record, ref
+from .fields import COUNT, TEXT, listed, maybe, record, ref, text, whole
 
 ABOUT = (
     "Language models on this machine, in the words of OpenAI's interface. A field that would change the answer "
     "and is not honoured is an error that names it."
 )
 ERROR = record(error=record(message=TEXT, type=TEXT, param=maybe(TEXT), code=maybe(TEXT)))  # see ApiError.body
+USED = record(  # loading.used.Used
+    kernels=text("what multiplies, in words"),
+    mapped=whole("bytes of weights that are pages of files", minimum=0),
+    files=whole("how many files these are pages of", minimum=0),
+    own=whole("bytes of weights in memory of the process's own", minimum=0),
+    why_not_mapped=maybe(text("why weights are not mapped that could have been")),
+    wired=maybe(whole("bytes that the system may not page out", minimum=0)),
+    why_not_wired=maybe(text("why not, or why not more")),
+    refused=listed(text("a kernel that did not do what it was chosen for")),
+)
 SCHEMAS: Json = {
     "Model": record(id=TEXT, object={"enum": ["model"]}, created=COUNT, owned_by=TEXT, context_length=COUNT),
     "ModelList": record(object={"enum": ["list"]}, data=listed(ref("Model"))),
@@ -30,8 +40,9 @@ def document(dialects: Sequence[Dialect], defaults: Sampling) -> Json:
     paths["/v1/models/{id}"] = {
         "get": _get("model", "That model, if it is served", ref("Model")) | {"parameters": [model]}
     }
-    health = record(status=TEXT, server={"const": "mlxrun"}, model=TEXT)
-    paths["/health"] = {"get": _get("health", "Whether requests are answered", health)}
+    health = record(status=TEXT, server={"const": "mlxrun"}, model=TEXT, used=USED)
+    told = "Whether requests are answered, and what of this machine is used"
+    paths["/health"] = {"get": _get("health", told, health)}
     memory = record(**{field.name: COUNT for field in fields(Memory)})
     paths["/memory"] = {"get": _get("memory", "Bytes that weights and sequences take, and what is free", memory)}
     metrics = _get("metrics", "Counters and times, in Prometheus' text form", TEXT, "text/plain")

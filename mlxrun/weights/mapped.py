@@ -149,7 +149,7 @@ def _by_extension(file: Path, tensors: Mapping[str, Stored], size: int) -> Mappe
     except ValueError as error:
         raise changed(file) from error
     except RuntimeError as error:  # a file system that cannot map
-        return Mapped(file, {}, reason=f"the file cannot be mapped: {error}")
+        return Mapped(file, {}, reason=f"the file cannot be mapped: {str(error).rpartition(': ')[2]}")
     found = {}
     for name, place in tensors.items():
         dtype = DTYPES[place.dtype]

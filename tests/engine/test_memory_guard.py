@@ -140,11 +140,15 @@ def test_what_is_wired_is_what_was_asked_for(
     metal = FakeMetal()
     monkeypatch.setattr(memory_guard, "Wiring", lambda policy: Wiring(policy, metal))
     here = fit.this_machine()
-    monkeypatch.setattr(fit, "this_machine", lambda: replace(here, gpu=gpu))
+    monkeypatch.setattr(fit, "this_machine", lambda: here)  # not so small a Mac's
     if gpu:
         become(monkeypatch, Mac({"max_recommended_working_set_size": 1000}))
     engine = Engine.start(lambda: load_model(folder, options=LoadOptions(wire=wire)))
-    wired = {"off": [], "weights": [900], "max": [1000]}[wire] if gpu else []
+    wired = {"off": [], "weights": [900] * 2, "max": [1000] * 2}[wire] if gpu else []
     assert metal.calls == wired
+    assert engine.used().wired == (wired[0] if wired else None)
+    told = engine.used().wiring
+    assert told.startswith("Wired: 0.0 MB" if wired else "Not wired: ")
+    assert ("the weights take" in told) == (gpu and wire == "weights")
     engine.close()
     assert metal.calls == (wired and [*wired, -1, 7])

@@ -15,6 +15,7 @@ from mlxrun.assistant import Assistant
 from mlxrun.core import Event, Finish, Memory, Request, RequestError, Sampling, TokenLogprob, Usage
 from mlxrun.engine.engine import Engine, check
 from mlxrun.engine.handle import Handle
+from mlxrun.loading.used import Used
 from mlxrun.server.app import Server, ServerConfig
 from mlxrun.server.dialect import Dialect
 from mlxrun.server.dialects import DIALECTS
@@ -75,6 +76,9 @@ class ScriptedEngine:
 
     def memory(self) -> Memory:
         return Memory(weights=3, cache=2, active=6, peak=7, free=10, total=20)
+
+    def used(self) -> Used:
+        return Used("a script's", mapped=5, files=1, own=2, why_not_wired="there is nothing to wire")
 
     def events(self, request: Request) -> Iterator[Event]:
         said = list(self.text.encode())[: request.max_tokens]

@@ -239,6 +239,12 @@ def test_the_documents() -> None:
     assert ask(own, "/openapi.json").json()["openapi"] == "3.2.0"
     assert ask(own, "/v1/models").json()["data"][0]["id"] == "scripted"
     assert ask(own, "/v1/models/scripted").json()["context_length"] == 1000
-    assert ask(own, "/health").json() == {"status": "ok", "server": "mlxrun", "model": "scripted"}
+    used = {"kernels": "a script's", "mapped": 5, "files": 1, "own": 2, "why_not_mapped": None}
+    used |= {"wired": None, "why_not_wired": "there is nothing to wire", "refused": []}
+    told = ask(own, "/health").json()
+    assert told == {"status": "ok", "server": "mlxrun", "model": "scripted", "used": used}
+    answers = ask(own, "/openapi.json").json()["paths"]["/health"]["get"]["responses"]
+    schema = answers["200"]["content"]["application/json"]["schema"]["properties"]["used"]
+    assert set(schema["properties"]) == set(used)
     held = {"weights": 3, "cache": 2, "active": 6, "peak": 7, "free": 10, "total": 20, "prefix_cache": 0, "freed": 0}
     assert ask(own, "/memory").json() == held

@@ -41,5 +41,5 @@ def test_what_is_wired() -> None:
     assert get_args(Wire) == POLICIES
     assert [from_environment({"MLXRUN_WIRE": text}).wire for text in ("", *POLICIES)] == ["weights", *POLICIES]
     assert from_environment({"MLXRUN_WIRE": "max"}).but(wire="off").wire == "off"
-    with pytest.raises(SettingsError, match="MLXRUN_WIRE must be off, weights or max, not 'all'"):
+    with pytest.raises(SettingsError, match="MLXRUN_WIRE must be off, own, weights or max, not 'all'"):
         from_environment({"MLXRUN_WIRE": "all"})

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from mlxrun import gpu
 from mlxrun.memory import headroom as headrooms
 from mlxrun.memory.headroom import FLOOR, Budget, Headroom, Pressure
 from mlxrun.memory.wiring import POLICIES, Wiring
-from tests.macs import Mac, become
+from tests.macs import FakeMLX, Mac, become
 
 MIB = 2**20
 BUDGET = Budget(usable=1000 * MIB, weights=600 * MIB, activations=40 * MIB)
@@ -96,25 +97,65 @@ class FakeMetal:
 
 
 @pytest.mark.parametrize(
-    ("policy", "weights", "wired"),
-    [("weights", 600, 600), ("weights", 990, 900), ("max", 600, 1000), ("off", 600, None)],
+    ("policy", "weights", "mapped", "wired", "said"),
+    [
+        ("weights", 600, 0, 600, None),
+        ("weights", 600, 600, 600, None),
+        ("weights", 990, 0, 900, "the weights take 990 bytes, and Metal recommends no more than 1000 in all"),
+        ("own", 600, 500, 100, None),
+        ("own", 600, 600, None, "all weights are pages of mapped files, which are left to the system"),
+        ("max", 600, 0, 1000, None),
+        ("off", 600, 0, None, "it is switched off"),
+    ],
 )
-def test_what_is_wired(policy: str, weights: int, wired: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_wired(
+    policy: str, weights: int, mapped: int, wired: int | None, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     become(monkeypatch, Mac({"max_recommended_working_set_size": 1000}))
     metal = FakeMetal()
     wiring = Wiring(policy, metal)
-    assert wiring.wire(weights) == wired
+    told = wiring.wire(weights, mapped)
+    assert (told.bytes, told.why_not) == (wired, said)
     wiring.release()
-    assert metal.calls == ([] if wired is None else [wired, -1, 7])  # back, and only after what ran
+    # read back by setting it again; and as it was before only after what ran
+    assert metal.calls == ([] if wired is None else [wired, wired, -1, 7])
+
+
+def test_what_is_not_wired_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    become(monkeypatch, Mac({"max_recommended_working_set_size": 1000}))
+    old = FakeMetal()
+    assert Wiring("weights", old, lambda: 14).wire(600).why_not == "it takes macOS 15 or later"
+    assert old.calls == []  # MLX would take it and do nothing
+    deaf = FakeMetal()
+    monkeypatch.setattr(deaf, "set_wired_limit", lambda limit: 3)
+    assert Wiring("weights", deaf).wire(600).why_not == "MLX was asked for 600 bytes and has 3"
+
+    def refuse(limit: int) -> int:
+        raise ValueError("[metal::set_wired_limit] too much\nmore")
+
+    monkeypatch.setattr(deaf, "set_wired_limit", refuse)
+    told = Wiring("weights", deaf).wire(600)
+    assert (told.bytes, told.why_not) == (None, "MLX refused it: [metal::set_wired_limit] too much")
+    become(monkeypatch, Mac({}))
+    assert Wiring("weights", FakeMetal()).wire(600).why_not == "MLX does not say how much may be wired"
+
+
+def test_no_mac_makes_wiring_raise(mac: FakeMLX) -> None:
+    wiring = Wiring("weights")
+    told = wiring.wire(10**9)
+    assert (told.bytes is None) == (told.why_not is not None)
+    wiring.release()
+    assert mac.wired in (None, 0)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_without_metal_nothing_is_ever_called(policy: str) -> None:
     absent = FakeMetal()
     wiring = Wiring(policy, absent)
-    wiring.wire(600)
+    told = wiring.wire(600)
     wiring.release()
     assert absent.calls == []
+    assert told.why_not == ("it is switched off" if policy == "off" else (gpu.why_not() or "").rstrip("."))
 
 
 def test_an_unknown_policy_is_named() -> None:
