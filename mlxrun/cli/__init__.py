@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..core import RequestError
+from ..descriptors import raise_limit
 from ..settings import SettingsError, from_environment
 from ..spec import ModelError, one_line
 from . import convert, doctor, fit, prune, pull, rm, run, serve, show, tune, verify
@@ -46,6 +47,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     open_what_is_closed()
     forgive_encodings()
+    raise_limit()
     parser = build_parser()
     chosen, rest = parser.parse_known_args(arguments)
     words = getattr(chosen, "words", None)  # argparse takes no words for a prompt that come after a flag

@@ -12,6 +12,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -149,6 +150,37 @@ def memory() -> Finding:
     return Finding(said, data)
 
 
+def open_files() -> Finding:
+    """How many this process may have, after it asked for more."""
+    from ..descriptors import LOW, allowed
+
+    most = allowed()
+    if most is None:
+        return Finding("without limit", {"most": None})
+    problem = f"Only {most} files may be open at once; allow more (ulimit -n 10240) before mlxrun is started."
+    return Finding(f"{most} at once", {"most": most}, problem if most < LOW else None)
+
+
+def mapping() -> Finding:
+    """Tried with a small file: on a Mac nobody has seen yet that it works."""
+    from .. import gpu
+    from ..weights.mapped import try_mapping
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="mlxrun-") as folder:
+            found = try_mapping(Path(folder))
+    except OSError as error:
+        reason = f"a small file could not be made ({error.strerror or error})"
+        return Finding(f"unknown: {reason}", {"works": None, "by": None, "reason": reason})
+    works = bool(found.views)
+    by = ("MLX" if found.adopted else "the native library") if works else None
+    data = {"works": works, "by": by, "reason": found.reason}
+    if works:
+        return Finding(f"works, by {by}", data)
+    problem = f"Weights are read and not mapped, because {found.reason}." if gpu.metal() else None
+    return Finding(f"does not work here: {found.reason}", data, problem)
+
+
 def models() -> Finding:
     from ..settings import SettingsError, from_environment
 
@@ -225,6 +257,8 @@ LOOKS: dict[str, Callable[[], Finding]] = {
     "device": after_mlx(device),
     "native CPU kernels": after_mlx(native),
     "memory": after_mlx(memory),
+    "mapped files": after_mlx(mapping),
+    "open files": open_files,
     "models": models,
     "environment": environment,
     "packages": packages,

@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import describe, options
+from . import describe, mapping, options
 from .terminal import tell
 
 if TYPE_CHECKING:
@@ -34,15 +34,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(flags: argparse.Namespace) -> int:
     from ..loading import open_model
     from ..loading.forms import packs
+    from ..settings import from_environment
     from ..store.resolve import resolve
     from ..weights import outline_weights
 
-    path = resolve(flags.model)
+    settings = from_environment()
+    path = resolve(flags.model, settings)
     opened = open_model(path, dialect=flags.dialect, waive=frozenset(flags.waive))
     checkpoint, recipe = opened.checkpoint, opened.recipe
     weights = outline_weights(checkpoint, recipe, centred=packs(opened.device, None))
+    files = mapping.files(opened)
     if flags.json:
-        found = {"path": str(path), "spec": plain(recipe.decoder), **numbers(recipe, weights)}
+        found = {"path": str(path), "spec": plain(recipe.decoder), **numbers(recipe, weights), "files": files}
         print(json.dumps({**found, "losses": losses(checkpoint)}, indent=2))
     else:
         lines = [
@@ -50,6 +53,7 @@ def main(flags: argparse.Namespace) -> int:
             *text(recipe, shutil.get_terminal_size((100, 24)).columns),
             *sizes_text(recipe, weights),
             *losses_text(checkpoint),
+            *mapping.lines(opened, files, settings.ready),
         ]
         tell(*lines)
     return 0

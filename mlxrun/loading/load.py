@@ -13,6 +13,7 @@ from typing import Any
 import mlx.core as mx
 
 from .. import gpu
+from ..descriptors import raise_limit
 from ..families import UnknownFamily
 from ..families.config import Dialect
 from ..memory.headroom import let_large_blocks_go
@@ -55,6 +56,7 @@ def load_opened(opened: OpenedModel, options: LoadOptions) -> Model | FallbackMo
     """On the device that it was opened for."""
     if (why := gpu.no_arrays()) is not None:
         raise ModelError(why)
+    raise_limit()
     let_large_blocks_go()
     before = private_bytes() or 0
     if isinstance(opened.found, UnknownFamily):

@@ -45,7 +45,7 @@ class Formed:
 def map_or_pack(opened: OpenedModel, dry: DryRun, options: LoadOptions) -> Formed:
     checkpoint, recipe = opened.checkpoint, opened.recipe
     note = None
-    if options.ready is not None and dry.weights.total >= ready.LEAST:
+    if options.ready is not None and is_kept(dry.weights.total):
         source = source_of(opened)
         try:
             file = ready.file_of(options.ready, source)
@@ -60,6 +60,11 @@ def map_or_pack(opened: OpenedModel, dry: DryRun, options: LoadOptions) -> Forme
         if found is not None:
             return Formed(found.weights, files=(found.mapped,), places=found.places, blocks=found.blocks)
     return Formed(read_weights(checkpoint, recipe), packing_forms(dry, options), note)
+
+
+def is_kept(size: int) -> bool:
+    """Whether packed weights of so many bytes are worth a file."""
+    return size >= ready.LEAST
 
 
 def source_of(opened: OpenedModel) -> Source:

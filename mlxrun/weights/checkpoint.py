@@ -22,7 +22,7 @@ from ..ops.quantized import Weight
 from ..spec import ModelError, shown
 from .files import inside, native_name, read_json, size_of, unreadable
 from .gguf import Place, parts_of, read_gguf
-from .gguf_tensors import Reading, load_tensors, losses, read_floats
+from .gguf_tensors import Reading, load_tensors, losses, read_floats, stored_blocks
 from .headers import Header, Stored, read_header
 from .mapped import Mapped, map_tensors
 from .quantized import measure_losses
@@ -75,6 +75,14 @@ class Checkpoint:
             else:
                 found |= _load_file(file, self._stored_in(file), self.mapped, hear)
         return {name: found[name] for name in self.stored}
+
+    def map_files(self) -> Iterator[tuple[Mapped, int]]:
+        """What comes of mapping each file, and the bytes of its tensors; none of these is read."""
+        for file in self.files:
+            gguf = self._gguf_places(file)
+            stored = stored_blocks(gguf) if gguf else self._stored_in(file)
+            total = sum(place.nbytes for place in (gguf or stored).values())
+            yield map_tensors(file, stored, size_of(file)), total
 
     def losses(self) -> Iterator[tuple[str, str, float]]:
         """(name, stored type, relative error) of each tensor that cannot be given as it is stored. Reads samples."""

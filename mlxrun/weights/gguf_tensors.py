@@ -129,7 +129,7 @@ def load_tensors(
     """`mapped`: the stored bytes are views into the file where that can be; `hear` is told what came of that."""
     seen: Mapping[str, mx.array] = {}
     if mapped:
-        hear(found := _map(path, places))
+        hear(found := map_tensors(path, stored_blocks(places), size_of(path)))
         seen = found.views
     try:
         with path.open("rb") as file:
@@ -145,15 +145,15 @@ def load_tensors(
         raise unreadable(path, error) from error
 
 
-def _map(path: Path, places: Mapping[str, Place]) -> Mapped:
-    stored = {
+def stored_blocks(places: Mapping[str, Place]) -> dict[str, Stored]:
+    """What of them is worth a view: blocks as they lie, and plain tensors that are not small."""
+    return {
         name: Stored(place.kind, place.shape, place.start, place.nbytes)
         if place.kind in PLAIN
         else Stored("U8", _shape_of_blocks(place), place.start, place.nbytes)
         for name, place in places.items()
         if place.kind not in PLAIN or place.nbytes >= COPIED
     }
-    return map_tensors(path, stored, size_of(path))
 
 
 def _plain(view: MappedPages, place: Place, seen: mx.array | None) -> mx.array:

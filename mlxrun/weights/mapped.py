@@ -138,6 +138,20 @@ def map_tensors(file: Path, tensors: Mapping[str, Stored], size: int, adoption: 
     return Mapped(file, {}, reason=NOBODY)
 
 
+def try_mapping(folder: Path) -> Mapped:
+    """Of a small file that is made there and goes again: whether this machine maps, and why not. OSError: no room."""
+    file = folder / ".mapping-tried"
+    data = bytes(range(256)) * (4 * COPIED // 256)
+    try:
+        file.write_bytes(data)
+        found = map_tensors(file, {"tried": Stored("U8", (len(data),), 0, len(data))}, len(data))
+        if "tried" in found.views and np.asarray(found.views["tried"]).tobytes() != data:
+            return Mapped(file, {}, reason="what is mapped is not what stands in the file")
+        return found
+    finally:
+        file.unlink(missing_ok=True)
+
+
 def end_of(tensors: Mapping[str, Stored]) -> int:
     return max((place.start + place.nbytes for place in tensors.values()), default=0)
 

@@ -18,6 +18,9 @@ from mlxrun import __version__, cli
 from mlxrun.cli import doctor, serve
 from mlxrun.ops import device, native
 from mlxrun.ops.choose import Chooser
+from mlxrun.weights import mapped
+from tests.adopting import FakeMetal
+from tests.macs import MACS, become
 
 STATUS = Status(True, None, "avx512", True, 2, "0.32.4", "fast")
 
@@ -201,3 +204,31 @@ def test_a_narrow_terminal_wraps_beside_the_titles() -> None:
     assert max(map(len, lines)) <= 60
     assert lines[3].startswith(" " * 11 + "word")
     assert lines[-1] == "! Mend it."
+
+
+def test_mapping_is_tried_and_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    metal = FakeMetal()
+    monkeypatch.setattr(mapped, "adoption_here", lambda: metal.adoption)
+    assert "mapped files        works, by MLX" in told(capsys, 0)
+    assert numbers(capsys, 0)["mapped_files"] == {"works": True, "by": "MLX", "reason": None}
+    assert len(metal.taken) == 2
+
+
+def test_a_gpu_that_adopts_nothing_is_a_problem(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become(monkeypatch, MACS["M3 Max 36 GB"])  # whose MLX is this machine's, which adopts nothing
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.DeviceType.gpu, 0))
+    lines = told(capsys, 1).splitlines()
+    assert any(line.startswith("! Weights are read and not mapped, because MLX takes no mapped") for line in lines)
+
+
+@pytest.mark.parametrize(("limits", "most"), [("-Sn 64", 10240), ("-n 100", 100)])
+def test_open_files_are_raised_as_far_as_may_be(limits: str, most: int) -> None:
+    """In a shell of its own: what may be open is a process's."""
+    command = f'ulimit {limits}; exec "{sys.executable}" -m mlxrun doctor --json'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    found = json.loads(done.stdout)
+    hard = int(subprocess.run(["bash", "-c", "ulimit -Hn"], capture_output=True, text=True, check=True).stdout)
+    assert found["open_files"] == {"most": min(most, hard)}
+    assert ("open files" in found["problems"]) == (most == 100)

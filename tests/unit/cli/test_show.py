@@ -15,7 +15,12 @@ from safetensors.numpy import save_file
 from mlxrun import cli
 from mlxrun.cli import describe, show, sizes
 from mlxrun.families import Recipe, resolve
+from mlxrun.loading import open as open_module
+from mlxrun.ops.device import a_mac
 from mlxrun.ops.quantized import QuantizedWeight
+from mlxrun.weights import mapped
+from mlxrun.weights.adopted import Adoption
+from tests.adopting import FakeMetal, write_sharded
 from tests.golden.cases import CASES
 from tests.golden.checkpoint import reference
 
@@ -156,3 +161,36 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert cli.main(["show", str(tmp_path)]) == 2
     assert "surprise" in capsys.readouterr().err
     assert cli.main(["show", str(tmp_path), "--waive", "surprise"]) == 0
+
+
+def test_files_are_named_with_what_is_mapped_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_sharded(tmp_path / "model")
+    metal = FakeMetal()
+    monkeypatch.setattr(mapped, "adoption_here", lambda: metal.adoption)
+    monkeypatch.setattr(open_module, "this_device", a_mac)
+    monkeypatch.setenv("MLXRUN_HOME", str(tmp_path))
+    assert cli.main(["show", str(folder), "--json"]) == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    assert len(files) == 8
+    assert 0.95 * stored < sum(file["mapped"] for file in files) < stored
+    assert all(0 < file["read"] < 65536 and file["reason"] is None for file in files)
+    assert metal.taken
+    assert cli.main(["show", str(folder)]) == 0
+    told = capsys.readouterr().out
+    assert "files on this machine: used as they lie, wherever a GPU computes with that" in told
+    assert "  model-00008-of-00008.safetensors  mapped 3.1 MB, read 0.0 MB" in told
+
+
+def test_a_file_that_is_read_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(words: np.ndarray) -> mx.array:
+        raise ValueError("[convert] Cannot import a CPU array without a copy.")
+
+    monkeypatch.setattr(mapped, "adoption_here", lambda: Adoption(refuse))
+    assert cli.main(["show", str(write_sharded(tmp_path / "model"))]) == 0
+    told = capsys.readouterr().out
+    assert "read 3.1 MB, because MLX takes no mapped memory here: [convert] Cannot import a CPU array" in told
