@@ -41,6 +41,7 @@ soak: $(VENV)/.installed-dev
 # references need torch and transformers, which nothing else here does: a venv of their own
 golden: .venv-golden/.installed
 	.venv-golden/bin/python -m tests.golden.make
+	.venv-golden/bin/python -m tests.golden.shipped
 
 models-doc: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.golden.models_doc

@@ -17,7 +17,7 @@ from ..core import RequestError
 from ..descriptors import raise_limit
 from ..settings import SettingsError, from_environment
 from ..spec import ModelError, one_line
-from . import convert, doctor, fit, prune, pull, rm, run, serve, show, tune, verify
+from . import convert, doctor, fit, prune, pull, rm, run, selftest, serve, show, tune, verify
 from . import eval as eval_command
 from . import list as list_command
 from .terminal import forgive_encodings, open_what_is_closed, say
@@ -41,6 +41,7 @@ COMMANDS = {
     "verify": verify,
     "doctor": doctor,
     "tune": tune,
+    "selftest": selftest,
 }
 
 

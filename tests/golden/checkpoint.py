@@ -1,7 +1,7 @@
 """References back into files: redraw a case's weights and write a checkpoint folder that a loader can read.
 
-Needs NumPy and safetensors only; knows nothing of mlxrun. The other shapes that a family's files come in
-are in `variants.py`.
+Needs NumPy and safetensors only; knows nothing of mlxrun but how weights are drawn. The other
+shapes that a family's files come in are in `variants.py`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ disk, draw every tensor, write the file, read it back through transformers' own 
 config as transformers wrote it, the manifest, and the float32 output for a fixed prompt. Every weight
 is then changed in turn to see that the output depends on it, and the other layouts that the tests write
 are read by transformers too.
-Running it twice gives the same files. Nothing of mlxrun or MLX is imported here.
+Running it twice gives the same files. Nothing of mlxrun but the drawing is imported here, and nothing of MLX.
 """
 
 from __future__ import annotations

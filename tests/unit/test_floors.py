@@ -87,8 +87,11 @@ RULES = {
     "assistant": Room({"core", "parts", "text", "engine", "loading", "weights"}),
     "client": Room(BELOW | {"assistant", "store"}),
     "server": Room(BELOW | {"assistant", "store", "client"}, {"starlette", "uvicorn", "prometheus_client"}),
+    "selftest": Room(
+        BELOW | {"assistant", "store", "cpu_kernels", "metal_kernels", "__init__"}, {"mlx", "mlx_lm", "numpy"}
+    ),
     "cli": Room(
-        BELOW | {"assistant", "store", "client", "server", "tui", "convert", "__init__"},
+        BELOW | {"assistant", "store", "client", "server", "tui", "convert", "selftest", "__init__"},
         {"rich", "mlx"},
     ),
     "tui": Room({"client", "core", "parts"}, {"textual", "rich", "markdown_it"}),
