@@ -19,6 +19,7 @@ from ..core import Request, Sampling
 from ..loading import LoadOptions
 from ..settings import from_environment
 from ..store import starter
+from ..tune import begin
 from .notes import Notes
 from .results import NotRun
 
@@ -56,7 +57,8 @@ def answer(notes: Notes) -> str:
     notes.begin("loading")
     began = time.perf_counter()
     path = starter.fetch(settings)
-    assistant = Assistant.open(path, options=LoadOptions(2048, ready=settings.ready, memory=settings.memory))
+    options = LoadOptions(2048, ready=settings.ready, memory=settings.memory, device=begin(settings).device)
+    assistant = Assistant.open(path, options=options)
     try:
         notes.number("load_seconds", time.perf_counter() - began)
         said = [compare(assistant, one, notes) for one in recorded()[: 1 if notes.quick else None]]
