@@ -6,7 +6,7 @@ import mlx.core as mx
 import pytest
 
 from mlxrun import gpu
-from mlxrun.memory.wiring import Wiring
+from mlxrun.memory.wiring import Wired, Wiring
 from mlxrun.selftest import wiring
 from mlxrun.selftest.results import NotRun
 from tests.macs import MACS, become
@@ -42,12 +42,16 @@ def test_here_it_is_run_only_with_metal() -> None:
             notes_of(wiring.wire_and_release)
 
 
+def twice(self: Wiring, weights: int) -> Wired:
+    mx.set_wired_limit(2 * weights)
+    return Wired(2 * weights)
+
+
 @pytest.mark.parametrize(
     ("wire", "wrong"),
     [
-        (lambda self, weights: None, "wired"),
-        (lambda self, weights: mx.set_wired_limit(2 * weights) or 2 * weights, "no_more"),
-        (lambda self, weights: weights, "read_back"),
+        (twice, "no_more"),
+        (lambda self, weights: Wired(weights), "read_back"),
     ],
 )
 def test_what_is_wired_wrongly_is_seen(monkeypatch: pytest.MonkeyPatch, wire: object, wrong: str) -> None:
@@ -63,3 +67,10 @@ def test_a_limit_that_is_not_restored_is_seen(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Wiring, "release", lambda self: None)
     _, heard, _ = notes_of(wiring.wire_and_release)
     assert not check_of(heard, "restored")["good"]
+
+
+def test_where_nothing_can_be_wired_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    become(monkeypatch, MACS["M1 8 GB"])
+    monkeypatch.setattr(Wiring, "wire", lambda self, weights: Wired(why_not="it takes macOS 15 or later"))
+    with pytest.raises(NotRun, match="Nothing was wired: it takes macOS 15 or later"):
+        notes_of(wiring.wire_and_release)
