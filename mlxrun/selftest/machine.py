@@ -35,6 +35,7 @@ NUMBERS = (
     "kern.memorystatus_vm_pressure_level",
     "sysctl.proc_translated",
 )
+ITS_OWN = ("uuid", "serial", "pci")  # in keys of what MLX says of a device: an NVIDIA card has them
 SECONDS = 4  # for another program
 Told = Callable[..., str]
 
@@ -83,8 +84,9 @@ def system() -> str:
 
 
 def plain(info: dict[str, Any]) -> dict[str, Any]:
-    """Numbers and short texts."""
-    return {key: value if isinstance(value, int | float) else str(value)[:100] for key, value in info.items()}
+    """Numbers and short texts, and none that only this one device has."""
+    kept = {key: value for key, value in info.items() if not any(word in key.lower() for word in ITS_OWN)}
+    return {key: value if isinstance(value, int | float) else str(value)[:100] for key, value in kept.items()}
 
 
 def sysctl() -> dict[str, Any]:

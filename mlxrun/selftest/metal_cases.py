@@ -142,6 +142,13 @@ def glued(layout: Layout, dtype: mx.Dtype) -> Iterator[KernelCase]:
         twin=lambda: mx.argmax(mx.concatenate([qmv(x[:2], w), qmv(x[2:], w)]), axis=-1).astype(mx.float32),
     )
 
+    broken = mx.where(mx.arange(3)[:, None] == 1, mx.nan, x).astype(dtype)  # one row of three
+    yield KernelCase(
+        f"{named('greedy', layout, dtype)}, a row that is no number",
+        lambda: (greedy(broken, w) == 2**32 - 1).astype(mx.float32),
+        lambda: (np.array([0.0, 1.0, 0.0]), 0.0),
+    )
+
 
 def of_heads(dtype: mx.Dtype) -> Iterator[KernelCase]:
     for size, pairs in ((64, 32), (80, 20)):
@@ -206,11 +213,23 @@ def of_routers(dtype: mx.Dtype) -> Iterator[KernelCase]:
     for score in ("softmax", "sigmoid", "softmax_topk"):
         call: Callable[[], mx.array] = partial(chosen, logits, Rule(6, score, renorm=True))
         yield KernelCase(named(f"router {score}", None, dtype), call, partial(choice, wide(logits), score))
+        # ids past the end would be read as foreign memory by the next kernel
+        broken = mx.array(np.where(np.arange(72) % 5 == 0, np.nan, wide(logits)).astype(np.float32))
+        broken[2] = mx.nan
+        yield KernelCase(
+            f"{named(f'router {score}', None, dtype)}, ids of logits that are no numbers",
+            partial(ids_in_range, broken, Rule(6, score, renorm=True)),
+            lambda: (np.ones((3, 6)), 0.0),
+        )
 
 
 def chosen(logits: mx.array, rule: Rule) -> mx.array:
     ids, weights = route(logits, rule)
     return mx.concatenate([ids.astype(mx.float32), weights], axis=1)
+
+
+def ids_in_range(logits: mx.array, rule: Rule) -> mx.array:
+    return (route(logits, rule)[0] < logits.shape[1]).astype(mx.float32)
 
 
 def choice(logits: Wide, score: str) -> tuple[Wide, float]:

@@ -79,3 +79,9 @@ def test_a_program_that_is_not_there_or_hangs_says_nothing(monkeypatch: pytest.M
 def test_nothing_is_asked_that_belongs_to_one_machine() -> None:
     asked = (*machine.TEXTS, *machine.NUMBERS)
     assert not [name for name in asked if any(word in name for word in ("uuid", "serial", "hostname", "boottime"))]
+
+
+def test_what_only_one_card_has_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    become(monkeypatch, Mac({"device_name": "x", "uuid": "GPU-SECRET", "pci_bus_id": "0000:65", "serial_number": 7}))
+    _, heard, _ = notes_of(machine.look)
+    assert heard.numbers["device_info"] == {"device_name": "x"}

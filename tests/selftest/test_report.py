@@ -137,6 +137,28 @@ def test_the_command_tells_all_and_goes_on(
     assert "all that ran is well" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_table_fits_and_colours_are_a_persons_choice(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    told = "[red]no markup[/red] \x1b[2J " + "of a kernel that was refused " * 9
+    results = [Result(part("fine"), "passed", "well", 1.5), Result(part("fails"), "failed", told, 12.0)]
+    selftest.show(results)
+    plain = capsys.readouterr().out
+    assert max(map(len, plain.splitlines())) <= columns
+    assert "\x1b" not in plain
+    assert "refused" in plain.split("[red]no")[1]
+    for name, value in (("TERM", "xterm-256color"), ("FORCE_COLOR", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    selftest.show(results)
+    assert "\x1b[31m" in capsys.readouterr().out
+    monkeypatch.setenv("NO_COLOR", "1")
+    selftest.show(results)
+    assert "\x1b[31m" not in capsys.readouterr().out
+
+
 def test_interrupted_it_leaves_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
