@@ -8,7 +8,7 @@ does not know as well: there ours runs without being asked for, in the type of t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import mlx.core as mx
 
@@ -179,10 +179,16 @@ def attention(
     cut = chooser.ours(f"{kind} {stretch} {shape} {str(q.dtype).split('.')[-1]}") if chooser.possible() else None
     if cut is None:
         return None
-    tables, lengths = mx.zeros((1, 1), mx.uint32), mx.array([count], mx.int32)
     pages = v if isinstance(v, int) else Pages(v)
-    y = paged_attention(q.reshape(1, q.shape[1], q.shape[3]), Pages(k), pages, tables, lengths, sight, cut.attention)
+    row, (table, length) = q.reshape(1, q.shape[1], q.shape[3]), _one_page(count)
+    y = paged_attention(row, Pages(k), pages, table, length, sight, cut.attention)
     return y.reshape(1, q.shape[1], 1, width)
+
+
+@lru_cache(maxsize=8)
+def _one_page(count: int) -> tuple[mx.array, mx.array]:
+    """The table of a row whose keys are one page, and how many they are: made once for all layers, without a launch."""
+    return mx.array([[0]], mx.uint32), mx.array([count], mx.int32)
 
 
 @cache
