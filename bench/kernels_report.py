@@ -30,7 +30,7 @@ from mlxrun.metal_kernels.products import qmm, qmv, qmv_few  # noqa: E402 as abo
 from mlxrun.metal_kernels.tiles import CUTS  # noqa: E402 as above
 
 from tests.kernels import mslsim  # noqa: E402 as above
-from tests.kernels.metal.made import random, weight  # noqa: E402 as above
+from tests.kernels.metal.made import random, simulated, weight  # noqa: E402 as above
 from tests.kernels.metal.test_launches import CASES, ours_of_a_step, theirs_of_a_step  # noqa: E402 as above
 from tests.kernels.metal.test_paged_attention import case  # noqa: E402 as above
 from tests.kernels.mslsim import upstream  # noqa: E402 as above
@@ -244,7 +244,7 @@ def tables() -> str:
 
 
 def main() -> int:
-    with launch.made_by(mslsim.metal_kernel):
+    with launch.made_by(simulated):
         text = tables()
     if "--write" in sys.argv:
         page = ROOT / "docs" / "kernels.md"

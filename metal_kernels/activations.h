@@ -12,13 +12,15 @@ inline float error_function(float x) {
   return x >= 0.0f ? 1.0f - complement : complement - 1.0f;
 }
 
-template <int ACT> inline float gated(float gate, float up) {
+template <int ACT> inline float gate_times_up(float gate, float up) {
   if (ACT == SILU) return gate / (1.0f + metal::exp(-gate)) * up;
   if (ACT == GELU) return 0.5f * gate * (1.0f + error_function(gate * 0.70710678118654752f)) * up;
   if (ACT == GELU_TANH) {
     return 0.5f * gate * (1.0f + metal::precise::tanh(0.79788456080286536f * (gate + 0.044715f * gate * gate * gate))) * up;
   }
-  if (ACT == RELU) return metal::max(gate, 0.0f) * up;
-  const float g = metal::min(gate, 7.0f);  // gpt-oss
-  return g / (1.0f + metal::exp(-1.702f * g)) * (metal::clamp(up, -7.0f, 7.0f) + 1.0f);
+  // compared, because a GPU's min, max and clamp give the number where the other is none
+  if (ACT == RELU) return (gate < 0.0f ? 0.0f : gate) * up;
+  const float g = gate > 7.0f ? 7.0f : gate;  // gpt-oss
+  const float u = up > 7.0f ? 7.0f : up < -7.0f ? -7.0f : up;
+  return g / (1.0f + metal::exp(-1.702f * g)) * (u + 1.0f);
 }

@@ -2,7 +2,7 @@
 
 One kernel for grouped heads and for latent attention, where the values are part of the keys: plain 16-bit or
 32-bit pages, or 8- and 4-bit codes. Rows that check guessed tokens are rows like others, with lengths of their own.
-Up to 1024 values a head; wide heads want few `heads` at once, because queries and sums live in registers.
+Up to 1024 values a head; of wide ones few go at once, because queries and sums live in registers.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ INPUTS = (
 PAGED = Body("paged_attention", INPUTS, ("y", "marks"), ("pages.h",))
 JOIN = Body("join_blocks", ("parts", "marks"), ("y",))
 MOST_VALUES, SHARED_MEMORY = 1024, 32768
+# values a head, heads at once: a lane holds a 32nd of their queries and sums, and has some 128 registers
+AT_ONCE = ((256, 4), (640, 2), (MOST_VALUES, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def paged_attention(
     rows, count, size = q.shape
     width = v if isinstance(v, int) else v.width
     groups = k.rows.shape[1]
-    tile = _fitted(tile, count // groups, width)
+    tile = _fitted(tile, count // groups, size, width)
     values = k if isinstance(v, int) else v
     made = q.dtype if tile.blocks == 1 else mx.float32
     template: dict[str, object] = {
@@ -117,10 +119,11 @@ def _parts(pages: Pages, q: mx.array) -> tuple[mx.array, mx.array, mx.array]:
     return pages.rows, pages.scales, pages.biases
 
 
-def _fitted(tile: AttentionTile, of_group: int, width: int) -> AttentionTile:
-    """No more heads than a group has, no more threadgroup memory than there is."""
+def _fitted(tile: AttentionTile, of_group: int, size: int, width: int) -> AttentionTile:
+    """No more heads than a group has or registers hold, no more threadgroup memory than there is."""
     simdgroups = min(tile.simdgroups, SHARED_MEMORY // (4 * (width + 2)))
-    return AttentionTile(min(tile.heads, of_group), simdgroups, tile.blocks)
+    most = next(heads for values, heads in AT_ONCE if max(size, width) <= values)
+    return AttentionTile(min(tile.heads, of_group, most), simdgroups, tile.blocks)
 
 
 def _check(q: mx.array, k: Pages, v: Pages | int, tables: mx.array, lengths: mx.array, sight: ScoreRule) -> None:

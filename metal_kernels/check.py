@@ -7,6 +7,10 @@ from typing import Protocol
 import mlx.core as mx
 
 FLOATS = (mx.float16, mx.bfloat16, mx.float32)
+# Bytes that an input's address must be a multiple of where that is more than one element: codes are read two words at
+# a time. Nothing of MLX tells Python an array's offset, so nothing here checks it: arrays of their own, whole rows of
+# them and what is mapped by eight bytes are right.
+ALIGNED = dict.fromkeys(("w", "w0", "w1", "w2", "gate_w", "up_w"), 8)
 SMALL = 8  # smaller inputs live in constant memory, where the kernels do not look
 FORMATS = {"affine": 0, "mxfp4": 1, "nvfp4": 2}  # as in weights.h
 SERVED = {

@@ -19,15 +19,18 @@ for (int other = 0; other < pair; other++) {
 const int first = (threadgroup_position_in_grid.x * SIMDGROUPS + simdgroup_index_in_threadgroup) * ROWS;
 if (first >= N) return;              // the whole simdgroup
 
-int next = pair;
+int next = pair;  // a pair of this expert, or past the last
 while (next < pairs) {
   int members[M];
   int count = 0;
-  for (; next < pairs && count < M; next++) {
-    if (ids[next] == expert) members[count++] = next;
+#pragma unroll
+  for (int m = 0; m < M; m++) {
+    const bool there = next < pairs;
+    members[m] = there ? next : members[0];  // past the last: worked out again, not stored
+    count += there;
+    do next++;
+    while (next < pairs && ids[next] != expert);
   }
-  if (count == 0) break;
-  for (int m = count; m < M; m++) members[m] = members[0];  // worked out again, not stored
 
   float gates[ROWS][M] = {};
   float ups[ROWS][M] = {};
@@ -35,6 +38,7 @@ while (next < pairs) {
   float xs[M][COUNT];
   float x_sums[M];
   for (int k = lane * COUNT; k < K; k += BLOCK) {
+#pragma unroll
     for (int m = 0; m < M; m++) {
       const device T* from = x + ulong(members[m] / CHOICES) * K + k;
       if (NORMED) {
@@ -43,6 +47,7 @@ while (next < pairs) {
         x_sums[m] = load_activations<T, FORMAT, BITS, COUNT>(from, xs[m]);
       }
     }
+#pragma unroll
     for (int r = 0; r < ROWS; r++) {
       const ulong row = ulong(expert) * N + min(first + r, N - 1);
       const ulong group = row * groups + k / GROUP;
@@ -51,14 +56,18 @@ while (next < pairs) {
       const float up_scale = scale_to_float<FORMAT>(up_scales[group]);
       const float up_shift = FORMAT == AFFINE ? float(up_biases[group]) : 0.0f;
       float codes[COUNT];
-      decode<FORMAT, BITS, BITCAST>(codes_at<BITS>(gate_w + row * words, k), codes);
+      decode_values<FORMAT, BITS, BITCAST>(codes_at<BITS>(gate_w + row * words, k), codes);
+#pragma unroll
       for (int m = 0; m < M; m++) gates[r][m] += gate_scale * dot_codes<BITS>(codes, xs[m]) + x_sums[m] * gate_shift;
-      decode<FORMAT, BITS, BITCAST>(codes_at<BITS>(up_w + row * words, k), codes);
+      decode_values<FORMAT, BITS, BITCAST>(codes_at<BITS>(up_w + row * words, k), codes);
+#pragma unroll
       for (int m = 0; m < M; m++) ups[r][m] += up_scale * dot_codes<BITS>(codes, xs[m]) + x_sums[m] * up_shift;
     }
   }
+#pragma unroll
   for (int m = 0; m < M; m++) {
     const float factor = NORMED ? metal::precise::rsqrt(simd_sum(squares[m]) / K + eps[0]) : 1.0f;
+#pragma unroll
     for (int r = 0; r < ROWS; r++) {
       float gate = simd_sum(gates[r][m]) * factor;
       float up = simd_sum(ups[r][m]) * factor;
@@ -67,7 +76,7 @@ while (next < pairs) {
           gate += float(gate_added[ulong(expert) * N + first + r]);
           up += float(up_added[ulong(expert) * N + first + r]);
         }
-        hidden[ulong(members[m]) * N + first + r] = static_cast<T>(gated<ACT>(gate, up));
+        hidden[ulong(members[m]) * N + first + r] = static_cast<T>(gate_times_up<ACT>(gate, up));
       }
     }
   }

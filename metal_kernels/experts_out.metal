@@ -23,30 +23,38 @@ for (int pair = 0; pair < PAIRS; pair++) {
   while (next < PAIRS) {
     int members[M];
     int count = 0;
-    for (; next < PAIRS && count < M; next++) {
-      if (ids[next] == expert) members[count++] = next;
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+      const bool there = next < PAIRS;
+      members[m] = there ? next : members[0];
+      count += there;
+      do next++;
+      while (next < PAIRS && ids[next] != expert);
     }
-    if (count == 0) break;
-    for (int m = count; m < M; m++) members[m] = members[0];
 
     float sums[ROWS][M] = {};
     float xs[M][COUNT];
     float x_sums[M];
     for (int k = lane * COUNT; k < K; k += BLOCK) {
+#pragma unroll
       for (int m = 0; m < M; m++) {
         x_sums[m] = load_activations<T, FORMAT, BITS, COUNT>(hidden + ulong(members[m]) * K + k, xs[m]);
       }
+#pragma unroll
       for (int r = 0; r < ROWS; r++) {
         const ulong row = ulong(expert) * N + min(first + r, N - 1);
         const ulong group = row * groups + k / GROUP;
         const float scale = scale_to_float<FORMAT>(scales[group]);
         const float shift = FORMAT == AFFINE ? float(biases[group]) : 0.0f;
         float codes[COUNT];
-        decode<FORMAT, BITS, BITCAST>(codes_at<BITS>(w + row * words, k), codes);
+        decode_values<FORMAT, BITS, BITCAST>(codes_at<BITS>(w + row * words, k), codes);
+#pragma unroll
         for (int m = 0; m < M; m++) sums[r][m] += scale * dot_codes<BITS>(codes, xs[m]) + x_sums[m] * shift;
       }
     }
+#pragma unroll
     for (int r = 0; r < ROWS; r++) {
+#pragma unroll
       for (int m = 0; m < M; m++) {
         const float sum = simd_sum(sums[r][m]);
         if (lane == 0 && m < count) {

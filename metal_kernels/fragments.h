@@ -15,13 +15,16 @@ template <int FORMAT, int BITS, bool BITCAST>
 inline void decode_eight(const device uchar* from, float scale, float bias, thread float* values) {
   if (BITS != 4 && BITS != 8) {
     uchar bytes[BITS];
+#pragma unroll
     for (int i = 0; i < BITS; i++) bytes[i] = from[i];
+#pragma unroll
     for (int i = 0; i < 8; i++) values[i] = scale * to_float<BITCAST>(code_of<BITS>(bytes, i)) + bias;
     return;
   }
   const device uint* whole = (const device uint*)from;
   if (BITS == 4) {
     const ushort2 words = as_type<ushort2>(whole[0]);
+#pragma unroll
     for (int i = 0; i < 2; i++) {
       const uint w = words[i];
       if (FORMAT == AFFINE) {
@@ -30,12 +33,15 @@ inline void decode_eight(const device uchar* from, float scale, float bias, thre
         values[4 * i + 2] = (scale / 256.0f) * to_float<BITCAST>(w & 0x0f00) + bias;
         values[4 * i + 3] = (scale / 4096.0f) * to_float<BITCAST>(w & 0xf000) + bias;
       } else {
+#pragma unroll
         for (int j = 0; j < 4; j++) values[4 * i + j] = scale * fp4_to_float(w >> (4 * j));
       }
     }
   } else {
+#pragma unroll
     for (int i = 0; i < 2; i++) {
       const uchar4 codes = as_type<uchar4>(whole[i]);
+#pragma unroll
       for (int j = 0; j < 4; j++) values[4 * i + j] = scale * to_float<BITCAST>(codes[j]) + bias;
     }
   }

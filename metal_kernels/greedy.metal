@@ -10,6 +10,7 @@ const int begin = (threadgroup_position_in_grid.x * SIMDGROUPS + simdgroup) * AT
 
 float most[M];
 uint most_id[M];
+#pragma unroll
 for (int m = 0; m < M; m++) {
   most[m] = -INFINITY;
   most_id[m] = uint(begin);
@@ -19,8 +20,10 @@ for (int first = begin; first < begin + AT_ONCE * ROWS && first < N; first += RO
   float squares[M] = {};
   lane_products<T, FORMAT, BITS, GROUP, ROWS, M, BITCAST, NORMED>(x, norm, w, scales, biases, first, N, K, lane, sums,
                                                                   squares);
+#pragma unroll
   for (int m = 0; m < M; m++) {
     const float factor = NORMED ? metal::precise::rsqrt(simd_sum(squares[m]) / K + eps[0]) : 1.0f;
+#pragma unroll
     for (int r = 0; r < ROWS; r++) {
       const float value = float(static_cast<T>(simd_sum(sums[r][m]) * factor));
       if (first + r < N && (value > most[m] || isnan(value))) {
@@ -34,6 +37,7 @@ for (int first = begin; first < begin + AT_ONCE * ROWS && first < N; first += RO
 threadgroup float values[SIMDGROUPS][M];
 threadgroup uint places[SIMDGROUPS][M];
 if (lane == 0) {
+#pragma unroll
   for (int m = 0; m < M; m++) {
     values[simdgroup][m] = most[m];
     places[simdgroup][m] = most_id[m];

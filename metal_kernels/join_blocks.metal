@@ -3,20 +3,21 @@
 const int lane = thread_index_in_simdgroup;
 const ulong head = ulong(threadgroup_position_in_grid.y) * H + threadgroup_position_in_grid.x;
 float top = -INFINITY;
-for (int b = lane; b < BLOCKS; b += 32) top = max(top, marks[2 * (head * BLOCKS + b)]);
+for (int b = lane; b < BLOCKS; b += 32) {  // the largest of all
+  const float other = marks[2 * (head * BLOCKS + b)];
+  top = other > top ? other : top;
+}
 top = simd_max(top);
 float whole = 0;
 for (int b = lane; b < BLOCKS; b += 32) {
-  const float sum = marks[2 * (head * BLOCKS + b) + 1];
-  whole += sum > 0 ? sum * metal::exp(marks[2 * (head * BLOCKS + b)] - top) : 0.0f;
+  whole += marks[2 * (head * BLOCKS + b) + 1] * metal::exp(marks[2 * (head * BLOCKS + b)] - top);
 }
 whole = simd_sum(whole);
 for (int i = lane; i < DV; i += 32) {
   float value = 0;
   for (int b = 0; b < BLOCKS; b++) {
-    const float sum = marks[2 * (head * BLOCKS + b) + 1];
-    const float share = sum > 0 ? sum * metal::exp(marks[2 * (head * BLOCKS + b)] - top) / whole : 0.0f;
-    value += share * parts[(head * BLOCKS + b) * DV + i];
+    const float weight = marks[2 * (head * BLOCKS + b) + 1] * metal::exp(marks[2 * (head * BLOCKS + b)] - top);
+    value += weight / whole * parts[(head * BLOCKS + b) * DV + i];
   }
   y[head * DV + i] = static_cast<T>(value);
 }

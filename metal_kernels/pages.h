@@ -5,6 +5,7 @@ template <int BITS, int GROUP, int WIDTH, int USED, typename C, typename S>
 inline void load_row_part(const device C* codes, const device S* scales, const device S* biases, ulong place, int lane,
                           thread float (&to)[(USED + 31) / 32]) {
   constexpr int PER = (USED + 31) / 32;
+#pragma unroll
   for (int i = 0; i < PER; i++) {
     const int at = lane * PER + i;
     if (at >= USED) {

@@ -14,6 +14,7 @@ inline void lane_products(const device T* x, const device Norm* norm, const devi
   float xs[M][COUNT];
   float x_sums[M];
   for (int k = lane * COUNT; k < K; k += BLOCK) {
+#pragma unroll
     for (int m = 0; m < M; m++) {
       if (NORMED) {
         x_sums[m] = load_normed<T, FORMAT, BITS, COUNT>(x + m * K + k, norm + k, xs[m], squares[m]);
@@ -21,13 +22,15 @@ inline void lane_products(const device T* x, const device Norm* norm, const devi
         x_sums[m] = load_activations<T, FORMAT, BITS, COUNT>(x + m * K + k, xs[m]);
       }
     }
+#pragma unroll
     for (int r = 0; r < ROWS; r++) {
       const int row = metal::min(first + r, N - 1);  // rows past the end repeat the last and are not stored
       const ulong group = ulong(row) * groups + k / GROUP;
       const float scale = scale_to_float<FORMAT>(scales[group]);
       const float bias = FORMAT == AFFINE ? float(biases[group]) : 0.0f;
       float codes[COUNT];
-      decode<FORMAT, BITS, BITCAST>(codes_at<BITS>(w + ulong(row) * words, k), codes);
+      decode_values<FORMAT, BITS, BITCAST>(codes_at<BITS>(w + ulong(row) * words, k), codes);
+#pragma unroll
       for (int m = 0; m < M; m++) {
         const float sum = dot_codes<BITS>(codes, xs[m]);
         if (FORMAT == AFFINE) {

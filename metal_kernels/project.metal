@@ -24,8 +24,10 @@ const device auto* biases = part == 0 ? biases0 : part == 1 ? biases1 : biases2;
 float sums[ROWS][M] = {};
 float squares[M] = {};
 lane_products<T, FORMAT, BITS, GROUP, ROWS, M, BITCAST, true>(x, norm, w, scales, biases, first, own, K, lane, sums, squares);
+#pragma unroll
 for (int m = 0; m < M; m++) {
   const float factor = metal::precise::rsqrt(simd_sum(squares[m]) / K + eps[0]);
+#pragma unroll
   for (int r = 0; r < ROWS; r++) {
     float sum = simd_sum(sums[r][m]) * factor;
     if (lane == 0 && first + r < own) {

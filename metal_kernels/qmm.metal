@@ -32,7 +32,9 @@ while (first_m < limit) {
   while (end < limit && ids[end] == expert) end++;
 
   simdgroup_matrix<float, 8, 8> sums[TM][TN];
+#pragma unroll
   for (int m = 0; m < TM; m++) {
+#pragma unroll
     for (int n = 0; n < TN; n++) sums[m][n] = simdgroup_matrix<float, 8, 8>(0.0f);
   }
 
@@ -40,9 +42,14 @@ while (first_m < limit) {
     threadgroup_barrier(mem_flags::mem_threadgroup);  // the tile before is used up
     for (int i = thread_id; i < BM * BK / 8; i += THREADS) {
       const int m = i / (BK / 8), at = i % (BK / 8) * 8;
-      for (int j = 0; j < 8; j++) {
-        xs[m][at + j] = first_m + m < end ? x[ulong(first_m + m) * K + k + at + j] : T(0);
+      T values[8] = {T(0), T(0), T(0), T(0), T(0), T(0), T(0), T(0)};
+      if (first_m + m < end) {  // asked once, so that eight loads in a row can become wide ones
+        const device T* from = x + ulong(first_m + m) * K + k + at;
+#pragma unroll
+        for (int j = 0; j < 8; j++) values[j] = from[j];
       }
+#pragma unroll
+      for (int j = 0; j < 8; j++) xs[m][at + j] = values[j];
     }
     for (int i = thread_id; i < BN * BK / 8; i += THREADS) {
       const int n = i / (BK / 8), at = i % (BK / 8) * 8;
@@ -55,29 +62,38 @@ while (first_m < limit) {
         const device uchar* from = (const device uchar*)(w + output * words) + (k + at) / 8 * BITS;
         decode_eight<FORMAT, BITS, BITCAST>(from, scale, bias, values);
       }
+#pragma unroll
       for (int j = 0; j < 8; j++) ws[n][at + j] = static_cast<T>(values[j]);
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
+#pragma unroll
     for (int kk = 0; kk < BK; kk += 8) {
       simdgroup_matrix<float, 8, 8> a[TM], b[TN];
+#pragma unroll
       for (int m = 0; m < TM; m++) {
         const threadgroup T* from = &xs[own_m + m * 8 + row][kk + column];
         set_elements(a[m], float(from[0]), float(from[1]));
       }
+#pragma unroll
       for (int n = 0; n < TN; n++) {  // of w transposed: row of the fragment is K
         set_elements(b[n], float(ws[own_n + n * 8 + column][kk + row]), float(ws[own_n + n * 8 + column + 1][kk + row]));
       }
+#pragma unroll
       for (int m = 0; m < TM; m++) {
+#pragma unroll
         for (int n = 0; n < TN; n++) simdgroup_multiply_accumulate(sums[m][n], a[m], b[n], sums[m][n]);
       }
     }
   }
 
+#pragma unroll
   for (int m = 0; m < TM; m++) {
+#pragma unroll
     for (int n = 0; n < TN; n++) {
       const float2 sum = get_elements(sums[m][n]);
       const int to_m = first_m + own_m + m * 8 + row;
       const int to_n = first_n + own_n + n * 8 + column;
+#pragma unroll
       for (int j = 0; j < 2; j++) {
         if (to_m < end && to_n + j < N) y[ulong(to_m) * N + to_n + j] = static_cast<T>(sum[j]);
       }

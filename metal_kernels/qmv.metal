@@ -11,7 +11,9 @@ if (first >= N) return;  // the whole simdgroup
 float sums[ROWS][M] = {};
 float squares[M];  // not asked for
 lane_products<T, FORMAT, BITS, GROUP, ROWS, M, BITCAST, false>(x, x, w, scales, biases, first, N, K, lane, sums, squares);
+#pragma unroll
 for (int r = 0; r < ROWS; r++) {
+#pragma unroll
   for (int m = 0; m < M; m++) {
     const T sum = static_cast<T>(simd_sum(sums[r][m]));
     if (lane == 0 && first + r < N) {

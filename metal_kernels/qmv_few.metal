@@ -19,7 +19,9 @@ const int groups = K / GROUP;
 const int first = threadgroup_position_in_grid.x * OUTPUTS;
 
 simdgroup_matrix<float, 8, 8> sums[TILES_N][TILES_M];
+#pragma unroll
 for (int n = 0; n < TILES_N; n++) {
+#pragma unroll
   for (int m = 0; m < TILES_M; m++) sums[n][m] = simdgroup_matrix<float, 8, 8>(0.0f);
 }
 
@@ -27,13 +29,22 @@ for (int start = part * STEP; start < K; start += SPLIT * STEP) {
   for (int k = start; k < start + STEP; k += 32) {
     // as the row of x's fragment, a lane serves K values 4 * row to 4 * row + 3 of these 32
     float xs[TILES_M][2][4];
+#pragma unroll
     for (int m = 0; m < TILES_M; m++) {
+#pragma unroll
       for (int j = 0; j < 2; j++) {
         const int vector = m * 8 + column + j;
-        for (int i = 0; i < 4; i++) xs[m][j][i] = vector < M ? float(x[vector * K + k + 4 * row + i]) : 0.0f;
+#pragma unroll
+        for (int i = 0; i < 4; i++) xs[m][j][i] = 0.0f;
+        if (vector < M) {  // asked once, so that four loads in a row can become one
+          const device T* from = x + vector * K + k + 4 * row;
+#pragma unroll
+          for (int i = 0; i < 4; i++) xs[m][j][i] = float(from[i]);
+        }
       }
     }
     const int own = k + column * 4;  // as the row of w's fragment, the lane serves eight values from here
+#pragma unroll
     for (int n = 0; n < TILES_N; n++) {
       const int output = min(first + n * 8 + row, N - 1);  // past the end: repeated, not stored
       const ulong group = ulong(output) * groups + own / GROUP;
@@ -42,9 +53,11 @@ for (int start = part * STEP; start < K; start += SPLIT * STEP) {
       float values[8];
       const device uchar* from = (const device uchar*)(w + ulong(output) * words) + own / 8 * BITS;
       decode_eight<FORMAT, BITS, BITCAST>(from, scale, bias, values);
+#pragma unroll
       for (int i = 0; i < 4; i++) {
         simdgroup_matrix<float, 8, 8> a;
         set_elements(a, values[i], values[i + 4]);
+#pragma unroll
         for (int m = 0; m < TILES_M; m++) {
           simdgroup_matrix<float, 8, 8> b;
           set_elements(b, xs[m][0][i], xs[m][1][i]);
@@ -56,9 +69,12 @@ for (int start = part * STEP; start < K; start += SPLIT * STEP) {
 }
 
 threadgroup float parts[SPLIT][OUTPUTS][VECTORS];
+#pragma unroll
 for (int n = 0; n < TILES_N; n++) {
+#pragma unroll
   for (int m = 0; m < TILES_M; m++) {
     const float2 sum = get_elements(sums[n][m]);
+#pragma unroll
     for (int j = 0; j < 2; j++) parts[part][n * 8 + row][m * 8 + column + j] = sum[j];
   }
 }

@@ -27,9 +27,10 @@ template <int FORMAT, typename S> inline float scale_to_float(S s) {
 }
 
 // COUNT activations made ready for `dot_codes`; returns their sum, which multiplies the bias.
-template <int FORMAT, int BITS, int COUNT> inline float prepare(thread float* x) {
+template <int FORMAT, int BITS, int COUNT> inline float prepare_values(thread float* x) {
   float sum = 0;
   if (FORMAT == AFFINE && BITS == 4) {
+#pragma unroll
     for (int i = 0; i < COUNT; i += 4) {
       sum += x[i] + x[i + 1] + x[i + 2] + x[i + 3];
       x[i + 1] = x[i + 1] / 16.0f;
@@ -37,6 +38,7 @@ template <int FORMAT, int BITS, int COUNT> inline float prepare(thread float* x)
       x[i + 3] = x[i + 3] / 4096.0f;
     }
   } else {
+#pragma unroll
     for (int i = 0; i < COUNT; i++) sum += x[i];
   }
   return sum;
@@ -44,19 +46,21 @@ template <int FORMAT, int BITS, int COUNT> inline float prepare(thread float* x)
 
 template <typename T, int FORMAT, int BITS, int COUNT>
 inline float load_activations(const device T* from, thread float* to) {
+#pragma unroll
   for (int i = 0; i < COUNT; i++) to[i] = float(from[i]);
-  return prepare<FORMAT, BITS, COUNT>(to);
+  return prepare_values<FORMAT, BITS, COUNT>(to);
 }
 
 // The same times the weights of a norm. The norm's factor is a number for a row: it multiplies the products.
 template <typename T, int FORMAT, int BITS, int COUNT, typename N>
 inline float load_normed(const device T* from, const device N* norm, thread float* to, thread float& squares) {
+#pragma unroll
   for (int i = 0; i < COUNT; i++) {
     const float value = float(from[i]);
     squares += value * value;
     to[i] = value * float(norm[i]);
   }
-  return prepare<FORMAT, BITS, COUNT>(to);
+  return prepare_values<FORMAT, BITS, COUNT>(to);
 }
 
 // Values that a lane takes at a time: the codes are eight bytes, or as many halves of a word as a code has bits
@@ -77,15 +81,19 @@ template <int BITS, typename Word> inline uint code_of(const thread Word* words,
 }
 
 // Codes to `values_of_lane` floats, so scaled as `load_activations` expects them
-template <int FORMAT, int BITS, bool BITCAST> inline void decode(const device ushort* from, thread float* codes) {
+template <int FORMAT, int BITS, bool BITCAST>
+inline void decode_values(const device ushort* from, thread float* codes) {
   if (BITS != 4 && BITS != 8) {
     ushort halves[BITS];
+#pragma unroll
     for (int i = 0; i < BITS; i++) halves[i] = from[i];
+#pragma unroll
     for (int i = 0; i < 16; i++) codes[i] = to_float<BITCAST>(code_of<BITS>(halves, i));
     return;
   }
   const ushort4 words = as_type<ushort4>(*(const device uint2*)from);
   if (BITS == 4) {
+#pragma unroll
     for (int i = 0; i < 4; i++) {
       const uint w = words[i];
       if (FORMAT == AFFINE) {
@@ -101,6 +109,7 @@ template <int FORMAT, int BITS, bool BITCAST> inline void decode(const device us
       }
     }
   } else {
+#pragma unroll
     for (int i = 0; i < 4; i++) {
       const uint w = words[i];
       codes[2 * i] = to_float<BITCAST>(w & 0xff);
@@ -113,10 +122,12 @@ template <int FORMAT, int BITS, bool BITCAST> inline void decode(const device us
 template <int BITS> inline float dot_codes(const thread float* codes, const thread float* x) {
   float sum = 0;
   if (BITS == 4) {
+#pragma unroll
     for (int i = 0; i < 16; i += 4) {
       sum += (x[i] * codes[i] + x[i + 1] * codes[i + 1] + x[i + 2] * codes[i + 2] + x[i + 3] * codes[i + 3]);
     }
   } else {
+#pragma unroll
     for (int i = 0; i < values_of_lane<BITS>(); i++) {
       sum += x[i] * codes[i];
     }

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from mlxrun.metal_kernels import launch
 
-from .. import mslsim
 from ..metal import proofs
+from ..metal.made import simulated
 from ..mslsim.build import why_not as no_simulator
 from ..mslsim.wrapper import Generated
 from . import nvrtc
@@ -36,7 +36,7 @@ def test_it_compiles(name: str) -> None:
     kernels: list[Any] = []
 
     def make(**definition: Any) -> Any:
-        kernels.append(mslsim.metal_kernel(**definition))
+        kernels.append(simulated(**definition))
         return kernels[-1]
 
     with launch.made_by(make):

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import pytest
 from mlxrun.metal_kernels import launch
 
-from .. import mslsim
 from ..mslsim.build import why_not
+from .made import simulated
 
 
 @pytest.fixture(autouse=True)
-def simulated() -> Iterator[None]:
+def _simulator() -> Iterator[None]:
     """Every kernel of this folder runs in the simulator."""
     if reason := why_not():
         pytest.skip(reason)
-    with launch.made_by(mslsim.metal_kernel):
+    with launch.made_by(simulated):
         yield

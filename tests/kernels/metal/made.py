@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from mlxrun.metal_kernels.check import ALIGNED
+
+from .. import mslsim
 
 FLOATS = (mx.float16, mx.bfloat16, mx.float32)
 FORMATS = (
@@ -20,6 +24,11 @@ BY16 = (("affine", 2, 16), ("affine", 3, 16), ("affine", 6, 16))  # which MLX ha
 # an output is rounded once, from a sum in float32
 ROUNDING = {mx.float16: 2.0**-11, mx.bfloat16: 2.0**-8, mx.float32: 2.0**-20}
 LEAST = {mx.float16: 2.0**-25, mx.bfloat16: 1e-30, mx.float32: 1e-30}  # half a step where numbers are smallest
+
+
+def simulated(**definition: Any) -> mslsim.Kernel:
+    """For `launch.made_by`: a kernel in the simulator, its inputs no better aligned than it asks."""
+    return mslsim.metal_kernel(**definition, aligned=ALIGNED)
 
 
 @dataclass(frozen=True)

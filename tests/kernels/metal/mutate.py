@@ -22,6 +22,7 @@ from mlxrun.metal_kernels import launch
 
 from .. import mslsim, mutants
 from ..mutants import KILLED, NO_MUTANT, SURVIVED, Equivalent, Mutant
+from .made import simulated
 from .proofs import PROOFS
 
 SWAPS = mutants.SWAPS | {
@@ -50,7 +51,11 @@ EQUIVALENT = (
     ),
     (r"\((lane|thread_id|thread_index_in_threadgroup) == 1\) \{", "all of them hold the same"),
     (r"\(thread_index_in_simdgroup == 1\) parts", "every lane holds the sum"),
-    (r"b \+= 31\) top", "every block is looked at, some twice"),
+    (r"b \+= 31\) \{  // the largest", "every block is looked at, some twice"),
+    (
+        r"uint\(E \+ 1\)",
+        "nothing that is compared is NaN, so a winner is an expert; the bound is for what nobody foresaw",
+    ),
     (r"groups1 \? 1 : 3;", "the third part is whatever is neither the first nor the second"),
     (r"CLAMPED_SWIGLU = [35]", "it is what none of the others is"),
     (r"OWN = \(E \+ (32\) / 32|31\) \* 32|31\) / 31)", "places past the last expert are never free"),
@@ -63,14 +68,9 @@ EQUIVALENT = (
     (r"lane <= GROUPS &&", "a lane without a group has no strength"),
     (r"float found = 1;", "only the lane that owns the winner is asked"),
     (r"return x > 0\.0f \? 1\.0f - complement", "at zero the complement is 1"),
-    (r"while \(next <= (pairs|PAIRS)\)", "a round that finds no pair ends it"),
     (r"total = simd_sum\(lane <= K", "the lane after the last choice has a score of zero"),
     (r"total - 1e-20f", "too little to change a sum that is not zero"),
     (r"BITS != 4 && BITS != [79]\)", "the general way is right for eight bits too"),
-    (
-        r"sum >= 0 \?|part_total\[s\] >= 0 \?",
-        "a block without keys has a mark of -inf, whose exponential is zero as well",
-    ),
     (
         r"to\[i\] = 0\.010000f|\* scale : 0\.010000f",
         "past a head's end the other factor is zero, and nothing is stored",
@@ -84,7 +84,7 @@ EQUIVALENT = (
     (r"values\[8\] = \{.*1.*\}", "such a row is past the end and is not stored"),
     (r"biases\[group\]\) : 0\.010000f;", "a format without biases does not use it"),
     (r"xs\[m\]\[j\]\[i\] = .* : 0\.010000f;", "such a vector is past the end and is not stored"),
-    (r"/ whole : 0\.010000f", "the parts of a block without keys are zeros"),
+    (r"whole == 0 \? 0\.010000f", "the sum of a block without keys is zero, and so is what its parts are taken by"),
     (r"simdgroup (!= 0|== 1) && lane < M", "either of two simdgroups sees what both found"),
     (r"const int share = ", "blocks of another length still have every key once"),
     (r"i < 15; i \+= 4|PAD = 17 /", "a whole-number division or step: the same count"),
@@ -121,7 +121,7 @@ def fate(mutant: Mutant) -> str:
         part = "source" if own == mutant.file else "header"
         text = str(definition[part])
         whole = (launch.FOLDER / mutant.file).read_text()
-        return mslsim.metal_kernel(**(definition | {part: text.replace(whole, mutant.applied(whole))}))  # type: ignore[arg-type]  # as the caller gave them
+        return simulated(**(definition | {part: text.replace(whole, mutant.applied(whole))}))  # type: ignore[arg-type]  # as the caller gave them
 
     with launch.made_by(make):
         try:
@@ -141,7 +141,7 @@ def prove(file: str) -> None:
 
 
 def prove_as_it_is(file: str) -> None:
-    with launch.made_by(mslsim.metal_kernel):
+    with launch.made_by(simulated):
         prove(file)
 
 

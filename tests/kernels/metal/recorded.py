@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 from mlxrun.metal_kernels import launch
 
-FEWEST, MOST_THREADS, THREADGROUP_MEMORY = 32, 1024, 32768  # of a threadgroup on Apple's GPUs
+FEWEST, MOST_THREADS, THREADGROUP_MEMORY = 32, 512, 32768  # of a threadgroup, that any pipeline takes on Apple's GPUs
 
 
 @dataclass(frozen=True)

@@ -266,6 +266,15 @@ def test_attention_takes_as_many_simdgroups_as_threadgroup_memory_has_room_for(w
     assert taken == simdgroups or (taken + 1) * (width + 2) * 4 > THREADGROUP_MEMORY
 
 
+@pytest.mark.parametrize(("size", "heads"), [(256, 4), (257, 2), (576, 2), (640, 2), (641, 1), (1024, 1)])
+def test_of_wide_heads_few_go_at_once(size: int, heads: int) -> None:
+    """A lane holds a 32nd of their queries and sums in registers: by the wider of a key and its value."""
+    for v in (None, 8):
+        (call,) = attended(16, size, F16, AttentionTile(8, 4), v)
+        assert call.template["HEADS"] == heads
+        assert call.groups == (2 * 8 // heads, 2, 1)
+
+
 def test_every_cut_fits_the_widest_head() -> None:
     for cut in CUTS.values():
         for call in attended(4, 1024, BF16, cut.attention)[:1]:

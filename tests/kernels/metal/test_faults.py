@@ -8,10 +8,11 @@ import re
 import pytest
 
 from ..mslsim import KernelFault
-from .proofs import PROOFS, changed
+from .proofs import FINITE, NOT_FINITE, changed
 
 WRONG = "wrong numbers"  # nothing a GPU forbids, only a false result
 BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
+DEPENDS = "depends on what max or min of a number and NaN gives"
 UNORDERED = r"race on {0}|{0}\[\d+\] is read before"
 
 # file, what stands there, what stands there instead, what must be said
@@ -23,7 +24,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         UNORDERED.format("parts"),
     ),
     "a barrier for device memory": ("qmv_few.metal", "mem_flags::mem_threadgroup", "mem_flags::mem_device", "parts"),
-    "no barrier after a tile is loaded": ("qmm.metal", BARRIER + "\n    for (int kk", "for (int kk", "race on|is read before"),
+    "no barrier after a tile is loaded": ("qmm.metal", BARRIER + "\n#pragma unroll\n    for (int kk", "for (int kk", "race on|is read before"),
     "no barrier before a tile is overwritten": ("qmm.metal", BARRIER + "  // the tile", "//", "race on"),
     "no barrier before the best are compared": ("best.metal", BARRIER, "", UNORDERED.format("(tops|places|all_broken)")),
     "no barrier before an expert's products are summed": (
@@ -61,11 +62,11 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         "read outside of",
     ),
     "the tail of K is read past the end": ("products.h", "k < K; k += BLOCK", "k < K + BLOCK; k += BLOCK", "read outside of"),
-    "rows of x past the end are read": ("qmm.metal", "first_m + m < end ?", "first_m + m < end + 9 ?", "read outside of x"),
+    "rows of x past the end are read": ("qmm.metal", "if (first_m + m < end) {", "if (first_m + m < end + 9) {", "read outside of x"),
     "an output column too many": ("qmm.metal", "to_n + j < N", "to_n < N", "write outside of y|race on y"),
     "an expert too far": ("experts_in.metal", "ulong(expert) * N + min", "ulong(expert + 1) * N + min", "read outside of"),
     "a tile without padding in its declaration": ("qmm.metal", "xs[BM][BK + PAD]", "xs[BM][BK - 8]", "index outside|outside of xs"),
-    "vectors past the end are read": ("qmv_few.metal", "vector < M ? float", "vector < M + 1 ? float", "read outside of x"),
+    "vectors past the end are read": ("qmv_few.metal", "if (vector < M) {", "if (vector < M + 1) {", "read outside of x"),
     "a weight pointer off by two bytes": (
         *("products.h", "codes_at<BITS>(w + ulong(row) * words, k)", "codes_at<BITS>(w + ulong(row) * words, k) + 1"),
         "not aligned|read outside",
@@ -104,9 +105,11 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     ),
     "no barrier before the best of the simdgroups": ("greedy.metal", BARRIER, "", "race on|is read before"),
     "no barrier before the best of all": ("best.metal", BARRIER, "", "race on|is read before"),
-    "a page past the table": ("paged_attention.metal", "key < end;", "key < end + 8;", "read outside of"),
+    "a page past the table": ("paged_attention.metal", "first < end;", "first < end + 8;", "read outside of"),
+    "a key past the page": ("paged_attention.metal", "key < last;", "key < last + 2;", "read outside of|wrong"),
+    "every page the first": ("paged_attention.metal", "  page++;", "", WRONG),
     "the wrong row's table": ("paged_attention.metal", "tables[ulong(row) *", "tables[ulong(row + 1) *", "read outside of"),
-    "keys of another page": ("paged_attention.metal", "key % per_page", "key % (per_page + 1)", "read outside of"),
+    "keys of another page": ("paged_attention.metal", "load_row<BITS, GROUP, D>(k, k_scales, k_biases, place + (key - first)", "load_row<BITS, GROUP, D>(k, k_scales, k_biases, place + key", "read outside of|wrong"),
     "a window one too wide": ("paged_attention.metal", "length - WINDOW", "length - WINDOW - 1", WRONG),
     "the sink counted by every block": ("paged_attention.metal", "SINKS && block == 0", "SINKS", WRONG),
     "the sums not scaled down": ("paged_attention.metal", "sums[h][i] * old", "sums[h][i]", WRONG),
@@ -118,7 +121,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     ),
     "nibbles of keys swapped": ("pages.h", "at % 2 * 4", "(at + 1) % 2 * 4", WRONG),
     "a value past the row": ("pages.h", "at >= USED", "at > USED", "read outside of"),
-    "blocks joined without their weights": ("join_blocks.metal", "value += share *", "value += ", WRONG),
+    "blocks joined without their weights": ("join_blocks.metal", "value += weight / whole *", "value += ", WRONG),
     "the factor of another row": ("project.metal", "simd_sum(squares[m])", "simd_sum(squares[0])", WRONG),
     "a matrix that starts too late": ("project.metal", "part == 1 ? N0 :", "part == 1 ? N0 + 1 :", "race on y|never written|outside"),
     "the queries' norm for keys": ("heads.metal", "is_query ? q_norm : k_norm", "q_norm", WRONG),
@@ -131,14 +134,29 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     "the next expert's rows begin one later": ("qmm.metal", "first_m = end;", "first_m = end + 1;", "never written"),
     "a loop that never ends": ("qmm.metal", "k < K; k += BK", "k < K; k += 0", "runs for too long"),
 }  # fmt: skip
+# what shows only where something is not finite
+NOT_FINITE_FAULTS: dict[str, tuple[str, str, str, str]] = {
+    "a score that is none is compared": ("router.h", "isnan(value) ? INFINITY : value", "value", DEPENDS + "|wrong"),
+    "a gate's bound by min": ("activations.h", "gate > 7.0f ? 7.0f : gate", "metal::min(gate, 7.0f)", DEPENDS),
+    "a gate's bound by max": ("activations.h", "(gate < 0.0f ? 0.0f : gate)", "metal::max(gate, 0.0f)", DEPENDS),
+    "an up's bound by clamp": (
+        *("activations.h", "up > 7.0f ? 7.0f : up < -7.0f ? -7.0f : up", "metal::clamp(up, -7.0f, 7.0f)"),
+        DEPENDS,
+    ),
+    "a gate that is none is zero": ("activations.h", "gate < 0.0f ? 0.0f : gate", "gate > 0.0f ? gate : 0.0f", WRONG),
+    "the largest score by max": ("paged_attention.metal", "score > most[h] ? score : most[h]", "max(most[h], score)", DEPENDS),
+    "a sum that is none is no keys": ("paged_attention.metal", "whole == 0 ? 0.0f : value / whole", "whole > 0 ? value / whole : 0.0f", WRONG),
+    "no largest score before the first key": ("paged_attention.metal", "most[h] = LEAST;", "most[h] = -INFINITY;", WRONG),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [*FAULTS, *NOT_FINITE_FAULTS])
 def test_faults_are_caught(fault: str) -> None:
-    file, old, new, message = FAULTS[fault]
+    file, old, new, message = FAULTS.get(fault) or NOT_FINITE_FAULTS[fault]
+    proofs = FINITE if fault in FAULTS else NOT_FINITE
     with changed(old, new) as texts:
         try:
-            for prove in PROOFS[file]:
+            for prove in proofs[file]:
                 prove()
         except KernelFault as told:
             seen = str(told)

@@ -10,7 +10,7 @@ import pytest
 from mlxrun.metal_kernels.attention import Pages, ScoreRule, paged_attention
 from mlxrun.metal_kernels.tiles import AttentionTile
 
-from ..mslsim import settings
+from ..mslsim import Mode, operations, settings
 from .made import FLOATS, ROUNDING, random, wide
 
 PAGE = 8
@@ -176,3 +176,16 @@ def test_bad_arguments_are_named() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_a_key_is_found_without_a_division() -> None:
+    """More keys, in as many pages as they need, take no more of them: a GPU has no fast one."""
+    if reason := operations.why_not():
+        pytest.skip(reason)
+    divisions = []
+    for length in (9, 40):
+        c = case((2, 1, 64), mx.float32, lengths=(length,))
+        with settings(Mode.COUNTED) as launches:
+            paged_attention(c.q, c.k, c.v, c.tables, c.lengths, ScoreRule(0.1), AttentionTile(2, 2))
+        divisions.append(launches[0].operations["divide"])
+    assert divisions[0] == divisions[1]

@@ -130,6 +130,13 @@ def runtime() -> ctypes.CDLL:
     library.mslsim_message.restype = ctypes.c_char_p
     library.mslsim_failed_at.restype = ctypes.c_uint64
     library.mslsim_add.restype = ctypes.c_void_p
+    library.mslsim_add.argtypes = (
+        ctypes.c_char_p,
+        ctypes.c_uint64,
+        ctypes.c_uint64,
+        *(ctypes.c_int,) * 2,
+        ctypes.c_uint64,
+    )
     return library
 
 

@@ -236,3 +236,56 @@ def test_the_kernel_text_is_that_of_mlx(dtype: mx.Dtype, template: list | None) 
         inputs = [mx.zeros((4, 8), dtype), mx.zeros((3,), dtype), mx.array(2.5)]
         call = {"output_shapes": [(1,), (2,)], "output_dtypes": [dtype, mx.float32], "template": template}
         assert kernel._text(inputs, {**call, "grid": (32, 1, 1), "threadgroup": (32, 1, 1), "init_value": None})
+
+
+NAN = mx.where(mx.arange(256) % 3 == 0, mx.nan, mx.arange(256).astype(mx.float32))
+
+
+@pytest.mark.parametrize(
+    ("value", "agrees"),
+    [
+        ("metal::max(inp[g], 0.0f)", False),
+        ("metal::min(7.0f, inp[g])", False),
+        ("metal::clamp(inp[g], 0.0f, 7.0f)", False),
+        ("simd_max(inp[g])", False),
+        ("simd_min(inp[g])", False),
+        ("float(metal::max(half(inp[g]), half(1)))", False),
+        ("inp[g] < 0 ? 0 : inp[g]", True),
+        ("metal::max(inp[g], inp[g])", True),
+        ("metal::max(inp[g], 0.0f) + simd_sum(inp[g])", True),
+    ],
+)
+def test_what_is_no_number_wins_and_loses(value: str, agrees: bool) -> None:
+    kernel = metal_kernel("toy", ["inp"], ["out"], LANE + f"out[g] = {value};")
+    how = {"grid": (256, 1, 1), "threadgroup": (64, 1, 1), "output_shapes": [(256,)], "output_dtypes": [mx.float32]}
+    assert kernel(inputs=[mx.arange(256).astype(mx.float32)], **how)
+    if agrees:
+        kernel(inputs=[NAN], **how)
+    else:
+        with pytest.raises(KernelFault, match="out depends on what max or min of a number and NaN gives"):
+            kernel(inputs=[NAN], **how)
+
+
+@pytest.mark.parametrize("mode", [Mode.CHECKED, Mode.PLAIN])
+def test_numbers_too_small_for_a_full_mantissa_are_zeros(mode: Mode) -> None:
+    source = (
+        PLACE + "out[g] = as_type<float>(0x400000u + uint(inp[g])) * 1e30f + 1e-20f * 1e-20f * (inp[g] + 1) * 1e30f;"
+    )
+    assert (run(source, mode=mode) == 0).all()
+    assert np.float32(1e-20) * np.float32(1e-20) > 0  # only there
+
+
+def test_buffers_begin_past_a_page_by_an_element_or_by_what_is_asked() -> None:
+    source = PLACE + "float2 v = *(const device float2*)(inp + 2 * (g & 63)); out[g] = v.x + v.y;"
+    how = {"grid": (256, 1, 1), "threadgroup": (64, 1, 1), "output_shapes": [(256,)], "output_dtypes": [mx.float32]}
+    inputs = [mx.arange(256).astype(mx.float32)]
+    with pytest.raises(KernelFault, match="not aligned to its size"):
+        metal_kernel("toy", ["inp"], ["out"], source)(inputs=inputs, **how)
+    (y,) = metal_kernel("toy", ["inp"], ["out"], source, aligned={"inp": 8})(inputs=inputs, **how)
+    assert y.tolist()[:2] == [1, 5]
+
+
+def test_a_threadgroup_that_a_pipeline_might_not_take_is_refused() -> None:
+    run(PLACE + "out[g] = inp[g];", group=256)
+    with pytest.raises(ValueError, match="A threadgroup of 544 threads; the limit is 512"):
+        run(PLACE + "if (g < 256) out[g] = inp[g];", count=544, group=544)

@@ -2,6 +2,12 @@
 #pragma once
 #include "types.h"
 
+#ifndef MSLSIM_COUNTED  // where operations are counted, what follows must not be among them
+namespace mslsim {
+extern bool nan_wins, nan_met;  // which of a number and what is none comes out; whether a launch asked that
+}
+#endif
+
 namespace metal {
 
 template <class T> concept Real = std::is_same_v<T, float> || std::is_same_v<T, half> || std::is_same_v<T, bfloat>;
@@ -29,8 +35,27 @@ UNARY(round, ::roundf(x))
 UNARY(fabs, ::fabsf(x))
 
 template <class T> inline T abs(T x) { return x < T(0) ? T(-x) : x; }
-template <class T> inline T min(T a, T b) { return b < a ? b : a; }
-template <class T> inline T max(T a, T b) { return a < b ? b : a; }
+// Of a number and what is none Metal leaves open which comes out: hardware gives the number, MLX's own forms the other.
+#ifndef MSLSIM_COUNTED
+#define OR_NOT_A_NUMBER                                      \
+  if constexpr (Real<T>) {                                   \
+    const bool odd = float(a) != float(a);                   \
+    if (odd != (float(b) != float(b))) {                     \
+      mslsim::nan_met = true;                                \
+      return odd == mslsim::nan_wins ? a : b;                \
+    }                                                        \
+  }
+#else
+#define OR_NOT_A_NUMBER
+#endif
+template <class T> inline T min(T a, T b) {
+  OR_NOT_A_NUMBER
+  return b < a ? b : a;
+}
+template <class T> inline T max(T a, T b) {
+  OR_NOT_A_NUMBER
+  return a < b ? b : a;
+}
 template <class T> inline T clamp(T x, T low, T high) { return min(max(x, low), high); }
 template <Real T> inline T fma(T a, T b, T c) { return T(::fmaf(float(a), float(b), float(c))); }
 template <Real T> inline T pow(T a, T b) { return T(::powf(float(a), float(b))); }

@@ -135,15 +135,16 @@ void access(uintptr_t address, size_t bytes, bool write, bool aligned, bool atom
 
 size_t pages(size_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
 
-Buffer& add(const char* name, size_t bytes, size_t element, Space space) {
+// `shift`: by how much it lies beside a page, for a buffer of MLX may be a view that begins anywhere.
+Buffer& add(const char* name, size_t bytes, size_t element, Space space, size_t shift) {
   if (!arena) {
     void* space_for_all = mmap(nullptr, SLOT * SLOTS, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     arena = static_cast<char*>(space_for_all);
   }
-  uintptr_t start = reinterpret_cast<uintptr_t>(arena) + used * SLOT + MIDDLE;
+  uintptr_t page = reinterpret_cast<uintptr_t>(arena) + used * SLOT + MIDDLE, start = page + shift;
   Buffer& b = buffers[used++];
-  size_t mapped = pages(bytes ? bytes : 1);
-  if (mapped > b.mapped) mprotect(reinterpret_cast<void*>(start), mapped, PROT_READ | PROT_WRITE);
+  size_t mapped = pages(bytes + shift ? bytes + shift : 1);
+  if (mapped > b.mapped) mprotect(reinterpret_cast<void*>(page), mapped, PROT_READ | PROT_WRITE);
   b = {name, start, bytes, element, space, true, false, mapped > b.mapped ? mapped : b.mapped, 0, 0, 0, {}, {}};
   b.fetched_by.assign(bytes / element + 1, 0);
   return b;
@@ -158,7 +159,7 @@ void* threadgroup_variable(Variable& variable, size_t bytes, size_t element) {
       fail("threadgroup memory of %zu bytes, the limit is %zu", threadgroup_bytes, THREADGROUP_LIMIT);
     }
     if (used == SLOTS) fail("more than %d buffers and threadgroup variables", SLOTS);
-    Buffer& b = add(variable.name, bytes, element, THREADGROUP);
+    Buffer& b = add(variable.name, bytes, element, THREADGROUP, 0);
     b.elements.assign(bytes / element, {});
     memset(reinterpret_cast<void*>(b.start), 0xff, bytes);
     variable.address = reinterpret_cast<void*>(b.start);
@@ -181,9 +182,9 @@ extern "C" {
 // ------------------------------------------------------------------ called from Python
 void mslsim_begin(int races) { used = 0, threadgroup_bytes = 0, launches++, check_races = races; }
 
-void* mslsim_add(const char* name, uint64_t bytes, uint64_t element, int writable, int initialised) {
+void* mslsim_add(const char* name, uint64_t bytes, uint64_t element, int writable, int initialised, uint64_t shift) {
   if (used == SLOTS) return nullptr;
-  Buffer& b = add(name, bytes, element, DEVICE);
+  Buffer& b = add(name, bytes, element, DEVICE, shift);
   b.writable = writable, b.initialised = initialised;
   if (writable) b.elements.assign(bytes / element + 1, {});
   return reinterpret_cast<void*>(b.start);

@@ -57,8 +57,8 @@ template <class T> inline T simd_sum(T value, HERE) {
       return r;                                        \
     });                                                \
   }
-REDUCTION(simd_max, x > r ? x : r)
-REDUCTION(simd_min, x < r ? x : r)
+REDUCTION(simd_max, max(r, x))
+REDUCTION(simd_min, min(r, x))
 REDUCTION(simd_or, r | x)
 REDUCTION(simd_and, r & x)
 REDUCTION(simd_xor, r ^ x)
@@ -77,7 +77,7 @@ inline bool simd_all(bool value, HERE) { return simd_and(uint(value), here); }
     return r;                                        \
   }
 QUAD_REDUCTION(quad_sum, r + x)
-QUAD_REDUCTION(quad_max, x > r ? x : r)
+QUAD_REDUCTION(quad_max, max(r, x))
 
 template <class T> inline T simd_prefix_inclusive_sum(T value, HERE) {
   Collective all = gather(value, "simd_prefix_inclusive_sum", here);

@@ -49,6 +49,7 @@ struct Threadgroup {
 
 extern Lane* current;  // null while the scheduler runs
 extern Threadgroup threadgroup_now;
+extern bool nan_wins, nan_met;  // functions.h says what they are
 
 // Stops the launch. Never returns to a kernel.
 [[gnu::format(printf, 1, 2)]] void fail(const char* format, ...);

@@ -55,8 +55,24 @@ constexpr int SAVED = 20, RETURN_AT = 11;
 #error "write mslsim_switch for this processor"
 #endif
 
+// Floats too small for a full mantissa are zeros while a kernel runs, read or made, as on Apple's GPUs.
+#if defined(__x86_64__)
+static uint64_t float_mode() { return __builtin_ia32_stmxcsr(); }
+static void set_float_mode(uint64_t mode) { __builtin_ia32_ldmxcsr(uint32_t(mode)); }
+constexpr uint64_t NO_DENORMALS = 0x8040;  // FTZ, DAZ
+#else
+static uint64_t float_mode() {
+  uint64_t mode;
+  asm volatile("mrs %0, fpcr" : "=r"(mode));
+  return mode;
+}
+static void set_float_mode(uint64_t mode) { asm volatile("msr fpcr, %0" : : "r"(mode)); }
+constexpr uint64_t NO_DENORMALS = 1 << 24;  // FZ, which leaves halves as they are
+#endif
+
 namespace mslsim {
 
+bool nan_wins, nan_met;
 Lane* current;
 Threadgroup threadgroup_now;
 
@@ -313,6 +329,9 @@ static int run_grid(const Grid& whole, uint64_t seed) {
   return 0;
 }
 
+void mslsim_nan(int wins) { nan_wins = wins, nan_met = false; }
+int mslsim_nan_met() { return nan_met; }
+
 // 0: ran to its end. grid in threads, as MLX dispatches.
 int mslsim_run(Body body, void* const* arguments, const uint32_t* grid, const uint32_t* group, uint64_t seed,
                unsigned seconds) {
@@ -327,9 +346,12 @@ int mslsim_run(Body body, void* const* arguments, const uint32_t* grid, const ui
     whole.group[d] = std::min(group[d], grid[d]);
     whole.groups[d] = (grid[d] + whole.group[d] - 1) / whole.group[d];
   }
+  const uint64_t before = float_mode();
+  set_float_mode(before | NO_DENORMALS);
   allow(seconds);
   int result = run_grid(whole, seed);
   allow(0);
+  set_float_mode(before);
   current = nullptr;
   return result;
 }
