@@ -1,4 +1,5 @@
 """Our Metal texts through clang's parser, with address spaces: what the simulator, which erases them, cannot see.
+Every text that the tests of kernels run is looked at, once (`passed`).
 
 Metal is C++ with the address space of every pointer and reference written out. Found are: pointers that go from one
 space into another, those without a space, struct methods, overloads, and threadgroup memory that is declared inside
@@ -7,14 +8,16 @@ of a block. The text is the one that MLX would compile, instantiated for the cal
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..mslsim.build import DECLARED
+from ..mslsim.build import CACHE, DECLARED
 from ..mslsim.wrapper import Generated
+from . import private
 
 PRELUDE = Path(__file__).with_name("prelude.h")
 SPACES = {"device", "constant", "threadgroup", "thread"}
@@ -31,7 +34,18 @@ def why_not() -> str:
 
 def faults(made: Generated) -> list[str]:
     """Everything that is wrong with a kernel's text, each as a line."""
-    return [*nested(made.text), *parsed(translated(made.text))]
+    return [*nested(made.text), *parsed(translated(private.concrete(made)))]
+
+
+def passed(made: Generated) -> None:
+    """Raises where something is wrong; what passed is kept beside the simulator's libraries, for the next process."""
+    own = [path.read_text(encoding="utf-8") for path in (PRELUDE, Path(__file__), Path(private.__file__))]
+    mark = CACHE / f"{hashlib.sha256(repr((made.text, own)).encode()).hexdigest()[:24]}.linted"
+    if not mark.exists():
+        if told := faults(made):
+            raise AssertionError(f"{made.name}: {'; '.join(told)}")
+        CACHE.mkdir(parents=True, exist_ok=True)
+        mark.touch()
 
 
 def translated(text: str) -> str:
@@ -61,15 +75,13 @@ def parsed(text: str) -> Iterator[str]:
         if one.severity >= cindex.Diagnostic.Error:
             yield f"{one.spelling}: {lines[one.location.line - 1].strip() if one.location.line else ''}"
     functions = set[str]()
-    for node in walk(unit.cursor, own):
-        yield from told(node, functions, whole)
-
-
-def walk(node: Any, first: int) -> Iterator[Any]:
-    for child in node.get_children():
-        if child.location.line >= first:
-            yield child
-        yield from walk(child, first)
+    for declared in unit.cursor.get_children():
+        if declared.location.line < own:
+            continue
+        for node in declared.walk_preorder():
+            yield from told(node, functions, whole)
+        if declared.kind == cindex.CursorKind.FUNCTION_DECL and declared.spelling.startswith("custom_kernel_"):
+            yield from private.faults_of(declared, lines)
 
 
 def told(node: Any, functions: set[str], text: str) -> Iterator[str]:

@@ -22,7 +22,8 @@ using float16_t = _Float16;
 using bfloat16_t = __bf16;
 using uint2 = uint __attribute__((ext_vector_type(2)));
 using uint3 = uint __attribute__((ext_vector_type(3)));
-struct float2 {  // clang's own vectors are not made by float2(a, b)
+struct float2 {
+  float kept[2];  // clang's own vectors are not made by float2(a, b)
   float2(float, float);
   float operator[](int) const;
 };

@@ -103,11 +103,15 @@ def test_address_spaces(dtype: mx.Dtype) -> None:
 
 
 GOOD = """
+inline void twice(thread float* at, int i) { at[i] *= 2.0f; }
+inline void large(thread float* at) { float kept[140]; at[0] = kept[3]; }
 template <typename T> inline float first(const device T* from, thread float* to) { return to[0] = float(from[0]); }
 [[kernel]] void custom_kernel_f(const device float* x [[buffer(0)]], const constant int& n [[buffer(1)]],
                                 device float* y [[buffer(2)]], uint lane [[thread_index_in_simdgroup]]) {
   threadgroup float kept[32];
   float own[2];
+#pragma unroll
+  for (int i = 0; i < 2; i++) own[i] += 1;
   kept[lane] = first<float>(x, own) + n;
   const threadgroup float* at = kept + lane;
   if (lane == 0) { y[0] = *at; }
@@ -138,6 +142,23 @@ template <typename T> inline float first(const device T* from, thread float* to)
             "second .* g",
         ),
         ("lane == 0", "lane == nothing", "undeclared identifier"),
+        ("#pragma unroll\n  for (int i", "for (int i", r"no #pragma unroll for own: for \(int i = 0; i < 2; i\+\+\)"),
+        ("i < 2; i++", "i < n; i++", "own is indexed in a loop of unknown length"),
+        ("own[i] += 1", "own[lane] += 1", "own is indexed by lane"),
+        ("own[i] += 1", "first<float>(x + i, own)", None),
+        (
+            "#pragma unroll\n  for (int i",
+            "for (int i = 0; i < 2; i++) twice(own, i);\n#pragma unroll\n  for (int i",
+            "for own",
+        ),
+        (
+            "float own[2];",
+            "float own[2], more[9][15];",
+            r"137 values in private arrays, the limit is 136: own 2, more 135",
+        ),
+        ("float own[2];", "float own[2], more[9][14];", None),
+        ("float own[2];", "float own[2]; simdgroup_matrix<float, 8, 8> more[68];", "138 values in private arrays"),
+        ("float own[2];", "float own[2]; large(own);", "142 values .*: own 2, kept 140"),
     ],
 )
 def test_what_the_lint_sees(old: str, new: str, message: str | None) -> None:

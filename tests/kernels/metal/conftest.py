@@ -6,13 +6,13 @@ import pytest
 from mlxrun.metal_kernels import launch
 
 from ..mslsim.build import why_not
-from .made import simulated
+from .made import linted
 
 
 @pytest.fixture(autouse=True)
 def _simulator() -> Iterator[None]:
-    """Every kernel of this folder runs in the simulator."""
+    """Every kernel of this folder runs in the simulator, its text linted."""
     if reason := why_not():
         pytest.skip(reason)
-    with launch.made_by(simulated):
+    with launch.made_by(linted):
         yield

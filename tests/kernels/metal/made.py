@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 from mlxrun.metal_kernels.check import ALIGNED
 
-from .. import mslsim
+from .. import lint, mslsim
 
 FLOATS = (mx.float16, mx.bfloat16, mx.float32)
 FORMATS = (
@@ -29,6 +29,11 @@ LEAST = {mx.float16: 2.0**-25, mx.bfloat16: 1e-30, mx.float32: 1e-30}  # half a 
 def simulated(**definition: Any) -> mslsim.Kernel:
     """For `launch.made_by`: a kernel in the simulator, its inputs no better aligned than it asks."""
     return mslsim.metal_kernel(**definition, aligned=ALIGNED)
+
+
+def linted(**definition: Any) -> mslsim.Kernel:
+    """The same, and every text of it is linted, where clang is there."""
+    return mslsim.metal_kernel(**definition, aligned=ALIGNED, look=None if lint.why_not() else lint.passed)
 
 
 @dataclass(frozen=True)
