@@ -160,11 +160,11 @@ class AttendEach : public CpuPrimitive {
         Attention& one = all[i];
         one.keys = counts[i], one.sinks = sink;
         one.q = rows + i * a.heads * a.dim * size_of(a.q_type);
-        one.q_strides[0] = one.q_strides[2] = (int64_t)a.heads * a.dim, one.q_strides[1] = a.dim;
+        one.q_strides[1] = a.dim;
         point(scratch, kept[i], one.k, one.k_strides);
         point(scratch, kept[n + i], one.v, one.v_strides);
         one.out = out + i * a.heads * a.v_dim * size_of(a.out_type);
-        one.out_strides[0] = one.out_strides[2] = (int64_t)a.heads * a.v_dim, one.out_strides[1] = a.v_dim;
+        one.out_strides[1] = a.v_dim;
       }
       parts::run(all);
     });

@@ -133,7 +133,7 @@ void soften(float* s, float* part, int v_dim) {
     sum = add(sum, p);
   }
   if (now != before) {
-    const float factor = before == -__builtin_inff() ? 0.0f : expf(before - now);
+    const float factor = expf(before - now);
     part[1] *= factor;
     for (int i = 0; i < v_dim; i += 16) store(part + kPartHead + i, mul(load(part + kPartHead + i), set1(factor)));
   }
@@ -192,7 +192,7 @@ void finish(const float* parts, size_t stride, int count, int v_dim, const float
   float below = sink ? expf(*sink - top) : 0.0f;
   float factors[kMaxParts];
   for (int i = 0; i < count; i++) {
-    factors[i] = parts[i * stride] == -__builtin_inff() ? 0.0f : expf(parts[i * stride] - top);
+    factors[i] = expf(parts[i * stride] - top);
     if (parts[i * stride + 1] != parts[i * stride + 1]) factors[i] = 1.0f;
     below += factors[i] * parts[i * stride + 1];
   }

@@ -23,14 +23,14 @@ inline void store_as(Type type, void* p, size_t i, F x) {
 
 // The last, short part of a row, with zeros behind it.
 inline F load_tail(Type type, const void* p, size_t i, size_t n) {
-  alignas(64) uint8_t copy[64] = {};
+  alignas(64) uint8_t copy[sizeof(F)] = {};
   const size_t size = type == F32 ? 4 : 2;
   std::memcpy(copy, (const uint8_t*)p + i * size, (n - i) * size);
   return load_as(type, copy, 0);
 }
 
 inline void store_tail(Type type, void* p, size_t i, size_t n, F x) {
-  alignas(64) uint8_t copy[64];
+  alignas(64) uint8_t copy[sizeof(F)];
   const size_t size = type == F32 ? 4 : 2;
   store_as(type, copy, 0, x);
   std::memcpy((uint8_t*)p + i * size, copy, (n - i) * size);
