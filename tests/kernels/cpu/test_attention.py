@@ -174,10 +174,10 @@ def test_no_keys_at_all(isa: str) -> None:
 LARGE = 2.0**24  # 1 more is lost beside it, 2 more are not
 
 
-def sum_beside_large(heads: int, keys: int, small: float) -> set[float]:
+def sum_beside_large(heads: int, keys: int, small: float, batch: int = 1) -> set[float]:
     """What the sum of all values is more than the first, which is large. All weights are 1 before they are divided."""
-    q, k = mx.zeros((1, heads, 1, 16)), mx.zeros((1, 1, keys, 16))
-    v = mx.full((1, 1, keys, 16), small)
+    q, k = mx.zeros((batch, heads, 1, 16)), mx.zeros((batch, 1, keys, 16))
+    v = mx.full((batch, 1, keys, 16), small)
     v[:, :, 0] = LARGE
     return set((wide(native.attention(q, k, v, 1.0)) * keys - LARGE).flat)
 
@@ -188,9 +188,11 @@ def test_few_rows_are_summed_in_several_chains(isa: str, rows: int, chains: int)
     assert sum_beside_large(rows, 64, 1.0) == {64 - 64 / chains}
 
 
-def test_keys_are_summed_in_parts_of_256(isa: str) -> None:
-    """So that several threads share them: chunks are too small to be seen beside the large one, parts are not."""
-    assert sum_beside_large(1, 4096, 2.0**-7) == {15 * 256 * 2.0**-7}
+@pytest.mark.parametrize(("pieces", "parts"), [(1, 16), (15, 16), (16, 1)])
+def test_keys_are_summed_in_parts_of_256(isa: str, pieces: int, parts: int) -> None:
+    """So that several threads share them, where there are fewer than 16 pieces without: chunks are too small to be
+    seen beside the large one, parts are not."""
+    assert sum_beside_large(1, 4096, 2.0**-7, pieces) == {(parts - 1) * 256 * 2.0**-7}
 
 
 def test_inputs_that_do_not_lie_in_order() -> None:
@@ -279,6 +281,15 @@ def test_infinities_and_nan(isa: str, keys: int) -> None:
     y = changed(v, (0, 1, keys - 1, 3), np.inf)
     assert np.isposinf(y[0, 1, 3, 3])
     assert np.array_equal(np.delete(y[0, 1], 3, 1), np.delete(clean[0, 1], 3, 1))
+
+
+def test_what_has_no_weight_does_not_count_however_large(isa: str) -> None:
+    """e^-200 is 0 in float32, before the key that takes all the weight and after it."""
+    for place in (0, 100, 199):
+        k, v = mx.zeros((1, 1, 200, 16)), mx.full((1, 1, 200, 16), 1e36)
+        k[:, :, place], v[:, :, place] = 200 / 16, 1e-30
+        y = native.attention(mx.ones((1, 1, 1, 16)), k, v, 1.0)
+        assert mx.array_equal(y, v[:, :, place : place + 1])
 
 
 def test_scores_far_apart(isa: str) -> None:

@@ -73,6 +73,25 @@ def test_drawn_values(isa: str, kind: Kind, dtype: str) -> None:
     oracle.check(native.matmul(x, w.packed, precision=FAST), near)
 
 
+@kinds
+def test_fast_multiplies_whole_numbers_of_each_blocks_unit(isa: str, kind: Kind) -> None:
+    """And rounds nothing else: also where a block is all zeros, or much smaller than the next."""
+    random = np.random.default_rng(11)
+    w = weight(random, (33, 256), kind)
+    x = np.float32(random.normal(size=(9, 256)) * np.repeat([1, 0, 1e-9, 30, 1e9, 1e-9, 0, 1], oracle.BLOCK))
+    x[1::2] = x[1::2, ::-1]
+    exact, found = (native.matmul(mx.array(x), w.packed, precision=p) for p in (EXACT, FAST))
+    if not (native.integer() and w.integers):
+        assert mx.array_equal(exact, found)
+        return
+    most, top = abs(x.reshape(9, 8, oracle.BLOCK)).max(-1), np.float32(oracle.TOP)
+    steps = np.divide(top, most, where=most > 0, out=np.zeros_like(most))
+    whole = np.rint(x * steps.repeat(oracle.BLOCK, -1)).astype(float) * (most / top).repeat(oracle.BLOCK, -1)
+    error = (2 * 8 * 2 + 8) * oracle.U * (abs(whole) @ w.gross.T) + oracle.TINY
+    oracle.check(found, oracle.Near(whole @ w.value.T, error))
+    assert not mx.array_equal(exact, found)
+
+
 @pytest.mark.parametrize("scales", DTYPES)
 @pytest.mark.parametrize("group", [16, 32])
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
@@ -166,6 +185,9 @@ def views(random: np.random.Generator, dtype: mx.Dtype) -> dict[str, mx.array]:
         "spread": mx.broadcast_to(base[:, :1, :64], (6, 3, 64)),
         "one value many times": mx.broadcast_to(base[:1, :2, :1], (3, 2, 64)),
         "one row": base[2, 3, 64:],
+        "an axis of one between": base[:, None, 1:3, 32:96],
+        "an axis of one before": base[None, :, 2, :64],
+        "an axis of one behind": base[:5, 1:2, 64:],
         "axes swapped": mx.swapaxes(base[..., 5:69], 0, 1),
         "no rows": base[:0, :, :64],
     }
@@ -275,6 +297,8 @@ def test_every_scale_of_a_byte(isa: str) -> None:
             scales = np.repeat(codes.astype(np.uint8)[:, None], 32 // group, 1)
             packed = native.pack_quantized(mx.array(words), mx.array(scales), None, mode, bits, group)
             y = wide(native.matmul(mx.array(x), packed, precision=precision))[0]
+            rows = native.table_rows(mx.arange(256, dtype=mx.int32), packed, mx.float32)
+            np.testing.assert_array_equal(wide(rows), np.repeat(wanted[:, None], 32, 1))
             near = 0 if precision == EXACT else 1e-6  # x is an integer of its block's unit, and 1.0 is not exactly one
             assert np.allclose(y, wanted, rtol=near, atol=near * 2.0**-126, equal_nan=True)
 

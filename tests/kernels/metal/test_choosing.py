@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import astuple
 from typing import Any
 
 import mlx.core as mx
@@ -48,6 +49,15 @@ def kernels(run: Callable[[], object]) -> list[str]:
     answer, calls = served(run)
     assert (answer is None) == (not calls)
     return [call.kernel for call in calls]
+
+
+def test_the_cuts_that_are_measured_against_each_other() -> None:
+    """Written out, so that a change is seen: vector, few, matrix, experts, attention."""
+    assert {name: astuple(cut) for name, cut in CUTS.items()} == {
+        "standard": ((4, 2, False), (2, 4, False), (32, 32, False), (2, 2, False), (4, 8, 1)),
+        "wide": ((8, 2, False), (4, 4, False), (64, 32, False), (4, 2, False), (4, 8, 8)),
+        "bits": ((4, 2, True), (2, 4, True), (32, 32, True), (2, 2, True), (4, 8, 1)),
+    }
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "a norm of another type": (lambda: greedy(Normed(X, NORM.astype(mx.bfloat16), 1e-5), W), "norm's weight is .*bfloat16"),
     "a norm of another width": (lambda: greedy(Normed(X, ones(63), 1e-5), W), "norm's weight has shape .63,."),
     "a norm of more axes": (lambda: greedy(Normed(X, ones(64, 1), 1e-5), W), "norm's weight has shape .64, 1."),
+    "a single row to norm": (lambda: greedy(Normed(X[0], NORM, 1e-5), W), "x has 1 axes"),
     "rows of whole numbers": (lambda: greedy(X.astype(I32), W), "x is mlx.core.int32; the kernel takes"),
     "rows of three axes": (lambda: greedy(X[None], W), "x has 3 axes"),
     "five rows to project": (lambda: project(Normed(ones(5, 64), NORM, 1e-5), [W]), "x has 5 rows"),
