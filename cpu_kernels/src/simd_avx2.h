@@ -39,10 +39,10 @@ inline F abs(F x) {
 }
 inline F round(F x) { return BOTH(_mm256_round_ps(x.a, 8), _mm256_round_ps(x.b, 8)); }
 inline __m256 pow2_half(__m256 n) {
-  const __m256 inside = _mm256_max_ps(_mm256_min_ps(n, _mm256_set1_ps(128)), _mm256_set1_ps(-127));
+  const __m256 inside = _mm256_max_ps(n, _mm256_set1_ps(-127));
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(inside), _mm256_set1_epi32(127)), 23));
 }
-inline F pow2(F n) { return BOTH(pow2_half(n.a), pow2_half(n.b)); }  // n whole; 0 below 2^-126
+inline F pow2(F n) { return BOTH(pow2_half(n.a), pow2_half(n.b)); }  // n whole, at most 128; 0 below 2^-126
 inline float total(F x) {
   const __m256 s = _mm256_add_ps(x.a, x.b);
   __m128 q = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
@@ -80,7 +80,6 @@ inline void store_bf16_half(uint16_t* p, __m256 x) {
 inline void store_bf16(uint16_t* p, F x) { store_bf16_half(p, x.a), store_bf16_half(p + 8, x.b); }
 
 inline I izero() { return BOTH(_mm256_setzero_si256(), _mm256_setzero_si256()); }
-inline I iset1(int32_t x) { return BOTH(_mm256_set1_epi32(x), _mm256_set1_epi32(x)); }
 inline I iadd(I x, I y) { return BOTH(_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)); }
 template <int n> inline I ishl(I x) { return BOTH(_mm256_slli_epi32(x.a, n), _mm256_slli_epi32(x.b, n)); }
 inline F to_float(I x) { return BOTH(_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)); }

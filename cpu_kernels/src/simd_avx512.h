@@ -49,7 +49,6 @@ inline void store_bf16(uint16_t* p, F a) {
 }
 
 inline I izero() { return {_mm512_setzero_si512()}; }
-inline I iset1(int32_t x) { return {_mm512_set1_epi32(x)}; }
 inline I iadd(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
 template <int n> inline I ishl(I a) { return {_mm512_slli_epi32(a.v, n)}; }
 inline F to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }

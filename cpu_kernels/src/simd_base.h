@@ -52,9 +52,7 @@ inline F vmax(const F& a, const F& b) { EACH(F, a.v[i] > b.v[i] ? a.v[i] : b.v[i
 inline F vmin(const F& a, const F& b) { EACH(F, a.v[i] < b.v[i] ? a.v[i] : b.v[i]); }
 inline F abs(const F& a) { EACH(F, bits_float(float_bits(a.v[i]) & 0x7fffffff)); }
 inline F round(const F& a) { EACH(F, ::nearbyintf(a.v[i])); }
-inline F pow2(const F& n) {
-  EACH(F, bits_float((uint32_t)((n.v[i] > 128 ? 128 : n.v[i] < -127 ? -127 : (int)n.v[i]) + 127) << 23));
-}
+inline F pow2(const F& n) { EACH(F, bits_float((uint32_t)((n.v[i] < -127 ? -127 : (int)n.v[i]) + 127) << 23)); }
 inline float total(const F& a) {
   float r[16];
   std::memcpy(r, a.v, 64);
@@ -74,7 +72,6 @@ inline void store_f16(uint16_t* p, const F& a) { for (int i = 0; i < 16; i++) p[
 inline void store_bf16(uint16_t* p, const F& a) { for (int i = 0; i < 16; i++) p[i] = float_bfloat(a.v[i]); }
 
 inline I izero() { EACH(I, 0); }
-inline I iset1(int32_t x) { EACH(I, x); }
 inline I iadd(const I& a, const I& b) { EACH(I, a.v[i] + b.v[i]); }
 template <int n> inline I ishl(const I& a) { EACH(I, (int32_t)((uint32_t)a.v[i] << n)); }
 inline F to_float(const I& a) { EACH(F, (float)a.v[i]); }

@@ -58,7 +58,6 @@ inline void store_bf16(uint16_t* p, F x) {
 }
 
 inline I izero() { EACH(I, vdupq_n_s32(0)); }
-inline I iset1(int32_t x) { EACH(I, vdupq_n_s32(x)); }
 inline I iadd(I x, I y) { EACH(I, vaddq_s32(x.v[i], y.v[i])); }
 template <int n> inline I ishl(I x) { EACH(I, vshlq_n_s32(x.v[i], n)); }
 inline F to_float(I x) { EACH(F, vcvtq_f32_s32(x.v[i])); }

@@ -55,7 +55,7 @@ def product(x: Near, w: Made, *, fast: bool) -> Near:
     value, gross, inputs = w.value, w.gross, w.value.shape[-1]
     if fast and w.integers:
         # every value is off by half a unit of its block, sums of blocks are added twice (codes, biases)
-        unit = _blocks(x.most).max(axis=-1) / TOP
+        unit = blocks_of(x.most).max(axis=-1) / TOP
         half = np.repeat(unit / 2 * (1 + 4 * U), BLOCK, axis=-1)[..., :inputs]
         error = (x.error + half) @ abs(value).T
         error += (2 * math.ceil(inputs / BLOCK) * 2 + 8) * U * ((x.most + half) @ gross.T)
@@ -65,7 +65,7 @@ def product(x: Near, w: Made, *, fast: bool) -> Near:
     return Near(x.value @ value.T, error + TINY)
 
 
-def _blocks(x: np.ndarray) -> np.ndarray:
+def blocks_of(x: np.ndarray) -> np.ndarray:
     blocks = math.ceil(x.shape[-1] / BLOCK)
     padded = np.pad(x, [*[(0, 0)] * (x.ndim - 1), (0, blocks * BLOCK - x.shape[-1])])
     return padded.reshape(*x.shape[:-1], blocks, BLOCK)

@@ -45,3 +45,12 @@ def test_a_large_weight_has_all_of_its_memory() -> None:
     packed = native.pack_plain(values)
     assert packed.nbytes == values.nbytes
     assert mx.get_active_memory() >= before + packed.nbytes
+
+
+def test_weights_that_share_memory_lie_beside_each_other() -> None:
+    """Of several sizes, together more than one chunk of 32 MB holds: none lies in another, or past the end."""
+    packed = [native.pack_plain(mx.full((rows, 1024), float(rows))) for rows in range(200, 296, 2)]
+    assert sum(w.nbytes for w in packed) > 40 << 20
+    for rows, w in zip(range(200, 296, 2), packed, strict=True):
+        ends = native.table_rows(mx.array([0, rows - 1], mx.int32), w, mx.float32)
+        assert mx.array_equal(ends, mx.full((2, 1024), float(rows)))
