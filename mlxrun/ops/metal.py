@@ -195,11 +195,11 @@ def _one_page(count: int) -> tuple[mx.array, mx.array]:
 def computes_groups_of_16(bits: int, dtype: mx.Dtype = mx.float32) -> bool:
     """Whether our kernels multiply by such affine weights on this device, and right: nothing else does, so before a
     model depends on them they are tried, with any codes, by a row, a few, many, and rows of several experts."""
-    keys = mx.random.split(mx.random.key(bits), 4)
-    words = mx.random.randint(-(1 << 31), (1 << 31) - 1, (2, 24, 512 * bits // 32), key=keys[0]).view(mx.uint32)
-    scales, biases = (mx.random.normal((2, 24, 32), key=key).astype(dtype) for key in keys[1:3])
+    of_words, *of_groups, of_rows = mx.random.split(mx.random.key(bits), 4)
+    words = mx.random.randint(-(1 << 31), (1 << 31) - 1, (2, 24, 512 * bits // 32), key=of_words).view(mx.uint32)
+    scales, biases = (mx.random.normal((2, 24, 32), key=key).astype(dtype) for key in of_groups)
     both = QuantizedWeight(words, scales, biases, "affine", bits, 16)
-    first, x, experts = both.rows(lambda part: part[0]), mx.random.normal((40, 512), key=keys[3]), mx.arange(40) // 24
+    first, x, experts = both.rows(lambda part: part[0]), mx.random.normal((40, 512), key=of_rows), mx.arange(40) // 24
     x, chooser = x.astype(dtype), Chooser()  # asked for its policy alone: of such weights nothing is picked
     try:
         for rows in (1, 5, 40):

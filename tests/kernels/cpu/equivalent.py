@@ -11,6 +11,14 @@ EQUIVALENT = (
         r"F p = set1\(1\.0f / 50(39|41)\);",
         "2e-11 of e^x: a last bit of one value in 20 000, and the largest error stays what it was, 0.92 ulp",
     ),
+    Equivalent("body_panel.h", r"^\s*;$", "memory that is asked for ahead", was=r"ahead\(panel, i, "),
+    Equivalent(
+        "body_panel.h",
+        r"",
+        "on x86 no dot product needs an offset: it is 0 times a scale",
+        was=r"constexpr \(offset != 0\)",
+    ),
+    Equivalent("body_panel.h", r"m - m0 >= [59]", "four or eight rows in two halves, each row summed as before"),
     Equivalent(
         "experts.cpp",
         r"kSlots - 1\) \* kSlots \* kSlots",
@@ -46,11 +54,22 @@ EQUIVALENT = (
     Equivalent(
         "parts.cpp", r"pool::run\(\(count \+ step \+ 1\) / step,", "a piece more than there are rows for; it has none"
     ),
+    Equivalent("pack.cpp", r"cols >= \(1 << 30\)", "2^30 inputs: far more than any weight has"),
+    Equivalent("pack.cpp", r"\(w\.cols \+ kBlock - 2\) / kBlock \* 2", "of groups of 16 there are no 32 n + 1 inputs"),
+    Equivalent("pack.cpp", r"constexpr size_t kChunk = ", "how many weights lie beside each other"),
     Equivalent("parts.cpp", r"if \(panels \* kRows <= wide\)", "where both are the same, zero bytes are set"),
     Equivalent(
         "pool.cpp", r"^\s*;$", "without workers nobody is told to stop", was=r"if \(workers_\.empty\(\)\) return;$"
     ),
+    Equivalent(
+        "parts.cpp",
+        r"std::memset\(hidden .*, 1, ",
+        "a number that no input is, times weights that are 0; it must be no NaN",
+    ),
+    Equivalent("parts.cpp", r"size_t all = 0, wide = 1, ", "all rows begin one float later in scratch memory"),
     Equivalent("pool.cpp", r"^\s*;$", "a pause of the processor while it waits", was=r"breathe\(\);$"),
+    Equivalent("primitive.h", r"axis - 1 == shape\.size\(\)", "a copy value by value instead of row by row"),
+    Equivalent("primitive.h", r"strides\[i\] (<= 0|< 1)\) return false", "rows that lie one upon another are copied"),
     Equivalent(
         "primitive.h",
         r"^\s*;$",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any
 
 import mlx.core as mx
@@ -220,6 +220,41 @@ def test_up_to_four_rows_are_served(op: str, chooser: choose.Chooser) -> None:
         chooser.asked = None
     chooser.policy = "auto"
     assert kernels(lambda: run(1)) == []
+
+
+def test_a_layer_hands_each_part_to_its_place(chooser: choose.Chooser) -> None:
+    """Gate before up, each with its own bias; the norm's weight and eps; what is added at the end."""
+    x, y, norm = ones(2, 64) * 5, ones(2, 64) * 2, Rms(ones(64) * 3, 0.25)
+
+    def unlike(*shape: int) -> tuple[QuantizedWeight, QuantizedWeight]:
+        return (one := weight(shape)), replace(one, packed=one.packed + 1)
+
+    def places(call: Call, *arrays: mx.array) -> list[int]:
+        same = [[at for at, one in enumerate(call.inputs) if mx.array_equal(one, array)] for array in arrays]
+        return [found[0] for found in same]
+
+    def in_order(call: Call, *arrays: mx.array) -> bool:
+        return (found := places(call, *arrays)) == sorted(set(found))
+
+    eps, (gate, up), down = mx.array([0.25]), unlike(32, 64), weight((64, 32))
+    _, (into, out) = served(lambda: metal.MetalFeedForward(norm, gate, up, down, "silu", chooser)(y, x))
+    assert in_order(into, x, gate.packed[None], up.packed[None])
+    assert places(into, norm.weight, eps)
+    assert in_order(out, down.packed, y)
+    (gate, up), down, bias, select = unlike(3, 32, 64), weight((3, 64, 32)), mx.ones(3) * 7, mx.ones(3) * 8
+    router, biases = mx.ones((3, 64)), (ones(3, 32), ones(3, 32) * 2, ones(3, 64) * 4)
+    rule = Router(2, "softmax", True)
+    mixture = metal.MetalExperts(norm, router, gate, up, down, rule, select, "silu", chooser, bias, biases)
+    _, (logits, routed, into, out) = served(lambda: mixture(x))
+    assert places(logits, x, norm.weight, eps, router, bias)
+    assert places(routed, select)
+    assert in_order(into, gate.packed, up.packed)
+    assert in_order(into, *biases[:2])
+    assert places(into, x, norm.weight, eps)
+    assert places(out, down.packed, biases[2], x)
+    fronts = metal.MetalHeads(norm, (weight((48, 64)), weight((32, 64)), weight((32, 64))), None, 16, None, chooser)
+    (q, k, v), _ = served(lambda: fronts(x, None, mx.zeros(2, mx.int32)))
+    assert (q.shape, k.shape, v.shape) == ((2, 3, 16), (2, 2, 16), (2, 2, 16))
 
 
 def test_a_sum_is_served_in_one_type(chooser: choose.Chooser) -> None:
