@@ -99,16 +99,21 @@ def test_parts_may_be_left_out(count: int) -> None:
 
 
 def test_the_table_of_angles_follows_its_arguments() -> None:
-    """It is kept from call to call: changed positions, frequencies or scale must be noticed."""
+    """It is kept from call to call: a single changed position or frequency must be noticed, fewer or more of them too."""
     random = np.random.default_rng(3)
-    x, true = array(random.normal(size=(4, 32)), mx.float32)
+    x, true = array(random.normal(size=(40, 32)), mx.float32)
     m = weight(random, (32, 32), ("f32", 32, 0))
-    near = heads(oracle.product(oracle.known(true), m, fast=False), 16)
-    for start, base, scale in [(0, 10.0, 1.0), (1, 10.0, 1.0), (1, 20.0, 1.0), (1, 20.0, 0.5), (0, 10.0, 1.0)]:
-        positions, freqs = np.arange(4, dtype=np.int32) + start, (base ** (np.arange(8) / 8)).astype(np.float32)
-        turn = native.Rotation(mx.array(freqs), mx.array(positions), False, scale)
-        (y,) = native.heads_of(x, [m.packed], [], 16, native.HeadNorms(), turn, True, mx.float32)
-        oracle.check(y, seen(turned(near, positions, freqs, interleaved=False, scale=scale), True))
+    positions, freqs = np.arange(40, dtype=np.int32), (10.0 ** (np.arange(8) / 8)).astype(np.float32)
+    calls = [(positions, freqs, scale) for scale in (1.0, 0.5, 1.0)]
+    calls += [(np.where(positions == at, 99, positions), freqs, 1.0) for at in (0, 1, 38, 39)]
+    calls += [(positions, np.where(np.arange(8) == at, 3, freqs).astype(np.float32), 1.0) for at in (0, 1, 6, 7)]
+    calls += [(positions[:n], freqs[:half], 1.0) for n, half in ((40, 8), (39, 8), (40, 8), (40, 7), (40, 8), (17, 3))]
+    for places, turns, scale in calls:
+        n = len(places)
+        near = heads(oracle.product(oracle.known(true[:n]), m, fast=False), 16)
+        turn = native.Rotation(mx.array(turns), mx.array(places), False, scale)
+        (y,) = native.heads_of(x[:n], [m.packed], [], 16, native.HeadNorms(), turn, True, mx.float32)
+        oracle.check(y, seen(turned(near, places, turns, interleaved=False, scale=scale), True))
 
 
 def test_inputs_that_do_not_lie_in_order() -> None:
