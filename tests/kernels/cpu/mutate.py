@@ -164,8 +164,9 @@ def tested(folder: Path, file: str) -> str:
     tests = [ROOT / "tests" / (name if "/" in name else f"kernels/cpu/test_{name}.py") for name in TESTS[file].split()]
     own = {"MLXRUN_TEST_NATIVE": str(folder), "MLXRUN_TEST_SOURCES": str(folder / "src"), "MLXRUN_ISA": isa_of(file)}
     own |= {"MLXRUN_TEST_ISAS": isa_of(file), "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis")}
+    own["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # schemathesis takes longer to import than most mutants live
     command = [sys.executable, "-m", "pytest", "-p", "tests.kernels.cpu.library", "-x", "-q", "-p", "no:cacheprovider"]
-    command += ["--hypothesis-seed=0", "--tb=line"]
+    command += ["-p", "_hypothesis_pytestplugin", "--hypothesis-seed=0", "--tb=line"]
     try:
         done = subprocess.run(
             [*command, *map(str, tests)],
