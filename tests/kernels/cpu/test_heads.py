@@ -99,7 +99,7 @@ def test_parts_may_be_left_out(count: int) -> None:
 
 
 def test_the_table_of_angles_follows_its_arguments() -> None:
-    """It is kept from call to call: a single changed position or frequency must be noticed, fewer or more of them too."""
+    """It is kept from call to call: one changed position or frequency must be noticed, fewer or more of them too."""
     random = np.random.default_rng(3)
     x, true = array(random.normal(size=(40, 32)), mx.float32)
     m = weight(random, (32, 32), ("f32", 32, 0))
