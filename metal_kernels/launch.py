@@ -2,11 +2,15 @@
 
 The bodies are template text: what differs by call is a template argument, never a change of the text.
 `library.make` is `mx.fast.metal_kernel`; tests put a simulator in its place. Knows no kernel.
+
+MLX compiles a kernel when its first answer is computed, long after the call. So the first launch of each pipeline is
+computed at once: what the device refuses then is `KernelRefused`, here, and the caller can still take another form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -17,6 +21,12 @@ import mlx.core as mx
 
 FOLDER = Path(__file__).parent
 Three = tuple[int, int, int]
+Pipeline = tuple[Any, ...]  # all that decides how a kernel is compiled and how many threads it must bear
+CONSTANT = 8  # inputs that are smaller are in another address space: another text
+
+
+class KernelRefused(RuntimeError):
+    """The device does not run this kernel; the message names it and says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,10 @@ def _text(name: str) -> str:
 @dataclass
 class Library:
     make: Callable[..., Any] = mx.fast.metal_kernel
+    compute: Callable[..., object] = mx.eval  # for who traces a graph, nothing
     made: dict[str, Any] = field(default_factory=dict)
+    ran: set[Pipeline] = field(default_factory=set)  # whose first launch was computed
+    refused: dict[Pipeline, str] = field(default_factory=dict)  # by the device, and why
 
     def kernel(self, body: Body) -> Any:
         if body.name not in self.made:
@@ -63,6 +76,16 @@ class Library:
         """Somebody else makes them, so they run without Metal."""
         return self.make is not mx.fast.metal_kernel
 
+    def doubt(self) -> None:
+        """The next launch of each is computed by itself again."""
+        self.ran.clear()
+
+    def refuse(self, pipelines: Iterable[Pipeline], why: str) -> None:
+        """None of them is launched again."""
+        for pipeline in pipelines:
+            self.ran.discard(pipeline)
+            self.refused[pipeline] = f"{pipeline[0]}: {why}"
+
 
 library = Library()
 
@@ -76,16 +99,60 @@ def launch(
     groups: Three,
     threads: int,
 ) -> list[mx.array]:
-    """`groups` threadgroups of `threads` threads in a row; every threadgroup is full."""
+    """`groups` threadgroups of `threads` threads in a row; every threadgroup is full. Or `KernelRefused`."""
     x, y, z = groups
-    return library.kernel(body)(
-        inputs=list(inputs),
-        output_shapes=[shape for shape, _ in outputs],
-        output_dtypes=[dtype for _, dtype in outputs],
-        template=list(template.items()),
-        grid=(x * threads, y, z),
-        threadgroup=(threads, 1, 1),
-    )
+
+    def answers() -> list[mx.array]:
+        found: list[mx.array] = library.kernel(body)(
+            inputs=list(inputs),
+            output_shapes=[shape for shape, _ in outputs],
+            output_dtypes=[dtype for _, dtype in outputs],
+            template=list(template.items()),
+            grid=(x * threads, y, z),
+            threadgroup=(threads, 1, 1),
+        )
+        return found
+
+    kinds = ((a.dtype, a.size < CONSTANT) for a in inputs)
+    pipeline = (body.name, threads, *template.values(), *kinds, *(dtype for _, dtype in outputs))
+    on_this_thread.launched[pipeline] = None
+    return answers() if pipeline in library.ran else _first(pipeline, inputs, answers)
+
+
+def _first(pipeline: Pipeline, inputs: Sequence[mx.array], answers: Callable[[], list[mx.array]]) -> list[mx.array]:
+    if pipeline not in library.refused:
+        library.compute(*inputs)  # what fails in these is not this kernel's fault
+        try:
+            found = answers()
+            library.compute(found)
+        except (RuntimeError, ValueError) as error:
+            library.refuse([pipeline], told(error))
+        else:
+            library.ran.add(pipeline)
+            return found
+    raise KernelRefused(library.refused[pipeline])
+
+
+def told(error: Exception) -> str:
+    """A line of it. Metal's compiler writes many, and says in the first one only that it failed."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    chosen = dict.fromkeys([*lines[:1], *[line for line in lines if "error:" in line][:1]])
+    return " ".join(chosen) or type(error).__name__
+
+
+class OnThisThread(threading.local):
+    """An engine's thread builds all of its passes, and none of another's."""
+
+    def __init__(self) -> None:
+        self.launched: dict[Pipeline, None] = {}
+
+    def take(self) -> tuple[Pipeline, ...]:
+        """What was launched since this was last asked."""
+        taken, self.launched = tuple(self.launched), {}
+        return taken
+
+
+on_this_thread = OnThisThread()
 
 
 @lru_cache(maxsize=256)
@@ -95,11 +162,11 @@ def number(*values: float) -> mx.array:
 
 
 @contextmanager
-def made_by(make: Callable[..., Any]) -> Iterator[None]:
-    """Another maker of kernel objects for a while."""
-    before = library.make, library.made
-    library.make, library.made = make, {}
+def made_by(make: Callable[..., Any], compute: Callable[..., object] = mx.eval) -> Iterator[None]:
+    """Another maker of kernel objects for a while, of which nothing was run yet."""
+    before = vars(library).copy()
+    vars(library).update(vars(Library(make, compute)))
     try:
         yield
     finally:
-        library.make, library.made = before
+        vars(library).update(before)

@@ -23,6 +23,7 @@ from ..memory.machine import available_bytes, total_bytes
 from . import threads
 from .handle import Handle
 from .idle_work import Idle, IdleWork
+from .kernel_guard import KernelGuard
 from .memory_guard import MemoryGuard, give_back_all
 from .runner import Runner, computed
 from .scheduler import Scheduler, check
@@ -41,7 +42,7 @@ class Engine:
         self.model, self.context = model, context
         self._guard, self._files = MemoryGuard(model), FileGuard(model)
         self._scheduler = Scheduler(model, context, int(KEPT_SHARE * available_bytes()), self._guard.room_for)
-        self._runner = Runner(model)
+        self._runner, self._kernels = Runner(model), KernelGuard(model)
         self._idle = IdleWork(None if idle is None else idle(model), give_back_all)
         self._inbox: queue.SimpleQueue[Handle | None] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -68,6 +69,7 @@ class Engine:
             try:
                 model = load()
                 engine = cls(model, allowed_context(context, model.context) or model.context, idle)
+                engine._kernels.try_out()
             except BaseException as error:  # noqa: BLE001 whoever waits for us raises it
                 born.put(error)
                 return
@@ -137,6 +139,7 @@ class Engine:
         self._scheduler, self._runner = Scheduler(self.model, self.context, 0), Runner(self.model)
         self._guard.wiring.release()
         self._guard, self._files = MemoryGuard(self.model), FileGuard(self.model)
+        self._kernels = KernelGuard(self.model)
         self._cache_bytes = self._prefix_bytes = 0
 
     def _serve(self) -> None:
@@ -157,8 +160,13 @@ class Engine:
             computed(ready)
             if self._files_are_well():
                 self._scheduler.commit(ready)
+                self._kernels.went_well(self._scheduler.retrying)
         except Exception as error:  # noqa: BLE001 one request ends, the thread lives on
-            if self._files_are_well():
+            if not self._files_are_well():
+                return
+            if self._kernels.broke(error):
+                self._scheduler.begin_anew(plan)
+            else:
                 self._scheduler.broke(plan, error)
 
     def _files_are_well(self) -> bool:

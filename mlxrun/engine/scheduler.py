@@ -111,6 +111,11 @@ class Scheduler:
         return bool(self._waiting or self._running)
 
     @property
+    def retrying(self) -> bool:
+        """Whether somebody runs alone, after a pass that broke."""
+        return any(running.goal for running in self._running)
+
+    @property
     def prefix_bytes(self) -> int:
         return self._prefixes.bytes
 
@@ -144,16 +149,21 @@ class Scheduler:
 
     def broke(self, plan: PassPlan, error: Exception) -> None:
         """The request that broke ends. Of several any one may be it, so each begins anew by itself."""
-        self._prefixes.clear()
         if plan.alone or len(self._running) == 1:
             known = isinstance(error, ModelError | RequestError)
             reason = str(error) if known else f"{type(error).__name__}: {error}"
             for running in plan.members:
                 self._finish(running, Finish.FAILED, reason=reason)
-            return
+            self._prefixes.clear()
+        else:
+            self.begin_anew(plan)
+
+    def begin_anew(self, plan: PassPlan) -> None:
+        """Everybody, from the tokens that were read, and alone until where the pass that broke had brought him."""
+        self._prefixes.clear()
         ends = {id(part.running): part.end for part in plan.parts}
         for running in self._running:
-            running.goal = ends.get(id(running), running.memory.length)
+            running.goal = max(running.goal, ends.get(id(running), running.memory.length))
             running.memory, running.ahead, running.cached = self._model.new_sequence(self._context), None, 0
 
     def close(self, reason: str) -> None:

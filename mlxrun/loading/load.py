@@ -151,6 +151,7 @@ def finish_model(
     left_out = opened.recipe.left_out
     notes = [f"{left_out} of this checkpoint is left out."] if left_out else []
     notes += [note for note in (*told, planned.note) if note]
+    holdings = replace(holdings, chooser=opened.device.chooser)
     return Model(decoder, tuple(notes), planned.context, (dry.width, dry.keys), holdings)
 
 

@@ -14,6 +14,7 @@ from ..core import RequestError
 from ..memory.headroom import Budget
 from ..memory.sequence import sequence_bytes
 from ..nn.decoder import DecoderModel
+from ..ops.choose import Chooser
 from ..spec import Decoder
 from ..weights.mapped import Watched
 from .checksums import Blocks
@@ -34,6 +35,7 @@ class Holdings:
     blocks: Blocks | None = None  # by which a ready file is checked
     sources: frozenset[str] = frozenset()  # the model's own files; weights that are used as stored are views of them
     used: Used = NOTHING_USED
+    chooser: Chooser | None = None  # of our Metal kernels; it knows which the device refused
 
     @property
     def mapped(self) -> int:

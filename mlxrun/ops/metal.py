@@ -1,14 +1,17 @@
 """Our Metal kernels as the operations that blocks know: each serves a call, or says that it does not.
 
-`None` means: not served, or MLX's own form is the one to use here; the caller then does what it does anywhere.
+`None` means: not served, refused by the device, or MLX's own form is the one to use here; the caller then does what it
+does anywhere.
 One to four rows of x for all but `matmul` and `expert_rows`, which take any number. Those two are for weights that MLX
 does not know as well: there ours runs without being asked for, in the type of the scales, to which MLX widens x too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import TypeVar
 
 import mlx.core as mx
 
@@ -17,12 +20,13 @@ from ..metal_kernels.attention import MOST_VALUES, Pages, ScoreRule, paged_atten
 from ..metal_kernels.check import FLOATS, SMALL, serves
 from ..metal_kernels.norms import Normed
 from ..metal_kernels.products import FEW, MOST_VECTORS, qmm, qmm_experts, qmv, qmv_few
-from ..metal_kernels.tiles import STANDARD, Cut
+from ..metal_kernels.tiles import Cut
 from ..spec import Router
 from .choose import Chooser, key
 from .fused import Rms, Turn
 from .quantized import QuantizedWeight, same_layout
 
+Made = TypeVar("Made")
 ALONE = ("matmul", "sorted")  # operations on one weight: of what MLX does not know, ours is the only form
 PAGES_HEADS = (64, 256)  # sizes of a head that attention over pages is meant for
 
@@ -32,26 +36,27 @@ def matmul(x: mx.array, w: QuantizedWeight, chooser: Chooser) -> mx.array | None
     rows = x.size // x.shape[-1]
     if not w.in_mlx:
         x = x.astype(w.scales.dtype)
-    cut = _cut(chooser, "matmul", rows, x.dtype, w)
-    if cut is None or x.size == 0:
+    if x.size == 0 or (rows > MOST_VECTORS and w.shape[-1] % 32):
         return None
     flat = x.reshape(rows, x.shape[-1])
-    if rows <= MOST_VECTORS:
-        y = qmv(flat, w, cut.vector)
-    elif w.shape[-1] % 32:
-        return None
-    else:
-        y = qmv_few(flat, w, cut.few) if rows <= FEW else qmm(flat, w, cut.matrix)
-    return y.reshape(*x.shape[:-1], y.shape[-1])
+
+    def product(cut: Cut) -> mx.array:
+        if rows <= MOST_VECTORS:
+            return qmv(flat, w, cut.vector)
+        return qmv_few(flat, w, cut.few) if rows <= FEW else qmm(flat, w, cut.matrix)
+
+    y = _run(chooser, "matmul", rows, x.dtype, (w,), product)
+    return None if y is None else y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 def add_matmul(
     x: mx.array, w: QuantizedWeight, residual: mx.array, bias: mx.array | None, chooser: Chooser
 ) -> mx.array | None:
     """residual + x @ w.T (+ bias) for rows (T, in)."""
-    if residual.dtype != x.dtype or (cut := _few(chooser, "add", x, w)) is None:
+    if residual.dtype != x.dtype:
         return None
-    return qmv(x, w, cut.vector, residual if bias is None else residual + bias)
+    added = lambda cut: qmv(x, w, cut.vector, residual if bias is None else residual + bias)  # noqa: E731 one call
+    return _few(chooser, "add", x, (w,), added)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,10 @@ class MetalHeads:
 
     def __call__(self, x: mx.array, turn: Turn | None, positions: mx.array) -> tuple[mx.array, ...] | None:
         """q (T, H, D), k and v (T, G, D)."""
-        if (cut := _few(self.chooser, "heads", x, *self.weights)) is None:
-            return None
+        made = lambda cut: self._made(x, turn, positions, cut)  # noqa: E731 one call
+        return _few(self.chooser, "heads", x, self.weights, made)
+
+    def _made(self, x: mx.array, turn: Turn | None, positions: mx.array, cut: Cut) -> tuple[mx.array, ...]:
         own = Normed(x, self.norm.weight, self.norm.eps)
         rows = glue.project(own, self.weights, self.biases, tile=cut.vector)
         queries, keys = (w.shape[0] // self.size for w in self.weights[:2])
@@ -95,10 +102,13 @@ class MetalFeedForward:
     def __call__(self, y: mx.array, x: mx.array) -> mx.array | None:
         if self.act not in experts.ACTIVATIONS or not same_layout([self.gate, self.up]):
             return None
-        if (cut := _few(self.chooser, "feed", x, self.gate, self.up, self.down)) is None:
-            return None
         own = Normed(x, self.norm.weight, self.norm.eps)
-        return qmv(experts.gate_up(own, self.gate, self.up, self.act, tile=cut.experts), self.down, cut.vector, y)
+
+        def fed(cut: Cut) -> mx.array:
+            hidden = experts.gate_up(own, self.gate, self.up, self.act, tile=cut.experts)
+            return qmv(hidden, self.down, cut.vector, y)
+
+        return _few(self.chooser, "feed", x, (self.gate, self.up, self.down), fed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +128,14 @@ class MetalExperts:
     biases: tuple[mx.array, ...] = ()  # of gate, up and down, or none
 
     def __call__(self, x: mx.array) -> mx.array | None:
-        if (cut := _few(self.chooser, "experts", x, self.gate, self.up, self.down)) is None:
-            return None
         if not same_layout([self.gate, self.up]) or not (
             isinstance(self.router, mx.array) or serves(self.router, x.dtype)
         ):
             return None
+        weights = (self.gate, self.up, self.down)
+        return _few(self.chooser, "experts", x, weights, lambda cut: self._made(x, cut))
+
+    def _made(self, x: mx.array, cut: Cut) -> mx.array:
         own, s = Normed(x, self.norm.weight, self.norm.eps), self.spec
         rule = experts.Rule(s.top_k, s.score, s.renorm, s.scale, s.groups, s.top_groups)
         ids, weights = experts.route(self._logits(own, cut), rule, self.select_bias)
@@ -140,17 +152,17 @@ def expert_rows(x: mx.array, w: QuantizedWeight, experts: mx.array, chooser: Cho
     """x (N, in) sorted by expert, experts (N,) rising, w (E, out, in) -> (N, out)."""
     if not w.in_mlx:
         x = x.astype(w.scales.dtype)
-    if w.shape[-1] % 32 or x.size == 0 or (cut := _cut(chooser, "sorted", x.shape[0], x.dtype, w)) is None:
+    if w.shape[-1] % 32 or x.size == 0:
         return None
-    return qmm_experts(x, w, experts.astype(mx.uint32), cut.matrix)
+    ids = experts.astype(mx.uint32)
+    return _run(chooser, "sorted", x.shape[0], x.dtype, (w,), lambda cut: qmm_experts(x, w, ids, cut.matrix))
 
 
 def best_token(x: mx.array, norm: Rms | None, head: QuantizedWeight, chooser: Chooser) -> mx.array | None:
     """x (T, dim) -> (T,) int32: the token whose logit is largest after the norm, the first of equals, -1 where a
     logit is not a number; no logits are written."""
-    if (cut := _few(chooser, "best", x, head)) is None:
-        return None
-    return glue.greedy(x if norm is None else Normed(x, norm.weight, norm.eps), head, cut.vector).view(mx.int32)
+    rows = x if norm is None else Normed(x, norm.weight, norm.eps)
+    return _few(chooser, "best", x, (head,), lambda cut: glue.greedy(rows, head, cut.vector).view(mx.int32))
 
 
 def attention(
@@ -176,13 +188,16 @@ def attention(
     kind = "latent" if isinstance(v, int) else "capped" if sight.softcap else "attention"
     shape = "x".join(map(str, (q.shape[1], k.shape[1], q.shape[3], width)))
     stretch = 1 << max(8, (count - 1).bit_length())  # keys are told apart by powers of two
-    cut = chooser.ours(f"{kind} {stretch} {shape} {str(q.dtype).split('.')[-1]}") if chooser.possible() else None
-    if cut is None:
+    if not chooser.possible():
         return None
-    pages = v if isinstance(v, int) else Pages(v)
-    row, (table, length) = q.reshape(1, q.shape[1], q.shape[3]), _one_page(count)
-    y = paged_attention(row, Pages(k), pages, table, length, sight, cut.attention)
-    return y.reshape(1, q.shape[1], 1, width)
+    row, pages = q.reshape(1, q.shape[1], q.shape[3]), v if isinstance(v, int) else Pages(v)
+
+    def attended(cut: Cut) -> mx.array:
+        table, length = _one_page(count)
+        y = paged_attention(row, Pages(k), pages, table, length, sight, cut.attention)
+        return y.reshape(1, q.shape[1], 1, width)
+
+    return chooser.run(f"{kind} {stretch} {shape} {str(q.dtype).split('.')[-1]}", attended)
 
 
 @lru_cache(maxsize=8)
@@ -220,14 +235,22 @@ def _same(found: mx.array | None, wanted: mx.array) -> bool:
     return bool(mx.abs(found.astype(mx.float32) - wanted).max() < allowed * mx.abs(wanted).max())
 
 
-def _few(chooser: Chooser, op: str, x: mx.array, *weights: QuantizedWeight) -> Cut | None:
-    return None if x.shape[0] > MOST_VECTORS else _cut(chooser, op, x.shape[0], x.dtype, *weights)
+def _few(
+    chooser: Chooser, op: str, x: mx.array, weights: Sequence[QuantizedWeight], form: Callable[[Cut], Made]
+) -> Made | None:
+    return None if x.shape[0] > MOST_VECTORS else _run(chooser, op, x.shape[0], x.dtype, weights, form)
 
 
-def _cut(chooser: Chooser, op: str, rows: int, dtype: mx.Dtype, *weights: QuantizedWeight) -> Cut | None:
-    """How ours is to run: None where it is not served, or MLX's form is the one to use."""
-    if not chooser.possible():
+def _run(
+    chooser: Chooser,
+    op: str,
+    rows: int,
+    dtype: mx.Dtype,
+    weights: Sequence[QuantizedWeight],
+    form: Callable[[Cut], Made],
+) -> Made | None:
+    """None where it is not served, the device refuses it, or MLX's form is the one to use."""
+    if not chooser.possible() or dtype not in FLOATS or not all(serves(w, dtype) for w in weights):
         return None
-    known = op not in ALONE or weights[0].in_mlx
-    cut = chooser.ours(key(op, rows, *weights, dtype=dtype)) if known else STANDARD
-    return cut if dtype in FLOATS and all(serves(w, dtype) for w in weights) else None
+    only = op in ALONE and not weights[0].in_mlx
+    return chooser.run(key(op, rows, *weights, dtype=dtype), form, only=only)

@@ -119,9 +119,15 @@ def compare_cuts(
         try:
             took = bench.run(rows, {**as_picked, key: cut} if other else as_picked)
         except (RuntimeError, ValueError) as problem:  # the device refused the kernel
-            return Timing(key, cut, float("inf"), 0.0, Pick(before.form, (*before.tried, cut)), str(problem))
+            return failed(key, cut, before, str(problem))
+        if (key, cut) in bench.chooser.refused:  # the step went on with MLX's form
+            return failed(key, cut, before, bench.chooser.refused[key, cut])
         if number >= len(WARM):
             spent[other].append(took)
         yield None
     new, old = statistics.median(spent[True]), statistics.median(spent[False])
     return Timing(key, cut, new, old, Pick(cut if new <= BETTER * old else before.form, (*before.tried, cut)))
+
+
+def failed(key: str, cut: str, before: Pick, why: str) -> Timing:
+    return Timing(key, cut, float("inf"), 0.0, Pick(before.form, (*before.tried, cut)), why)

@@ -47,6 +47,21 @@ def test_a_kernel_that_the_device_refuses_is_not_picked() -> None:
     assert found["a 1"].startswith("the compiler says no")
 
 
+def test_a_kernel_that_a_step_went_on_without_is_not_picked() -> None:
+    d = device({"a 1": 0.1, "b 1": 0.1}, {"a 1": 1.0, "b 1": 1.0})
+    step = d.step
+
+    def refuses(rows: int) -> None:
+        step(rows)
+        if d.chooser.ours("a 1") is not None:
+            d.chooser.refuse("a 1", "standard", "too many threads")
+
+    d.step = refuses  # type: ignore[method-assign]  # a device that says no in the middle of it
+    found = {t.key: t for t in timings(d)}
+    assert (found["a 1"].pick, found["a 1"].failed) == (THEIRS, "too many threads")
+    assert (found["b 1"].pick, found["b 1"].failed) == (OURS, "")
+
+
 def test_what_is_known_is_not_measured_again() -> None:
     d = device({"a 1": 0.1, "b 1": 0.1}, {"a 1": 1.0, "b 1": 1.0})
     found = tune(Bench(d.step, d.chooser, d.clock, 1e9), {"a 1": THEIRS}, ONCE)
