@@ -24,6 +24,14 @@ class GpuAnswer:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CardMemory:
+    """Of an NVIDIA card, in bytes: MLX's CUDA build tells it, never run by us."""
+
+    total: int
+    free: int  # for anybody
+
+
 def info() -> dict[str, Any]:
     """What MLX says of the device that it computes on; empty where it says nothing."""
     usable()  # the default may have to change first
@@ -49,6 +57,17 @@ def usable() -> bool:
 def metal() -> bool:
     """It is usable, and Metal drives it."""
     return bool(mx.metal.is_available()) and usable()
+
+
+def card() -> CardMemory | None:
+    """As it is now; None: the GPU has no memory apart from the system's, or does not say."""
+    if not usable() or metal():
+        return None
+    found = _ask(mx.DeviceType.gpu).info
+    total, free = found.get("total_memory"), found.get("free_memory")
+    if not isinstance(total, int) or not isinstance(free, int) or total <= 0:
+        return None
+    return CardMemory(total, max(0, min(free, total)))
 
 
 def why_not() -> str | None:
@@ -85,6 +104,10 @@ def _kind() -> mx.DeviceType:
 
 @cache
 def _answer(kind: mx.DeviceType) -> GpuAnswer:
+    return _ask(kind)
+
+
+def _ask(kind: mx.DeviceType) -> GpuAnswer:
     try:
         return GpuAnswer(dict(mx.device_info(kind)))
     except RAISED as error:

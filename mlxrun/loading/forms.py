@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import mlx.core as mx
 
+from .. import gpu
 from ..families import Recipe
 from ..memory.machine import available_bytes
 from ..ops import metal
@@ -18,6 +19,7 @@ from ..ops.quantized import QuantizedWeight, Weight
 from ..weights import Checkpoint
 from ..weights.gguf import Place
 from ..weights.gguf_tensors import FORMS, Reading
+from .refused_layouts import hold_refused
 
 # llama.cpp's architectures whose activations stay within float16: they are run so where there is no bfloat16. Those of
 # Gemma 2 and 3 and GLM 4 do not (vLLM refuses them in float16), and of others nobody was asked.
@@ -63,7 +65,10 @@ def plain_forms(
     if not device.gpu:
         widened, note = widen_all(weights)
         return widened, note if device.native else f"{SLOW} {note or ''}".rstrip()
-    return hold_for_gpu(weights, checkpoint.dialect, recipe.decoder.family), None
+    held = hold_for_gpu(weights, checkpoint.dialect, recipe.decoder.family)
+    if gpu.metal() or not gpu.usable():  # Metal multiplies by all of MLX's layouts
+        return held, None
+    return hold_refused(held, compute_dtype(checkpoint.dialect, recipe.decoder.family, weights))
 
 
 def compute_dtype(dialect: str, family: str, weights: Mapping[str, Weight] | None = None) -> mx.Dtype | None:

@@ -16,8 +16,7 @@ from .. import gpu
 from ..descriptors import raise_limit
 from ..families import UnknownFamily
 from ..families.config import Dialect
-from ..memory.headroom import let_large_blocks_go
-from ..memory.machine import private_bytes
+from ..memory.headroom import footprint, let_large_blocks_go
 from ..nn.decoder import DecoderModel
 from ..nn.params import AS_STORED, Forms
 from ..ops.device import Device
@@ -58,7 +57,7 @@ def load_opened(opened: OpenedModel, options: LoadOptions) -> Model | FallbackMo
         raise ModelError(why)
     raise_limit()
     let_large_blocks_go()
-    before = private_bytes() or 0
+    before = footprint()
     if isinstance(opened.found, UnknownFamily):
         return load_fallback(
             opened.path,

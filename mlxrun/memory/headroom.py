@@ -17,6 +17,7 @@ from functools import cache
 
 import mlx.core as mx
 
+from .. import gpu
 from .mac_memory import SwapWatch
 from .machine import available_bytes, private_bytes
 from .wiring import Policy
@@ -108,8 +109,8 @@ class Headroom:
 
 
 def footprint() -> int:
-    """This process's own memory; where the system does not say, what MLX holds."""
-    private = private_bytes()
+    """This process's own memory; on a card, or where the system does not say, what MLX holds."""
+    private = private_bytes() if gpu.card() is None else None
     return mx.get_active_memory() + mx.get_cache_memory() if private is None else private
 
 

@@ -23,6 +23,7 @@ def this_machine() -> Machine:
         total=total,
         usable=min(total, working_set, left) if on_gpu and working_set else min(total, available_bytes()),
         gpu=on_gpu,
+        card=gpu.card() is not None,
         cores=os.cpu_count(),
         bandwidth=bandwidth_of(name, total) if on_gpu else None,
         max_buffer=gpu.count("max_buffer_length") if on_gpu else None,

@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import gpu
 from . import darwin
 from .mac_memory import mac_memory
 
@@ -25,6 +26,7 @@ class Machine:
     total: int
     usable: int  # for a model: the GPU's recommended working set; without a GPU what is free now
     gpu: bool
+    card: bool = False  # which has a memory of its own
     cores: int | None = None
     bandwidth: float | None = None  # of the memory, as its maker says; None: unknown
     max_buffer: int | None = None  # the largest single array
@@ -37,7 +39,11 @@ class Machine:
 
 
 def available_bytes() -> int:
-    """Memory that can be used without pushing anybody out: MemAvailable, bounded by the cgroup's limit."""
+    """Memory that can be used without pushing anybody out: MemAvailable, bounded by the cgroup's limit; of a card that
+    has its own, what is free there."""
+    card = gpu.card()
+    if card is not None:
+        return card.free
     mac = mac_memory()
     if mac is not None:
         return mac.available
@@ -47,7 +53,10 @@ def available_bytes() -> int:
 
 
 def total_bytes() -> int:
-    """Of the whole machine, or of the cgroup where that is less."""
+    """Of the whole machine, or of the cgroup where that is less; of a card that has its own, that."""
+    card = gpu.card()
+    if card is not None:
+        return card.total
     whole = darwin.sysctl_number("hw.memsize") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _cgroup_number("memory.max")
     return whole if limit is None else min(whole, limit)

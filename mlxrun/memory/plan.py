@@ -144,7 +144,8 @@ def _fits_with_kv(made: MemoryPlan, bits: int) -> bool:
 
 def _wired_limit(made: MemoryPlan) -> int | None:
     machine = made.machine
-    possible = machine.gpu and not made.fits and not made.array_too_large and made.total <= machine.total - SPARED
+    metal = machine.gpu and not machine.card
+    possible = metal and not made.fits and not made.array_too_large and made.total <= machine.total - SPARED
     return -(-made.total // MIB) if possible else None
 
 
