@@ -8,7 +8,7 @@ HOST    = 127.0.0.1
 PORT    = 8080
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test lint bench soak golden models-doc picture notebooks kernels kernels-mutate kernels-report cpu-mutate sanitize kernels-aarch64 mac-wheels clean
+.PHONY: run serve test lint bench soak golden models-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 mac-wheels clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
@@ -60,6 +60,12 @@ kernels: $(VENV)/.installed-dev
 
 kernels-mutate: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.kernels.metal.mutate
+
+# every Metal kernel that has a twin in CUDA, as MLX would put it together there, compiled by NVIDIA's compiler: no card
+# is needed, and nothing is run
+cuda: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12 nvidia-cuda-cccl-cu12
+	$(BIN)/python -m tests.kernels.cuda.test_compile
 
 # mutants of the native kernels' C++ and of what launches and chooses kernels, a sample: it goes on where it stopped
 MUTANTS = --sample 10 --minutes 25

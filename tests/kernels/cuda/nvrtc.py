@@ -1,23 +1,28 @@
-"""Metal text as CUDA, compiled by NVRTC. Needs no GPU: `pip install nvidia-cuda-nvrtc`, and CUDA's headers.
+"""CUDA text compiled by NVRTC, which needs no GPU: three packages of NVIDIA's, named below. `make cuda` fetches them.
 
-What NVRTC accepts need not be Metal, but it is a second compiler's opinion of the same text, one that knows of
-threads. Nothing is run.
+What NVRTC accepts need not be right, but it is a second compiler's opinion of our texts, one that knows of threads,
+and what it would be asked where there is a card. Nothing is run.
 """
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
-import re
 from functools import cache
 from pathlib import Path
 
-from ..mslsim.build import DECLARED, INSTANTIATION
-from ..mslsim.wrapper import Generated
-
-PRELUDE = Path(__file__).parent / "prelude.h"
+PACKAGE = "nvidia-cuda-nvrtc-cu12"
+HEADERS = {"nvidia-cuda-runtime-cu12": "cuda_fp16.h", "nvidia-cuda-cccl-cu12": "nv/target"}
 ARCHITECTURE = "compute_80"
-ATTRIBUTE = re.compile(r",?\n  uint3? \w+ \[\[\w+\]\]")
+# of what MLX puts before a kernel, as much as ours use; the real file is in MLX's library
+UTILS = """
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+namespace mlx::core::cu {
+struct Shape { int v[10]; __device__ const int& operator[](int i) const { return v[i]; } };
+struct Strides { long long v[10]; __device__ const long long& operator[](int i) const { return v[i]; } };
+}
+"""
 
 
 class Refused(Exception):
@@ -36,37 +41,34 @@ def library() -> Path | None:
 
 
 @cache
-def headers() -> Path | None:
-    places = [p.parent for folder in folders() for p in folder.rglob("cuda_fp16.h")]
-    places += [p.parent for p in Path("/usr/local").glob("cuda*/include/cuda_fp16.h")]
+def headers() -> dict[str, Path]:
+    """The folders of what is included, by package."""
+    return {package: place for package, file in HEADERS.items() if (place := folder_of(file)) is not None}
+
+
+def folder_of(file: str) -> Path | None:
+    places = [p.parents[file.count("/")] for folder in folders() for p in folder.rglob(file)]
+    places += [p.parents[file.count("/")] for p in Path("/usr/local").glob(f"cuda*/include/{file}")]
     return places[0] if places else None
 
 
 def why_not() -> str:
     """Why nothing can be compiled here; nothing where it can."""
-    if library() is None:
-        return "Metal text is not compiled as CUDA: the package nvidia-cuda-nvrtc is not there."
-    return "" if headers() else "Metal text is not compiled as CUDA: CUDA's headers (cuda_fp16.h) are not there."
+    missing = [PACKAGE] if library() is None else []
+    missing += [package for package in HEADERS if package not in headers()]
+    return f"Metal text is not compiled as CUDA: without {' and '.join(missing)}." if missing else ""
 
 
-def translate(made: Generated) -> str:
-    text = INSTANTIATION.sub("\n", made.text)
-    text = re.sub(r"\[\[kernel\]\] void", "__global__ void", text)
-    text = ATTRIBUTE.sub("", text)
-    text = re.sub(r" \[\[buffer\(\d+\)\]\]", "", text)
-    text = DECLARED.sub(r"__shared__ \1 \2\3;", text)
-    return f'#include "{PRELUDE.name}"\n{text}'
-
-
-def compiled(made: Generated) -> bytes:
-    """PTX of one kernel as it would be launched."""
+def compiled(text: str, kernel: str, utils: str = UTILS, flags: tuple[str, ...] = ()) -> bytes:
+    """PTX of one kernel, with the options that MLX gives."""
     nvrtc, program = ctypes.CDLL(str(library())), ctypes.c_void_p()
-    name = (ctypes.c_char_p * 1)(PRELUDE.name.encode())
-    content = (ctypes.c_char_p * 1)(PRELUDE.read_bytes())
-    _well(nvrtc.nvrtcCreateProgram(ctypes.byref(program), translate(made).encode(), b"kernel.cu", 1, content, name))
+    name = (ctypes.c_char_p * 1)(b"mlx/backend/cuda/device/utils.cuh")
+    content = (ctypes.c_char_p * 1)(utils.encode())
+    _well(nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 1, content, name))
     try:
-        _well(nvrtc.nvrtcAddNameExpression(program, f"{made.name}{made.template}".encode()))
-        flags = [f"--gpu-architecture={ARCHITECTURE}", "-default-device", "--std=c++17", f"-I{headers()}"]
+        _well(nvrtc.nvrtcAddNameExpression(program, kernel.encode()))
+        flags = (f"--gpu-architecture={ARCHITECTURE}", "--device-as-default-execution-space", *flags)
+        flags += tuple(f"-I{place}" for place in headers().values())
         given = (ctypes.c_char_p * len(flags))(*(flag.encode() for flag in flags))
         if nvrtc.nvrtcCompileProgram(program, len(flags), given):
             raise Refused(_text(nvrtc, program, "ProgramLog"))
