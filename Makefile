@@ -1,8 +1,10 @@
 # make run     chat, with the starter model (fetched once, 93 MB)    make test   everything CI runs
 # make serve   the same model for programs, at http://127.0.0.1:8080/v1
+# On Linux EXTRA says which library of MLX's is installed: cpu, cuda12 or cuda13.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
+EXTRA  ?= cpu
 STARTER = smollm2
 HOST    = 127.0.0.1
 PORT    = 8080
@@ -104,20 +106,22 @@ NATIVE = setup.py cpu_kernels/build.py $(wildcard cpu_kernels/src/*)
 
 $(VENV)/.installed: pyproject.toml $(NATIVE) | $(BIN)/python
 	@echo "Installing mlxrun into $(VENV) ..." >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA)]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(NATIVE) | $(BIN)/python
 	@echo "Installing mlxrun and its development tools into $(VENV) ..." >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA),dev]'
 	@touch $@ $(VENV)/.installed
 
 .venv-golden/.installed: pyproject.toml
 	@$(MAKE) --no-print-directory VENV=.venv-golden .venv-golden/bin/python
-	@.venv-golden/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,golden]'
+	@.venv-golden/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA),dev,golden]'
 	@touch $@
 
 %/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "mlxrun needs Python 3.11 or newer and $(PYTHON) is not that; name one: make run PYTHON=python3.12" >&2; exit 2; }
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "There is no $(PYTHON) here; name one that is 3.11 or newer: make run PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -I mlxrun/supported.py || { \
+	  echo "Another Python is named by: make run PYTHON=python3.12" >&2; exit 2; }
 	@$(PYTHON) -m venv $*

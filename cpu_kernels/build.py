@@ -70,7 +70,7 @@ def folder_of(package: str) -> Path:
     """Where a package is, without importing it."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise BuildError(f"the Python package {package} is missing (pip install -e '.[dev]' brings it)")
+        raise BuildError(f"the Python package {package} is missing (pip install -e '.[cpu,dev]' brings it)")
     return Path(next(iter(spec.submodule_search_locations)))
 
 

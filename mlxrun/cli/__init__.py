@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .. import __version__
+from .. import __version__, supported
 from ..core import RequestError
 from ..descriptors import raise_limit
 from ..settings import SettingsError, from_environment
@@ -43,6 +43,7 @@ COMMANDS = {
     "tune": tune,
     "selftest": selftest,
 }
+WITHOUT_MLX = ("doctor",)  # it tells what is missing, beside all else
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words is not None:
         words.extend(rest)
     try:
-        code = without_command(parser) if chosen.command is None else COMMANDS[chosen.command].main(chosen)
+        code = without_command(parser) if chosen.command is None else run_command(chosen)
         sys.stdout.flush()
         return code
     except (ModelError, RequestError, SettingsError) as error:
@@ -88,10 +89,23 @@ def nothing_computes() -> str | None:
     return gpu.no_arrays()
 
 
+def run_command(chosen: argparse.Namespace) -> int:
+    if chosen.command not in WITHOUT_MLX:
+        require_mlx()
+    return COMMANDS[chosen.command].main(chosen)
+
+
+def require_mlx() -> None:
+    missing = supported.why_no_mlx()
+    if missing:
+        raise SettingsError(missing)
+
+
 def without_command(parser: argparse.ArgumentParser) -> int:
     if not terminal_can_be_filled():
         parser.print_help()
         return 0
+    require_mlx()
     from_environment()  # what is wrong with it is said before the screen is taken
     from ..tui.app import run as open_terminal_ui
 

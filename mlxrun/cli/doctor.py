@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
+from .. import __version__, supported
 from .show import at_home, size
 from .terminal import tell
 
@@ -88,6 +88,8 @@ def python() -> Finding:
 
 def mlx() -> Finding:
     version = version_of("mlx")
+    if missing := supported.why_no_mlx():
+        return Finding("has no library here", {"version": version, "error": missing}, missing)
     try:
         import mlx.core  # noqa: F401 whether it loads is what we want to know
     except ImportError as error:

@@ -29,6 +29,7 @@ BELOW = {
     "core",
     "parts",
     "settings",
+    "supported",
     "compat",
     "gpu",
     "descriptors",
@@ -49,6 +50,7 @@ RULES = {
     "core": Room(),
     "parts": Room({"core"}),
     "settings": Room(),
+    "supported": Room(),
     "compat": Room(),
     "gpu": Room(packages={"mlx"}),
     "descriptors": Room(),
@@ -96,7 +98,7 @@ RULES = {
     ),
     "tui": Room({"client", "core", "parts"}, {"textual", "rich", "markdown_it"}),
     "__init__": Room({"command_buffers"}),
-    "__main__": Room({"cli"}),
+    "__main__": Room({"cli", "supported"}),
 }
 
 
