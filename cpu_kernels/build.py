@@ -3,6 +3,8 @@
 Calls the C++ compiler directly: one file an instruction set, each with its own flags, so that the
 library runs on any CPU of the architecture and picks its kernels at run time. What happened is
 written to `build.json` beside the sources; mlxrun reads it to tell why the library is missing.
+CXX names another compiler, or puts ccache before one: CXX="ccache g++". How a Mac compiles and links was never tried
+on one; `make kernels-macos` compiles every source for it elsewhere.
 """
 
 from __future__ import annotations
@@ -37,6 +39,10 @@ ISAS: dict[str, dict[str, list[str]]] = {
         "isa_avx512": [*X86, *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "vnni")), *OWN_HEADER],
     },
     "aarch64": {"isa_base": [], "isa_neon": ["-march=armv8.2-a+dotprod"]},
+    "arm64": {
+        "isa_base": [],
+        "isa_neon": [],
+    },  # macOS's name for it; compilers aim at an M1 there, which has all we use
 }
 SANITIZERS = {
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"],
@@ -44,6 +50,14 @@ SANITIZERS = {
 }
 
 
+# beside the library: where MLX's is, in a wheel's place, and for a library that stays in the checkout
+MAC_LINK = [
+    "-undefined",
+    "dynamic_lookup",  # Python's own names are those of the program that loads the library
+    "-Wl,-dead_strip",
+    "-Wl,-rpath,@loader_path/../../mlx/lib",
+    f"-Wl,-rpath,{sysconfig.get_path('platlib')}/mlx/lib",
+]
 COMMON = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=off", "-Wall", "-Wextra"]
 WARNINGS = ".warnings"  # beside an object: what the compiler said of its source
 
@@ -58,7 +72,8 @@ def compiler() -> list[str]:
         if shutil.which(command[0]):
             return command
     raise BuildError(
-        "no C++ compiler was found; install one (Debian, Ubuntu: apt install g++) and install mlxrun again"
+        "no C++ compiler was found; install one (Debian, Ubuntu: apt install g++; a Mac: xcode-select --install) "
+        "and install mlxrun again"
     )
 
 
@@ -74,10 +89,10 @@ def folder_of(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def includes() -> list[str]:
+def includes(python: Path | None = None) -> list[str]:
     mlx, nano = folder_of("mlx"), folder_of("nanobind")
     folders = [
-        Path(sysconfig.get_path("include")),
+        python or Path(sysconfig.get_path("include")),
         mlx / "include",
         nano / "include",
         nano / "ext" / "robin_map" / "include",
@@ -114,6 +129,7 @@ def compile_one(cxx: list[str], source: Path, flags: list[str], folder: Path) ->
         return target
     fresh, began = target.with_suffix(f".{os.getpid()}"), time.time()
     told = run([*cxx, *COMMON, *flags, "-c", str(source), "-o", str(fresh)])
+    print(f"cpu_kernels: compiled {source.name} in {time.time() - began:.0f} s", file=sys.stderr, flush=True)
     os.utime(fresh, (began, began))  # what changes while it is compiled is newer than the object
     target.with_suffix(WARNINGS).write_text(told)
     fresh.replace(target)
@@ -158,7 +174,8 @@ def compile_all(objects: Path, sanitize: str | None = None) -> list[Path]:
 def link(made: list[Path], target: Path, sanitize: str | None = None) -> None:
     lib, fresh = folder_of("mlx") / "lib", target.with_suffix(f".{os.getpid()}")
     command = [*compiler(), "-shared", *map(str, made), f"-L{lib}", "-lmlx", "-lpthread", "-o", str(fresh)]
-    run([*command, *(SANITIZERS[sanitize] if sanitize else ["-Wl,--gc-sections", "-s"])])
+    small = MAC_LINK if sys.platform == "darwin" else ["-Wl,--gc-sections", "-s"]
+    run([*command, *(SANITIZERS[sanitize] if sanitize else small)])
     fresh.replace(target)  # never write into a library that a process has open
 
 

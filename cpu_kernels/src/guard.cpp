@@ -37,11 +37,15 @@ void die(int number) {
   raise(number);  // waits until we return, then ends the process
 }
 
+// Rather than by another process or thread. What these send is numbered from SI_USER up, which is above 0 on a Mac, and
+// below it on Linux.
+bool from_kernel(const siginfo_t* info) { return info->si_code > 0 && (SI_USER <= 0 || info->si_code < SI_USER); }
+
 void pass_on(int number, siginfo_t* info, void* context) {
   // a handler before us may raise the signal once more for whoever was there before it, which may be us
-  const bool raised_again = info->si_code <= 0 && info->si_pid == getpid() && passed_on.load();
+  const bool raised_again = !from_kernel(info) && info->si_pid == getpid() && passed_on.load();
   if (raised_again || passing_on.exchange(true)) return die(number);
-  if (info->si_code > 0) passed_on.store(true);
+  if (from_kernel(info)) passed_on.store(true);
   if (before.sa_flags & SA_SIGINFO)
     before.sa_sigaction(number, info, context);
   else if (before.sa_handler == SIG_DFL || before.sa_handler == SIG_IGN)  // the kernel ignores no fault
@@ -68,7 +72,7 @@ bool covered(uintptr_t at) {
 void on_bus_error(int number, siginfo_t* info, void* context) {
   const int kept = errno;
   // only the kernel tells an address; what another process sends has none
-  const bool ours = info->si_code > 0 && covered((uintptr_t)info->si_addr);
+  const bool ours = from_kernel(info) && covered((uintptr_t)info->si_addr);
   errno = kept;
   if (!ours) pass_on(number, info, context);
 }

@@ -26,6 +26,17 @@ size_t page() {
   return bytes;
 }
 
+// MLX's CPU allocator keeps a buffer's size in the word before its data, and its buffers are that word's address. On a
+// Mac even the CPU device's buffers are Metal's objects.
+bool sizes_lie_before_data() {
+  static const bool found = [] {
+    const mx::allocator::Data one = mx::allocator::malloc(1);
+    mx::allocator::Buffer buffer = one.buffer();
+    return buffer.raw_ptr() == static_cast<char*>(buffer.ptr()) + sizeof(size_t);
+  }();
+  return found;
+}
+
 #if defined(__APPLE__)
 auto changed_at(const struct stat& s) { return s.st_mtimespec; }
 #else
@@ -34,8 +45,7 @@ auto changed_at(const struct stat& s) { return s.st_mtim; }
 
 }  // namespace
 
-// MLX's CPU allocator keeps a buffer's size in the word before its data, so one page of our own lies before the
-// file's first.
+// One page of our own lies before the file's first, for the word that MLX wants before its data.
 struct MappedFile::Region {
   std::string path;
   int file = -1;
@@ -43,6 +53,7 @@ struct MappedFile::Region {
   size_t bytes = 0;
   struct stat seen {};
   std::optional<Guard> guard;
+  mx::allocator::Buffer buffer{nullptr};
 
   Region(const std::string& name, size_t size) : path(name), bytes(size) {
     try {
@@ -68,11 +79,19 @@ struct MappedFile::Region {
     if (got == MAP_FAILED) failed(path);
     whole = (uint8_t*)got;
     if (mmap(data(), bytes, PROT_READ, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED) failed(path);
-    ((size_t*)data())[-1] = bytes;
     guard.emplace(data(), bytes, path);
+    if (sizes_lie_before_data()) {
+      ((size_t*)data())[-1] = bytes;
+      buffer = mx::allocator::Buffer(data() - sizeof(size_t));
+      return;
+    }
+    buffer = mx::allocator::make_buffer(data(), (bytes + page() - 1) / page() * page());
+    errno = ENOTSUP;  // an MLX that takes no memory but its own
+    if (!buffer.ptr()) failed(path);
   }
 
   void unmap() {
+    if (buffer.ptr() && !sizes_lie_before_data()) mx::allocator::release(buffer);
     guard.reset();  // before another mapping may lie there
     if (whole) munmap(whole, page() + bytes);
     if (file >= 0) close(file);
@@ -102,7 +121,7 @@ mx::array MappedFile::view(size_t start, mx::Shape shape, mx::Dtype dtype) const
   const mx::array::Flags flags{true, true, wide <= 1};
   const std::shared_ptr<Region> held = region_;
   // a deleter of its own also tells MLX that this memory is not to be written into
-  mx::allocator::Data data(mx::allocator::Buffer(held->data() - sizeof(size_t)), [held](mx::allocator::Buffer) {});
+  mx::allocator::Data data(held->buffer, [held](mx::allocator::Buffer) {});
   out.set_data(std::move(data), out.size(), std::move(strides), flags, (int64_t)start);  // in bytes
   out.set_status(mx::array::Status::available);
   return out;

@@ -14,9 +14,12 @@
 #include <thread>
 #include <vector>
 
-#if defined(__linux__)
 #include <pthread.h>
+
+#if defined(__linux__)
 #include <sched.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace pool {
@@ -212,9 +215,7 @@ Pool& instance() {
   // never destroyed: MLX's stream threads may still run when static objects die
   static Pool* pool = [] {
     auto* made = new Pool;
-#if defined(__linux__)
     pthread_atfork([] { instance().before_fork(); }, [] { instance().after_fork(); }, [] { instance().forget(); });
-#endif
     return made;
   }();
   return *pool;
@@ -246,6 +247,10 @@ int physical_cores() {
     }
     if (!cores.empty()) return static_cast<int>(cores.size());
   }
+#elif defined(__APPLE__)
+  int quick = 0;  // the others are several times slower, and every call waits for its slowest thread
+  size_t bytes = sizeof quick;
+  if (sysctlbyname("hw.perflevel0.physicalcpu", &quick, &bytes, nullptr, 0) == 0 && quick > 0) return quick;
 #endif
   return std::max(1u, std::thread::hardware_concurrency());
 }
