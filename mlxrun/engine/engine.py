@@ -21,6 +21,7 @@ from ..loading.model import Runnable, Unloaded
 from ..loading.used import Used
 from ..memory.machine import available_bytes, total_bytes
 from . import threads
+from .awake import Awake
 from .handle import Handle
 from .idle_work import Idle, IdleWork
 from .kernel_guard import KernelGuard
@@ -43,6 +44,7 @@ class Engine:
         self._guard, self._files = MemoryGuard(model), FileGuard(model)
         self._scheduler = Scheduler(model, context, int(KEPT_SHARE * available_bytes()), self._guard.room_for)
         self._runner, self._kernels = Runner(model), KernelGuard(model)
+        self._awake = Awake()
         self._idle = IdleWork(None if idle is None else idle(model), give_back_all)
         self._inbox: queue.SimpleQueue[Handle | None] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -146,8 +148,10 @@ class Engine:
         while self._listen():
             if not self._files_are_well():
                 continue
+            self._awake.hold()
             self._guard.look(self._scheduler)
             self._step()
+        self._awake.release()
         self._scheduler.close(CLOSED)
 
     def _step(self) -> None:
@@ -179,6 +183,8 @@ class Engine:
     def _listen(self) -> bool:
         """Take what was asked; where there is nothing to do, wait for it. False: closed."""
         self._measure()
+        if not self._scheduler.busy:
+            self._awake.release()
         while not self._closing.is_set():
             try:
                 self._take(self._inbox.get(block=not self._scheduler.busy, timeout=self._idle.patience))
