@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
-from . import options, quantize
-from .terminal import aside, say
+from . import options, quantize, service
+from .terminal import aside, say, tell
 
 HELP = "answer over HTTP, as OpenAI's interface"
 DEFAULT = "smollm2"
@@ -24,13 +24,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-concurrent", type=int, metavar="N", help="answers on their way at most, queue included")
     parser.add_argument("--grace", type=float, metavar="S", help="seconds that answers may still take after SIGTERM")
     parser.add_argument("--context", type=int, metavar="N", help="tokens that prompt and answer may take together")
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument("--install-service", action="store_true", help="write what starts this at every login, and stop")
+    asked.add_argument("--uninstall-service", action="store_true", help="remove what --install-service wrote, and stop")
     options.add_sampling(parser)
     options.add_loading(parser)
     quantize.add_quantize(parser)
     options.add_memory(parser)
 
 
+def usual_flags() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    return parser.parse_args([])
+
+
 def main(flags: argparse.Namespace) -> int:
+    if flags.uninstall_service:
+        tell(*service.uninstall())
+        return 0
     from ..assistant import Assistant, recommended
     from ..core import RequestError
     from ..server import app, run
@@ -46,9 +58,13 @@ def main(flags: argparse.Namespace) -> int:
     if not 0 <= grace <= 3600:
         raise RequestError(f"--grace must be a number of seconds from 0 to 3600, not {grace}.")
     run.check_reach(flags.host, key)
+    run.check_port(flags.port)
     run.check_names(flags.allow_host, flags.allow_origin)
-    listener = run.listen(flags.host, flags.port)
     settings = from_environment().but(context=flags.context)
+    if flags.install_service:
+        tell(*service.install(flags, usual_flags(), key))
+        return 0
+    listener = run.listen(flags.host, flags.port)
     place = resolve(flags.model, settings)
     name = flags.name or (place.stem if os.path.exists(os.path.expanduser(flags.model)) else flags.model)
     tuning = begin(settings)

@@ -57,10 +57,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Ours from now on: clients that come while the model loads wait for it."""
+def check_port(port: int) -> None:
     if not 0 <= port <= 65535:
         raise RequestError(f"--port must be a number from 0 to 65535, not {port}.")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Ours from now on: clients that come while the model loads wait for it."""
+    check_port(port)
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
