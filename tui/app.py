@@ -5,6 +5,7 @@ The first picture is painted before the client is even imported; a model loads o
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import threading
@@ -19,6 +20,7 @@ from textual.app import App, SystemCommand
 from textual.reactive import reactive
 from textual.screen import Screen
 
+from . import clipboard
 from .backend import BROKEN, STARTER, Backend, ModelChoice, ModelState, Phase, ThisMachine
 from .messages import LinkAsked, MemoryRead, ModelFailed, ModelOpened
 from .screens.chat import ChatScreen
@@ -201,7 +203,7 @@ class Chat(App[None]):
             if what == "open":
                 self.open_url(href)
             elif what == "copy":
-                self.copy_to_clipboard(href)
+                self.run_worker(self.copy(href, "The link"))
 
         self.push_screen(LinkScreen(href), then)
 
@@ -212,6 +214,17 @@ class Chat(App[None]):
 
         seconds = TOLD_SECONDS * (2 if warning else 1)
         self.notify(visible(sentence), severity="warning" if warning else "information", markup=False, timeout=seconds)
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Textual calls this, for what is selected."""
+        self.run_worker(self.copy(text, "What you selected"))
+
+    async def copy(self, text: str, what: str) -> None:
+        if await asyncio.to_thread(clipboard.copy, text, os.environ):
+            self.tell(f"{what} is in the clipboard.")
+            return
+        super().copy_to_clipboard(text)
+        self.tell(f"{what} was handed to the terminal, which may or may not put it into the clipboard.")
 
     @contextmanager
     def told_if_unsaved(self) -> Iterator[None]:

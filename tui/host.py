@@ -29,4 +29,7 @@ class Host(Protocol):
 
     def tell(self, sentence: str) -> None: ...
 
+    async def copy(self, text: str, what: str) -> None:
+        """`what` begins the sentence that is told."""
+
     def told_if_unsaved(self) -> AbstractContextManager[None]: ...

@@ -203,11 +203,10 @@ class ChatScreen(Screen[None]):
     def show_title(self) -> None:
         self._status.session = self.talk.title if self.talk is not None else ""
 
-    def action_copy(self) -> None:
+    async def action_copy(self) -> None:
         answer = self.talk.last_answer if self.talk is not None else None
         if answer is not None:
-            self.app.copy_to_clipboard(answer.content)
-            self.host.tell("The last answer is in the clipboard.")
+            await self.host.copy(answer.content, "The last answer")
 
     # an answer
 
