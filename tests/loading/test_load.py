@@ -9,11 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import pytest
+from mlxrun.cpu_kernels.load import Status
 
 from mlxrun.engine.engine import Engine
 from mlxrun.loading import LoadOptions, fit, load, load_model, ready
@@ -292,3 +294,16 @@ def test_smollm2_mapped_takes_next_to_nothing_of_its_own(smollm2_gguf: Path, tmp
         assert size * 0.99 < told < size * 1.2  # though MLX itself counts nothing of it
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize(("gpu", "native"), [(False, False), (False, True), (True, False)])
+def test_a_processor_without_our_kernels_is_told(
+    gpu: bool, native: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a processor's, and only where the library is missing: who asks for MLX's own forms knows what they are."""
+    device = replace(this_device(native=False), gpu=gpu)
+    missing = Status(native, None if native else "they were not built: no C++ compiler was found")
+    monkeypatch.setattr("mlxrun.ops.native.status", lambda: missing)
+    notes = load_model(folder, options=LoadOptions(device=device)).notes
+    told = [note for note in notes if "many times slower: they were not built: no C++ compiler" in note]
+    assert len(told) == (not gpu and not native)
