@@ -151,6 +151,20 @@ class Stack:
         precision: int = -1,
     ) -> mx.array: ...
 
+def sample(
+    logits: mx.array,
+    wishes: mx.array,
+    places: mx.array,
+    keys: mx.array,
+    tokens: mx.array,
+    last: mx.array,
+    bias_ids: mx.array,
+    bias: mx.array,
+    breakers: mx.array,
+    surprise: mx.array,
+    mask: mx.array | None = None,
+    best: int = -1,
+) -> list[mx.array]: ...
 def release_scratch() -> None: ...
 def isa() -> str: ...
 def isas() -> list[str]: ...

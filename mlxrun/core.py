@@ -46,9 +46,17 @@ class Finish(StrEnum):
     FAILED = "failed"  # started and broke; Event.reason says how
 
 
+NO_IDS: frozenset[int] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to choose the next token. Temperature first, then top-k, top-p and min-p."""
+    """How to choose the next token.
+
+    In this order: `bias`, `allowed`, `banned` and `min_tokens`; repetition, presence and frequency; DRY; temperature;
+    then top-n-sigma, top-k, typical, top-p, min-p and XTC, each on what is left, or mirostat 2 in their place.
+    Tokens that are equally likely stay or go together.
+    """
 
     temperature: float = 1.0  # 0: greedy
     top_p: float = 1.0
@@ -56,8 +64,28 @@ class Sampling:
     min_p: float = 0.0
     seed: int | None = None
     logprobs: int | None = None  # how many alternatives to report; None: do not compute any
+    top_n_sigma: float = 0.0  # 0: off
+    typical_p: float = 1.0
+    xtc_probability: float = 0.0  # that the likeliest give way, where several are likely
+    xtc_threshold: float = 0.1
+    repetition_penalty: float = 1.0  # of what the prompt or the answer holds
+    presence_penalty: float = 0.0  # of what the answer holds
+    frequency_penalty: float = 0.0  # the same, as often as it does
+    penalty_window: int = 0  # tokens that repetition_penalty looks back; 0: all
+    dry_multiplier: float = 0.0  # of a token that lengthens a repeated sequence; 0: off
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_window: int = 0  # 0: all
+    dry_breakers: frozenset[int] = NO_IDS  # tokens that no repeated sequence reaches across
+    mirostat_tau: float = 0.0  # bits of surprise; 0: off
+    mirostat_eta: float = 0.1
+    bias: tuple[tuple[int, float], ...] = ()  # of token ids, before all else
+    allowed: frozenset[int] | None = None
+    banned: frozenset[int] = NO_IDS
+    min_tokens: int = 0  # of the answer, before a stop id may come
 
     def __post_init__(self) -> None:
+        penalties = "a number from -2 to 2"
         checks = (
             (0.0 <= self.temperature <= 100.0, "temperature", "a number from 0 to 100"),
             (0.0 < self.top_p <= 1.0, "top_p", "a number above 0, at most 1"),
@@ -65,10 +93,52 @@ class Sampling:
             (0.0 <= self.min_p <= 1.0, "min_p", "a number from 0 to 1"),
             (self.seed is None or 0 <= self.seed < 2**64, "seed", "a whole number from 0 to 2^64 - 1"),
             (self.logprobs is None or 0 <= self.logprobs <= 20, "logprobs", "a whole number from 0 to 20"),
+            (0.0 <= self.top_n_sigma <= 100.0, "top_n_sigma", "a number from 0 to 100, 0 for no limit"),
+            (0.0 < self.typical_p <= 1.0, "typical_p", "a number above 0, at most 1"),
+            (0.0 <= self.xtc_probability <= 1.0, "xtc_probability", "a number from 0 to 1"),
+            (0.0 < self.xtc_threshold <= 1.0, "xtc_threshold", "a number above 0, at most 1"),
+            (0.0 < self.repetition_penalty <= 10.0, "repetition_penalty", "a number above 0, at most 10"),
+            (-2.0 <= self.presence_penalty <= 2.0, "presence_penalty", penalties),
+            (-2.0 <= self.frequency_penalty <= 2.0, "frequency_penalty", penalties),
+            (self.penalty_window >= 0, "penalty_window", "a whole number, 0 for all"),
+            (0.0 <= self.dry_multiplier <= 100.0, "dry_multiplier", "a number from 0 to 100"),
+            (1.0 <= self.dry_base <= 4.0, "dry_base", "a number from 1 to 4"),
+            (self.dry_allowed_length >= 1, "dry_allowed_length", "a whole number from 1 on"),
+            (self.dry_window >= 0, "dry_window", "a whole number, 0 for all"),
+            (0.0 <= self.mirostat_tau <= 100.0, "mirostat_tau", "a number from 0 to 100"),
+            (0.0 <= self.mirostat_eta <= 1.0, "mirostat_eta", "a number from 0 to 1"),
+            (self.min_tokens >= 0, "min_tokens", "a whole number"),
         )
         for good, name, wanted in checks:
             if not good:
                 raise RequestError(f"{name} must be {wanted}, not {getattr(self, name)!r}.")
+        for value in (value for _, value in self.bias):
+            if not -100.0 <= value <= 100.0:
+                raise RequestError(f"bias must be numbers from -100 to 100, not {value!r}.")
+        if self.temperature == 0 and self.mirostat_tau:
+            raise RequestError("mirostat needs a temperature above 0: at 0 the likeliest token is taken, always.")
+        if self.allowed is not None and not self.allowed - self.banned:
+            raise RequestError("No token is left of those that are allowed.")
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but the logits of this step decide."""
+        return self.edits == () and not (self.presence_penalty or self.frequency_penalty or self.looks_back)
+
+    @property
+    def edits(self) -> tuple[object, ...]:
+        """Of single tokens, whatever was said so far."""
+        return tuple(edit for edit in (self.bias, self.allowed, self.banned, self.min_tokens) if edit)
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether it matters what the prompt holds."""
+        return self.repetition_penalty != 1.0 or self.dry_multiplier > 0.0
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """All that it names."""
+        return (self.allowed or NO_IDS) | self.banned | self.dry_breakers | {token for token, _ in self.bias}
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,11 +76,16 @@ struct Table {
   void (*attend)(const Attention& a, int batch, int kv_head, int first_row, int rows, int first_key, int keys,
                  float* parts, float* scratch);
   void (*finish)(const float* parts, size_t stride, int count, int v_dim, const float* sink, Type type, void* out);
+  // Passes over a row of scores: see body_sample.h.
+  float (*top_of)(const float* x, int n);
+  float (*weigh)(const float* x, int n, float top, float scale, float* w, float* peaks);
+  int (*pick)(const float* w, const int32_t* ids, int n, uint32_t key, uint32_t other);
 };
 
 // In a file of one instruction set, after the bodies.
-#define MLXRUN_TABLE(name)                                                                                    \
-  {name, kHasDot, panel_float, panels_integer, quantize, widen, narrow, unpack_row, rms_norm, activate, attend, finish}
+#define MLXRUN_TABLE(name)                                                                     \
+  {name,       kHasDot,  panel_float, panels_integer, quantize, widen, narrow, unpack_row, \
+   rms_norm,   activate, attend,      finish,         top_of,   weigh, pick}
 
 // The best set that this CPU can run, or the one that MLXRUN_ISA names if it can.
 const Table& best();

@@ -137,7 +137,7 @@ class Engine:
         """Drop the weights and what sequences remember: whoever still holds this engine must not hold them."""
         self._idle.end()
         self._files.close()
-        self.model = Unloaded(self.model.vocab, self.model.context, self.model.notes)
+        self.model = Unloaded(self.model.device, self.model.vocab, self.model.context, self.model.notes)
         self._scheduler, self._runner = Scheduler(self.model, self.context, 0), Runner(self.model)
         self._guard.wiring.release()
         self._guard, self._files = MemoryGuard(self.model), FileGuard(self.model)

@@ -8,8 +8,8 @@ from itertools import accumulate, groupby
 import mlx.core as mx
 
 from ..loading.model import Runnable
-from .sampler import Draw, Samples, best_alone, sample
-from .scheduler import Ahead, PassPart, PassPlan, Running
+from .sampler import Ahead, Draw, Samples, best_alone, only_best, sample
+from .scheduler import PassPart, PassPlan, Running
 
 
 class Runner:
@@ -47,7 +47,7 @@ class Runner:
 
     def _sampled(self, rows: mx.array, draws: Sequence[Draw]) -> Samples:
         best = self._model.best(rows) if best_alone(draws) else None
-        return sample(self._model.logits(rows), draws) if best is None else Samples(best, (None,) * len(draws))
+        return sample(self._model.logits(rows), draws, self._model.device) if best is None else only_best(best)
 
 
 def computed(ready: Sequence[tuple[Running, Ahead]]) -> None:

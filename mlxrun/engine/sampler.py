@@ -1,79 +1,134 @@
-"""Logits of many rows -> the next token of each. Temperature first, then top-k, top-p and min-p, each on what is left.
+"""Rows of logits -> the next token of each, as each request wants it.
 
 All is lazy: `Samples` are built before they are computed, and reading them starts nothing new. Which token is
-drawn follows from the logits, the seed and the token's number alone, never from the rows beside it.
-Log-probabilities are the model's own, before temperature and cuts. Knows nothing of stop ids and limits.
+drawn follows from the logits, what was said, the seed and the token's number alone, never from the rows beside it.
+Log-probabilities are the model's own, before all that is asked. Knows the ids that end an answer, but ends none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import groupby
 from typing import Any, cast
 
 import mlx.core as mx
+import numpy as np
 
-from ..core import Sampling, TokenLogprob
+from ..core import NO_IDS, Sampling, TokenLogprob
+from ..ops.device import Device
+from ..ops.sample import Asked, Drawn, Places, Wish
+from ..ops.sample import sample as sample_rows
 
 MASK = 2**64 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """How to choose one row's token: token number `index` of the request that `seed` belongs to."""
-
-    sampling: Sampling
-    seed: int
-    index: int
-
-    @property
-    def key(self) -> mx.array:
-        return mx.random.key(mixed(mixed(self.seed) + self.index))
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Log-probabilities of one row's token, and of the likeliest ones in its place."""
-
-    own: mx.array  # (1,)
-    ids: mx.array | None  # (n,) best first
-    values: mx.array | None  # (n,)
-
-    @property
-    def arrays(self) -> list[mx.array]:
-        return [array for array in (self.own, self.ids, self.values) if array is not None]
-
-    def read(self) -> TokenLogprob:
-        ids = [] if self.ids is None else numbers(self.ids)
-        values = [] if self.values is None else numbers(self.values)
-        return TokenLogprob(numbers(self.own)[0], tuple(zip(ids, values, strict=True)))
+HALF = 2**32 - 1
+OFF = 2.0  # a share that no token has
+FIRST_SURPRISE = 2.0  # mirostat's, in units of its tau
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    tokens: mx.array  # (R,) int32; -1 where the logits hold something that is not a number
-    reports: tuple[Report | None, ...]
-    _read: list[int] = field(default_factory=list)
+    drawn: Drawn
+    wanted: tuple[int | None, ...]  # alternatives that each row wants told; None: nothing is told
+    _read: dict[str, list[Any]] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> mx.array:
+        """(R,) int32; -1 where the logits hold something that is not a number, -2 where no token may come."""
+        return self.drawn.tokens
 
     @property
     def arrays(self) -> list[mx.array]:
-        return [self.tokens, *(array for report in self.reports if report is not None for array in report.arrays)]
+        return [array for array in self.drawn if array is not None]
 
     def token(self, row: int) -> int:
         """The first call waits until all rows are computed."""
-        if not self._read:
-            self._read.extend(numbers(self.tokens))
-        return self._read[row]
+        return int(self._column("tokens")[row])
+
+    def surprise(self, row: int) -> float:
+        return float(self._column("surprise")[row])
 
     def logprob(self, row: int) -> TokenLogprob | None:
-        report = self.reports[row]
-        return None if report is None else report.read()
+        wanted = self.wanted[row]
+        if wanted is None:
+            return None
+        ids, values = self._column("ids")[row], self._column("values")[row]
+        return TokenLogprob(self._column("own")[row], tuple(zip(ids[:wanted], values[:wanted], strict=True)))
+
+    def _column(self, name: str) -> list[Any]:
+        if name not in self._read:
+            self._read[name] = cast(list[Any], getattr(self.drawn, name).tolist())
+        return self._read[name]
 
 
-def numbers(row: mx.array) -> list[Any]:
-    """(n,) -> Python numbers; MLX types the result as nested lists of anything."""
-    return cast(list[Any], row.tolist())
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A token that is built and not read: one row of what a pass sampled."""
+
+    samples: Samples
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How to choose one row's token: the one after `text` and what is ahead, of the request that `seed` belongs to."""
+
+    sampling: Sampling
+    seed: int
+    index: int  # in the answer
+    text: Sequence[int] = ()  # the prompt, then what was read of the answer
+    prompt: int = 0  # tokens
+    stop_ids: frozenset[int] = NO_IDS
+    ahead: Ahead | None = None
+    surprise: float | None = None  # what mirostat was left with; None: nothing was drawn yet
+
+    @property
+    def keys(self) -> tuple[int, int]:
+        key = mixed(mixed(self.seed) + self.index)
+        return key & HALF, key >> 32
+
+    @property
+    def wish(self) -> Wish:
+        wish = wish_of(self.sampling)
+        if self.sampling.xtc_probability > self.coin:
+            return wish._replace(xtc=self.sampling.xtc_threshold)
+        return wish
+
+    @property
+    def coin(self) -> float:
+        """From 0 to 1, apart from what is drawn."""
+        return mixed(mixed(self.seed ^ MASK) + self.index) / 2**64
+
+    @property
+    def biases(self) -> list[tuple[int, float]]:
+        """What is not allowed has none of a chance."""
+        sampling, out = self.sampling, -math.inf
+        banned = sampling.banned | (self.stop_ids if self.index < sampling.min_tokens else NO_IDS)
+        return [*sampling.bias, *((token, out) for token in banned)]
+
+
+@lru_cache(maxsize=1024)
+def wish_of(sampling: Sampling) -> Wish:
+    """All of it that is the same for each of its tokens."""
+    return Wish(
+        temperature=sampling.temperature,
+        sigma=sampling.top_n_sigma,
+        top_k=float(sampling.top_k),
+        typical=sampling.typical_p,
+        top_p=sampling.top_p,
+        min_p=sampling.min_p,
+        xtc=OFF,
+        tau=sampling.mirostat_tau,
+        eta=sampling.mirostat_eta,
+        repetition=sampling.repetition_penalty,
+        presence=sampling.presence_penalty,
+        frequency=sampling.frequency_penalty,
+        dry=sampling.dry_multiplier,
+        dry_base=sampling.dry_base,
+        dry_allowed=float(sampling.dry_allowed_length),
+    )
 
 
 def mixed(number: int) -> int:
@@ -86,59 +141,115 @@ def mixed(number: int) -> int:
 
 def best_alone(draws: Sequence[Draw]) -> bool:
     """Whether the best token of each row is all that anybody asks for."""
-    return all(draw.sampling.temperature == 0 and draw.sampling.logprobs is None for draw in draws)
-
-
-def sample(logits: mx.array, draws: Sequence[Draw]) -> Samples:
-    """(R, V) -> a token for each row; greedy rows are chosen together."""
-    rows = logits.astype(mx.float32)
-    greedy = [draw.sampling.temperature == 0 for draw in draws]
-    tokens = mx.argmax(rows, axis=-1).astype(mx.int32) if any(greedy) else None  # (R,)
-    if tokens is None or not all(greedy):
-        drawn = [
-            tokens[i : i + 1] if tokens is not None and greedy[i] else draw_token(rows[i], draw)
-            for i, draw in enumerate(draws)
-        ]
-        tokens = mx.concatenate(drawn)
-    reports = tuple(
-        None if draw.sampling.logprobs is None else report(rows[i], tokens[i], draw.sampling.logprobs)
-        for i, draw in enumerate(draws)
+    return all(
+        draw.sampling.temperature == 0 and draw.sampling.logprobs is None and draw.sampling.plain for draw in draws
     )
-    return Samples(mx.where(mx.isnan(mx.sum(rows, axis=-1)), -1, tokens), reports)
 
 
-def draw_token(row: mx.array, draw: Draw) -> mx.array:
-    """(V,) -> (1,) int32"""
-    scores, ids = candidates(row, draw.sampling)
-    token = mx.random.categorical(scores, key=draw.key)
-    return (token if ids is None else ids[token]).astype(mx.int32)[None]
+def only_best(tokens: mx.array) -> Samples:
+    return Samples(Drawn(tokens), (None,) * tokens.size)
 
 
-def report(row: mx.array, token: mx.array, alternatives: int) -> Report:
-    logprobs = row - mx.logsumexp(row)
-    ids = largest(row, min(alternatives, row.size)) if alternatives else None
-    return Report(logprobs[token][None], ids, None if ids is None else logprobs[ids])
+def sample(logits: mx.array, draws: Sequence[Draw], device: Device) -> Samples:
+    """(R, V) -> a token for each row."""
+    wanted = tuple(draw.sampling.logprobs for draw in draws)
+    return Samples(sample_rows(logits, asked_of(draws, logits.shape[-1]), device), wanted)
 
 
-def candidates(row: mx.array, sampling: Sampling) -> tuple[mx.array, mx.array | None]:
-    """(V,) -> scores whose softmax is the distribution to draw from, and their ids (None: all, in order)."""
-    scores = (row - mx.max(row)) / sampling.temperature  # largest 0: a tiny temperature cannot overflow
-    ids = None
-    if 0 < sampling.top_k < row.size or sampling.top_p < 1.0:
-        ids = largest(scores, sampling.top_k if 0 < sampling.top_k < row.size else row.size)
-        scores = scores[ids]
-    if sampling.top_p < 1.0:
-        shares = mx.softmax(scores)
-        before = mx.cumsum(shares, inclusive=False)
-        scores = mx.where(before < sampling.top_p, scores, -mx.inf)
-    if sampling.min_p > 0.0:
-        scores = mx.where(scores >= math.log(sampling.min_p), scores, -mx.inf)
-    return scores, ids
+def asked_of(draws: Sequence[Draw], vocab: int) -> Asked:
+    tokens: list[int] = []
+    bias: list[tuple[int, float]] = []
+    breakers: list[int] = []
+    places: list[Places] = []
+    for draw in draws:
+        starts = len(tokens), len(bias), len(breakers)
+        tokens += draw.text[first_needed(draw) :]
+        bias += draw.biases
+        breakers += sorted(draw.sampling.dry_breakers)
+        places.append(placed(draw, starts, (len(tokens), len(bias), len(breakers))))
+    told = [draw.sampling.logprobs for draw in draws if draw.sampling.logprobs is not None]
+    return Asked(
+        wishes=[draw.wish for draw in draws],
+        places=places,
+        keys=[draw.keys for draw in draws],
+        tokens=tokens,
+        last=None if all(draw.sampling.plain for draw in draws) else last_tokens(draws),
+        bias_ids=[token for token, _ in bias],
+        bias=[value for _, value in bias],
+        breakers=breakers,
+        surprise=surprises(draws) if any(draw.sampling.mirostat_tau for draw in draws) else None,
+        mask=mask_of(draws, vocab),
+        best=min(max(told), vocab) if told else -1,
+    )
 
 
-def largest(row: mx.array, count: int) -> mx.array:
-    """The ids of the `count` largest, best first."""
-    if count == row.size:
-        return mx.argsort(-row)
-    ids = mx.argpartition(-row, count - 1)[:count]
-    return ids[mx.argsort(-row[ids])]
+def first_needed(draw: Draw) -> int:
+    """From which token of its text on anything counts."""
+    if draw.sampling.looks_back:
+        return 0
+    counts = draw.sampling.presence_penalty or draw.sampling.frequency_penalty
+    return draw.prompt if counts else len(draw.text)
+
+
+def placed(draw: Draw, starts: tuple[int, int, int], ends: tuple[int, int, int]) -> Places:
+    (begin, bias, breaker), (end, bias_end, breaker_end) = starts, ends
+    length = end - begin + (draw.ahead is not None)
+
+    def back(window: int) -> int:
+        return begin + max(0, length - window) if window else begin
+
+    answer = min(end, begin + max(0, draw.prompt - first_needed(draw)))
+    penalized, dry = back(draw.sampling.penalty_window), back(draw.sampling.dry_window)
+    return Places(begin, end, answer, min(penalized, end), min(dry, end), bias, bias_end, breaker, breaker_end)
+
+
+def last_tokens(draws: Sequence[Draw]) -> mx.array:
+    """(R,) what is ahead of each, not read yet; -1: nothing."""
+    return gathered([draw.ahead for draw in draws], lambda samples: samples.tokens, mx.array([-1], mx.int32))
+
+
+def surprises(draws: Sequence[Draw]) -> mx.array:
+    """(R,)"""
+    first = mx.array([FIRST_SURPRISE * draw.sampling.mirostat_tau for draw in draws])
+    known = [draw.surprise for draw in draws]
+    read = mx.array([0.0 if one is None else one for one in known])
+    so_far = mx.where(mx.array([one is None for one in known]), first, read)
+    ahead = gathered([draw.ahead for draw in draws], surprise_of, mx.array([mx.nan]))
+    return mx.where(mx.isnan(ahead), so_far, ahead)
+
+
+def surprise_of(samples: Samples) -> mx.array:
+    known = samples.drawn.surprise
+    return mx.full(samples.tokens.shape, mx.nan) if known is None else known
+
+
+def gathered(aheads: Sequence[Ahead | None], of: Callable[[Samples], mx.array], none: mx.array) -> mx.array:
+    """(R,) a value of each; nearly always all come from one pass, in its order."""
+    pieces = []
+    for _, group in groupby(aheads, key=lambda one: None if one is None else id(one.samples)):
+        together = list(group)
+        known = [one for one in together if one is not None]
+        if not known:
+            pieces += [none] * len(together)
+            continue
+        values, rows = of(known[0].samples), [one.row for one in known]
+        pieces.append(values if rows == list(range(values.size)) else values[mx.array(rows)])
+    return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces)
+
+
+def mask_of(draws: Sequence[Draw], vocab: int) -> mx.array | None:
+    """(R, words)"""
+    if all(draw.sampling.allowed is None for draw in draws):
+        return None
+    return mx.array(np.stack([bits_of(draw.sampling.allowed, vocab) for draw in draws]))
+
+
+@lru_cache(maxsize=64)
+def bits_of(allowed: frozenset[int] | None, vocab: int) -> np.ndarray:
+    """A bit for each token, in words of 32."""
+    flags = np.ones(vocab, np.uint8)
+    if allowed is not None:
+        flags[:] = 0
+        flags[list(allowed)] = 1
+    flags = np.pad(flags, (0, -vocab % 32))
+    return np.packbits(flags, bitorder="little").view("<u4")

@@ -19,22 +19,18 @@ from ..loading.model import Runnable
 from ..spec import ModelError
 from .handle import Handle
 from .prefix_cache import PrefixCache
-from .sampler import Draw, Samples
+from .sampler import Ahead, Draw
 
 CHUNK = 512  # prompt tokens in one pass; a cancel waits for one of these at most
 SHARED_CHUNK = 128  # the same while others decode: they wait for it
 RUNNING = 8
 WAITING = 256  # requests beyond that are refused
+WHY_NO_TOKEN = {
+    -1: "The model computed something that is not a number.",
+    -2: "No token is left to choose from: what the request allows, bans and biases leaves none.",
+}
 
 Claims = Sequence[tuple[int, int]]  # of those that run: tokens that they will remember, bytes that they hold already
-
-
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """A token that is built and not read: one row of what a pass sampled."""
-
-    samples: Samples
-    row: int
 
 
 @dataclass(slots=True)
@@ -50,6 +46,7 @@ class Running:
     began: float
     first: float | None = None  # when the first token was read
     ahead: Ahead | None = None
+    surprise: float | None = None  # of the last token that was read, where its sampling goes by that
     goal: int = 0  # it runs alone until its memory is this long: a batch that it was in broke
 
     @property
@@ -59,8 +56,17 @@ class Running:
     @property
     def draw(self) -> Draw:
         """Of the token that comes next, after `ahead`."""
-        unread = 0 if self.ahead is None else 1
-        return Draw(self.handle.request.sampling, self.seed, len(self.tokens) + unread - self.prompt)
+        request, unread = self.handle.request, 0 if self.ahead is None else 1
+        return Draw(
+            sampling=request.sampling,
+            seed=self.seed,
+            index=len(self.tokens) + unread - self.prompt,
+            text=self.tokens,
+            prompt=self.prompt,
+            stop_ids=request.stop_ids,
+            ahead=self.ahead,
+            surprise=self.surprise,
+        )
 
     @property
     def usage(self) -> Usage:
@@ -232,11 +238,12 @@ class Scheduler:
 
     def _say(self, running: Running, token: int, ahead: Ahead) -> None:
         if token < 0:
-            reason = "The model computed something that is not a number."
-            self._finish(running, Finish.FAILED, reason=reason, keep=False)
+            self._finish(running, Finish.FAILED, reason=WHY_NO_TOKEN[token], keep=False)
             return
         running.first = running.first or time.perf_counter()
         running.tokens.append(token)
+        if running.handle.request.sampling.mirostat_tau:
+            running.surprise = ahead.samples.surprise(ahead.row)
         if token in running.handle.request.stop_ids:
             self._finish(running, Finish.STOP)
             return
@@ -303,5 +310,10 @@ def check(request: Request, vocab: int, context: int) -> None:
         raise ContextError(f"The prompt has {len(tokens)} tokens, which leaves no room in a context of {context}.")
     if not all(0 <= token < vocab for token in tokens):
         raise RequestError(f"The prompt holds a token id outside 0 to {vocab - 1}.")
+    if not all(0 <= token < vocab for token in request.sampling.ids):
+        raise RequestError(f"The sampling names a token id outside 0 to {vocab - 1}.")
+    if request.max_tokens is not None and request.max_tokens < request.sampling.min_tokens:
+        most = request.max_tokens
+        raise RequestError(f"min_tokens must be at most max_tokens ({most}), not {request.sampling.min_tokens}.")
     if request.max_tokens is not None and request.max_tokens < 1:
         raise RequestError(f"max_tokens must be a whole number from 1 on, not {request.max_tokens!r}.")

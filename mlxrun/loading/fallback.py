@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -25,6 +25,7 @@ from ..contracts import LayerMemory, SequenceMemory
 from ..families import UnknownFamily
 from ..families.config import WAIVED, Config
 from ..memory.machine import available_bytes
+from ..ops.device import Device, this_device
 from ..spec import ModelError
 from .model import NOTHING, Holdings
 
@@ -90,6 +91,7 @@ class FallbackModel:
     context: int
     notes: tuple[str, ...]
     holdings: Holdings = NOTHING
+    device: Device = field(default_factory=this_device)
 
     def planned_bytes(self, tokens: int, rows: int) -> int:
         return 0  # nobody knows, and without a budget nobody asks

@@ -15,6 +15,7 @@ from ..memory.headroom import Budget
 from ..memory.sequence import sequence_bytes
 from ..nn.decoder import DecoderModel
 from ..ops.choose import Chooser
+from ..ops.device import Device
 from ..spec import Decoder
 from ..weights.mapped import Watched
 from .checksums import Blocks
@@ -49,6 +50,10 @@ NOTHING = Holdings()
 
 class Runnable(Protocol):
     """What the engine needs of a model, whoever wrote its blocks."""
+
+    @property
+    def device(self) -> Device:
+        """Whose forms draw from its logits."""
 
     @property
     def vocab(self) -> int: ...
@@ -93,6 +98,10 @@ class Model:
         return self.decoder.spec
 
     @property
+    def device(self) -> Device:
+        return self.decoder.device
+
+    @property
     def vocab(self) -> int:
         return self.spec.vocab
 
@@ -120,6 +129,7 @@ class Model:
 class Unloaded:
     """What is left of a model when its engine is closed: enough to be looked at."""
 
+    device: Device
     vocab: int
     context: int
     notes: tuple[str, ...]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import mlx.core as mx
 
 from mlxrun.loading.model import Holdings
+from mlxrun.ops.device import this_device
 
 
 class FakeMemory:
@@ -37,7 +38,7 @@ class FakeMemory:
 
 
 class FakeModel:
-    vocab, context, notes, holdings = 97, 4096, (), Holdings()
+    vocab, context, notes, holdings, device = 97, 4096, (), Holdings(), this_device()
 
     def __init__(self) -> None:
         self.passes: list[int] = []  # rows of every pass
