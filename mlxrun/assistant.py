@@ -19,6 +19,7 @@ from .engine.idle_work import Idle
 from .loading import LoadOptions, OpenedModel, load_opened, open_model
 from .parts import Piece, Token, merged
 from .text import advice
+from .text.breakers import breaker_ids
 from .text.folder import read_json
 from .text.opening import folder_tokenizer, gguf_tokenizer
 from .text.quoting import Quoting
@@ -30,6 +31,7 @@ from .text.tokenizer import Tokenizer, well_formed
 from .weights import Checkpoint
 
 Message = Mapping[str, Any]
+BREAKERS = ("\n", ":", '"', "*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Wish:
     max_tokens: int | None = None
     sampling: Sampling = field(default_factory=Sampling)
     stop: tuple[str, ...] = ()
+    dry_breakers: tuple[str, ...] = BREAKERS  # texts that no repeated sequence reaches across
     template: Mapping[str, Any] = field(default_factory=dict)  # extra variables of the chat template
 
 
@@ -169,13 +172,19 @@ class Assistant:
         StopParts(wish.stop)  # refuses before anything is queued
         answers = []
         for index in range(count):
-            sampling = wish.sampling
+            sampling = self._broken(wish)
             if sampling.seed is not None and index:
                 sampling = replace(sampling, seed=(sampling.seed + index) % 2**64)
             request = Request(tuple(tokens), wish.max_tokens, sampling, self.tokenizer.eos_ids)
             router = PartRouter(self.tokenizer, form, prompt)
             answers.append(Answer(self.engine.submit(request), self.tokenizer, wish.stop, router))
         return answers
+
+    def _broken(self, wish: Wish) -> Sampling:
+        """Where repeated sequences are looked for: with the tokens that end one."""
+        if wish.sampling.dry_multiplier == 0:
+            return wish.sampling
+        return replace(wish.sampling, dry_breakers=breaker_ids(self.tokenizer, wish.dry_breakers))
 
 
 class Stop:

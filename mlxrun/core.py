@@ -71,11 +71,11 @@ class Sampling:
     repetition_penalty: float = 1.0  # of what the prompt or the answer holds
     presence_penalty: float = 0.0  # of what the answer holds
     frequency_penalty: float = 0.0  # the same, as often as it does
-    penalty_window: int = 0  # tokens that repetition_penalty looks back; 0: all
+    repeat_last_n: int = 0  # tokens that repetition_penalty looks back; 0: all
     dry_multiplier: float = 0.0  # of a token that lengthens a repeated sequence; 0: off
     dry_base: float = 1.75
     dry_allowed_length: int = 2
-    dry_window: int = 0  # 0: all
+    dry_penalty_last_n: int = 0  # 0: all
     dry_breakers: frozenset[int] = NO_IDS  # tokens that no repeated sequence reaches across
     mirostat_tau: float = 0.0  # bits of surprise; 0: off
     mirostat_eta: float = 0.1
@@ -100,11 +100,11 @@ class Sampling:
             (0.0 < self.repetition_penalty <= 10.0, "repetition_penalty", "a number above 0, at most 10"),
             (-2.0 <= self.presence_penalty <= 2.0, "presence_penalty", penalties),
             (-2.0 <= self.frequency_penalty <= 2.0, "frequency_penalty", penalties),
-            (self.penalty_window >= 0, "penalty_window", "a whole number, 0 for all"),
+            (self.repeat_last_n >= 0, "repeat_last_n", "a whole number, 0 for all"),
             (0.0 <= self.dry_multiplier <= 100.0, "dry_multiplier", "a number from 0 to 100"),
             (1.0 <= self.dry_base <= 4.0, "dry_base", "a number from 1 to 4"),
             (self.dry_allowed_length >= 1, "dry_allowed_length", "a whole number from 1 on"),
-            (self.dry_window >= 0, "dry_window", "a whole number, 0 for all"),
+            (self.dry_penalty_last_n >= 0, "dry_penalty_last_n", "a whole number, 0 for all"),
             (0.0 <= self.mirostat_tau <= 100.0, "mirostat_tau", "a number from 0 to 100"),
             (0.0 <= self.mirostat_eta <= 1.0, "mirostat_eta", "a number from 0 to 1"),
             (self.min_tokens >= 0, "min_tokens", "a whole number"),
@@ -137,8 +137,16 @@ class Sampling:
 
     @property
     def ids(self) -> frozenset[int]:
-        """All that it names."""
-        return (self.allowed or NO_IDS) | self.banned | self.dry_breakers | {token for token, _ in self.bias}
+        """All that it names, but for breakers: of these a model need not know all."""
+        return (self.allowed or NO_IDS) | self.banned | {token for token, _ in self.bias}
+
+
+# the fields of a Sampling that are numbers, and what may be asked for by name
+NUMBERS = (
+    *("temperature", "top_p", "top_k", "min_p", "seed", "top_n_sigma", "typical_p", "xtc_probability", "xtc_threshold"),
+    *("repetition_penalty", "repeat_last_n", "presence_penalty", "frequency_penalty", "min_tokens"),
+    *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "mirostat_tau", "mirostat_eta"),
+)
 
 
 @dataclass(frozen=True, slots=True)

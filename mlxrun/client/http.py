@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..core import Finish, Memory, RequestError
+from ..core import NUMBERS, Finish, Memory, RequestError
 from ..parts import Piece
 from .events import Reading, server_events
 from .types import Ask, ClientError, ModelInfo, Options
@@ -182,8 +182,9 @@ def models_at(address: Address) -> list[ModelInfo]:
 
 
 def sampling_fields(options: Options) -> dict[str, Any]:
-    names = ("temperature", "top_p", "top_k", "min_p", "seed")
-    return {**{name: getattr(options, name) for name in names}, "stop": list(options.stop) or None}
+    mirostat = 2 if options.mirostat_tau else None
+    numbers = {name: getattr(options, name) for name in NUMBERS}
+    return {**numbers, "mirostat": mirostat, "stop": list(options.stop) or None}
 
 
 def filled(body: Mapping[str, Any]) -> dict[str, Any]:

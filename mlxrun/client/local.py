@@ -70,7 +70,12 @@ class LocalTransport:
 
     def ask(self, ask: Ask) -> LocalSource | Refused:
         options, assistant = ask.options, self.assistant
-        wish = Wish(options.max_tokens, options.sampling(assistant.sampling), options.stop, options.template)
+        wish = Wish(
+            max_tokens=options.max_tokens,
+            sampling=options.sampling(assistant.sampling),
+            stop=options.stop,
+            template=options.template,
+        )
         try:
             if ask.prompt is not None:
                 return LocalSource(assistant.complete(ask.prompt, wish)[0])

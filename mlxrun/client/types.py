@@ -7,15 +7,16 @@ from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any
 
-from ..core import Finish, Memory, RequestError, Sampling, Usage
+from ..core import NUMBERS, Finish, Memory, RequestError, Sampling, Usage
 from ..parts import AnswerPart, Piece, Token, joined
 from .paint import bars, painted
 
 Message = Mapping[str, Any]
 
 ROLES = ("system", "developer", "user", "assistant")
-KINDS: dict[str, type[Any]] = dict.fromkeys(("temperature", "top_p", "min_p"), Real)
-KINDS |= dict.fromkeys(("top_k", "seed", "max_tokens", "logprobs"), Integral)
+WHOLE = ("top_k", "seed", "repeat_last_n", "min_tokens", "dry_allowed_length", "dry_penalty_last_n")
+KINDS: dict[str, type[Any]] = dict.fromkeys(NUMBERS, Real)
+KINDS |= dict.fromkeys((*WHOLE, "max_tokens", "logprobs"), Integral)
 
 
 class ClientError(RuntimeError):
@@ -78,6 +79,21 @@ class Options:
     top_p: float | None = None
     top_k: int | None = None
     min_p: float | None = None
+    top_n_sigma: float | None = None
+    typical_p: float | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    repetition_penalty: float | None = None
+    repeat_last_n: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_penalty_last_n: int | None = None
+    mirostat_tau: float | None = None  # above 0: mirostat 2
+    mirostat_eta: float | None = None
+    min_tokens: int | None = None
     seed: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
@@ -108,7 +124,7 @@ class Options:
         return options
 
     def sampling(self, recommended: Sampling) -> Sampling:
-        names = ("temperature", "top_p", "top_k", "min_p", "seed", "logprobs")
+        names = (*NUMBERS, "logprobs")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return replace(recommended, **given)
 

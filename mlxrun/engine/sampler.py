@@ -19,7 +19,7 @@ import numpy as np
 
 from ..core import NO_IDS, Sampling, TokenLogprob
 from ..ops.device import Device
-from ..ops.sample import Asked, Drawn, Places, Wish
+from ..ops.sample import Asked, Drawn, Places, RowWish
 from ..ops.sample import sample as sample_rows
 
 MASK = 2**64 - 1
@@ -90,7 +90,7 @@ class Draw:
         return key & HALF, key >> 32
 
     @property
-    def wish(self) -> Wish:
+    def wish(self) -> RowWish:
         wish = wish_of(self.sampling)
         if self.sampling.xtc_probability > self.coin:
             return wish._replace(xtc=self.sampling.xtc_threshold)
@@ -110,9 +110,9 @@ class Draw:
 
 
 @lru_cache(maxsize=1024)
-def wish_of(sampling: Sampling) -> Wish:
+def wish_of(sampling: Sampling) -> RowWish:
     """All of it that is the same for each of its tokens."""
-    return Wish(
+    return RowWish(
         temperature=sampling.temperature,
         sigma=sampling.top_n_sigma,
         top_k=float(sampling.top_k),
@@ -165,7 +165,7 @@ def asked_of(draws: Sequence[Draw], vocab: int) -> Asked:
         starts = len(tokens), len(bias), len(breakers)
         tokens += draw.text[first_needed(draw) :]
         bias += draw.biases
-        breakers += sorted(draw.sampling.dry_breakers)
+        breakers += in_order(draw.sampling.dry_breakers) if draw.sampling.dry_multiplier else ()
         places.append(placed(draw, starts, (len(tokens), len(bias), len(breakers))))
     told = [draw.sampling.logprobs for draw in draws if draw.sampling.logprobs is not None]
     return Asked(
@@ -181,6 +181,11 @@ def asked_of(draws: Sequence[Draw], vocab: int) -> Asked:
         mask=mask_of(draws, vocab),
         best=min(max(told), vocab) if told else -1,
     )
+
+
+@lru_cache(maxsize=64)
+def in_order(ids: frozenset[int]) -> tuple[int, ...]:
+    return tuple(sorted(ids))
 
 
 def first_needed(draw: Draw) -> int:
@@ -199,7 +204,7 @@ def placed(draw: Draw, starts: tuple[int, int, int], ends: tuple[int, int, int])
         return begin + max(0, length - window) if window else begin
 
     answer = min(end, begin + max(0, draw.prompt - first_needed(draw)))
-    penalized, dry = back(draw.sampling.penalty_window), back(draw.sampling.dry_window)
+    penalized, dry = back(draw.sampling.repeat_last_n), back(draw.sampling.dry_penalty_last_n)
     return Places(begin, end, answer, min(penalized, end), min(dry, end), bias, bias_end, breaker, breaker_end)
 
 

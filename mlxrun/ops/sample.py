@@ -22,7 +22,7 @@ MOST_REPEATED = 48  # tokens of a repeated sequence that count
 LAST_BELOW_ONE = 1.0 - 2.0**-24
 
 
-class Wish(NamedTuple):
+class RowWish(NamedTuple):
     """What a row asks for; cpu_kernels/src/sample.h has the same columns."""
 
     temperature: float = 1.0  # 0: the largest
@@ -60,7 +60,7 @@ class Places(NamedTuple):
 class Asked:
     """Of all rows together."""
 
-    wishes: list[Wish]
+    wishes: list[RowWish]
     places: list[Places]
     keys: list[tuple[int, int]]  # 32 bits each
     tokens: list[int]
@@ -73,12 +73,12 @@ class Asked:
     best: int = -1  # how many of the likeliest to tell; -1: nothing is told
 
     def any(self, name: str) -> bool:
-        index, off = Wish._fields.index(name), getattr(Wish(), name)
+        index, off = RowWish._fields.index(name), getattr(RowWish(), name)
         return any(wish[index] != off for wish in self.wishes)
 
     def column(self, name: str) -> mx.array:
         """(R, 1)"""
-        index = Wish._fields.index(name)
+        index = RowWish._fields.index(name)
         return mx.array([[wish[index]] for wish in self.wishes], mx.float32)
 
     @property
@@ -227,9 +227,8 @@ def repeated(text: mx.array, vocab: int, breakers: list[int]) -> mx.array:
     longest = mx.zeros((vocab,))
     if n < 2:
         return longest
-    breaks = mx.zeros((n,), mx.bool_)
-    for breaker in breakers:
-        breaks = breaks | (text == breaker)
+    known = mx.zeros((max([vocab, *breakers]) + 1,), mx.bool_)
+    breaks = (known.at[mx.array(breakers)].add(True) if breakers else known)[mx.maximum(text, 0)]
     back = mx.arange(min(MOST_REPEATED, n))
     ends, place = n - 1 - back, mx.arange(n - 1)[:, None] - back
     same = (text[mx.maximum(place, 0)] == text[ends]) & (place >= 0) & ~breaks[ends]

@@ -6,6 +6,7 @@ else. Only the words of JSON Schema that `fields.py` uses are known here. What m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,10 +46,22 @@ def _check_object(value: dict[str, Any], schema: Schema, path: str) -> None:
         if name not in value:
             raise ApiError(400, f"{at}{name} is missing.", param=at + name)
     for name in value:
-        if name not in properties and schema.get("additionalProperties") is False:
+        others = schema.get("additionalProperties")
+        if name not in properties and others is False:
             raise ApiError(400, f"The field {shown(at + name)} is not known here.", param=at + name)
-        if "propertyNames" in schema and name in schema["propertyNames"]["not"]["enum"]:
-            raise ApiError(400, f"{path} must not set {name}.", param=path)
+        _check_name(name, schema.get("propertyNames", {}), path)
+        if name not in properties and isinstance(others, Mapping):
+            check(value[name], others, at + name)
+    most = schema.get("maxProperties", len(value))
+    if len(value) > most:
+        raise ApiError(400, f"{path} must have at most {most} entries, not {len(value)}.", param=path)
+
+
+def _check_name(name: str, names: Schema, path: str) -> None:
+    if name in names.get("not", {}).get("enum", ()):
+        raise ApiError(400, f"{path} must not set {name}.", param=path)
+    if "pattern" in names and not re.search(names["pattern"], name):
+        raise ApiError(400, f"{path} must name {names['description']}, not {shown(name)}.", param=path)
 
 
 def _alike(value: Any, schema: Schema) -> bool:

@@ -23,7 +23,7 @@ def edited(logits: np.ndarray, draw: Draw, last: int | None = None) -> np.ndarra
         early = draw.index < s.min_tokens and token in draw.stop_ids
         if token in s.banned or early:
             scores[token] = -math.inf
-    for token in set(text[-s.penalty_window :] if s.penalty_window else text):
+    for token in set(text[-s.repeat_last_n :] if s.repeat_last_n else text):
         scores[token] = (
             scores[token] / s.repetition_penalty if scores[token] > 0 else scores[token] * s.repetition_penalty
         )
@@ -31,7 +31,7 @@ def edited(logits: np.ndarray, draw: Draw, last: int | None = None) -> np.ndarra
     for token in set(answer):
         scores[token] -= s.presence_penalty + s.frequency_penalty * answer.count(token)
     if s.dry_multiplier:
-        seen = text[-s.dry_window :] if s.dry_window else text
+        seen = text[-s.dry_penalty_last_n :] if s.dry_penalty_last_n else text
         for token, length in repeated(seen, s.dry_breakers).items():
             if length >= s.dry_allowed_length:
                 scores[token] -= s.dry_multiplier * s.dry_base ** (length - s.dry_allowed_length)

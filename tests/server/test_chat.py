@@ -147,6 +147,34 @@ def test_what_a_request_says_of_sampling_wins_over_the_defaults() -> None:
     assert (second.sampling.temperature, second.max_tokens) == (0, None)
 
 
+def test_every_sampler_is_taken_by_its_name() -> None:
+    own, engine = server()
+    numbers = {
+        "presence_penalty": 0.5,
+        "frequency_penalty": -1,
+        "repetition_penalty": 1.1,
+        "repeat_last_n": 64,
+        "typical_p": 0.9,
+        "top_n_sigma": 2.0,
+        "xtc_probability": 0.3,
+        "xtc_threshold": 0.2,
+        "dry_multiplier": 0.8,
+        "dry_base": 1.5,
+        "dry_allowed_length": 3,
+        "dry_penalty_last_n": 100,
+        "mirostat_eta": 0.2,
+    }
+    chat(own, **numbers, mirostat=2, logit_bias={"7": -100, "8": 1.5})
+    chat(own, mirostat=0, mirostat_tau=3.0, dry_multiplier=1, dry_sequence_breakers=["e", "lo"])
+    first, second = (handle.request.sampling for handle in engine.handles)
+    assert {name: getattr(first, name) for name in numbers} == numbers
+    assert (first.mirostat_tau, first.bias) == (5.0, ((7, -100), (8, 1.5)))
+    assert (second.mirostat_tau, second.repetition_penalty) == (0.0, 1.0)
+    assert {ord(":"), ord("\n")} <= first.dry_breakers
+    assert ord("e") in second.dry_breakers
+    assert ord(":") not in second.dry_breakers
+
+
 def test_content_in_parts_and_roles() -> None:
     own, engine = server()
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]

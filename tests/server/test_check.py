@@ -98,7 +98,12 @@ def test_every_neutral_value_is_accepted(path: str) -> None:
             "stop must be text that is not empty or a list of at most 16 texts that are not empty, not a list.",
         ),
         ({"tools": [{}]}, "tools is not supported by this server; leave it out."),
-        ({"logit_bias": {"1": 5}}, "logit_bias is not supported by this server; leave it out."),
+        ({"logit_bias": {"a": 5}}, "logit_bias must name ids of tokens, not 'a'."),
+        ({"logit_bias": {"1": "x"}}, "logit_bias.1 must be a number from -100 to 100, not 'x'."),
+        (
+            {"logit_bias": dict.fromkeys(map(str, range(1025)), 1)},
+            "logit_bias must have at most 1024 entries, not 1025.",
+        ),
         ({"colour": 1}, "The field 'colour' is not known here."),
         ({"stream_options": {"x": 1}}, "The field 'stream_options.x' is not known here."),
         ({"messages": None}, "messages must be a list of one or more objects, not null."),

@@ -43,8 +43,13 @@ BODIES: dict[str, Any] = {
     "max_tokens is a boolean": {"prompt": "a", "max_tokens": True},
     "max_tokens is negative": {"prompt": "a", "max_tokens": -1},
     "logit_bias": {"prompt": "a", "logit_bias": {"999999999": 5}},
-    "penalties": {"prompt": "a", "repetition_penalty": 1.1},
-    "unknown sampler": {"prompt": "a", "xtc_threshold": 0.5, "xtc_probability": 0.5},
+    "a penalty beyond": {"prompt": "a", "repetition_penalty": 11},
+    "unknown sampler": {"prompt": "a", "smoothing_factor": 0.5},
+    "mirostat of old": {"prompt": "a", "mirostat": 1},
+    "mirostat at temperature 0": {"prompt": "a", "mirostat": 2, "temperature": 0},
+    "bias of a word": {"prompt": "a", "logit_bias": {"Paris": 5}},
+    "bias beyond": {"prompt": "a", "logit_bias": {"5": 101}},
+    "too many biases": {"prompt": "a", "logit_bias": {str(i): 1 for i in range(1025)}},
 }
 
 
@@ -83,9 +88,9 @@ def test_bad_messages(messages: Any) -> None:
         {"tools": [{"type": "function"}]},
         {"tool_choice": "required"},
         {"response_format": {"type": "json_object"}},
-        {"logit_bias": {"1": 1}},
-        {"presence_penalty": 0.5},
-        {"frequency_penalty": -1},
+        {"logit_bias": {"x": 1}},
+        {"presence_penalty": 2.5},
+        {"frequency_penalty": -3},
         {"functions": [{}]},
         {"modalities": ["audio"]},
         {"n": 9},

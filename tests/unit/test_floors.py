@@ -59,7 +59,7 @@ RULES = {
     "cpu_kernels": Room(packages={"mlx"}),
     "families": Room({"spec"}),
     "text": Room({"core", "parts", "spec"}, {"tokenizers", "sentencepiece", "jinja2"}),
-    "ops": Room({"spec", "gpu", "metal_kernels", "cpu_kernels"}, {"mlx"}),
+    "ops": Room({"spec", "gpu", "metal_kernels", "cpu_kernels"}, {"mlx", "numpy"}),
     "contracts": Room({"ops"}, {"mlx"}),
     "cache": Room({"spec", "ops", "contracts"}, {"mlx"}),
     "nn": Room({"spec", "ops", "contracts"}, {"mlx"}),

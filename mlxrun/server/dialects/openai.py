@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ... import __version__
-from ...assistant import Wish
-from ...core import Finish, Sampling, Usage
+from ...assistant import BREAKERS, Wish
+from ...core import NUMBERS, Finish, Sampling, Usage
 from ...parts import AnswerPart, Piece, name_of
 from ..dialect import Body, Json
 from ..errors import ApiError
 from ..sse import MEDIA_TYPE, STILL_HERE, frame
 
 FINISHES = {None: None, Finish.STOP: "stop", Finish.LENGTH: "length"}
-SAMPLING = ("temperature", "top_p", "top_k", "min_p", "seed")
+MIROSTAT_TAU = 5.0
 LEAST = -9999.0  # stands for minus infinity, which JSON has no number for
 DONE = b"data: [DONE]\n\n"
 
@@ -89,12 +89,15 @@ class ChoiceEncoder(ABC):
 
 
 def wish(body: Body, sampling: Sampling, max_tokens: int | None, logprobs: int | None) -> Wish:
-    given = {name: body[name] for name in SAMPLING if body.get(name) is not None}
-    stop = body.get("stop") or ()
+    given = {name: body[name] for name in NUMBERS if body.get(name) is not None}
+    given["mirostat_tau"] = given.get("mirostat_tau", MIROSTAT_TAU) if body.get("mirostat") else 0.0
+    bias = tuple((int(token), value) for token, value in (body.get("logit_bias") or {}).items())
+    stop, breakers = body.get("stop") or (), body.get("dry_sequence_breakers")
     return Wish(
         max_tokens=max_tokens,
-        sampling=replace(sampling, **given, logprobs=logprobs),
+        sampling=replace(sampling, **given, bias=bias, logprobs=logprobs),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        dry_breakers=BREAKERS if breakers is None else tuple(breakers),
     )
 
 

@@ -30,11 +30,41 @@ IGNORED: dict[str, Schema] = {
     }.items()
 }
 
-UNSUPPORTED_ANYWHERE: dict[str, Schema] = {
-    "logit_bias": neutral({}),
-    "presence_penalty": neutral(0),
-    "frequency_penalty": neutral(0),
-    "repetition_penalty": neutral(1),
+MAX_BIASES = 1024
+MAX_BREAKERS = 64
+
+# OpenAI's own first, then the names that vLLM and llama.cpp have
+SAMPLERS: dict[str, Schema] = {
+    "presence_penalty": number("For tokens that the answer holds.", minimum=-2, maximum=2),
+    "frequency_penalty": number("The same, as often as it holds them.", minimum=-2, maximum=2),
+    "logit_bias": {
+        "type": "object",
+        "propertyNames": {"pattern": "^(0|[1-9][0-9]{0,8})$", "description": "ids of tokens"},
+        "additionalProperties": number(minimum=-100, maximum=100),
+        "maxProperties": MAX_BIASES,
+        "description": "What is added to the logits of tokens, by their ids.",
+    },
+    "repetition_penalty": number(
+        "For tokens that the prompt or the answer holds; 1: none.", exclusiveMinimum=0, maximum=10
+    ),
+    "repeat_last_n": whole("Tokens that repetition_penalty looks back; 0: all.", minimum=0),
+    "min_tokens": whole("The answer cannot stop by itself before.", minimum=0),
+    "typical_p": number(
+        "Only tokens as surprising as is usual here, which make up this share.", exclusiveMinimum=0, maximum=1
+    ),
+    "top_n_sigma": number("Only logits so many deviations from the largest; 0: all.", minimum=0, maximum=100),
+    "xtc_probability": number("How often the likeliest tokens give way, where several are.", minimum=0, maximum=1),
+    "xtc_threshold": number("From which share on XTC calls a token likely.", exclusiveMinimum=0, maximum=1),
+    "dry_multiplier": number("For tokens that lengthen a repeated sequence; 0: none.", minimum=0, maximum=100),
+    "dry_base": number("What each token more of it multiplies that by.", minimum=1, maximum=4),
+    "dry_allowed_length": whole("Shorter repeated sequences are allowed.", minimum=1),
+    "dry_penalty_last_n": whole("Tokens that DRY looks back; 0: all.", minimum=0),
+    "dry_sequence_breakers": lists(
+        text(minLength=1, maxLength=40), "Texts that no repeated sequence reaches across.", maxItems=MAX_BREAKERS
+    ),
+    "mirostat": one_of(0, 2, about="2: surprise is held near mirostat_tau, in place of the cuts."),
+    "mirostat_tau": number("Of mirostat 2: bits of surprise.", exclusiveMinimum=0, maximum=100),
+    "mirostat_eta": number("Of mirostat 2: how quickly it adapts.", minimum=0, maximum=1),
 }
 
 STREAM_OPTIONS = fixed(
@@ -57,7 +87,7 @@ COMMON: dict[str, Schema] = {
     "n": whole("How many answers.", minimum=1, maximum=MAX_ANSWERS, default=1),
     "stream": flag("Send the answer piece by piece, as server-sent events."),
     "stream_options": {**STREAM_OPTIONS, "description": "Only with stream."},
-    **UNSUPPORTED_ANYWHERE,
+    **SAMPLERS,
     **IGNORED,
 }
 COMMON["seed"]["maximum"] = 2**64 - 1
