@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..mslsim.build import CACHE, DECLARED
+from ..mslsim.build import CACHE, DECLARED, INSTANTIATION
 from ..mslsim.wrapper import Generated
-from . import private
 
 PRELUDE = Path(__file__).with_name("prelude.h")
+OWN = (PRELUDE, Path(__file__), Path(__file__).with_name("private.py"))  # what a text is judged by
 SPACES = {"device", "constant", "threadgroup", "thread"}
 HOST_NAME = re.compile(r"\[\[host_name\([^)]*\)\]\] ")
 ATTRIBUTE = re.compile(r" \[\[\w+(?:\(\d+\))?\]\]|\[\[kernel\]\] ")
@@ -34,18 +34,32 @@ def why_not() -> str:
 
 def faults(made: Generated) -> list[str]:
     """Everything that is wrong with a kernel's text, each as a line."""
-    return [*nested(made.text), *parsed(translated(private.concrete(made)))]
+    return [*nested(made.text), *parsed(translated(concrete(made)))]
 
 
 def passed(made: Generated) -> None:
     """Raises where something is wrong; what passed is kept beside the simulator's libraries, for the next process."""
-    own = [path.read_text(encoding="utf-8") for path in (PRELUDE, Path(__file__), Path(private.__file__))]
+    own = [path.read_text(encoding="utf-8") for path in OWN]
     mark = CACHE / f"{hashlib.sha256(repr((made.text, own)).encode()).hexdigest()[:24]}.linted"
     if not mark.exists():
         if told := faults(made):
             raise AssertionError(f"{made.name}: {'; '.join(told)}")
         CACHE.mkdir(parents=True, exist_ok=True)
         mark.touch()
+
+
+def concrete(made: Generated) -> str:
+    """The text with the kernel's template arguments written in, so that all types are known."""
+    text = INSTANTIATION.sub("\n", made.text)
+    head = re.search(rf"template <([^>]*)>\n(?=\[\[kernel\]\] void {re.escape(made.name)}\b)", text)
+    if not head:
+        return text
+    values = made.template.strip("<>").split(", ")
+    written = (
+        f"using {name} = {value};\n" if kind == "typename" else f"constexpr {kind} {name} = {value};\n"
+        for (kind, name), value in zip((p.split() for p in head[1].split(", ")), values, strict=True)
+    )
+    return text[: head.start()] + "".join(written) + text[head.end() :]
 
 
 def translated(text: str) -> str:
@@ -66,6 +80,8 @@ def nested(text: str) -> Iterator[str]:
 def parsed(text: str) -> Iterator[str]:
     from clang import cindex
 
+    from .private import faults_of  # needs clang as well
+
     whole = PRELUDE.read_text(encoding="utf-8") + text
     own = whole.count("\n", 0, len(whole) - len(text)) + 1  # the first line that is ours
     flags = ["-x", "c++", "-std=c++17", "-fsyntax-only", "-Wno-everything"]
@@ -81,7 +97,7 @@ def parsed(text: str) -> Iterator[str]:
         for node in declared.walk_preorder():
             yield from told(node, functions, whole)
         if declared.kind == cindex.CursorKind.FUNCTION_DECL and declared.spelling.startswith("custom_kernel_"):
-            yield from private.faults_of(declared, lines)
+            yield from faults_of(declared, lines)
 
 
 def told(node: Any, functions: set[str], text: str) -> Iterator[str]:

@@ -10,9 +10,8 @@ from mlxrun.metal_kernels import launch
 
 from ..metal.made import FLOATS
 from ..mslsim.wrapper import Generated
-from .addresses import faults, why_not
+from .addresses import faults, passed, why_not
 from .texts import whole_texts
-from .texts import written as written  # for the other tests here
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +25,8 @@ def test_address_spaces(dtype: mx.Dtype) -> None:
     texts = whole_texts(dtype)
     bodies = {path.stem for path in launch.FOLDER.glob("*.metal")}
     assert {next(b for b in sorted(bodies, key=len)[::-1] if f"mlxrun_{b}_" in name) for name in texts} == bodies
-    assert {name: told for name, made in texts.items() if (told := faults(made))} == {}
+    for made in texts.values():
+        passed(made)
 
 
 GOOD = """

@@ -13,7 +13,7 @@ from mlxrun.metal_kernels.tiles import CUTS, AttentionTile
 
 from ..metal.made import weight
 from .addresses import faults, why_not
-from .test_addresses import written
+from .texts import written
 
 
 @pytest.fixture(autouse=True)

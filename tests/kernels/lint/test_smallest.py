@@ -18,7 +18,7 @@ from mlxrun.metal_kernels.tiles import AttentionTile
 from ..metal.made import weight
 from ..mslsim.wrapper import SMALL
 from .addresses import faults, why_not
-from .test_addresses import written
+from .texts import written
 
 F32, U32, I32 = mx.float32, mx.uint32, mx.int32
 AFFINE, MXFP4, NVFP4 = ("affine", 4, 32), ("mxfp4", 4, 32), ("nvfp4", 4, 16)
