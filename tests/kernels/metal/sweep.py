@@ -24,7 +24,7 @@ from mlxrun.metal_kernels.tiles import FewTile, MatrixTile, VectorTile
 
 from .. import mslsim
 from . import test_experts, test_paged_attention
-from .made import BY16, FLOATS, FORMATS, ROUNDING, close, normed, random, simulated, turned, weight, wide
+from .made import BY16, FLOATS, FORMATS, ROUNDING, close, linted, normed, random, turned, weight, wide
 
 EPS = 1e-5
 # inner widths of SmolLM2, Qwen3 0.6B to 32B, Llama 3, Gemma 3, gpt-oss, Mixtral, DeepSeek
@@ -181,7 +181,7 @@ def main(arguments: list[str]) -> int:
     options.add_argument("--outputs", type=int, default=67)
     chosen = options.parse_args(arguments)
     count = 0
-    with launch.made_by(simulated):
+    with launch.made_by(linted):
         for part in chosen.parts:
             for case in PARTS[part](chosen.outputs):
                 print(f"{part}: {case}: right", flush=True)
