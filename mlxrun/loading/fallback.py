@@ -28,6 +28,8 @@ from ..memory.machine import available_bytes
 from ..ops.device import Device, this_device
 from ..spec import ModelError
 from .model import NOTHING, Holdings
+from .options import Progress, ignore_progress
+from .used import Used
 
 DEFAULT_CONTEXT = 4096  # where config.json promises none
 WIDEN_SHARE = 0.7  # of the free memory, what float32 weights may take on a CPU
@@ -126,6 +128,7 @@ def load_fallback(
     *,
     waive: frozenset[str] = frozenset(),
     unchecked: bool = False,
+    progress: Progress = ignore_progress,
 ) -> FallbackModel:
     """Raises `unknown` again, with its reason, where mlx-lm cannot or must not run this model. `unchecked`: a person
     wants it although nobody has compared that class's answers with its authors'."""
@@ -153,9 +156,22 @@ def load_fallback(
             raise
         except (Exception, SystemExit) as error:  # other people's loaders raise anything
             raise ModelError(f"{unknown} mlx-lm does not run it either: {reason(error, family)}.") from error
+    size = evaluate_parameters(model, progress)
     told = f"The model type {family!r} has no recipe here; mlx-lm's class runs it, one sequence at a time"
     doubt = "" if family in CHECKED else ", and nobody has checked its answers here"
-    return FallbackModel(model, family, vocab, context, (f"{told}{doubt}.", *notes))
+    holdings = Holdings(used=Used("MLX's own, as mlx-lm's class asks for them", own=size))
+    return FallbackModel(model, family, vocab, context, (f"{told}{doubt}.", *notes), holdings)
+
+
+def evaluate_parameters(model: Any, progress: Progress) -> int:
+    """All are there before the model is said to be; how many bytes that is."""
+    arrays = [array for _, array in cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))]
+    done, total = 0, sum(array.nbytes for array in arrays)
+    for array in arrays:
+        mx.eval(array)
+        done += array.nbytes
+        progress(done, total)
+    return total
 
 
 def has_class(family: str) -> bool:

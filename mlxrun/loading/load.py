@@ -66,6 +66,7 @@ def load_opened(opened: OpenedModel, options: LoadOptions) -> Model | FallbackMo
             opened.dtype,
             waive=opened.waive,
             unchecked=options.unchecked,
+            progress=options.progress,
         )
     return (
         _load_packed(opened, options, before)

@@ -97,6 +97,20 @@ def test_a_type_without_a_recipe_runs(config: dict[str, Any], tmp_path: Path) ->
     assert (a.length, b.length) == (8, 3)
 
 
+def test_it_is_there_before_it_is_loaded(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    options = LoadOptions(unchecked=True, progress=lambda done, total: told.append((done, total)))
+    model = load_model(checkpoint(tmp_path / "m", INTERNLM2), options=options)
+    assert len(told) > 10
+    assert told[-1] == (model.holdings.used.own,) * 2
+
+    def stop(done: int, total: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        load_model(tmp_path / "m", options=LoadOptions(unchecked=True, progress=stop))
+
+
 def test_the_engine_runs_it(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "m", INTERNLM2)
     tokens = [3, 1, 4]
