@@ -20,6 +20,7 @@ from ..loading.file_guard import FileGuard
 from ..loading.model import Runnable, Unloaded
 from ..loading.used import Used
 from ..memory.machine import available_bytes, total_bytes
+from ..ops.choose import refusal
 from . import threads
 from .awake import Awake
 from .handle import Handle
@@ -119,12 +120,18 @@ class Engine:
 
     def used(self) -> Used:
         """What of this machine is really used; from any thread."""
-        return self._guard.used
+        chooser = self.model.holdings.chooser
+        refused = (
+            () if chooser is None else tuple(refusal(*kernel, why) for kernel, why in tuple(chooser.refused.items()))
+        )
+        return self._guard.used.with_refused(refused)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of this model as it stands here."""
-        return (*self.model.notes, *(note for note in self.used().fallbacks if note not in self.model.notes))
+        used = self.used()
+        wired = () if used.wired is None else (used.wiring,)
+        return tuple(dict.fromkeys((*self.model.notes, *used.fallbacks, *wired)))
 
     def close(self) -> None:
         """End what runs, refuse what waits, and wait for the thread."""

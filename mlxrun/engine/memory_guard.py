@@ -38,7 +38,7 @@ class MemoryGuard:
         give_back()
         held = min(mx.get_active_memory(), int(BUFFERS * budget.weights))
         wired = self.wiring.wire(max(budget.weights, held), budget.mapped)
-        self.used = self.used.with_wired(wired.bytes, wired.why_not)
+        self.used = self.used.with_wired(wired.bytes, wired.why_not, failed=wired.failed)
 
     @property
     def mapped(self) -> int:

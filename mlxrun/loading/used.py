@@ -22,10 +22,11 @@ class Used:
     why_not_mapped: str | None = None  # where they could have been, and a person did not forbid it
     wired: int | None = None  # bytes that the system may not page out; None: it may all
     why_not_wired: str | None = None
+    wiring_failed: bool = False  # somebody wanted it, and this machine is one for it
     refused: tuple[str, ...] = ()  # a sentence for each kernel that did not do what it was chosen for
 
-    def with_wired(self, wired: int | None, why_not: str | None) -> Used:
-        return replace(self, wired=wired, why_not_wired=why_not)
+    def with_wired(self, wired: int | None, why_not: str | None, *, failed: bool = False) -> Used:
+        return replace(self, wired=wired, why_not_wired=why_not, wiring_failed=failed)
 
     def with_refused(self, refused: tuple[str, ...]) -> Used:
         return replace(self, refused=refused)
@@ -38,7 +39,8 @@ class Used:
     @property
     def fallbacks(self) -> tuple[str, ...]:
         """What is not as it should be on such a machine; nobody may miss it."""
-        return (*((self.memory,) if self.why_not_mapped is not None else ()), *self.refused)
+        told = [self.memory] if self.why_not_mapped is not None else []
+        return (*told, *([self.wiring] if self.wiring_failed else []), *self.refused)
 
     @property
     def memory(self) -> str:

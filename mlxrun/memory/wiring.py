@@ -33,6 +33,7 @@ FIRST = 15  # the macOS that has residency sets; on an older one MLX takes the c
 class Wired:
     bytes: int | None = None  # that the system may not page out
     why_not: str | None = None  # or not as many as was meant
+    failed: bool = False  # somebody wanted it, and this machine is one for it
 
 
 class Wiring:
@@ -52,11 +53,11 @@ class Wiring:
         most = gpu.count("max_recommended_working_set_size")
         wanted = self._wanted(weights, mapped, most)
         if most is None:
-            return Wired(why_not="MLX does not say how much may be wired")
+            return Wired(None, "MLX does not say how much may be wired", failed=True)
         if not wanted:
             return Wired(why_not="all weights are pages of mapped files, which are left to the system")
         if (self._system() or FIRST) < FIRST:
-            return Wired(why_not=f"it takes macOS {FIRST} or later")
+            return Wired(None, f"it takes macOS {FIRST} or later", failed=True)
         return self._set(wanted, most, weights)
 
     def _wanted(self, weights: int, mapped: int, most: int | None) -> int:
@@ -70,11 +71,12 @@ class Wiring:
             self._before = self._mlx.set_wired_limit(wanted)
             stands = self._mlx.set_wired_limit(wanted)  # there is no other way to ask
         except gpu.RAISED as error:
-            return Wired(why_not=f"MLX refused it: {(str(error) or repr(error)).splitlines()[0]}")
+            return Wired(None, f"MLX refused it: {(str(error) or repr(error)).splitlines()[0]}", failed=True)
         if stands != wanted:
-            return Wired(why_not=f"MLX was asked for {wanted} bytes and has {stands}")
+            return Wired(None, f"MLX was asked for {wanted} bytes and has {stands}", failed=True)
         if self.policy == "weights" and wanted < weights:
-            return Wired(wanted, f"the weights take {weights} bytes, and Metal recommends no more than {most} in all")
+            why = f"the weights take {weights} bytes, and Metal recommends no more than {most} in all"
+            return Wired(wanted, why, failed=True)
         return Wired(wanted)
 
     def release(self) -> None:

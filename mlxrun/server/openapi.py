@@ -9,7 +9,7 @@ from typing import Any
 from .. import __version__
 from ..core import Memory, Sampling
 from .dialect import Dialect, Json, Operation
-from .fields import COUNT, TEXT, listed, maybe, record, ref, text, whole
+from .fields import COUNT, TEXT, flag, listed, maybe, record, ref, text, whole
 
 ABOUT = (
     "Language models on this machine, in the words of OpenAI's interface. A field that would change the answer "
@@ -24,6 +24,7 @@ USED = record(  # loading.used.Used
     why_not_mapped=maybe(text("why weights are not mapped that could have been")),
     wired=maybe(whole("bytes that the system may not page out", minimum=0)),
     why_not_wired=maybe(text("why not, or why not more")),
+    wiring_failed=flag("whether wiring was wanted, and this machine is one for it"),
     refused=listed(text("a kernel that did not do what it was chosen for")),
 )
 SCHEMAS: Json = {

@@ -150,5 +150,20 @@ def test_what_is_wired_is_what_was_asked_for(
     told = engine.used().wiring
     assert told.startswith("Wired: 0.0 MB" if wired else "Not wired: ")
     assert ("the weights take" in told) == (gpu and wire == "weights")
+    assert engine.notes.count(told) == bool(wired)
     engine.close()
     assert metal.calls == (wired and [*wired, -1, 7])
+
+
+def test_a_refused_kernel_is_told_of(folder: Path) -> None:
+    engine = Engine.start(lambda: load_model(folder, options=LoadOptions()))
+    try:
+        assert engine.used().refused == ()
+        chooser = engine.model.holdings.chooser
+        assert chooser is not None
+        chooser.refuse("matmul 1 4x4", "small", "it has too many threads")
+        (said,) = engine.used().refused
+        assert "matmul 1 4x4 (small)" in said
+        assert said in engine.notes
+    finally:
+        engine.close()

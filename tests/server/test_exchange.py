@@ -240,7 +240,8 @@ def test_the_documents() -> None:
     assert ask(own, "/v1/models").json()["data"][0]["id"] == "scripted"
     assert ask(own, "/v1/models/scripted").json()["context_length"] == 1000
     used = {"kernels": "a script's", "mapped": 5, "files": 1, "own": 2, "why_not_mapped": None}
-    used |= {"wired": None, "why_not_wired": "there is nothing to wire", "refused": []}
+    used |= {"wired": None, "why_not_wired": "there is nothing to wire", "wiring_failed": False}
+    used |= {"refused": []}
     told = ask(own, "/health").json()
     assert told == {"status": "ok", "server": "mlxrun", "model": "scripted", "used": used}
     answers = ask(own, "/openapi.json").json()["paths"]["/health"]["get"]["responses"]

@@ -116,6 +116,7 @@ def test_what_is_wired(
     wiring = Wiring(policy, metal)
     told = wiring.wire(weights, mapped)
     assert (told.bytes, told.why_not) == (wired, said)
+    assert told.failed == (weights == 990)
     wiring.release()
     # read back by setting it again; and as it was before only after what ran
     assert metal.calls == ([] if wired is None else [wired, wired, -1, 7])
@@ -136,6 +137,7 @@ def test_what_is_not_wired_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deaf, "set_wired_limit", refuse)
     told = Wiring("weights", deaf).wire(600)
     assert (told.bytes, told.why_not) == (None, "MLX refused it: [metal::set_wired_limit] too much")
+    assert told.failed
     become(monkeypatch, Mac({}))
     assert Wiring("weights", FakeMetal()).wire(600).why_not == "MLX does not say how much may be wired"
 
