@@ -146,6 +146,8 @@ def ways_out(made: MemoryPlan, advice: Advice, on_disk: bool) -> list[str]:
         found.append(f"take it with {advice.bits} bits a weight ({advice.bits_weights / GIB:.1f} GiB{shorter})")
     if advice.wired_limit is not None:
         found.append(f"raise the GPU's limit (sudo sysctl iogpu.wired_limit_mb={advice.wired_limit})")
+    if made.machine.held and made.free + made.machine.held >= 0:
+        found.append(f"end other programs ({made.machine.held / GIB:.1f} GiB that a model could have are in use)")
     found = found or ["take a smaller model"]
     if on_disk:
         found.append("let experts stay on disk, slowly (--experts-on-disk)")

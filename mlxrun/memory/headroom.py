@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -18,7 +19,7 @@ from functools import cache
 import mlx.core as mx
 
 from .. import gpu
-from .mac_memory import SwapWatch
+from .mac_memory import SwapWatch, system_lag
 from .machine import available_bytes, private_bytes
 from .wiring import Policy
 
@@ -61,13 +62,17 @@ class Headroom:
         measure: Callable[[], int] | None = None,
         free: Callable[[], int] = available_bytes,
         swap: SwapWatch | None = None,
+        lag: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`before`: what the process took before it loaded."""
+        """`before`: what the process took before it loaded. `lag`: seconds that the system's numbers may be old."""
         self.budget = budget
         self.limit = before + budget.usable - budget.mapped
         self._measure = measure or footprint
         self._free = free
         self._swap = swap or SwapWatch()
+        self._lag, self._clock = system_lag() if lag is None else lag, clock
+        self._short_since: float | None = None
 
     def free(self) -> int:
         """Of the machine's memory; what the system had to move to its swap meanwhile is not free, whatever it says."""
@@ -75,11 +80,17 @@ class Headroom:
 
     def over(self) -> int:
         """Bytes that must go; 0 or less: so many more may come."""
-        return max(self._measure() - self.limit, FLOOR - self.free())
+        found = max(self._measure() - self.limit, FLOOR - self.free())
+        if found <= 0:
+            self._short_since = None
+        elif self._short_since is None:
+            self._short_since = self._clock()
+        return found
 
     def begin_anew(self) -> None:
-        """A request was ended for what the system swapped; the next is ended only if it goes on."""
+        """A request was ended; the next is ended only if it goes on."""
         self._swap.forgive()
+        self._short_since = None
 
     @property
     def room(self) -> int:
@@ -97,7 +108,13 @@ class Headroom:
         if (over := self.over()) <= 0:
             return Pressure.KEPT
         # within a pass's worth of the limit nobody need be ended yet
-        return Pressure.REFUSE if over <= self.budget.activations // 2 else Pressure.END
+        waits = over <= self.budget.activations // 2 or self._may_be_old()
+        return Pressure.REFUSE if waits else Pressure.END
+
+    def _may_be_old(self) -> bool:
+        """It is the system that is short, and what was given back just now may not be among what it says."""
+        began = self._clock() if self._short_since is None else self._short_since
+        return self._measure() <= self.limit and self._clock() - began < self._lag
 
     def reason(self) -> str:
         held, limit = self._measure(), self.limit

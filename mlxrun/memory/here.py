@@ -22,6 +22,7 @@ def this_machine() -> Machine:
         name=name.strip(),
         total=total,
         usable=min(total, working_set, left) if on_gpu and working_set else min(total, available_bytes()),
+        held=max(0, min(total, working_set) - left) if on_gpu and working_set else 0,
         gpu=on_gpu,
         card=gpu.card() is not None,
         cores=os.cpu_count(),

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from . import darwin
 
 LEVEL = "kern.memorystatus_level"
+LAG = 1.5  # osfmk/kern/host.c: HOST_STATISTICS_TIME_WINDOW is one second
 WINDOW = 60.0  # seconds, in which growing swap counts
 WARNING, CRITICAL = 2, 4  # of kern.memorystatus_vm_pressure_level; 1 is normal
 WORDS = {WARNING: "warning", CRITICAL: "critical"}
@@ -62,6 +63,11 @@ def mac_memory() -> MacMemory | None:
         pressure=darwin.sysctl_number("kern.memorystatus_vm_pressure_level"),
         swap=darwin.swap_used(),
     )
+
+
+def system_lag() -> float:
+    """Seconds that `available` may be old: a Mac answers a process a few times a second and then repeats itself."""
+    return 0.0 if darwin.system() is None else LAG
 
 
 class SwapWatch:

@@ -31,6 +31,7 @@ class Machine:
     bandwidth: float | None = None  # of the memory, as its maker says; None: unknown
     max_buffer: int | None = None  # the largest single array
     here: bool = False
+    held: int = 0  # of what a GPU could have, what is wired or compressed now, by whomever
 
     @property
     def reserved(self) -> int:

@@ -144,8 +144,8 @@ def _fits_with_kv(made: MemoryPlan, bits: int) -> bool:
 
 def _wired_limit(made: MemoryPlan) -> int | None:
     machine = made.machine
-    metal = machine.gpu and not machine.card
-    possible = metal and not made.fits and not made.array_too_large and made.total <= machine.total - SPARED
+    possible = machine.gpu and not machine.card and not machine.held and not made.fits and not made.array_too_large
+    possible = possible and made.total <= machine.total - SPARED
     return -(-made.total // MIB) if possible else None
 
 

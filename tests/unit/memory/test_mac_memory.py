@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from mlxrun.loading.dry_run import dry_run
+from mlxrun.loading.fit import DoesNotFit, plan_load
+from mlxrun.loading.open import open_model
 from mlxrun.memory import here, machine
 from mlxrun.memory.headroom import Budget, Headroom, Pressure
-from mlxrun.memory.mac_memory import WINDOW, SwapWatch, mac_memory
+from mlxrun.memory.mac_memory import LAG, WINDOW, SwapWatch, mac_memory
 from tests.macs import GIB, MACS, PAGE, ScriptedSystem, become
+from tests.unit.memory.outlines import LLAMA_32_3B, write
 
 MIB = 2**20
 
@@ -91,19 +97,47 @@ def test_swap_that_grows_counts_for_a_while(system: ScriptedSystem) -> None:
 
 def test_the_guard_ends_what_makes_the_system_swap(system: ScriptedSystem) -> None:
     budget = Budget(usable=10 * GIB, weights=GIB, activations=40 * MIB)
-    guard = Headroom(budget)
+    clock = Clock()
+    guard = Headroom(budget, clock=clock)
     assert guard.relieve(lambda wanted: None) is Pressure.NONE
     free = guard.free()
     system.swap(free)
     assert guard.free() == guard.room == 0
+    assert guard.relieve(lambda wanted: None) is Pressure.REFUSE  # what was just given back is not told yet
+    clock.now += LAG
     assert guard.relieve(lambda wanted: None) is Pressure.END
     assert guard.reason() == f"Memory is used up: the system has just moved {free / MIB:.0f} MiB to its swap files"
     guard.begin_anew()
     assert guard.relieve(lambda wanted: None) is Pressure.NONE
+    system.swap(2 * free)
+    assert guard.relieve(lambda wanted: None) is Pressure.REFUSE  # the next is not ended for the same
+    clock.now += WINDOW + 1
+    assert guard.over() <= 0
+    system.swap(3 * free)
+    assert guard.relieve(lambda wanted: None) is Pressure.REFUSE  # nor for what was short long ago
 
 
 def test_the_guard_sees_the_kernels_pressure(system: ScriptedSystem) -> None:
-    guard = Headroom(Budget(usable=10 * GIB, weights=GIB, activations=40 * MIB))
+    guard = Headroom(Budget(usable=10 * GIB, weights=GIB, activations=40 * MIB), lag=0.0)
     system.say("kern.memorystatus_vm_pressure_level", 4)
     assert guard.relieve(lambda wanted: None) is Pressure.END
     assert "other programs have left 0 MiB" in guard.reason()
+
+
+def test_what_is_too_much_of_our_own_ends_at_once(system: ScriptedSystem) -> None:
+    """Only the system's numbers are old."""
+    system.taken = 20 * GIB
+    guard = Headroom(Budget(usable=10 * GIB, weights=GIB, activations=40 * MIB), clock=Clock())
+    assert guard.relieve(lambda wanted: None) is Pressure.END
+
+
+def test_a_refusal_names_what_others_hold_and_no_limit_to_raise(system: ScriptedSystem, tmp_path: Path) -> None:
+    place = write(tmp_path, LLAMA_32_3B, None)  # 6.0 GiB of weights in 16 bits
+    opened = open_model(place)
+    seen = dry_run(opened.checkpoint, opened.recipe, opened.device)
+    assert plan_load(opened.recipe, seen, 512).made.fits
+    system.say("kern.memorystatus_level", 20)
+    with pytest.raises(DoesNotFit) as told:
+        plan_load(opened.recipe, seen, 512)
+    assert "end other programs (11.2 GiB that a model could have are in use)" in str(told.value)
+    assert "iogpu.wired_limit_mb" not in str(told.value)
