@@ -30,8 +30,9 @@ class LayerStack:
 
     @classmethod
     def of(cls, spec: Decoder, blocks: Sequence[LayerBlock], device: Device) -> LayerStack | None:
-        """None: a layer does more than is usual, its weights are in another form, or they turn heads differently."""
-        if not STACK.serves(spec):
+        """None: a layer does more than is usual, its weights are in another form, or they turn heads differently; or
+        there are no native kernels, which alone compute it."""
+        if not device.native or not STACK.serves(spec):
             return None
         layers, rotaries = fused.FusedStack(device), dict[Rope, Rotary]()
         for block in blocks:
