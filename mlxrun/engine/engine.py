@@ -20,7 +20,6 @@ from ..loading.file_guard import FileGuard
 from ..loading.model import Runnable, Unloaded
 from ..loading.used import Used
 from ..memory.machine import available_bytes, total_bytes
-from ..ops.choose import refusal
 from . import threads
 from .awake import Awake
 from .handle import Handle
@@ -120,11 +119,7 @@ class Engine:
 
     def used(self) -> Used:
         """What of this machine is really used; from any thread."""
-        chooser = self.model.holdings.chooser
-        refused = (
-            () if chooser is None else tuple(refusal(*kernel, why) for kernel, why in tuple(chooser.refused.items()))
-        )
-        return self._guard.used.with_refused(refused)
+        return self._guard.used.with_refused(self._kernels.refused)
 
     @property
     def notes(self) -> tuple[str, ...]:

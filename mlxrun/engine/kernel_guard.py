@@ -29,6 +29,11 @@ class KernelGuard:
         self._breaks = 0
         self._trial: tuple[str, tuple[Pipeline, ...], Policy] | None = None  # why, of whom, and what went before
 
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """A sentence for each; from any thread."""
+        return () if self._chooser is None else self._chooser.told()
+
     def try_out(self) -> None:
         """Each picked kernel once, so that what the device refuses is known before somebody asks."""
         chooser = self._chooser

@@ -65,6 +65,10 @@ class Chooser:
         self.refused[key, cut] = why
         log.warning("%s", refusal(key, cut, why))
 
+    def told(self) -> tuple[str, ...]:
+        """A sentence for each form that was refused."""
+        return tuple(refusal(*form, why) for form, why in list(self.refused.items()))
+
     @staticmethod
     def launched() -> tuple[Pipeline, ...]:
         """The kernels that were launched on this thread since this was last asked."""
@@ -87,7 +91,7 @@ class Chooser:
 
 
 def refusal(key: str, cut: str, why: str) -> str:
-    return f"Our Metal kernel for {key} ({cut}) does not run here and is not used: {why}"
+    return f"Our Metal kernel for {key} ({cut}) does not run here and is not used: {why.rstrip('.')}."
 
 
 def rows_class(rows: int) -> int:

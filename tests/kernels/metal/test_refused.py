@@ -75,7 +75,10 @@ def answers(model: Model, ready: Ready) -> list[list[int]]:
     ready.append(dict(chooser_of(model).refused))
     try:
         handles = [engine.submit(Request(prompt, TOKENS, Sampling(0.0))) for prompt in PROMPTS]
-        return [told(handle) for handle in handles]
+        found = [told(handle) for handle in handles]
+        assert engine.used().refused == chooser_of(model).told()
+        assert set(chooser_of(model).told()) <= set(engine.notes)
+        return found
     finally:
         engine.close()
 
@@ -116,7 +119,9 @@ def test_what_does_not_compile_is_replaced_before_the_model_is_ready(
     assert all(why == f"{refused}: [GatherMM::eval] Currently only supports float32." for why in ready[0].values())
     assert make.launches["project"] > TRIED
     lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == len(set(lines)) == len(ready[0])
+    assert lines == list(chooser_of(model).told())
+    assert len(set(lines)) == len(ready[0])
+    assert all("does not run here and is not used" in line for line in lines)
 
 
 @pytest.mark.parametrize("after", [0, 4, 7])
