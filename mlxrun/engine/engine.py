@@ -161,6 +161,7 @@ class Engine:
         plan = self._scheduler.plan()
         if plan is None:
             return
+        self._kernels.begin()
         try:
             ready = self._runner(plan)
             computed(ready)

@@ -16,8 +16,10 @@ import logging
 
 import mlx.core as mx
 
+from ..core import RequestError
 from ..loading.model import Runnable
 from ..ops.choose import MLX, ROWS, Pipeline, Policy, told
+from ..spec import ModelError
 
 log = logging.getLogger("mlxrun.kernels")
 
@@ -50,6 +52,11 @@ class KernelGuard:
         except (RuntimeError, ValueError) as error:  # the requests will show whose fault it is
             self.broke(error)
 
+    def begin(self) -> None:
+        """What was launched between two passes, to tune kernels, is none of the next one's."""
+        if self._chooser is not None:
+            self._chooser.launched()
+
     def went_well(self, retrying: bool) -> None:
         """A pass was read. `retrying`: somebody is not yet where the broken pass had brought him."""
         if self._chooser is None:
@@ -70,7 +77,7 @@ class KernelGuard:
             _, _, self._chooser.policy = self._trial
             self._trial = None
             return False
-        if not launched:
+        if not launched or isinstance(error, ModelError | RequestError):
             return False
         self._breaks += 1
         log.warning("A pass with our Metal kernels broke and is run again: %s", told(error))
