@@ -12,10 +12,11 @@ from functools import partial
 
 import mlx.core as mx
 
+from .. import gpu
 from .chunks import chunk_of, cut, joined, log_decays
 from .device import Device
 
-# head shapes (Hk, Hv) for which MLX 0.32 has a kernel; for others it loops over rows
+# head shapes (Hk, Hv) for which MLX 0.32 has a Metal kernel; for others, and in its CUDA build, it loops over rows
 FUSED_DIM = 128
 FUSED_HEADS = {(24, 24), (32, 32), (16, 32), (16, 48)}
 
@@ -24,7 +25,7 @@ def gated_delta(
     q: mx.array, k: mx.array, v: mx.array, log_decay: mx.array, beta: mx.array, state: mx.array, device: Device
 ) -> tuple[mx.array, mx.array]:
     """q, k (B, L, Hk, Dk), v (B, L, Hv, Dv), log_decay, beta (B, L, Hv) -> (B, L, Hv, Dv), state."""
-    if device.gpu and _has_kernel(q, v):
+    if device.gpu and _has_kernel(q, v) and gpu.metal():
         y, state = mx.fast.gated_delta_update(q, k, v, mx.exp(log_decay), beta, state)
         return y, state
     if q.shape[1] == 1:

@@ -15,6 +15,7 @@ from mlxrun.memory.headroom import Budget, Headroom, footprint
 from mlxrun.memory.here import this_machine
 from mlxrun.memory.machine import available_bytes, private_bytes, total_bytes
 from mlxrun.memory.wiring import Wiring
+from mlxrun.ops import delta
 from mlxrun.ops.choose import Chooser
 from mlxrun.ops.device import this_device
 from mlxrun.ops.quantized import QuantizedWeight, Weight
@@ -69,6 +70,29 @@ def test_nothing_of_apples_is_chosen(card: FakeMLX) -> None:
     assert picks.this_machine() is None
     assert Wiring("max").wire(GIB).bytes is None
     assert card.wired is None
+
+
+def test_only_metal_has_mlxs_kernel_for_the_delta_rule(card: FakeMLX, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLX's CUDA library says "GatedDeltaUpdate has no CUDA implementation" and loops over rows instead."""
+    asked: list[tuple[int, ...]] = []
+
+    def fused(q: mx.array, k: mx.array, v: mx.array, *rest: mx.array) -> tuple[mx.array, mx.array]:
+        asked.append(q.shape)
+        return v, rest[-1]
+
+    def drawn(*shape: int) -> mx.array:
+        return mx.random.normal(shape, key=mx.random.key(len(shape))) / 8
+
+    monkeypatch.setattr(mx.fast, "gated_delta_update", fused)
+    q, v, beta, state = drawn(1, 5, 16, 128), drawn(1, 5, 32, 128), mx.ones((1, 5, 32)) / 2, mx.zeros((1, 32, 128, 128))
+    given = q, q, v, -beta, beta, state
+    wanted = delta.reference(*given)
+    for found, right in zip(delta.gated_delta(*given, this_device()), wanted, strict=True):
+        assert mx.allclose(found, right, rtol=1e-4, atol=1e-4)
+    assert asked == []
+    become(monkeypatch, card.mac)  # Metal again
+    delta.gated_delta(*given, this_device())
+    assert asked == [q.shape]
 
 
 def weight(shape: tuple[int, ...], mode: Any = "affine", bits: int = 4, group: int = 32) -> QuantizedWeight:
