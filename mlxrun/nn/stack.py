@@ -30,8 +30,8 @@ class LayerStack:
 
     @classmethod
     def of(cls, spec: Decoder, blocks: Sequence[LayerBlock], device: Device) -> LayerStack | None:
-        """None: a layer does more than is usual, its weights are in another form, or they turn heads differently; or
-        there are no native kernels, which alone compute it."""
+        """None: native kernels do not compute, a layer does more than is usual, its weights are in another form, or
+        they turn heads differently."""
         if not device.native or not STACK.serves(spec):
             return None
         layers, rotaries = fused.FusedStack(device), dict[Rope, Rotary]()
