@@ -6,13 +6,13 @@ import locale
 import os
 import shutil
 
+from ..tui.clipboard import commands
 from .notes import Notes
 from .results import NotRun
 
 # what tells of a terminal; values of these and of no others are written down
 VARIABLES = ("TERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "COLORTERM", "NO_COLOR", "LANG", "LC_ALL", "TMUX", "STY")
 ONLY_SET = ("TMUX", "STY")  # their values hold paths
-COPIERS = ("pbcopy", "wl-copy", "xclip", "xsel")
 
 
 def look(notes: Notes) -> str:
@@ -20,7 +20,7 @@ def look(notes: Notes) -> str:
     notes.number("variables", {name: "(set)" if name in ONLY_SET else value for name, value in found.items()})
     notes.number("encoding", locale.getpreferredencoding(False))
     notes.number("remote", any(name in os.environ for name in ("SSH_TTY", "SSH_CONNECTION")))
-    copier = next((name for name in COPIERS if shutil.which(name)), None)
+    copier = next((name for name, *_ in commands(os.environ) if shutil.which(name)), None)
     notes.number("copies_by", copier or "OSC 52, if the terminal knows it")
     notes.number("colours", colours())
     size = size_of_terminal()

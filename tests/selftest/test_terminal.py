@@ -81,7 +81,12 @@ def test_colours(monkeypatch: pytest.MonkeyPatch, term: str, colorterm: str | No
 
 def test_what_copies_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "size_of_terminal", lambda: (80, 24))
-    monkeypatch.setattr(terminal.shutil, "which", lambda name: "/usr/bin/pbcopy" if name == "pbcopy" else None)
+    for name in ("SSH_CONNECTION", "SSH_TTY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(terminal.shutil, "which", lambda name: f"/usr/bin/{name}" if name == "xsel" else None)
     said, heard, _ = notes_of(terminal.look)
-    assert said.endswith("copies by pbcopy")
+    assert said.endswith("copies by xsel" if sys.platform == "linux" else "copies by OSC 52")
+    monkeypatch.setenv("SSH_CONNECTION", "somewhere")  # its clipboard would be the wrong machine's
+    assert notes_of(terminal.look)[0].endswith("copies by OSC 52")
     assert check_of(heard, "size")["good"]

@@ -90,7 +90,7 @@ RULES = {
     "client": Room(BELOW | {"assistant", "store"}),
     "server": Room(BELOW | {"assistant", "store", "client"}, {"starlette", "uvicorn", "prometheus_client"}),
     "selftest": Room(
-        BELOW | {"assistant", "store", "cpu_kernels", "metal_kernels", "__init__"}, {"mlx", "mlx_lm", "numpy"}
+        BELOW | {"assistant", "store", "tui", "cpu_kernels", "metal_kernels", "__init__"}, {"mlx", "mlx_lm", "numpy"}
     ),
     "cli": Room(
         BELOW | {"assistant", "store", "client", "server", "tui", "convert", "selftest", "__init__"},
