@@ -19,8 +19,8 @@ from .held import MIB, HeldNow, held
 from .made import Dimensions, write
 from .notes import Notes
 
-LOADS, QUICK_LOADS, FIRST = 20, 5, 3  # the first ones make what stays
-ASKING, QUICK_ASKING = 120.0, 2.0  # seconds, at most
+LOADS, QUICK_LOADS, FIRST = 20, 4, 2  # the first ones make what stays
+ASKING, QUICK_ASKING = 120.0, 1.0  # seconds, at most
 SHARE = 0.8  # of the part's time
 CONTEXT, LONGEST = 512, 40
 MOST = HeldNow(private=24 * MIB, arrays=MIB, descriptors=0, threads=1)  # that may be left

@@ -12,7 +12,7 @@ PARTS = (
     Part("machine", "This machine", f"{HERE}.machine:look", 15, 8),
     Part("terminal", "Terminal", f"{HERE}.terminal:look", 10, 8),
     Part("kernels", "Kernels", f"{HERE}.kernels:compare", 60, 20),
-    Part("validated", "Kernels, checked by Metal", f"{HERE}.kernels:compare_validated", 40, 15, VALIDATED, metal=True),
+    Part("validated", "Kernels, checked by Metal", f"{HERE}.kernels:compare_validated", 40, 15, VALIDATED),
     Part("mapping", "Files as memory", f"{HERE}.mapping:load_and_let_go", 20, 12),
     Part("wiring", "Wired memory", f"{HERE}.wiring:wire_and_release", 10, 8),
     Part("plan", "Planned memory", f"{HERE}.planned:measure", 30, 12),

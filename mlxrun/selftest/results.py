@@ -22,7 +22,6 @@ class Part:
     seconds: float  # that it may take
     quick: float  # and with --quick
     environ: Mapping[str, str] = field(default_factory=dict)  # of its process, beside what everybody has
-    metal: bool = False  # only where Metal is
 
     def allowed(self, quick: bool) -> float:
         return self.quick if quick else self.seconds

@@ -88,7 +88,8 @@ def one(part: Part, seconds: float, *, quick: bool) -> Result:
         tempfile.TemporaryFile() as said,
         os.fdopen(read, "rb", buffering=0) as pipe,
     ):
-        command = [sys.executable, "-m", "mlxrun.selftest.child", part.function, str(write), f"{seconds:.3f}"]
+        # -P: what lies in the folder where a person stands is none of our modules
+        command = [sys.executable, "-P", "-m", "mlxrun.selftest.child", part.function, str(write), f"{seconds:.3f}"]
         process = subprocess.Popen(
             [*command, *(["quick"] if quick else [])],
             stdin=subprocess.DEVNULL,
@@ -114,7 +115,8 @@ def one(part: Part, seconds: float, *, quick: bool) -> Result:
 def environment(part: Part, scratch: str) -> dict[str, str]:
     """Nothing is fetched, nothing but weights is ever wired, and what a part writes goes with it however it ends."""
     kept = {name: value for name, value in os.environ.items() if name not in ("MLXRUN_WIRE", "MLXRUN_CONTEXT")}
-    return {**kept, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "TMPDIR": scratch, **part.environ}
+    own = {"HF_HUB_OFFLINE": "1", "TMPDIR": scratch, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return {**kept, **own, **part.environ}
 
 
 def listen(pipe: IO[bytes], until: float) -> tuple[Heard, bool]:

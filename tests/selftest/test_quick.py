@@ -58,7 +58,7 @@ def test_numbers_are_there(found: dict[str, Any]) -> None:
     assert set(numbers["starter"]["tokens_a_second"]) == {"1", "4", "8", "prompt"}
     assert all(rate > 0 for rate in numbers["starter"]["tokens_a_second"].values())
     assert len(numbers["families"]["differences"]) + numbers["families"]["no_time_for"] >= 11
-    assert numbers["endurance"]["requests"]["greedy"] >= 5
+    assert numbers["endurance"]["requests"]["greedy"] >= 4
     assert {"weights", "keys_and_values", "peak"} <= {check["name"] for check in part_of(found, "plan")["checks"]}
     answered = part_of(found, "starter")["checks"][0]
     assert "Paris" in answered["text"]

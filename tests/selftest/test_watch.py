@@ -131,3 +131,11 @@ def test_when_time_is_up_the_rest_is_not_run_and_says_so() -> None:
 def test_a_part_that_somebody_forbids_is_not_run() -> None:
     (found,) = watch.run([part("is_killed")], without={"is_killed": "Not today."})
     assert (found.state, found.said, found.well) == ("not run", "Not today.", True)
+
+
+def test_what_lies_where_a_person_stands_is_not_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("json", "numpy", "mlxrun"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not the right one')")
+    monkeypatch.chdir(tmp_path)
+    (found,) = watch.run([part("fine")])
+    assert (found.state, found.said) == ("passed", "as it should be")
