@@ -14,6 +14,7 @@ import mlx.core as mx
 
 from .. import gpu
 from ..cpu_kernels import available, native, status
+from ..metal_kernels.launch import told as reason_of
 from ..ops.choose import Chooser
 from . import cpu_cases, metal_cases
 from .notes import Notes
@@ -112,4 +113,4 @@ def run(case: KernelCase, worst: Worst) -> None:
             return
         worst.error = max(worst.error, beyond(y, *case.exact(), case.slack))
     except (RuntimeError, ValueError) as error:  # the device refused a kernel
-        worst.fault = (str(error).strip().splitlines() or ["no reason was given"])[0][:300]
+        worst.fault = reason_of(error)[:300]
