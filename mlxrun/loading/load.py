@@ -20,7 +20,7 @@ from ..memory.headroom import footprint, let_large_blocks_go
 from ..nn.decoder import DecoderModel
 from ..nn.params import AS_STORED, Forms
 from ..ops.device import Device
-from ..ops.native import release, status
+from ..ops.native import release, status, why_slow
 from ..spec import ModelError
 from ..weights import read_weights
 from ..weights.mapped import Mapped, believed
@@ -150,7 +150,7 @@ def finish_model(
 ) -> Model:
     left_out = opened.recipe.left_out
     notes = [f"{left_out} of this checkpoint is left out."] if left_out else []
-    notes += [note for note in (*told, planned.note) if note]
+    notes += [note for note in (*told, planned.note, why_slow(opened.device)) if note]
     holdings = replace(holdings, chooser=opened.device.chooser)
     return Model(decoder, tuple(notes), planned.context, (dry.width, dry.keys), holdings)
 

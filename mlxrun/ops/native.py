@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..cpu_kernels import available, native
 from ..cpu_kernels import status as status  # for whoever tells what is in use
+from .device import Device
 from .quantized import Packed, QuantizedWeight, Weight
 
 
@@ -18,6 +19,14 @@ def pack(weight: Weight) -> Packed:
             weight.packed, weight.scales, weight.biases, weight.mode, weight.bits, weight.group
         )
     return native.pack_plain(weight)
+
+
+def why_slow(device: Device) -> str | None:
+    """A sentence, where a processor computes and has no kernels of ours."""
+    told = status()
+    if device.gpu or device.native or told.available:
+        return None
+    return f"Without the native CPU kernels this runs many times slower: {told.reason}."
 
 
 def release() -> None:
