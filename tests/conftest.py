@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 from hypothesis import settings
 
@@ -16,6 +17,9 @@ from tests.macs import MACS, FakeMLX, become
 settings.register_profile("mlxrun", deadline=None)  # a busy machine is not a failure
 settings.register_profile("thorough", deadline=None, max_examples=1000)  # by hand: --hypothesis-profile=thorough
 settings.load_profile("mlxrun")
+
+if device := os.environ.get("MLXRUN_TEST_DEVICE"):  # "cpu": on a Mac whose GPU is not to be asked
+    mx.set_default_device(mx.Device(getattr(mx.DeviceType, device), 0))
 
 
 @pytest.fixture(scope="session")
