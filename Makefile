@@ -10,7 +10,7 @@ HOST    = 127.0.0.1
 PORT    = 8080
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test lint bench soak golden models-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 mac-wheels clean
+.PHONY: run serve test lint bench soak golden models-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
@@ -97,6 +97,24 @@ kernels-aarch64: $(VENV)/.installed-dev
 mac-wheels: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.mac_wheels
 
+# and for macOS, compiled and linked here by zig, run nowhere
+kernels-macos: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.kernels.cpu.macos
+
+# a source distribution and a wheel, in dist/. On Linux auditwheel names the wheel after the oldest systems that it
+# runs on; MLX's own library stays where MLX is
+dist: $(VENV)/.installed-release
+	rm -rf dist build/lib* build/bdist*
+	$(BIN)/python -m build --sdist
+	$(BIN)/python -m build --wheel
+	@set -e; for wheel in dist/*-linux_*.whl; do if [ -e "$$wheel" ]; then \
+	  PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair "$$wheel" --exclude libmlx.so -w dist; rm "$$wheel"; \
+	fi; done; ls -l dist
+
+# it works outside of the checkout and without a compiler; takes minutes
+wheel-check: dist
+	$(BIN)/python packaging/check.py
+
 clean:
 	rm -rf $(VENV) .venv-golden build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -113,6 +131,10 @@ $(VENV)/.installed-dev: pyproject.toml $(NATIVE) | $(BIN)/python
 	@echo "Installing mlxrun and its development tools into $(VENV) ..." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA),dev]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-release: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA),release]'
+	@touch $@
 
 .venv-golden/.installed: pyproject.toml
 	@$(MAKE) --no-print-directory VENV=.venv-golden .venv-golden/bin/python
