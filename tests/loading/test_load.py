@@ -20,6 +20,7 @@ from mlxrun.cpu_kernels.load import Status
 from mlxrun.engine.engine import Engine
 from mlxrun.loading import LoadOptions, fit, load, load_model, ready
 from mlxrun.memory.machine import Machine, private_bytes
+from mlxrun.memory.profiles import profile
 from mlxrun.ops.device import this_device
 from mlxrun.spec import ModelError
 from tests.golden.checkpoint import reference, write
@@ -76,6 +77,27 @@ def test_a_model_that_does_not_fit_is_never_read(
         load_model(place)
     assert "with 3 bits a weight" in str(told.value) or "with 2 bits a weight" in str(told.value)
     assert "--anyway" in str(told.value)
+
+
+@pytest.mark.parametrize("others", [0, 4], ids=["alone", "beside-another-mlxrun"])
+def test_the_smallest_mac_is_told_what_fits(
+    others: int, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8 GB, of which another process may hold a part: one sentence, with the figures of this moment."""
+    whole = profile("M1 8GB")
+    now = replace(whole, here=True, usable=whole.usable - others * GIB)
+    monkeypatch.setattr(fit, "this_machine", lambda: now)
+    place = outlines.write(tmp_path / "big", outlines.QWEN3_4B, None)
+    monkeypatch.setattr(load, "map_or_pack", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(ModelError) as told:
+        load_model(place)
+    said = str(told.value)
+    assert f"{now.usable / GIB:.1f} GiB can be used here" in said
+    assert "--anyway" in said
+    assert "\n" not in said
+    monkeypatch.undo()
+    monkeypatch.setattr(fit, "this_machine", lambda: now)
+    assert load_model(folder).context > 0  # as the starter, a small one does
 
 
 def test_a_context_that_does_not_fit_names_the_one_that_does(

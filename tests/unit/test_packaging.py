@@ -13,6 +13,7 @@ from mlxrun import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+GENERATED = ("build.json",)
 LOCKED = re.compile(r"([\w.-]+)==(\S+) --hash=sha256:[0-9a-f]{64}")
 TOP = ("cpu_kernels", "metal_kernels", "tui")
 
@@ -24,6 +25,23 @@ def test_every_package_is_listed_and_found() -> None:
     expected = {f"mlxrun.{name}" if name.split(".")[0] in TOP else name for name in names}
     assert set(setuptools["packages"]) == expected
     assert setuptools["package-dir"] == {"mlxrun": "mlxrun"} | {f"mlxrun.{top}": top for top in TOP}
+
+
+def test_what_is_no_python_comes_along() -> None:
+    """A wheel without a Metal text or a table would fail where it is first used."""
+    given = PROJECT["tool"]["setuptools"]["package-data"]
+    kept = {"__pycache__", "src"}  # the C++ sources are for a source distribution
+    for top in ("mlxrun", *TOP):
+        for file in (ROOT / top).rglob("*.*"):
+            parts = file.relative_to(ROOT).parts
+            if file.is_dir() or kept & set(parts) or file.suffix in (".py", ".pyi") or file.name in GENERATED:
+                continue
+            if file.name.startswith("_native."):
+                continue
+            package = ".".join(parts[:-1])
+            patterns = given.get(package if top == "mlxrun" else f"mlxrun.{package}", [])
+            assert any(file.match(pattern) for pattern in patterns), f"{file.relative_to(ROOT)} is not in package-data"
+    assert "graft cpu_kernels/src" in (ROOT / "MANIFEST.in").read_text()
 
 
 def test_the_mapped_packages_import_under_the_package() -> None:
