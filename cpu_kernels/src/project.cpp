@@ -3,6 +3,7 @@
 #include "project.h"
 
 #include <atomic>
+#include <iterator>
 
 #include "parts.h"
 #include "primitive.h"
@@ -217,7 +218,7 @@ mx::array table_rows(const mx::array& ids, const Packed& table, mx::Dtype dtype)
 
 kernels::Activation activation_of(const std::string& name) {
   const char* const names[] = {"silu", "gelu", "gelu_tanh", "relu", "relu2", "clamped_swiglu"};
-  for (int i = 0; i < 6; i++)
+  for (size_t i = 0; i < std::size(names); i++)
     if (name == names[i]) return static_cast<Activation>(i);
   wrong("act must be silu, gelu, gelu_tanh, relu, relu2 or clamped_swiglu, not '" + name + "'");
 }

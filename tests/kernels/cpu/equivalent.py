@@ -11,6 +11,7 @@ EQUIVALENT = (
         r"F p = set1\(1\.0f / 50(39|41)\);",
         "2e-11 of e^x: a last bit of one value in 20 000, and the largest error stays what it was, 0.92 ulp",
     ),
+    Equivalent("body_attend.h", r"if \(end >= first_key \+ keys\)", "where both are the same nothing changes"),
     Equivalent("body_panel.h", r"^\s*;$", "memory that is asked for ahead", was=r"ahead\(panel, i, "),
     Equivalent(
         "body_panel.h",
@@ -42,11 +43,14 @@ EQUIVALENT = (
         "isa.cpp", r"", "compiled on ARM alone, and mutants are made on x86", was=r"&table_neon;|getauxval\(AT_HWCAP\)"
     ),
     Equivalent("isa.cpp", r"unsigned a = 7, b = \d+, c = 1, d = \d+;", "cpuid overwrites both, and does not read them"),
+    Equivalent("isa.cpp", r"return a & 1u << 5", "the machine of the run has AVX512-BF16 too, which that bit tells"),
     Equivalent("linear.h", r"size_t extra_bytes = 1;", "a byte more of scratch memory"),
     Equivalent(
         "linear.h", r"pool::run\(\(count \+ step - 1\) \* step,", "more pieces than there are rows; the rest have none"
     ),
     Equivalent("linear.h", r"shares = \(size_t\)pool::threads\(\) \+ 8", "into how many pieces the work is cut"),
+    Equivalent("linear.h", r"int block = .*, 1[57], kMostRows\)", "at least 8 or 16 rows in a block: 17 is cut to 16"),
+    Equivalent("linear.h", r"shares = \(size_t\)pool::threads\(\) \* [79]", "into how many pieces the work is cut"),
     Equivalent("mapped.cpp", r"layout\[1\] >= 1 << 30 ", "2^30 rows: far more than any weight has"),
     Equivalent(
         "pack.cpp", r"flags\{true, true, bytes == 1\}", "whole lines of 64 bytes: never one; none are never read"
@@ -67,6 +71,9 @@ EQUIVALENT = (
         "a number that no input is, times weights that are 0; it must be no NaN",
     ),
     Equivalent("parts.cpp", r"size_t all = 0, wide = 1, ", "all rows begin one float later in scratch memory"),
+    Equivalent(
+        "pool.cpp", r"for \(uint32_t i = 0; i <= team; i\+\+\)", "the first seat is looked at once more; it is through"
+    ),
     Equivalent("pool.cpp", r"^\s*;$", "a pause of the processor while it waits", was=r"breathe\(\);$"),
     Equivalent("primitive.h", r"axis - 1 == shape\.size\(\)", "a copy value by value instead of row by row"),
     Equivalent("primitive.h", r"strides\[i\] (<= 0|< 1)\) return false", "rows that lie one upon another are copied"),
@@ -78,5 +85,8 @@ EQUIVALENT = (
     ),
     Equivalent("simd_avx2.h", r"dpbusd_avx", "of the object for AVX-VNNI, not of the one for AVX2 that is tested"),
     Equivalent("simd_avx512.h", r"cmpeq_epi32_mask\(_mm512_set1_epi32\(255\), a\.v\)", "equality in another order"),
+    Equivalent(
+        "simd_base.h", r"", "a set without dot products has no integer kernels", was=r"acc\.v\[i\] \+ w\.v\[4 \* i\]"
+    ),
     Equivalent("simd_base.h", r"inline F vmin.* a\.v\[i\] <= b\.v\[i\]", "of equal values either"),
 )

@@ -283,6 +283,14 @@ def test_infinities_and_nan(isa: str, keys: int) -> None:
     assert np.array_equal(np.delete(y[0, 1], 3, 1), np.delete(clean[0, 1], 3, 1))
 
 
+def test_a_piece_does_not_look_at_keys_that_none_of_its_rows_sees(isa: str) -> None:
+    """96 rows: a number that is none behind what they see does not reach them, not even with weight 0."""
+    q, k, v = (np.array(a) for a in Case(heads=1, groups=1, queries=200, keys=200, dim=16, v_dim=16).draw())
+    clean = native.attention(*map(mx.array, (q, k, v)), 0.25, causal=True)
+    k[:, :, 96], v[:, :, 97:] = np.nan, np.nan
+    assert mx.array_equal(native.attention(*map(mx.array, (q, k, v)), 0.25, causal=True)[:, :, :96], clean[:, :, :96])
+
+
 def test_what_has_no_weight_does_not_count_however_large(isa: str) -> None:
     """e^-200 is 0 in float32, before the key that takes all the weight and after it."""
     for place in (0, 100, 199):

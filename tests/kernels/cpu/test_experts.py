@@ -81,14 +81,18 @@ def test_kinds_of_weights(isa: str, kind: tuple[str, int, int]) -> None:
 @pytest.mark.parametrize("precision", [0, 1])
 @pytest.mark.parametrize(("kind", "hidden"), [(("affine", 4, 16), 48), (("bf16", 16, 0), 40), (("bf16", 16, 0), 33)])
 def test_hidden_sizes_that_are_no_whole_blocks(kind: tuple[str, int, int], hidden: int, precision: int) -> None:
-    """What a call before left behind in the memory, here NaN, does not count."""
+    """What a call before left behind in the memory, here NaN in whole blocks, does not count."""
     random = np.random.default_rng(22)
-    shapes = (hidden, INPUTS), (hidden, INPUTS), (OUTPUTS, hidden)
-    matrices = tuple(weight(random, (EXPERTS, *shape), kind) for shape in shapes)
+
+    def made(hidden: int) -> tuple[Made, ...]:
+        shapes = (hidden, INPUTS), (hidden, INPUTS), (OUTPUTS, hidden)
+        return tuple(weight(random, (EXPERTS, *shape), kind) for shape in shapes)
+
+    matrices = made(hidden)
     x, true, ids, weights, share = drawn(23, 9, 2)
     fast = precision == 1 and native.integer()
-    for rows in (x * mx.nan, x):
-        packed = (m.packed for m in matrices)
+    for rows, layer in ((x * mx.nan, made(64)), (x, matrices)):
+        packed = (m.packed for m in layer)
         found = native.experts(rows, mx.array(ids), weights, *packed, "silu", precision=precision)
         mx.eval(found)
     oracle.check(found, expected(true, ids, share, matrices, fast=fast))

@@ -45,7 +45,7 @@ def three(random: np.random.Generator, width: int, dim: int) -> list[Made]:
     return [weight(random, (n * dim, width), kind) for n, kind in zip((3, 1, 1), kinds, strict=True)]
 
 
-@pytest.mark.parametrize("rows", [0, 1, 5, 40])
+@pytest.mark.parametrize("rows", [0, 1, 5, 150])  # 150: several pieces of work
 @pytest.mark.parametrize("one_sequence", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_everything_at_once(isa: str, rows: int, one_sequence: bool, dtype: str) -> None:
@@ -127,6 +127,23 @@ def test_inputs_that_do_not_lie_in_order() -> None:
     turn = native.Rotation(mx.array(np.array(freqs)), mx.array(np.array(positions)), False)
     wanted = native.heads_of(ordered, [m.packed], [], 16, native.HeadNorms(), turn, False, mx.float32)
     assert mx.array_equal(found[0], wanted[0])
+
+
+def test_weights_that_integers_hold_are_multiplied_so_beside_others() -> None:
+    """In any order of kinds: the same bits as alone."""
+    random = np.random.default_rng(6)
+    x = mx.array(random.normal(size=(3, 96)).astype(np.float32))
+    made = three(random, 96, 16)
+    for order in ((0, 1, 2), (0, 2, 1), (2, 0, 1)):
+        packed = [made[i].packed for i in order]
+        found = native.heads_of(
+            x, packed, [], 16, native.HeadNorms(), native.Rotation(None, None), False, mx.float32, 1
+        )
+        several = native.project(x, packed, precision=1)
+        for one, y, z in zip(packed, found, several, strict=True):
+            alone = native.matmul(x, one, precision=1)
+            assert mx.array_equal(y.reshape(3, -1), alone)
+            assert mx.array_equal(z, alone)
 
 
 def test_the_row_after_a_block_of_rows_is_its_own() -> None:

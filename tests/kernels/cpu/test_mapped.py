@@ -99,6 +99,18 @@ def test_resident_is_what_of_the_file_is_in_memory(tmp_path: Path) -> None:
     assert mapped.resident == mapped.size
 
 
+def test_what_need_not_stay_leaves_the_memory_of_the_process(tmp_path: Path) -> None:
+    if not (status := Path("/proc/self/statm")).exists():
+        pytest.skip("This system does not tell how much memory is in use.")
+    size = 16 << 20
+    mapped = file_of(tmp_path / "a", b"\1" * size)
+    assert np.array(mapped.array(0, (size,), mx.uint8), copy=False).sum() == size
+    before = int(status.read_text().split()[1])
+    mapped.need_not_stay(0, size)
+    assert (before - int(status.read_text().split()[1])) * mmap.PAGESIZE > size // 2
+    assert np.array(mapped.array(0, (size,), mx.uint8), copy=False).sum() == size
+
+
 def test_arithmetic_never_writes_into_the_file(tmp_path: Path) -> None:
     """MLX reuses the memory of arrays that nobody holds any more: not of these, which may not be written."""
     values = np.ones((64, 64), np.float32)

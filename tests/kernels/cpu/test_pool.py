@@ -127,7 +127,7 @@ def test_a_forked_child_can_compute() -> None:
     assert printed == f"0 {40 * 600 * 64}.0"
 
 
-@pytest.mark.parametrize(("wish", "threads"), [("1", "1"), ("3", "3"), ("999", "256")])
+@pytest.mark.parametrize(("wish", "threads"), [("1", "1"), ("3", "3"), ("12", "12"), ("999", "256")])
 def test_the_environment_sets_the_number_of_threads(wish: str, threads: str) -> None:
     text = "from tests.kernels.cpu.library import native; print(native.threads())"
     assert in_python(text, MLXRUN_THREADS=wish) == threads
@@ -148,6 +148,21 @@ def test_without_a_wish_there_is_a_thread_for_each_core_that_may_be_used(monkeyp
     cores = {file.read_text() if file.exists() else str(cpu) for cpu, file in files.items()}
     native.set_threads(0)
     assert native.threads() == min(len(cores), 256)
+
+
+def test_a_process_that_may_use_one_core_has_one_thread() -> None:
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("This system does not tell which cores may be used.")
+    printed = in_python(
+        """
+        import os
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        from tests.kernels.cpu.library import native
+        print(native.threads())
+        """,
+        MLXRUN_THREADS="",
+    )
+    assert printed == "1"
 
 
 def test_counting_cores_leaves_no_file_open(monkeypatch: pytest.MonkeyPatch) -> None:

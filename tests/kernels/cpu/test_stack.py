@@ -190,6 +190,32 @@ def test_layers_that_do_not_fit_are_named(changed: dict[str, Any], told: str) ->
         stack.add(**{**parts, **changed})
 
 
+@pytest.mark.parametrize(
+    ("name", "shapes", "told"),
+    [
+        ("heads", [(64, 64), (32, 64), (16, 64)], "keys and values must have the same heads"),
+        ("heads", [(48, 64), (32, 64), (32, 64)], "whole number of heads for each head of k"),
+        ("heads", [(64, 64), (32, 48), (32, 64)], "heads must have 64 inputs"),
+        ("heads", [(64, 64), (0, 64), (0, 64)], "whole number of heads of dim rows"),
+        ("heads", [(64, 48), (32, 48), (32, 48)], "as wide as the first"),
+        ("out", [(64, 48)], "out must have 64 inputs"),
+        ("out", [(48, 64)], "out and down must have as many rows"),
+        ("out", [(2, 64, 64)], "out is a stack of experts"),
+        ("gate", [(96, 48)], "gate must have 64 inputs"),
+        ("gate", [(95, 64)], "gate and up must have the same number of rows"),
+        ("up", [(96, 48)], "up must have 64 inputs"),
+        ("down", [(64, 95)], "down must have 96 inputs"),
+        ("down", [(48, 96)], "out and down must have as many rows"),
+    ],
+)
+def test_weights_that_do_not_go_together_are_named(name: str, shapes: list[tuple[int, ...]], told: str) -> None:
+    stack, parts, _ = small()
+    stack.add(**parts)
+    wrong = [native.pack_plain(mx.ones(shape)) for shape in shapes]
+    with pytest.raises(ValueError, match=told):
+        stack.add(**{**parts, name: wrong if name == "heads" else wrong[0]})
+
+
 def test_arguments_that_do_not_fit_are_named() -> None:
     stack, parts, buffer = small()
     stack.add(**parts)
@@ -203,6 +229,8 @@ def test_arguments_that_do_not_fit_are_named() -> None:
         ("as their layer has them", (x, none, [buffer], [mx.zeros((1, 1, 8, 16))], [0])),
         ("same type", (x, none, [buffer], [buffer.astype(mx.float16)], [0])),
         ("freqs", (x, native.Rotation(mx.ones(9), mx.zeros(1, mx.int32)), [buffer], [buffer], [0])),
+        ("freqs", (x, native.Rotation(mx.ones((4, 1)), mx.zeros(1, mx.int32)), [buffer], [buffer], [0])),
+        ("freqs", (x, native.Rotation(mx.ones(4, mx.float16), mx.zeros(1, mx.int32)), [buffer], [buffer], [0])),
         ("positions", (x, native.Rotation(mx.ones(4), mx.zeros(2, mx.int32)), [buffer], [buffer], [0])),
     ]
     for told, arguments in wrong:

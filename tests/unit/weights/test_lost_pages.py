@@ -51,6 +51,15 @@ def test_a_file_that_is_cut_short_shows_zeros_and_is_lost(tmp_path: Path) -> Non
     assert str(file) in lost_files()  # although nobody has it any more
 
 
+def test_the_page_of_a_last_byte_is_guarded(tmp_path: Path) -> None:
+    file = tmp_path / "cut"
+    file.write_bytes(b"\1" * (PAGE + 1))
+    held = native.MappedFile(str(file), PAGE + 1)
+    os.truncate(file, 0)
+    assert np.array(held.array(PAGE, [1], mx.uint8)).tolist() == [0]
+    assert held.lost
+
+
 def test_many_threads_at_once_and_a_new_file_in_the_same_place(tmp_path: Path) -> None:
     before = lost_count()
     for turn in range(8):
