@@ -157,22 +157,24 @@ def sample(logits: mx.array, draws: Sequence[Draw], device: Device) -> Samples:
 
 
 def asked_of(draws: Sequence[Draw], vocab: int) -> Asked:
-    tokens: list[int] = []
+    texts: list[np.ndarray] = []
+    length = 0
     bias: list[tuple[int, float]] = []
     breakers: list[int] = []
     places: list[Places] = []
     for draw in draws:
-        starts = len(tokens), len(bias), len(breakers)
-        tokens += draw.text[first_needed(draw) :]
+        starts = length, len(bias), len(breakers)
+        texts.append(np.array(draw.text[first_needed(draw) :], np.int32))
+        length += len(texts[-1])
         bias += draw.biases
         breakers += in_order(draw.sampling.dry_breakers) if draw.sampling.dry_multiplier else ()
-        places.append(placed(draw, starts, (len(tokens), len(bias), len(breakers))))
+        places.append(placed(draw, starts, (length, len(bias), len(breakers))))
     told = [draw.sampling.logprobs for draw in draws if draw.sampling.logprobs is not None]
     return Asked(
         wishes=[draw.wish for draw in draws],
         places=places,
         keys=[draw.keys for draw in draws],
-        tokens=tokens,
+        tokens=np.concatenate(texts),
         last=None if all(draw.sampling.plain for draw in draws) else last_tokens(draws),
         bias_ids=[token for token, _ in bias],
         bias=[value for _, value in bias],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Running:
     """One request on its way. `memory.length` tells how many of `tokens` (and of `ahead`) the model has seen."""
 
     handle: Handle
-    tokens: list[int]  # the prompt, then what was read
+    tokens: array[int]  # the prompt, then what was read
     limit: int  # tokens at which it ends
     seed: int
     memory: SequenceMemory
@@ -232,7 +233,7 @@ class Scheduler:
             return True
         seed = secrets.randbits(64) if seed is None else seed
         self._running.append(
-            Running(handle, list(request.tokens), limit, seed, memory, cached, began=time.perf_counter())
+            Running(handle, array("i", request.tokens), limit, seed, memory, cached, began=time.perf_counter())
         )
         return True
 

@@ -63,7 +63,7 @@ class Asked:
     wishes: list[RowWish]
     places: list[Places]
     keys: list[tuple[int, int]]  # 32 bits each
-    tokens: list[int]
+    tokens: np.ndarray  # (N,) int32
     last: mx.array | None  # (R,) int32: the token after those, -1 where there is none
     bias_ids: list[int]
     bias: list[float]
@@ -109,7 +109,7 @@ def _native(logits: mx.array, asked: Asked) -> Drawn:
             mx.array(np.array(asked.wishes, np.float32)),
             mx.array(np.array(asked.places, np.int32)),
             mx.array(np.array(asked.keys, np.uint32)),
-            mx.array(np.array(asked.tokens, np.int32)),
+            mx.array(asked.tokens),
             asked.last_ids,
             mx.array(np.array(asked.bias_ids, np.int32)),
             mx.array(np.array(asked.bias, np.float32)),
@@ -201,10 +201,9 @@ def counted(shape: tuple[int, ...], asked: Asked, starts: list[int]) -> mx.array
     """(R, V) how often each token stands in each row's text from there on."""
     texts = [asked.tokens[start : place.end] for start, place in zip(starts, asked.places, strict=True)]
     counts = mx.zeros(shape)
-    if any(texts):
+    if any(map(len, texts)):
         owners = np.repeat(np.arange(shape[0]), [len(text) for text in texts])
-        flat = np.concatenate([np.array(text, np.int32) for text in texts])
-        counts = counts.at[mx.array(owners), mx.array(flat)].add(1.0)
+        counts = counts.at[mx.array(owners), mx.array(np.concatenate(texts))].add(1.0)
     last = asked.last_ids
     return counts.at[mx.arange(shape[0]), mx.maximum(last, 0)].add((last >= 0).astype(mx.float32))
 
@@ -213,7 +212,7 @@ def _without_repeats(scores: mx.array, asked: Asked, row: int) -> mx.array:
     wish, place = asked.wishes[row], asked.places[row]
     if wish.dry <= 0:
         return scores
-    text = mx.array(asked.tokens[place.dry : place.end], mx.int32)
+    text = mx.array(asked.tokens[place.dry : place.end])
     last, breakers = asked.last_ids[row], asked.breakers[place.breaker : place.breaker_end]
     lengths = repeated(mx.concatenate([text, last[None]]), len(scores), breakers)
     lengths = mx.where(last >= 0, lengths, repeated(text, len(scores), breakers))  # or the text ends by itself

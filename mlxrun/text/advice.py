@@ -13,8 +13,13 @@ from ..core import RequestError, Sampling
 from ..spec import ModelError, shown
 
 TEMPERATURE = 0.7  # where neither a person nor the model's authors say
-NAMES = ("temperature", "top_p", "top_k", "min_p")
-GGUF = {"general.sampling.temp": "temperature"} | {f"general.sampling.{name}": name for name in NAMES[1:]}
+CUTS = ("top_p", "top_k", "min_p")
+NAMES = ("temperature", *CUTS, "typical_p", "repetition_penalty")
+GGUF = {f"general.sampling.{name}": name for name in (*CUTS, "xtc_probability", "xtc_threshold")} | {
+    "general.sampling.temp": "temperature",
+    "general.sampling.penalty_repeat": "repetition_penalty",
+}
+LAST_N, USUAL_LAST_N = "general.sampling.penalty_last_n", 64  # llama.cpp's, where -1 is all and 0 none
 # said on the model's page and in no file of it, by general.basename
 SAID = {"smollm2": {"temperature": 0.2, "top_p": 0.9}}
 
@@ -25,9 +30,13 @@ def from_generation_config(told: Mapping[str, Any]) -> Sampling:
 
 def from_gguf(metadata: Mapping[str, Any]) -> Sampling:
     said = SAID.get(str(metadata.get("general.basename")).lower(), {})
-    return _sampling(
-        {**said, **{name: metadata[key] for key, name in GGUF.items() if key in metadata}}, "the GGUF file"
-    )
+    told = {**said, **{name: metadata[key] for key, name in GGUF.items() if key in metadata}}
+    last = metadata.get(LAST_N, USUAL_LAST_N)
+    if last == 0 or type(last) is not int:
+        told.pop("repetition_penalty", None)
+    elif "repetition_penalty" in told:
+        told["repeat_last_n"] = max(0, last)
+    return _sampling(told, "the GGUF file")
 
 
 def _sampling(told: Mapping[str, Any], file: str) -> Sampling:

@@ -10,12 +10,24 @@ from mlxrun.core import Sampling
 from mlxrun.spec import ModelError
 from mlxrun.text.advice import TEMPERATURE, from_generation_config, from_gguf
 
+ALL = {"general.sampling.penalty_last_n": -1}
+
 
 def test_what_authors_write_down() -> None:
     told = {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0, "max_length": 99, "do_sample": True}
     assert from_generation_config(told) == Sampling(temperature=0.6, top_p=0.95, top_k=20, min_p=0)
-    metadata = {"general.sampling.temp": 0.6, "general.sampling.top_k": 20, "general.sampling.xtc_threshold": 0.1}
-    assert from_gguf(metadata) == Sampling(temperature=0.6, top_k=20)
+    assert from_generation_config({"repetition_penalty": 1.05, "typical_p": 0.9}) == Sampling(
+        TEMPERATURE, repetition_penalty=1.05, typical_p=0.9
+    )
+    metadata = {"general.sampling.temp": 0.6, "general.sampling.top_k": 20, "general.sampling.xtc_threshold": 0.2}
+    assert from_gguf(metadata) == Sampling(temperature=0.6, top_k=20, xtc_threshold=0.2)
+
+
+@pytest.mark.parametrize(("last", "looks_back"), [({}, 64), ({"general.sampling.penalty_last_n": 20}, 20), (ALL, 0)])
+def test_how_far_a_gguf_files_penalty_looks_back(last: dict[str, int], looks_back: int) -> None:
+    penalty = {"general.sampling.penalty_repeat": 1.1}
+    assert from_gguf(penalty | last) == Sampling(TEMPERATURE, repetition_penalty=1.1, repeat_last_n=looks_back)
+    assert from_gguf(penalty | {"general.sampling.penalty_last_n": 0}) == Sampling(TEMPERATURE)
 
 
 @pytest.mark.parametrize("told", [{}, {"temperature": None}, {"temperature": "hot", "top_p": True, "top_k": [1]}])
