@@ -23,16 +23,19 @@ PAGE = 16384  # of Apple's processors
 class FakeMetal:
     longest: int = 1 << 30
     taken: list[np.ndarray] = field(default_factory=list)
+    made: list[mx.array] = field(default_factory=list)  # held, or MLX would compute into them, as it never does there
 
     def take(self, words: np.ndarray) -> mx.array:
         if words.ctypes.data % PAGE or words.nbytes % PAGE or not 0 < words.nbytes <= self.longest:
             raise ValueError("[convert] Cannot import a CPU array without a copy.")
         assert not words.flags.writeable
         self.taken.append(words)
-        return mx.array(words)
+        self.made.append(mx.array(words))
+        return self.made[-1]
 
     def forget(self) -> None:
         self.taken.clear()
+        self.made.clear()
 
     @property
     def adoption(self) -> Adoption:

@@ -5,7 +5,7 @@ What does not fit is refused before a weight is read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,8 +121,7 @@ def _load_plain(opened: OpenedModel, options: LoadOptions, before: int) -> Model
         mapped=mapped,
         files=len(kept),
         own=dry.weights.total - mapped,
-        # what is widened is of this process's own wherever it came from
-        why_not_mapped=None if dry.form else next((file.reason for file in heard if file.reason is not None), None),
+        why_not_mapped=None if dry.form else why_not_mapped(heard, held),
     )
     holdings = Holdings(
         replace(planned.budget, wire=options.wire, mapped=mapped),
@@ -134,6 +133,13 @@ def _load_plain(opened: OpenedModel, options: LoadOptions, before: int) -> Model
         used=used,
     )
     return finish_model(decoder, opened, dry, planned, (note, *used.fallbacks), holdings)
+
+
+def why_not_mapped(files: Sequence[Mapped], held: Mapping[int, int]) -> str | None:
+    """`held`: by a file's place, how many bytes of it are in use. What is taken apart or cast is of this
+    process's own wherever it came from."""
+    reasons = [file.reason for place, file in enumerate(files) if file.pages is None or held.get(place)]
+    return next((reason for reason in reasons if reason is not None), None)
 
 
 def sources_of(opened: OpenedModel) -> frozenset[str]:

@@ -20,6 +20,7 @@ from mlxrun.loading.evaluate import in_order
 from mlxrun.loading.file_guard import CHANGED, FileGuard
 from mlxrun.loading.model import Model
 from mlxrun.loading.used import Used
+from mlxrun.ops import fused
 from mlxrun.ops.device import a_mac
 from mlxrun.ops.native import native
 from mlxrun.weights import mapped
@@ -114,6 +115,16 @@ def test_no_mapping_is_told_with_its_reason(folder: Path, monkeypatch: pytest.Mo
     assert "because MLX takes no mapped memory here: [convert] Cannot import" in used.memory
 
 
+def test_what_lies_across_windows_is_told_only_where_the_rest_is_mapped(folder: Path, metal: FakeMetal) -> None:
+    metal.longest = 163840  # an embedding takes 196608 bytes
+    partly = load(folder).holdings.used
+    assert partly.mapped
+    assert partly.why_not_mapped is not None
+    assert "across what can be mapped at once" in partly.why_not_mapped
+    cast = load_model(folder, dtype=mx.bfloat16, options=LoadOptions(device=a_mac())).holdings.used
+    assert (cast.mapped, cast.why_not_mapped) == (0, None)
+
+
 def test_a_changed_file_ends_belief(folder: Path, metal: FakeMetal, tmp_path: Path) -> None:
     for file in folder.iterdir():
         os.link(file, tmp_path / file.name)
@@ -148,6 +159,15 @@ def test_weights_come_in_the_order_of_a_pass() -> None:
     names = ["norm.weight", "layers.10.a", "layers.2.b", "head.weight", "embed.weight", "layers.2.a"]
     wanted = ["embed.weight", "layers.2.b", "layers.2.a", "layers.10.a", "norm.weight", "head.weight"]
     assert in_order({name: mx.zeros(1) for name in names}) == wanted
+
+
+def test_without_the_native_library_a_model_loads_all_the_same(
+    folder: Path, metal: FakeMetal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a Mac that has none: nothing may ask it for a part that no weight of this device would use."""
+    wanted = answer(load(folder))
+    monkeypatch.setattr(fused, "native", None)
+    assert np.array_equal(answer(load(folder)), wanted)
 
 
 def test_few_descriptors_are_enough(folder: Path) -> None:

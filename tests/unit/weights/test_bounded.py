@@ -19,6 +19,7 @@ from mlxrun.ops.quantized import QuantizedWeight, Weight
 from mlxrun.weights import gguf_tensors, open_checkpoint
 from mlxrun.weights.gguf import read_gguf
 from mlxrun.weights.gguf_tensors import FORMS, SIZES, Reading, load_tensors
+from tests.adopting import FakeMetal
 
 maps = pytest.mark.skipif(native is None, reason="the native library is not built, and nothing else maps here")
 WRITABLE = [kind for kind in FORMS if kind in gguf.GGMLQuantizationType.__members__]  # Ollama's own kind is not
@@ -66,8 +67,11 @@ def test_pieces_and_views_are_the_whole(
     places = read_gguf(path).tensors
     whole = load_tensors(path, places, reading, mapped=False)
     monkeypatch.setattr(gguf_tensors, "PIECE", 2 * places["m"].nbytes // 7)  # two rows
-    for mapped in (True, False):
-        found = load_tensors(path, places, reading, mapped=mapped)
+    for way in ("mapped", "read", "adopted"):
+        if way == "adopted":
+            monkeypatch.setattr("mlxrun.weights.mapped.COPIED", 1)
+            monkeypatch.setattr("mlxrun.weights.mapped.adoption_here", lambda: FakeMetal().adoption)
+        found = load_tensors(path, places, reading, mapped=way != "read")
         for name, weight in whole.items():
             for one, other in zip(parts(found[name]), parts(weight), strict=True):
                 assert (one.dtype, one.shape) == (other.dtype, other.shape)
