@@ -98,7 +98,7 @@ def test_swap_that_grows_counts_for_a_while(system: ScriptedSystem) -> None:
 def test_the_guard_ends_what_makes_the_system_swap(system: ScriptedSystem) -> None:
     budget = Budget(usable=10 * GIB, weights=GIB, activations=40 * MIB)
     clock = Clock()
-    guard = Headroom(budget, clock=clock)
+    guard = Headroom(budget, swap=SwapWatch(clock=clock), clock=clock)
     assert guard.relieve(lambda wanted: None) is Pressure.NONE
     free = guard.free()
     system.swap(free)
