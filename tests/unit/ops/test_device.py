@@ -20,6 +20,7 @@ DECIDE = {  # who may ask what is best here: where models are opened or planned,
     "mlxrun/cli/tune.py",
     "mlxrun/convert/trial.py",
     "mlxrun/loading/open.py",
+    "mlxrun/selftest/tuning.py",
     "mlxrun/store/pull.py",
     "mlxrun/tune/__init__.py",
 }
