@@ -7,6 +7,7 @@ import mlx.core as mx
 from mlxrun.assistant import Assistant
 from mlxrun.engine.engine import Engine
 from mlxrun.loading.model import Holdings
+from mlxrun.ops.device import this_device
 from mlxrun.text.template import ChatTemplate
 from mlxrun.text.tokenizer import Marks, Tokenizer
 
@@ -53,7 +54,7 @@ class ParrotMemory:
 
 
 class Parrot:
-    vocab, context, notes, holdings = 257, 1000, ("A parrot.",), Holdings()
+    vocab, context, notes, holdings, device = 257, 1000, ("A parrot.",), Holdings(), this_device()
 
     def new_sequence(self, context: int | None = None) -> ParrotMemory:
         return ParrotMemory()
