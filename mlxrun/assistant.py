@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,7 @@ class Assistant:
     def __init__(self, name: str, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self.name, self.engine, self.tokenizer, self.template = name, engine, tokenizer, template
         self._quoting = Quoting(tokenizer.controls)
+        self._breakers_of = lru_cache(maxsize=16)(partial(breaker_ids, tokenizer))  # it reads the whole vocabulary
         self._reasoning = format_of(tokenizer, template.sources)
 
     @classmethod
@@ -184,7 +186,7 @@ class Assistant:
         """Where repeated sequences are looked for: with the tokens that end one."""
         if wish.sampling.dry_multiplier == 0:
             return wish.sampling
-        return replace(wish.sampling, dry_breakers=breaker_ids(self.tokenizer, wish.dry_breakers))
+        return replace(wish.sampling, dry_breakers=self._breakers_of(wish.dry_breakers))
 
 
 class Stop:

@@ -182,9 +182,9 @@ def models_at(address: Address) -> list[ModelInfo]:
 
 
 def sampling_fields(options: Options) -> dict[str, Any]:
-    mirostat = 2 if options.mirostat_tau else None
     numbers = {name: getattr(options, name) for name in NUMBERS}
-    return {**numbers, "mirostat": mirostat, "stop": list(options.stop) or None}
+    mirostat = {"mirostat": 2 if options.mirostat_tau else None, "mirostat_tau": options.mirostat_tau or None}
+    return {**numbers, **mirostat, "stop": list(options.stop) or None}
 
 
 def filled(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def load_opened(opened: OpenedModel, options: LoadOptions) -> Model | FallbackMo
     let_large_blocks_go()
     before = footprint()
     if isinstance(opened.found, UnknownFamily):
-        return load_fallback(
+        fallback = load_fallback(
             opened.path,
             opened.checkpoint.config,
             opened.found,
@@ -68,6 +68,7 @@ def load_opened(opened: OpenedModel, options: LoadOptions) -> Model | FallbackMo
             unchecked=options.unchecked,
             progress=options.progress,
         )
+        return replace(fallback, device=opened.device)
     return (
         _load_packed(opened, options, before)
         if packs(opened.device, opened.dtype)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from .tokenizer import Tokenizer
 
 
-@lru_cache(maxsize=16)
 def breaker_ids(tokenizer: Tokenizer, texts: tuple[str, ...]) -> frozenset[int]:
     held = tuple(text.encode() for text in texts)
     return frozenset(

@@ -21,6 +21,7 @@ from mlxrun.engine.engine import Engine
 from mlxrun.families import FAMILIES, UnknownFamily
 from mlxrun.loading import LoadOptions, load_model
 from mlxrun.loading.fallback import KNOWN_WRONG, FallbackModel, load_fallback, older_spelling
+from mlxrun.ops.device import this_device
 from mlxrun.spec import ModelError
 
 INTERNLM2 = {
@@ -109,6 +110,12 @@ def test_it_is_there_before_it_is_loaded(tmp_path: Path) -> None:
 
     with pytest.raises(ZeroDivisionError):
         load_model(tmp_path / "m", options=LoadOptions(unchecked=True, progress=stop))
+
+
+def test_it_draws_on_the_device_that_it_was_opened_for(tmp_path: Path) -> None:
+    device = this_device(native=False)
+    folder = checkpoint(tmp_path / "m", INTERNLM2)
+    assert load_model(folder, options=LoadOptions(unchecked=True, device=device)).device is device
 
 
 def test_the_engine_runs_it(tmp_path: Path) -> None:

@@ -79,6 +79,17 @@ ASKED: dict[str, dict[str, Any]] = {
     "with probabilities": {**GREEDY, "logprobs": 2},
     "cut at the limit": {"temperature": 0, "max_tokens": 1},
     "narrow": {"temperature": 1, "top_k": 3, "top_p": 0.9, "min_p": 0.1, "seed": 1, "max_tokens": 12},
+    "without repeats": {
+        "temperature": 1,
+        "seed": 2,
+        "max_tokens": 12,
+        "repetition_penalty": 1.3,
+        "presence_penalty": 0.5,
+        "dry_multiplier": 0.8,
+        "mirostat_tau": 0.0,
+        "min_tokens": 3,
+    },
+    "of a surprise": {"temperature": 1, "seed": 2, "max_tokens": 12, "mirostat_tau": 3.0, "mirostat_eta": 0.2},
 }
 
 

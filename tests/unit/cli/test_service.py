@@ -153,4 +153,4 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
 def test_the_agent_in_the_repository_is_what_would_be_written() -> None:
     program = service.Program(("/opt/homebrew/bin/mlxrun", "serve", "smollm2"))
     stored = (ROOT / "packaging" / f"{service.LABEL}.plist").read_text()
-    assert stored == service.agent(program, Path("/tmp/mlxrun.log"))
+    assert stored == service.agent(program, Path("/opt/homebrew/var/log/mlxrun.log"))
