@@ -29,11 +29,6 @@ WIDE = re.compile(r"\.router\.|\.conv\.|\.(?:select_bias|expert_scale|router_sca
 # of what is free, how much the weights may take when widened to float32
 WIDEN_SHARE = 0.7
 
-SLOW = (
-    "MLX's own CPU code runs this model, many times slower than a GPU or our kernels would; mlxrun doctor says why "
-    "neither is used."
-)
-
 
 def reading_of(checkpoint: Checkpoint, device: Device, dtype: mx.Dtype | None = None) -> Reading:
     """What is multiplied by as it lies, of what the types of a GGUF file may become. Only our own kernels know groups
@@ -63,8 +58,7 @@ def plain_forms(
     if dtype is not None:
         return {name: cast(weight, dtype) for name, weight in weights.items()}, None
     if not device.gpu:
-        widened, note = widen_all(weights)
-        return widened, note if device.native else f"{SLOW} {note or ''}".rstrip()
+        return widen_all(weights)
     held = hold_for_gpu(weights, checkpoint.dialect, recipe.decoder.family)
     if gpu.metal() or not gpu.usable():  # Metal multiplies by all of MLX's layouts
         return held, None

@@ -322,7 +322,7 @@ def test_smollm2_mapped_takes_next_to_nothing_of_its_own(smollm2_gguf: Path, tmp
 def test_a_processor_without_our_kernels_is_told(
     gpu: bool, native: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only a processor's, and only where the library is missing: who asks for MLX's own forms knows what they are."""
+    """Only a processor's, and why the library is missing only where it is."""
     device = replace(this_device(native=False), gpu=gpu)
     missing = Status(native, None if native else "they were not built: no C++ compiler was found")
     monkeypatch.setattr("mlxrun.ops.native.status", lambda: missing)
