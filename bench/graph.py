@@ -65,7 +65,7 @@ def ours(model, config):
     recipe = resolve(config, "mlx")
     device = this_device()
     decoder = DecoderModel(recipe.decoder, apply_rules(recipe.rules, weights), device, fold_offsets=not recipe.folded)
-    memory = SequenceCache(recipe.decoder, device, 4096)
+    memory = SequenceCache(recipe.decoder, 4096)
     mx.eval(decoder.logits(decoder(mx.zeros((PROMPT,), mx.int32), [(memory, PROMPT)])))
     token = mx.array([3])
     return lambda: decoder.logits(decoder(token, [(memory, 1)])), lambda: mx.eval(memory.arrays())

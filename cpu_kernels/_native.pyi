@@ -1,5 +1,6 @@
 """What the native library offers. Every array function returns a lazy MLX array on the CPU stream."""
 
+from array import array
 from collections.abc import Sequence
 from typing import Literal
 
@@ -67,15 +68,53 @@ def attention(
     softcap: float = 0.0,
     keys: int = -1,
 ) -> mx.array: ...
-def remember(buffer: mx.array, rows: mx.array, at: int, sequence: int = 0) -> mx.array: ...
-def attend_each(
+
+class Pages:
+    """Memory for pages: addresses that stay, bytes where something was written."""
+
+    def __init__(self, page_bytes: int, most: int) -> None: ...
+    @property
+    def page_bytes(self) -> int: ...
+    @property
+    def most(self) -> int: ...
+    def forget(self, first: int, count: int) -> None: ...
+    def read(self, page: int) -> bytes: ...
+    def write(self, page: int, bytes: bytes) -> None: ...
+
+class PagePlace:
+    """Where one layer's keys lie in each page; v_dim < 0: a value is the first -v_dim numbers of its key."""
+
+    def __init__(
+        self, pages: Pages, offset: int, size: int, heads: int, dim: int, v_dim: int, dtype: mx.Dtype
+    ) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+
+class PagedBatch:
+    """The sequences of a pass; tables are int32 buffers, and are copied."""
+
+    def __init__(
+        self,
+        counts: Sequence[int],
+        offsets: Sequence[int],
+        tables: Sequence[array[int]],
+        copies: Sequence[tuple[int, int]] = ...,
+    ) -> None: ...
+
+def attend_pages(
     q: mx.array,
-    keys: Sequence[mx.array],
-    values: Sequence[mx.array],
-    counts: Sequence[int],
+    k: mx.array | None,
+    v: mx.array | None,
+    place: PagePlace,
+    batch: PagedBatch,
     scale: float,
+    softcap: float = 0.0,
+    window: int = 0,
+    chunk: int = 0,
     sinks: mx.array | None = None,
+    slopes: mx.array | None = None,
 ) -> mx.array: ...
+def read_pages(k: mx.array, place: PagePlace, batch: PagedBatch) -> list[mx.array]: ...
 def experts(
     x: mx.array,
     ids: mx.array,
@@ -129,6 +168,8 @@ class Stack:
         dim: int,
         norms: HeadNorms,
         scale: float,
+        window: int,
+        chunk: int,
         turned: bool,
         out: Packed,
         out_bias: mx.array | None = None,
@@ -144,10 +185,9 @@ class Stack:
         self,
         x: mx.array,
         rotation: Rotation,
-        keys: Sequence[mx.array],
-        values: Sequence[mx.array],
-        at: Sequence[int],
-        after: Sequence[mx.array] = ...,
+        places: Sequence[PagePlace],
+        groups: Sequence[int],
+        batches: Sequence[PagedBatch],
         precision: int = -1,
     ) -> mx.array: ...
 

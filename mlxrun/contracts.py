@@ -7,26 +7,25 @@ Knows no spec, no block and no kind of memory; `cache` has those.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import mlx.core as mx
 
-from .ops.span import Span, Writing
+from .ops.paged import KeyPlace, PagedPass
+from .ops.span import Span
 
 
 class LayerMemory(Protocol):
     """What one layer remembers of one sequence. A block is handed it for one pass and keeps nothing of it."""
 
-    def append(self, *rows: mx.array, of: int = 0) -> Span:
-        """Keys only. Adds the newest tokens' rows, each (sequences, G, L, D), of which those of sequence `of` are ours.
+    @property
+    def places(self) -> tuple[KeyPlace, ...]:
+        """Where the keys of all sequences lie, its indexer's after its own. None: `append` has this one's."""
+
+    def append(self, *rows: mx.array) -> Span:
+        """Keys only. Adds the newest tokens' rows, each (1, G, L, D).
 
         Comes back: all that may be looked at, newest included; it stays as it is until the next call that changes us.
-        """
-
-    def lend(self, writing: Writing) -> tuple[tuple[mx.array, ...], Writing | None]:
-        """Keys only, and there must be some. Grows by one token's place, which `writing` fills where it lies.
-
-        Comes back: the buffers, which nobody else sees, and whose writing must have been done before.
         """
 
     def read(self) -> tuple[mx.array, ...] | None:
@@ -36,11 +35,22 @@ class LayerMemory(Protocol):
         """States only. Takes the place of what was written; arrays that were read before stay as they are."""
 
 
+class KeyStore(Protocol):
+    """Where the keys of several sequences of one model lie together."""
+
+    def begin(self, sequences: Sequence[tuple[Any, int]]) -> PagedPass:
+        """Room for the new rows of each, which are all of this store. None: it raises, and changes nothing."""
+
+
 class SequenceMemory(Protocol):
     """What a model remembers of one sequence. It belongs to whoever asked the model for it, and to one request."""
 
     length: int  # tokens that went through the model; a pass and `rewind` change it, nobody else does
     context: int  # the longest this sequence may become; chooses long or short RoPE once
+
+    @property
+    def store(self) -> KeyStore | None:
+        """Where its keys lie beside those of others; None: it keeps its own."""
 
     @property
     def layers(self) -> Sequence[LayerMemory | None]:

@@ -21,8 +21,7 @@ constexpr int kKeysOfPart = 256;  // keys of one piece where there are few query
 // Strides (batch, head, position) where the last axis is contiguous.
 bool readable(const View& v) { return v.strides[3] == 1 || v.shape[3] == 1; }
 
-// How one attention call is cut: by rows, and by keys where rows are few. It depends on the shapes alone, so that a
-// sequence gives the same result beside others as alone.
+// How one attention call is cut: by rows, and by keys where rows are few.
 struct Cut {
   int share, rows, block, blocks, parts, step;
   size_t ldp, pieces;
@@ -67,19 +66,11 @@ struct Cut {
 
 }  // namespace
 
-void parts::run(const std::vector<Attention>& all) {
+void parts::run(const Attention& a) {
   Scratch scratch;
-  std::vector<Cut> cuts;
-  std::vector<size_t> ends;
-  for (const Attention& a : all) {
-    cuts.emplace_back(scratch, a);
-    ends.push_back((ends.empty() ? 0 : ends.back()) + cuts.back().pieces);
-  }
-  pool::run((uint32_t)ends.back(), [&](uint32_t i) {
-    const size_t which = std::upper_bound(ends.begin(), ends.end(), i) - ends.begin();
-    cuts[which].piece(all[which], i - (which ? ends[which - 1] : 0));
-  });
-  for (size_t i = 0; i < all.size(); i++) cuts[i].finish(all[i]);
+  const Cut cut(scratch, a);
+  pool::run((uint32_t)cut.pieces, [&](uint32_t i) { cut.piece(a, i); });
+  cut.finish(a);
 }
 
 namespace {
@@ -127,84 +118,13 @@ class Attend : public CpuPrimitive {
         for (int i = 0; i < 4; i++) a.mask_strides[i] = mask->shape[i] == 1 ? 0 : mask->strides[i];
       }
       a.sinks = sinks ? floats_of(*sinks, sink_type, scratch) : nullptr;
-      parts::run({a});
+      parts::run(a);
     });
   }
 
  private:
   Attention a_;
   int mask_, sinks_;
-};
-
-// One query of each of several sequences, each over keys of its own.
-class AttendEach : public CpuPrimitive {
- public:
-  AttendEach(Attention shape, std::vector<int> counts, bool sinks) : a_(shape), counts_(std::move(counts)), sinks_(sinks) {}
-  const char* name() const override { return "mlxrun::AttendEach"; }
-
-  // inputs: q (T, H, 1, D), T keys (1, G, capacity, D), T values, then the sinks; output (T, H * Dv)
-  void eval_cpu(const std::vector<mx::array>& in, std::vector<mx::array>& outs) override {
-    const size_t n = counts_.size();
-    std::vector<View> kept;
-    for (size_t i = 1; i <= 2 * n; i++) kept.emplace_back(in[i]);
-    std::optional<View> sinks;
-    Type sink_type = F32;
-    if (sinks_) sinks.emplace(in.back()), sink_type = type_of(in.back().dtype(), "sinks");
-    dispatch([a = a_, counts = counts_, q = View(in[0]), kept = std::move(kept), sinks, sink_type, out = allocate(outs[0])] {
-      Scratch scratch;
-      const float* sink = sinks ? floats_of(*sinks, sink_type, scratch) : nullptr;
-      const uint8_t* rows = q.ordered(scratch);
-      const size_t n = counts.size();
-      std::vector<Attention> all(n, a);
-      for (size_t i = 0; i < n; i++) {
-        Attention& one = all[i];
-        one.keys = counts[i], one.sinks = sink;
-        one.q = rows + i * a.heads * a.dim * size_of(a.q_type);
-        one.q_strides[1] = a.dim;
-        point(scratch, kept[i], one.k, one.k_strides);
-        point(scratch, kept[n + i], one.v, one.v_strides);
-        one.out = out + i * a.heads * a.v_dim * size_of(a.out_type);
-        one.out_strides[1] = a.v_dim;
-      }
-      parts::run(all);
-    });
-  }
-
- private:
-  Attention a_;
-  std::vector<int> counts_;
-  bool sinks_;
-};
-
-// A buffer (1, heads, capacity, size) with new rows (1, heads, n, size) from position `at` on: in place where
-// nothing else holds the buffer. One output a node: MLX never gives away the inputs of a node with several.
-class Remember : public CpuPrimitive {
- public:
-  Remember(int at, int sequence) : at_(at), sequence_(sequence) {}
-  const char* name() const override { return "mlxrun::Remember"; }
-
-  void eval_cpu(const std::vector<mx::array>& in, std::vector<mx::array>& outs) override {
-    const View before(in[0]);
-    const bool copied = !(in[0].is_donatable() && in[0].flags().row_contiguous);
-    if (copied) allocate(outs[0]);
-    else outs[0].copy_shared_buffer(in[0]);
-    dispatch([before, copied, to = outs[0].data<uint8_t>(), rows = View(in[1]), at = at_, sequence = sequence_] {
-      Scratch scratch;
-      if (copied) std::memcpy(to, before.ordered(scratch), before.size() * before.item);
-      const int64_t heads = rows.shape[1], count = rows.shape[2], bytes = rows.shape[3] * rows.item;
-      const bool lined = readable(rows);
-      const uint8_t* from = lined ? rows.data + sequence * rows.strides[0] * (int64_t)rows.item
-                                  : rows.ordered(scratch) + sequence * heads * count * bytes;
-      const int64_t head_step = lined ? rows.strides[1] * rows.item : count * bytes;
-      const int64_t row_step = lined ? rows.strides[2] * rows.item : bytes;
-      for (int64_t h = 0; h < heads; h++)
-        for (int64_t r = 0; r < count; r++)
-          std::memcpy(to + (h * before.shape[2] + at + r) * bytes, from + h * head_step + r * row_step, bytes);
-    });
-  }
-
- private:
-  int at_, sequence_;
 };
 
 void check_shapes(const mx::array& q, const mx::array& k, const mx::array& v) {
@@ -218,16 +138,6 @@ void check_shapes(const mx::array& q, const mx::array& k, const mx::array& v) {
 }
 
 }  // namespace
-
-mx::array remember(const mx::array& buffer, const mx::array& rows, int at, int sequence) {
-  if (buffer.ndim() != 4 || buffer.shape(0) != 1) wrong("buffer must be (1, heads, positions, size)");
-  if (rows.ndim() != 4 || rows.shape(1) != buffer.shape(1) || rows.shape(3) != buffer.shape(3))
-    wrong("rows must be (sequences, heads, positions, size) with the heads and the size of the buffer");
-  if (sequence < 0 || sequence >= rows.shape(0)) wrong("sequence must be one of those of rows");
-  if (rows.dtype() != buffer.dtype()) wrong("rows must have the type of the buffer");
-  if (at < 0 || at > buffer.shape(2) - rows.shape(2)) wrong("at must leave room for all rows in the buffer");
-  return mx::array(buffer.shape(), buffer.dtype(), std::make_shared<Remember>(at, sequence), {buffer, rows});
-}
 
 mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, float scale,
                     const std::optional<mx::array>& mask, bool causal, int window, const std::optional<mx::array>& sinks,
@@ -269,39 +179,5 @@ mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, 
     inputs.push_back(*sinks);
   }
   return mx::array({a.batch, a.heads, a.queries, a.v_dim}, q.dtype(), std::make_shared<Attend>(a, mask_at, sinks_at),
-                   std::move(inputs));
-}
-
-mx::array attend_each(const mx::array& q, const std::vector<mx::array>& keys, const std::vector<mx::array>& values,
-                      const std::vector<int>& counts, float scale, const std::optional<mx::array>& sinks) {
-  if (q.ndim() != 4 || q.shape(2) != 1) wrong("q must be (sequences, heads, 1, size)");
-  const size_t n = q.shape(0);
-  if (n == 0) wrong("q must have at least one sequence");
-  if (keys.size() != n || values.size() != n || counts.size() != n)
-    wrong("keys, values and counts must have one entry for each sequence of q");
-  Attention a{};
-  a.q_type = a.out_type = type_of(q.dtype(), "q");
-  a.batch = a.queries = 1, a.heads = q.shape(1), a.dim = q.shape(3), a.scale = scale, a.sight = Everything;
-  std::vector<mx::array> inputs{q};
-  for (const auto* list : {&keys, &values})
-    for (const mx::array& one : *list) inputs.push_back(one);
-  for (size_t i = 0; i < n; i++) {
-    const mx::array &k = keys[i], &v = values[i];
-    if (k.ndim() != 4 || v.ndim() != 4 || k.shape(0) != 1 || v.shape(0) != 1) wrong("keys and values must be (1, heads, positions, size)");
-    if (k.shape(1) == 0 || a.heads % k.shape(1)) wrong("q must have a whole number of heads for each head of keys");
-    if (k.shape(3) != a.dim) wrong("keys must have heads of the size of q's");
-    if (v.shape(1) != k.shape(1) || v.shape(2) != k.shape(2)) wrong("values must have as many heads and positions as keys");
-    if (k.dtype() != v.dtype() || k.dtype() != keys[0].dtype()) wrong("keys and values must have the same type");
-    if (k.shape(1) != keys[0].shape(1) || v.shape(3) != values[0].shape(3)) wrong("all sequences must have the same heads");
-    if (counts[i] < 1 || counts[i] > k.shape(2)) wrong("counts must be from 1 to the positions of their keys");
-  }
-  a.kv_type = type_of(keys[0].dtype(), "keys");
-  a.kv_heads = keys[0].shape(1), a.v_dim = values[0].shape(3);
-  if (sinks) {
-    if (sinks->ndim() != 1 || sinks->shape(0) != a.heads) wrong("sinks must have one value for each head of q");
-    type_of(sinks->dtype(), "sinks");
-    inputs.push_back(*sinks);
-  }
-  return mx::array({(int)n, a.heads * a.v_dim}, q.dtype(), std::make_shared<AttendEach>(a, counts, sinks.has_value()),
                    std::move(inputs));
 }

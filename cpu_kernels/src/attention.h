@@ -23,12 +23,33 @@ struct Attention {
   const float* sinks;       // (heads), or null
 };
 
+// Attention over keys that lie in pages: the row at position p sees the keys of its sequence up to p. Position p of a
+// sequence is row p % size of the page that its table names at p / size. Strides and offsets of rows in elements.
+struct Paged {
+  Type q_type, kv_type, out_type;
+  int heads, kv_heads, dim, v_dim;
+  const uint8_t* q;
+  int64_t q_row, q_head;
+  uint8_t* out;              // (T, heads * v_dim)
+  const int32_t* positions;  // (T)
+  float scale, softcap;      // 0: none
+  int window, chunk;         // how far a row looks back, its own key included; 0: as far as there are keys
+  const float *sinks, *slopes;  // (heads), or null; a key's score grows by slope * its position
+  const uint8_t* base;
+  size_t page_bytes, k_at, v_at;  // bytes: of a page, and from its start to this layer's keys and values
+  int shift;                      // positions of a page: 1 << shift
+  int v_step;                     // elements between values; a key lies `dim` after the one before
+};
+
+// Keys are summed in parts of so many, from multiples of it on, and parts are joined in order.
+constexpr int kPartKeys = 256;
+
 // What one piece of work leaves behind for one query row: the largest score, the sum of e^(score - largest),
 // and the values weighted by it, v_dim floats rounded up to 16.
 constexpr int kPartHead = 2;
 constexpr int kMaxParts = 64;
 
-// Floats of scratch that `attend` needs.
+// Floats of scratch that `attend` and `attend_part` need.
 constexpr size_t attend_scratch(int rows, int dim, int v_dim) {
   return (size_t)(rows + 16) * ((dim + 15) / 16 * 16) + (size_t)64 * ((v_dim + 15) / 16 * 16) + (size_t)rows * 64;
 }

@@ -36,29 +36,35 @@ void turn_keys(Type type, const uint8_t* k, int64_t stride, int keys, int dim, f
   }
 }
 
-// y (M, 16) (+)= a (M, n) . b (n, 16), the rows of b `ldb` floats apart. Few rows are summed in several chains,
-// or each product would wait for the one before it.
-template <int M, int chains, bool more>
+// Every sum goes in this many chains, number k in chain k % kChains, whatever the number of rows: so a row has the same
+// bits beside others as alone, and no product waits for the one before it.
+constexpr int kChains = 4;
+
+// y (M, 16) (+)= a (M, n) . b (n, 16), the rows of b `ldb` floats apart; `together` chains at a time, as registers allow.
+template <int M, int together, bool more>
 inline void outer(const float* a, size_t lda, const float* b, size_t ldb, int n, float* y, size_t ldy) {
-  F acc[chains][M];
-  for (int m = 0; m < M; m++) {
-    acc[0][m] = more ? load(y + m * ldy) : zero();
-    for (int c = 1; c < chains; c++) acc[c][m] = zero();
-  }
-  int k = 0;
-  for (; k + chains <= n; k += chains)
-    for (int c = 0; c < chains; c++) {
-      const F v = load(b + (k + c) * ldb);
-      for (int m = 0; m < M; m++) acc[c][m] = fma(set1(a[m * lda + k + c]), v, acc[c][m]);
+  const int whole = n / kChains * kChains;
+  F sum[M];
+  for (int first = 0; first < kChains; first += together) {
+    F acc[together][M];
+    for (int m = 0; m < M; m++) {
+      acc[0][m] = more && first == 0 ? load(y + m * ldy) : zero();
+      for (int c = 1; c < together; c++) acc[c][m] = zero();
     }
-  for (; k < n; k++) {
-    const F v = load(b + k * ldb);
-    for (int m = 0; m < M; m++) acc[0][m] = fma(set1(a[m * lda + k]), v, acc[0][m]);
+    for (int k = first; k < whole; k += kChains)
+      for (int c = 0; c < together; c++) {
+        const F v = load(b + (k + c) * ldb);
+        for (int m = 0; m < M; m++) acc[c][m] = fma(set1(a[m * lda + k + c]), v, acc[c][m]);
+      }
+    for (int c = 0; c < together; c++) {
+      if (const int k = whole + first + c; k < n) {
+        const F v = load(b + k * ldb);
+        for (int m = 0; m < M; m++) acc[c][m] = fma(set1(a[m * lda + k]), v, acc[c][m]);
+      }
+      for (int m = 0; m < M; m++) sum[m] = first + c == 0 ? acc[0][m] : add(sum[m], acc[c][m]);
+    }
   }
-  for (int m = 0; m < M; m++) {
-    for (int c = 1; c < chains; c++) acc[0][m] = add(acc[0][m], acc[c][m]);
-    store(y + m * ldy, acc[0][m]);
-  }
+  for (int m = 0; m < M; m++) store(y + m * ldy, sum[m]);
 }
 
 template <bool more>
@@ -66,11 +72,11 @@ void outer_rows(int rows, const float* a, size_t lda, const float* b, size_t ldb
   int m = 0;
   if constexpr (kTile == 8)
     for (; m + 8 <= rows; m += 8) outer<8, 1, more>(a + m * lda, lda, b, ldb, n, y + m * ldy, ldy);
-  for (; m + 4 <= rows; m += 4) outer<4, 2, more>(a + m * lda, lda, b, ldb, n, y + m * ldy, ldy);
+  for (; m + 4 <= rows; m += 4) outer<4, kTile == 8 ? 4 : 1, more>(a + m * lda, lda, b, ldb, n, y + m * ldy, ldy);
   a += m * lda, y += m * ldy;
-  if (rows - m == 3) outer<3, 2, more>(a, lda, b, ldb, n, y, ldy);
-  if (rows - m == 2) outer<2, 4, more>(a, lda, b, ldb, n, y, ldy);
-  if (rows - m == 1) outer<1, 4, more>(a, lda, b, ldb, n, y, ldy);
+  if (rows - m == 3) outer<3, kTile == 8 ? 4 : 1, more>(a, lda, b, ldb, n, y, ldy);
+  if (rows - m == 2) outer<2, kChains, more>(a, lda, b, ldb, n, y, ldy);
+  if (rows - m == 1) outer<1, kChains, more>(a, lda, b, ldb, n, y, ldy);
 }
 
 struct RowAt {

@@ -53,6 +53,7 @@ struct Rows {
 };
 
 struct Attention;  // attention.h
+struct Paged;
 
 struct Table {
   const char* name;
@@ -76,6 +77,13 @@ struct Table {
   void (*attend)(const Attention& a, int batch, int kv_head, int first_row, int rows, int first_key, int keys,
                  float* parts, float* scratch);
   void (*finish)(const float* parts, size_t stride, int count, int v_dim, const float* sink, Type type, void* out);
+  // One part of the keys, for rows whose tables name the same pages there; `parts` has (rows * heads / kv_heads,
+  // 2 + v_dim) floats.
+  void (*attend_part)(const Paged& a, int kv_head, const int32_t* table, int part, const int32_t* rows, int count,
+                      float* parts, float* scratch);
+  // `sum` is joined with the part that comes after it, `n` values each.
+  void (*join)(float* sum, const float* part, int n);
+  void (*put_sum)(const float* sum, int v_dim, Type type, void* out);
   // Passes over a row of scores: see body_sample.h.
   float (*top_of)(const float* x, int n);
   float (*weigh)(const float* x, int n, float top, float scale, float* w, float* peaks);
@@ -85,7 +93,8 @@ struct Table {
 // In a file of one instruction set, after the bodies.
 #define MLXRUN_TABLE(name)                                                                     \
   {name,       kHasDot,  panel_float, panels_integer, quantize, widen, narrow, unpack_row, \
-   rms_norm,   activate, attend,      finish,         top_of,   weigh, pick}
+   rms_norm,   activate, attend,      finish,         attend_part, join,  put_sum, \
+   top_of,     weigh,    pick}
 
 // The best set that this CPU can run, or the one that MLXRUN_ISA names if it can.
 const Table& best();

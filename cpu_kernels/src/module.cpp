@@ -1,8 +1,10 @@
 // The Python face of the primitives. Arguments are checked in the functions themselves; nanobind turns
 // std::invalid_argument into ValueError.
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -11,6 +13,7 @@
 #include "mlx/version.h"
 #include "nodes.h"
 #include "packed.h"
+#include "pages.h"
 #include "pool.h"
 #include "project.h"
 #include "stack.h"
@@ -80,8 +83,6 @@ NB_MODULE(_native, m) {
 
   m.def("attention", &attention, "q"_a, "k"_a, "v"_a, "scale"_a, "mask"_a = nb::none(), "causal"_a = false,
         "window"_a = 0, "sinks"_a = nb::none(), "softcap"_a = 0.0f, "keys"_a = -1);
-  m.def("remember", &remember, "buffer"_a, "rows"_a, "at"_a, "sequence"_a = 0);
-  m.def("attend_each", &attend_each, "q"_a, "keys"_a, "values"_a, "counts"_a, "scale"_a, "sinks"_a = nb::none());
   m.def("experts",
         [](const mx::array& x, const mx::array& ids, const mx::array& weights, const Packed* gate, const Packed& up,
            const Packed& down, const std::string& act, const std::optional<mx::array>& gate_bias,
@@ -108,7 +109,7 @@ NB_MODULE(_native, m) {
       .def(nb::init<>())
       .def("add",
            [](Stack& stack, const std::vector<const Packed*>& heads, const std::vector<std::optional<mx::array>>& biases,
-              int dim, const HeadNorms& norms, float scale, bool turned, const Packed& out,
+              int dim, const HeadNorms& norms, float scale, int window, int chunk, bool turned, const Packed& out,
               const std::optional<mx::array>& out_bias, const std::optional<mx::array>& sinks, const Packed* gate,
               const Packed& up, const Packed& down, const std::string& act, const mx::array& norm, float eps) {
              std::vector<Packed> three;
@@ -116,13 +117,53 @@ NB_MODULE(_native, m) {
                if (!w) throw std::invalid_argument("heads has None in it");
                three.push_back(*w);
              }
-             stack.add({three, biases, out, out_bias, sinks, norms, dim, scale, turned},
+             stack.add({three, biases, out, out_bias, sinks, norms, dim, {scale, 0, window, chunk}, turned},
                        {gate ? std::optional(*gate) : std::nullopt, up, down, act, norm, eps});
            },
-           nb::kw_only(), "heads"_a, "biases"_a, "dim"_a, "norms"_a, "scale"_a, "turned"_a, "out"_a,
+           nb::kw_only(), "heads"_a, "biases"_a, "dim"_a, "norms"_a, "scale"_a, "window"_a, "chunk"_a, "turned"_a, "out"_a,
            "out_bias"_a = nb::none(), "sinks"_a = nb::none(), "gate"_a.none(), "up"_a, "down"_a, "act"_a, "norm"_a, "eps"_a)
-      .def("__call__", &Stack::operator(), "x"_a, "rotation"_a, "keys"_a, "values"_a, "at"_a,
-           "after"_a = std::vector<mx::array>(), "precision"_a = -1);
+      .def("__call__", &Stack::operator(), "x"_a, "rotation"_a, "places"_a, "groups"_a, "batches"_a, "precision"_a = -1);
+
+  nb::class_<Pages>(m, "Pages")
+      .def(nb::init<size_t, size_t>(), "page_bytes"_a, "most"_a)
+      .def_prop_ro("page_bytes", &Pages::page_bytes)
+      .def_prop_ro("most", &Pages::most)
+      .def("forget", &Pages::forget, "first"_a, "count"_a)
+      .def("read",
+           [](const Pages& pages, int page) {
+             std::vector<uint8_t> bytes(pages.page_bytes());
+             pages.copy_out(page, bytes.data());
+             return nb::bytes(bytes.data(), bytes.size());
+           },
+           "page"_a)
+      .def("write", [](Pages& pages, int page, nb::bytes from) { pages.copy_in(page, (const uint8_t*)from.c_str(), from.size()); },
+           "page"_a, "bytes"_a);
+  nb::class_<PagePlace>(m, "PagePlace")
+      .def("__init__",
+           [](PagePlace* self, std::shared_ptr<Pages> pages, size_t offset, int size, int heads, int dim, int v_dim, mx::Dtype type) {
+             new (self) PagePlace(std::move(pages), offset, size, {heads, dim, v_dim, type});
+           },
+           "pages"_a, "offset"_a, "size"_a, "heads"_a, "dim"_a, "v_dim"_a, "dtype"_a)
+      .def_prop_ro("nbytes", &PagePlace::bytes);
+  nb::class_<PagedBatch>(m, "PagedBatch")
+      .def("__init__",
+           [](PagedBatch* self, const std::vector<int>& counts, std::vector<int> offsets,
+              const std::vector<nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>>& tables,
+              const std::vector<std::pair<int, int>>& copies) {
+             std::vector<std::vector<int32_t>> rows;
+             for (const auto& table : tables) rows.emplace_back(table.data(), table.data() + table.size());
+             new (self) PagedBatch(counts, std::move(offsets), std::move(rows), copies);
+           },
+           "counts"_a, "offsets"_a, "tables"_a, "copies"_a = std::vector<std::pair<int, int>>());
+  m.def("attend_pages",
+        [](const mx::array& q, const std::optional<mx::array>& k, const std::optional<mx::array>& v, const PagePlace& place,
+           std::shared_ptr<const PagedBatch> batch, float scale, float softcap, int window, int chunk,
+           const std::optional<mx::array>& sinks, const std::optional<mx::array>& slopes) {
+          return attend_pages(q, k, v, place, std::move(batch), {scale, softcap, window, chunk}, sinks, slopes);
+        },
+        "q"_a, "k"_a.none(), "v"_a.none(), "place"_a, "batch"_a, "scale"_a, "softcap"_a = 0.0f, "window"_a = 0,
+        "chunk"_a = 0, "sinks"_a = nb::none(), "slopes"_a = nb::none());
+  m.def("read_pages", &read_pages, "k"_a, "place"_a, "batch"_a);
 
   m.def("isa", [] { return std::string(kernels::best().name); });
   m.def("isas", [] {

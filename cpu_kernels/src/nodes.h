@@ -14,15 +14,6 @@ mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, 
                     const std::optional<mx::array>& mask, bool causal, int window, const std::optional<mx::array>& sinks,
                     float softcap, int keys);
 
-// One query for each sequence, q (T, H, 1, D), over the first `counts` of its own keys and values
-// (1, G, capacity, size) -> (T, H * Dv). The same as `attention` of each alone, bit for bit.
-mx::array attend_each(const mx::array& q, const std::vector<mx::array>& keys, const std::vector<mx::array>& values,
-                      const std::vector<int>& counts, float scale, const std::optional<mx::array>& sinks);
-
-// The buffer (1, heads, capacity, size) with one sequence's rows of (sequences, heads, n, size) written from
-// position `at` on.
-mx::array remember(const mx::array& buffer, const mx::array& rows, int at, int sequence);
-
 mx::array rms_norm(const mx::array& x, const std::optional<mx::array>& weight, float eps);
 
 struct ExpertBiases {

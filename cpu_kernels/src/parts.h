@@ -42,6 +42,6 @@ struct FeedForward {
 };
 void run(const FeedForward& layer, const Source& x, int count, uint8_t* out);
 
-void run(const std::vector<Attention>& all);
+void run(const Attention& attention);
 
 }  // namespace parts

@@ -86,12 +86,6 @@ struct LayerOf {
   }
 };
 
-// Where one sequence's keys or values of one layer lie, and how far apart its heads are.
-struct Kept {
-  uint8_t* data;
-  int64_t capacity;
-};
-
 }  // namespace
 
 struct Stack::Layers {
@@ -112,18 +106,22 @@ struct Stack::Layers {
 
 namespace {
 
+// Where the layers of a pass keep their keys.
+struct Kept {
+  std::vector<PagePlace> places;
+  std::vector<std::shared_ptr<const PagedBatch>> batches;  // of each layer
+};
+
 // What is computed when the node's turn comes.
 struct Step {
   std::shared_ptr<Stack::Layers> layers;
+  std::shared_ptr<const Kept> kept;
   RowsOf x;
   std::optional<View> positions;
   Vector freqs;
   bool interleaved;
   float rope_scale;
-  Type kept;
   Precision precision;
-  std::vector<Kept> keys, values;
-  std::vector<int> at;
   uint8_t* out;
 
   void operator()() const {
@@ -137,7 +135,7 @@ struct Step {
       Scratch own;
       const LayerOf& layer = layers->all[i];
       parts::Heads heads = layer.heads;
-      heads.kept = kept, heads.precision = precision;
+      heads.kept = type_of(kept->places[i].type, "keys"), heads.precision = precision;
       if (turn && layer.attention.turned) {
         heads.rope_dims = 2 * freqs.view->shape[0], heads.freqs = turn, heads.positions = where;
         heads.interleaved = interleaved, heads.rope_scale = rope_scale;
@@ -155,34 +153,21 @@ struct Step {
  private:
   // Every row's attention over its sequence's keys, its own among them: (T, heads * dim)
   const uint8_t* look(Scratch& scratch, const LayerOf& layer, const parts::Heads& heads, const uint8_t* from, size_t i) const {
-    const size_t size = size_of(x.type), narrow = size_of(kept), n = x.count;
+    const PagePlace& place = kept->places[i];
+    const PagedBatch& batch = *kept->batches[i];
+    const size_t size = size_of(x.type), narrow = size_of(heads.kept), n = x.count;
     const int wide = heads.w[0].rows, kv_wide = heads.w[1].rows, dim = heads.dim;
     uint8_t* q = scratch.take<uint8_t>(n * wide * size);
     uint8_t* fresh[2] = {scratch.take<uint8_t>(n * kv_wide * narrow), scratch.take<uint8_t>(n * kv_wide * narrow)};
     uint8_t* looked = scratch.take<uint8_t>(n * wide * size);
     uint8_t* const to[3] = {q, fresh[0], fresh[1]};
     parts::run(heads, {x.type, from, (size_t)x.cols}, x.count, x.cols, to);
-    Attention a{};
-    a.q_type = a.out_type = x.type, a.kv_type = kept, a.batch = a.queries = 1;
-    a.heads = wide / dim, a.kv_heads = kv_wide / dim, a.dim = a.v_dim = dim;
-    a.scale = layer.attention.scale, a.sinks = layer.sinks.data();
-    a.q_strides[0] = a.q_strides[2] = a.out_strides[0] = a.out_strides[2] = wide;
-    a.q_strides[1] = a.out_strides[1] = dim;
-    std::vector<Attention> all(n, a);
-    for (size_t s = 0; s < n; s++) {
-      const Kept own[2] = {keys[i * n + s], values[i * n + s]};
-      for (int part = 0; part < 2; part++)
-        for (int h = 0; h < a.kv_heads; h++)
-          std::memcpy(own[part].data + (h * own[part].capacity + at[s]) * dim * narrow,
-                      fresh[part] + (s * kv_wide + (size_t)h * dim) * narrow, dim * narrow);
-      Attention& one = all[s];
-      one.keys = at[s] + 1;
-      one.q = q + s * wide * size, one.out = looked + s * wide * size;
-      one.k = own[0].data, one.v = own[1].data;
-      one.k_strides[0] = one.k_strides[1] = own[0].capacity * dim, one.k_strides[2] = dim;
-      one.v_strides[0] = one.v_strides[1] = own[1].capacity * dim, one.v_strides[2] = dim;
-    }
-    parts::run(all);
+    parts::copy_pages(place, batch);
+    parts::write_pages(place, batch, {fresh[0], fresh[1], kv_wide, dim, kv_wide, dim});
+    Paged a = parts::paged_over(place, batch, layer.attention.rule);
+    a.q_type = a.out_type = x.type, a.heads = wide / dim, a.sinks = layer.sinks.data();
+    a.q = q, a.q_row = wide, a.q_head = dim, a.out = looked;
+    parts::run(a, batch);
     return looked;
   }
 };
@@ -191,28 +176,19 @@ class StackStep : public CpuPrimitive {
  public:
   struct Plan {
     std::shared_ptr<Stack::Layers> layers;
-    std::vector<int> at;
+    std::shared_ptr<const Kept> kept;
     bool turned = false, interleaved = false;
     float rope_scale = 1;
-    Type kept = F32;
     Precision precision = Fast;
   };
   explicit StackStep(Plan plan) : p_(std::move(plan)) {}
   const char* name() const override { return "mlxrun::Stack"; }
 
-  // inputs: x, keys, values, then positions and freqs where there are any, then what must be done before
+  // inputs: x, then positions and freqs where there are any
   void eval_cpu(const std::vector<mx::array>& in, std::vector<mx::array>& outs) override {
-    const size_t buffers = p_.layers->all.size() * p_.at.size(), rest = 1 + 2 * buffers;
-    Step step{p_.layers,     RowsOf(in[0]),  std::nullopt, Vector(in, p_.turned ? (int)rest + 1 : -1),
-              p_.interleaved, p_.rope_scale, p_.kept,      p_.precision,
-              {},            {},             p_.at,        allocate(outs[0])};
-    if (p_.turned) step.positions.emplace(in[rest]);
-    for (size_t i = 0; i < 2 * buffers; i++) {
-      const mx::array& buffer = in[1 + i];
-      if (!buffer.flags().row_contiguous) throw std::runtime_error("a buffer of keys or values does not lie in order");
-      auto* data = const_cast<uint8_t*>(buffer.data<uint8_t>());
-      (i < buffers ? step.keys : step.values).push_back({data, buffer.shape(2)});
-    }
+    Step step{p_.layers,      p_.kept,       RowsOf(in[0]), std::nullopt,     Vector(in, p_.turned ? 2 : -1),
+              p_.interleaved, p_.rope_scale, p_.precision,  allocate(outs[0])};
+    if (p_.turned) step.positions.emplace(in[1]);
     dispatch([step = std::move(step)] { step(); });
   }
 
@@ -246,47 +222,42 @@ void Stack::add(const StackedAttention& a, const StackedFeedForward& f) {
   layers_->all.emplace_back(a, f, width);
 }
 
-mx::array Stack::operator()(const mx::array& x, const Rotation& rotation, const std::vector<mx::array>& keys,
-                            const std::vector<mx::array>& values, const std::vector<int>& at,
-                            const std::vector<mx::array>& after, int wish) {
+mx::array Stack::operator()(const mx::array& x, const Rotation& rotation, const std::vector<const PagePlace*>& places,
+                            const std::vector<int>& groups, const std::vector<std::shared_ptr<const PagedBatch>>& batches,
+                            int wish) {
   StackStep::Plan plan;
+  const size_t layers = layers_->all.size();
   if (x.ndim() != 2 || x.shape(1) != layers_->width) wrong("x must be (rows, " + std::to_string(layers_->width) + ")");
-  if (at.size() != (size_t)x.shape(0)) wrong("at must have one position for each row of x");
-  const size_t n = at.size(), layers = layers_->all.size();
-  if (n == 0 || layers == 0) return x;
-  if (keys.size() != layers * n || values.size() != layers * n) wrong("keys and values must have a buffer for each layer and row");
-  const mx::Dtype kept = keys[0].dtype();
   type_of(x.dtype(), "x");
-  plan.kept = type_of(kept, "keys");
-  for (size_t i = 0; i < layers * n; i++) {
-    const LayerOf& layer = layers_->all[i / n];
-    const int heads = layer.attention.heads[1].layout.rows / layer.attention.dim;
-    for (const mx::array* one : {&keys[i], &values[i]}) {
-      if (one->ndim() != 4 || one->shape(0) != 1 || one->shape(1) != heads || one->shape(3) != layer.attention.dim)
-        wrong("keys and values must be (1, heads, positions, size) as their layer has them");
-      if (one->dtype() != kept) wrong("keys and values must all have the same type");
-      if (at[i % n] < 0 || at[i % n] >= one->shape(2)) wrong("at must be a position within keys and values");
-    }
+  if (places.size() != layers || groups.size() != layers) wrong("places and groups must have one entry for each layer");
+  auto kept = std::make_shared<Kept>();
+  for (size_t i = 0; i < layers; i++) {
+    const StackedAttention& own = layers_->all[i].attention;
+    if (!places[i] || groups[i] < 0 || (size_t)groups[i] >= batches.size() || !batches[groups[i]]) wrong("groups must name batches");
+    const PagePlace& place = *places[i];
+    const PagedBatch& batch = *batches[groups[i]];
+    if (place.heads != own.heads[1].layout.rows / own.dim || place.dim != own.dim || place.v_dim != own.dim || !place.own_values)
+      wrong("a place must keep the heads of its layer");
+    if (batch.rows() != x.shape(0)) wrong("batches must have the rows of x");
+    batch.check(place);
+    kept->places.push_back(place);
+    kept->batches.push_back(batches[groups[i]]);
   }
+  if (layers == 0 || x.shape(0) == 0) return x;
   std::vector<mx::array> inputs{x};
-  inputs.reserve(1 + 2 * layers * n + 2 + after.size());
-  for (const auto* list : {&keys, &values})
-    for (const mx::array& one : *list) inputs.push_back(one);
   if (rotation.freqs) {
     const mx::array& freqs = *rotation.freqs;
     for (const LayerOf& layer : layers_->all)
       if (freqs.ndim() != 1 || freqs.dtype() != mx::float32 || 2 * freqs.shape(0) > layer.attention.dim)
         wrong("freqs must be float32 (n,) with 2 n at most dim");
-    if (!rotation.positions || rotation.positions->dtype() != mx::int32 || rotation.positions->shape() != mx::Shape{(int)n})
+    if (!rotation.positions || rotation.positions->dtype() != mx::int32 || rotation.positions->shape() != mx::Shape{x.shape(0)})
       wrong("positions must be int32 with one value for each row of x");
     plan.turned = true, plan.interleaved = rotation.interleaved, plan.rope_scale = rotation.scale;
     inputs.push_back(*rotation.positions);
     inputs.push_back(freqs);
   }
-  inputs.insert(inputs.end(), after.begin(), after.end());
   plan.precision = precision_of(wish);
-  plan.at = at;
   layers_->place();
-  plan.layers = layers_;
+  plan.layers = layers_, plan.kept = std::move(kept);
   return mx::array(x.shape(), x.dtype(), std::make_shared<StackStep>(std::move(plan)), std::move(inputs));
 }

@@ -1,5 +1,5 @@
-// All layers of a plain decoder as one node, for passes that have one row of each sequence. Keys and values are written
-// where they lie, as a side effect: whoever calls knows that nobody else reads those rows.
+// All layers of a plain decoder as one node, for any rows of any sequences. Keys and values are written to pages, as a side
+// effect: passes over the same pages are computed in turn.
 #pragma once
 
 #include <memory>
@@ -8,6 +8,7 @@
 
 #include "nodes.h"
 #include "packed.h"
+#include "pages.h"
 
 struct StackedAttention {
   std::vector<Packed> heads;  // q, k, v
@@ -16,7 +17,7 @@ struct StackedAttention {
   std::optional<mx::array> out_bias, sinks;
   HeadNorms norms;
   int dim;
-  float scale;
+  PagedRule rule;
   bool turned;  // by the rotation of the pass
 };
 
@@ -33,11 +34,9 @@ class Stack {
   Stack();
   // x (T, width) -> x + attention(norm(x)), then + feed_forward(norm(.)).
   void add(const StackedAttention& attention, const StackedFeedForward& feed);
-  // keys and values: (1, heads, capacity, dim) of each layer's sequences in turn; the new row of sequence i goes to
-  // position `at[i]` and is seen together with those before it. `after`: computed before anything is written.
-  mx::array operator()(const mx::array& x, const Rotation& rotation, const std::vector<mx::array>& keys,
-                       const std::vector<mx::array>& values, const std::vector<int>& at, const std::vector<mx::array>& after,
-                       int wish);
+  // `places[i]` is where layer i keeps its keys, in pages of the group that `batches[groups[i]]` tells of.
+  mx::array operator()(const mx::array& x, const Rotation& rotation, const std::vector<const PagePlace*>& places,
+                       const std::vector<int>& groups, const std::vector<std::shared_ptr<const PagedBatch>>& batches, int wish);
   struct Layers;
 
  private:

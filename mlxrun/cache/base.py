@@ -1,21 +1,23 @@
 """What every kind of layer's memory answers. Ask it; never look at its type.
 
-A memory belongs to one layer of one sequence. `append` and `lend` serve attention, `read` and `write` recurrent
+A memory belongs to one layer of one sequence. `append` serves attention, `read` and `write` recurrent
 mixers; everything else is the same question for all of them. The other half of the contract is `contracts.py`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import mlx.core as mx
 
-from ..ops.span import Span, Writing
+from ..ops.paged import KeyPlace
+from ..ops.span import Span
 
 
 class LayerCache(ABC):
     __slots__ = ()
+    places: ClassVar[tuple[KeyPlace, ...]] = ()
 
     @property
     def bytes(self) -> int:
@@ -42,10 +44,7 @@ class LayerCache(ABC):
     def arrays(self) -> list[mx.array]:
         """What to evaluate so that the memory stands on its own."""
 
-    def append(self, *rows: mx.array, of: int = 0) -> Span:
-        raise TypeError(f"{type(self).__name__} holds no keys")
-
-    def lend(self, writing: Writing) -> tuple[tuple[mx.array, ...], Writing | None]:
+    def append(self, *rows: mx.array) -> Span:
         raise TypeError(f"{type(self).__name__} holds no keys")
 
     def read(self) -> tuple[mx.array, ...] | None:

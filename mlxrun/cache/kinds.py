@@ -1,37 +1,75 @@
 """Which kind of memory a layer gets, and how many bytes that will hold: both follow from its spec alone.
 
-`width` is bytes of a value that is computed, `keys` of one of an attention's keys where those are narrower.
+`width` is bytes of a value that is computed, `keys` of one of an attention's keys where those lie in pages.
 """
 
 from __future__ import annotations
 
-from ..ops.device import Device
+from functools import lru_cache
+
 from ..spec import Attention, GatedDelta, LatentAttention, Layer, Mamba1, Mamba2, SideBySide
 from .keys import Keys, capacity
 from .paired import Paired
 from .recurrent import Recurrent
+from .table import Group
 
 FLOAT = 4  # bytes of a recurrent state's value
+PAGE = 64  # positions
+SLACK = 128  # positions behind the newest that can be taken back although no query will see what lies before them
 
 
-def memory_for(layer: Layer, device: Device) -> Keys | Recurrent | Paired | None:
+def memory_for(layer: Layer) -> Keys | Recurrent | Paired | None:
     match layer.mixer:
         case Attention(borrows=None, causal=True):
-            return Keys(device, keep=reach(layer))
+            return Keys(keep=reach(layer))
         case LatentAttention():
-            return Keys(device)
+            return Keys()
         case GatedDelta() | Mamba1() | Mamba2():
             return Recurrent()
         case SideBySide():
-            return Paired(device)
+            return Paired()
         case _:
             return None
 
 
+def is_recurrent(mixer: object) -> bool:
+    return isinstance(mixer, GatedDelta | Mamba1 | Mamba2 | SideBySide)
+
+
 def planned_bytes(layer: Layer, tokens: int, width: int, chunk: int, keys: int | None = None) -> int:
-    """The most that it holds while `tokens` go through in chunks."""
-    rows = capacity(tokens, reach(layer), chunk)
+    """The most that it holds while `tokens` go through in chunks; in pages, where `keys` are told."""
+    if keys is None:
+        rows = capacity(tokens, reach(layer), chunk)
+    else:
+        group = group_of(layer)
+        rows = 0 if group is None else PAGE * most_pages(group, tokens, chunk)
     return rows * row_bytes(layer, width, keys) + (state_bytes(layer, width) if tokens else 0)
+
+
+def group_of(layer: Layer) -> Group | None:
+    """None: it keeps no keys."""
+    match layer.mixer:
+        case Attention(borrows=None, causal=True) as s:
+            if s.window is not None:
+                return Group(f"window {s.window}", reach=s.window)
+            return Group("full") if s.chunk is None else Group(f"chunk {s.chunk}", chunk=s.chunk)
+        case LatentAttention() | SideBySide():
+            return Group("full")
+        case _:
+            return None
+
+
+@lru_cache(maxsize=4096)
+def most_pages(group: Group, tokens: int, chunk: int) -> int:
+    """That a sequence has while so many tokens are appended in chunks."""
+    if group.reach is None and group.chunk is None:
+        return -(-tokens // PAGE)
+    most = done = 0
+    while done < tokens and done <= 4 * ((group.reach or group.chunk or 0) + chunk + SLACK):  # then it goes round
+        first = group.oldest(max(0, done - SLACK)) // PAGE
+        done = min(tokens, done + chunk)
+        most = max(most, -(-done // PAGE) - first)
+    return most
 
 
 def reach(layer: Layer) -> int | None:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from ..ops.device import Device
-from ..ops.span import Span, Writing
+from ..ops.span import Span
 from .base import LayerCache
 from .keys import Keys, KeysState
 from .recurrent import Recurrent, RecurrentState
@@ -17,14 +16,11 @@ from .recurrent import Recurrent, RecurrentState
 class Paired(LayerCache):
     __slots__ = ("_keys", "_state")
 
-    def __init__(self, device: Device) -> None:
-        self._keys, self._state = Keys(device), Recurrent()
+    def __init__(self) -> None:
+        self._keys, self._state = Keys(), Recurrent()
 
-    def append(self, *rows: mx.array, of: int = 0) -> Span:
-        return self._keys.append(*rows, of=of)
-
-    def lend(self, writing: Writing) -> tuple[tuple[mx.array, ...], Writing | None]:
-        return self._keys.lend(writing)
+    def append(self, *rows: mx.array) -> Span:
+        return self._keys.append(*rows)
 
     def read(self) -> tuple[mx.array, ...] | None:
         return self._state.read()

@@ -11,18 +11,19 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..ops.device import Device
 from ..spec import Decoder
 from .base import LayerCache
 from .kinds import memory_for
 
 
 class SequenceCache:
-    def __init__(self, spec: Decoder, device: Device, context: int | None = None) -> None:
+    store = None
+
+    def __init__(self, spec: Decoder, context: int | None = None) -> None:
         self.length = 0
         self.context = context or spec.context
-        self.layers: Sequence[LayerCache | None] = [memory_for(layer, device) for layer in spec.layers]
-        self._spec, self._device = spec, device
+        self.layers: Sequence[LayerCache | None] = [memory_for(layer) for layer in spec.layers]
+        self._spec = spec
         self._owned = [memory for memory in self.layers if memory is not None]
 
     @property
@@ -46,7 +47,7 @@ class SequenceCache:
         return True
 
     def fork(self) -> SequenceCache:
-        other = SequenceCache(self._spec, self._device, self.context)
+        other = SequenceCache(self._spec, self.context)
         other.restore(self.snapshot())
         return other
 

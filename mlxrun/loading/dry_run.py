@@ -40,7 +40,7 @@ class DryRun:
     width: int  # bytes of a value that is computed
     form: str | None = None  # what loading makes of the weights, where it changes them
     order: Mapping[str, bool] = field(default_factory=dict)  # of packed weights: in the order of use, whether a matrix
-    keys: int | None = None  # bytes of a value of an attention's keys, where those are narrower
+    keys: int | None = None  # bytes of a value of an attention's keys, where those lie in pages
 
 
 def dry_run(checkpoint: Checkpoint, recipe: Recipe, device: Device, dtype: mx.Dtype | None = None) -> DryRun:
@@ -100,7 +100,7 @@ def packed_bytes(weight: Weight) -> int:
 
 def _width(decoder: DecoderModel) -> int:
     """Of the first thing that a layer remembers of a token; arrays know their type before they have values."""
-    sequence = SequenceCache(decoder.spec, decoder.device)
+    sequence = SequenceCache(decoder.spec)
     hidden = decoder(mx.zeros((1,), mx.int32), [(sequence, 1)])
     held = [memory.arrays()[0] for memory in sequence.layers if memory is not None]
     return max((array.dtype.size for array in held), default=hidden.dtype.size)

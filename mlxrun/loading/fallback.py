@@ -65,6 +65,7 @@ class FallbackMemory:
     context: int
     length: int = 0
     layers: Sequence[LayerMemory | None] = ()  # mlx-lm's classes are handed their own
+    store: None = None
 
     @property
     def bytes(self) -> int:

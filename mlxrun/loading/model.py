@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import mlx.core as mx
 
+from ..cache.paged import PagedSequence
 from ..cache.sequence import SequenceCache
+from ..cache.store import PagedStore
 from ..contracts import SequenceMemory
 from ..core import RequestError
 from ..memory.headroom import Budget
@@ -109,8 +112,17 @@ class Model:
     def context(self) -> int:
         return self.spec.context if self.fitting is None else min(self.spec.context, self.fitting)
 
-    def new_sequence(self, context: int | None = None) -> SequenceCache:
-        return SequenceCache(self.spec, self.decoder.device, context or self.context)
+    @cached_property
+    def pages(self) -> PagedStore | None:
+        """Where the keys of all its sequences lie; None: native kernels do not compute, so each keeps its own."""
+        if not self.device.native or self.spec.kind != "decoder":
+            return None
+        return PagedStore(self.spec, self.device, self.decoder.dtype)
+
+    def new_sequence(self, context: int | None = None) -> SequenceMemory:
+        if self.pages is None:
+            return SequenceCache(self.spec, context or self.context)
+        return PagedSequence(self.pages, context or self.context)
 
     def planned_bytes(self, tokens: int, rows: int) -> int:
         return sequence_bytes(self.spec, tokens, self.widths[0], rows, self.widths[1])

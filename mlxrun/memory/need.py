@@ -20,7 +20,7 @@ class Need:
     context: int
     parallel: int = 1
     chunk: int = CHUNK
-    keys: int | None = None  # bytes of a value of an attention's keys, where those are narrower
+    keys: int | None = None  # bytes of a value of an attention's keys, where those lie in pages
     hot: int | None = None  # bytes of experts that stay in memory, where the others stay on disk
 
     @property

@@ -1,6 +1,6 @@
 """What one sequence will remember, in bytes, from the spec alone: what the caches say of each layer, added up.
 
-`width` is bytes of a value that is computed, `keys` of one of an attention's keys where those are narrower.
+`width` is bytes of a value that is computed, `keys` of one of an attention's keys where those lie in pages.
 """
 
 from __future__ import annotations

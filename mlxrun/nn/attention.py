@@ -12,8 +12,9 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..contracts import LayerMemory
-from ..ops.attention import alibi, attention_each, attention_over, capped_attention_over
+from ..ops.attention import alibi, attention_over, capped_attention_over
 from ..ops.masks import Sight
+from ..ops.paged import KeyPlace, KeyRule, attend
 from ..ops.span import Span
 from ..spec import Attention, Norm
 from .batch import Pass, Segment
@@ -45,6 +46,7 @@ class AttentionBlock:
         self.slopes = None if s.slopes is None else mx.array(s.slopes, mx.float32)
         self.rotary = None if s.rope is None else Rotary(s.rope)
         self.sight = Sight(s.causal, s.window, s.chunk)
+        self.rule = KeyRule(s.scale, s.softcap or 0.0, s.window or 0, s.chunk or 0, self.sinks, self.slopes)
 
     def _qk_norm(self, name: str, norm: Norm, heads: int, params: Params) -> NormBlock | HeadNorms:
         if self.spec.qk_norm_scope == "each":
@@ -57,41 +59,57 @@ class AttentionBlock:
         """x (T, dim) -> (T, dim)."""
         s = self.spec
         q, gate = self._query(x, p)
-        spans = p.lent[s.borrows] if s.borrows is not None else self._keys(x, p, memories)
-        if s.lends is not None:
-            p.lent[s.lends] = spans
-        y = self.look(q, spans, p)
+        y = self.look(q, None if s.borrows is not None else self._keys(x, p), p, memories)
         if s.gate == "head_softplus" and self.gate is not None:
             weights = nn.softplus(self.gate(x))[..., None]  # (T, H, 1)
             y = (y.reshape(p.total, s.heads, s.head_dim) * weights).reshape(p.total, -1)
         return self.o(y if gate is None else y * mx.sigmoid(gate))
 
-    def remember(self, k: mx.array, v: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> tuple[Span, ...]:
+    def look(
+        self, q: mx.array, new: tuple[mx.array, mx.array] | None, p: Pass, memories: Sequence[LayerMemory | None]
+    ) -> mx.array:
+        """Folded queries, and this pass's folded keys and values, which are remembered -> rows (T, heads * D).
+
+        None: another layer's keys are looked at.
+        """
+        s = self.spec
+        if p.pages is not None:
+            place = self._place(p, memories)
+            if place is not None:
+                k, v = new or (None, None)
+                return attend(q, k, v, place, p.pages, self.rule)
+        if new is None:
+            assert s.borrows is not None
+            return self._over(q, p.lent[s.borrows], p)
+        spans = self._remember(*new, p, memories)
+        if s.lends is not None:
+            p.lent[s.lends] = spans
+        return self._over(q, spans, p)
+
+    def _place(self, p: Pass, memories: Sequence[LayerMemory | None]) -> KeyPlace | None:
+        if self.spec.borrows is not None:
+            return p.places[self.spec.borrows]
+        if memories[0] is None:
+            return None
+        place = memories[0].places[0]
+        if self.spec.lends is not None:
+            p.places[self.spec.lends] = place
+        return place
+
+    def _remember(self, k: mx.array, v: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> tuple[Span, ...]:
         """This pass's folded keys and values go to memory; what may be looked at comes back."""
         spans, dtype = [], self.device.kept(k.dtype)
         k, v = k.astype(dtype), v.astype(dtype)
         for segment, memory in zip(p.segments, memories, strict=True):
-            if p.steps and memory is not None:
-                spans.append(memory.append(k, v, of=segment.start))
-                continue
             rows = p.of_segment(k, segment), p.of_segment(v, segment)
             spans.append(Span.of(rows, segment.offset) if memory is None else memory.append(*rows))
         return tuple(spans)
 
-    def look(self, q: mx.array, spans: Sequence[Span], p: Pass) -> mx.array:
+    def _over(self, q: mx.array, spans: Sequence[Span], p: Pass) -> mx.array:
         """Folded queries -> rows (T, heads * D)."""
-        if p.steps and self._sees_all(spans, p):
-            return attention_each(q, spans, self.device, scale=self.spec.scale, sinks=self.sinks)
         return p.unfold(
             [self._attend(p.of_segment(q, seg), span, p, seg) for seg, span in zip(p.segments, spans, strict=True)]
         )
-
-    def _sees_all(self, spans: Sequence[Span], p: Pass) -> bool:
-        """Every row looks at all of its keys, with nothing added to the scores."""
-        if self.spec.softcap is not None or self.slopes is not None:
-            return False
-        each = zip(p.segments, spans, strict=True)
-        return all(p.mask(self.sight, segment, span.positions) is None for segment, span in each)
 
     def _query(self, x: mx.array, p: Pass) -> tuple[mx.array, mx.array | None]:
         s = self.spec
@@ -108,7 +126,7 @@ class AttentionBlock:
             q = (q * p.fold_rows(1 + t.beta * mx.log1p(steps))).astype(q.dtype)
         return q, gate
 
-    def _keys(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> tuple[Span, ...]:
+    def _keys(self, x: mx.array, p: Pass) -> tuple[mx.array, mx.array]:
         s = self.spec
         assert self.k is not None
         raw = self.k(x)
@@ -117,7 +135,7 @@ class AttentionBlock:
         v = p.fold(v, s.kv_heads, s.head_dim)
         if self.v_norm is not None:
             v = self.v_norm(v)
-        return self.remember(k, v, p, memories)
+        return k, v
 
     def _shape(self, rows: mx.array, p: Pass, heads: int, norm: object) -> mx.array:
         """Norm, clip, fold into heads and rotate; a norm over one head comes after the clip."""

@@ -14,6 +14,7 @@ import mlx.core as mx
 
 from ..contracts import SequenceMemory
 from ..ops.masks import Sight, boolean, mask
+from ..ops.paged import KeyPlace, PagedPass
 from ..ops.span import Span
 
 
@@ -36,14 +37,14 @@ class Segment:
 
 
 class Pass:
-    __slots__ = ("_masks", "_positions", "chosen", "lent", "segments", "single", "steps", "total")
+    __slots__ = ("_masks", "_positions", "chosen", "lent", "pages", "places", "segments", "total")
 
-    def __init__(self, segments: Sequence[Segment]) -> None:
+    def __init__(self, segments: Sequence[Segment], pages: PagedPass | None = None) -> None:
+        self.pages = pages  # None: each sequence keeps its own keys
         self.segments = tuple(segments)
         self.total = sum(s.count for s in self.segments)
-        self.single = self.total == len(self.segments)  # one row of each sequence
-        self.steps = self.single and self.total > 1
         self.lent: dict[int, tuple[Span, ...]] = {}
+        self.places: dict[int, KeyPlace] = {}  # the same, where keys lie in pages
         self.chosen: dict[int, tuple[mx.array | None, ...]] = {}  # keys an indexer picked, lent like spans
         self._positions: mx.array | None = None
         self._masks: dict[tuple[Sight, Segment, int, bool], mx.array | str | None] = {}
@@ -55,7 +56,8 @@ class Pass:
         for memory, count in sequences:
             segments.append(Segment(start, count, memory.length, memory.context))
             start += count
-        return cls(segments)
+        store = sequences[0][0].store if sequences else None
+        return cls(segments, None if store is None else store.begin(sequences))
 
     @property
     def positions(self) -> mx.array:  # (T,) int32

@@ -60,6 +60,11 @@ class DecoderModel:
         self.best_of = head if isinstance(head, QuantizedWeight) else None
         self._refuse_leftovers(params)
 
+    @property
+    def dtype(self) -> mx.Dtype:
+        """Of what is computed."""
+        return self.embed.dtype
+
     def _head(self, params: Params, width: int) -> Linear:
         if self.spec.tied:
             head = self.embed.as_linear()
@@ -77,15 +82,19 @@ class DecoderModel:
         """ids (T,) -> hidden (T, dim). `sequences`: each memory and how many of the rows are its own."""
         p = Pass.of(sequences)
         x = self._embed(ids, p)
+        if p.pages is not None:
+            x = p.pages.in_turn(x)
         extra = None if self.per_layer is None else self.per_layer(ids, x)  # (T, layers, per-layer dim)
         memories = [memory for memory, _ in sequences]
         if self.stack is not None and self.stack.serves(p):
-            x = self.stack(x, p, memories)
+            x = self.stack(x, p, memories[0])
         else:
             for i, layer in enumerate(self.layers):
                 x = layer(x, p, [m.layers[i] for m in memories], None if extra is None else extra[:, i])
         for memory, count in sequences:
             memory.length += count
+        if p.pages is not None:
+            p.pages.built(x)
         return x if self.norm is None else self.norm(x)
 
     def _embed(self, ids: mx.array, p: Pass) -> mx.array:

@@ -16,6 +16,7 @@ import mlx.core as mx
 from ..contracts import LayerMemory
 from ..ops.attention import attention, latent_attention_over
 from ..ops.masks import Sight
+from ..ops.paged import KeyPlace, KeyRule, attend, read_all
 from ..ops.per_head import per_head
 from ..ops.span import Span
 from ..spec import LatentAttention
@@ -57,6 +58,10 @@ class LatentAttentionBlock:
         s = self.spec
         low = x if self.q_a is None or self.q_a_norm is None else self.q_a_norm(self.q_a(x))
         q = self._query(low, p)
+        if p.pages is not None and self.indexer is None and s.borrows is None:
+            place = memories[0].places[0] if memories[0] is not None else None
+            if place is not None:
+                return self.o(self._over_pages(q, self._new(x, p)[0], place, p))
         spans = self._remember(x, p, memories)
         chosen = self._choose(x, low, p, spans)
         parts = [
@@ -77,8 +82,18 @@ class LatentAttentionBlock:
         steps = mx.floor((p.positions.astype(mx.float32) + t.shift) / t.floor)
         return (q * p.fold_rows(1 + t.beta * mx.log1p(steps))).astype(q.dtype)
 
-    def _remember(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> list[Span]:
-        """This pass's rows go to memory; what may be looked at comes back."""
+    def _over_pages(self, q: mx.array, new: mx.array, place: KeyPlace, p: Pass) -> mx.array:
+        """All rows absorbed, whatever their number: so that a row does not depend on how its prompt was cut."""
+        s = self.spec
+        assert p.pages is not None
+        if len(p.segments) > 1:
+            q = q.transpose(2, 1, 0, 3)  # (1, H, T, nope + rope)
+        y = attend(self._absorb(q), new, None, place, p.pages, KeyRule(s.scale))  # (T, H * rank)
+        y = per_head(y.reshape(1, p.total, s.heads, s.kv_rank).transpose(0, 2, 1, 3), self.v_b, self.device)
+        return p.unfold([y])
+
+    def _new(self, x: mx.array, p: Pass) -> list[mx.array]:
+        """This pass's rows, folded: those that heads share, and the indexer's where there is one."""
         s = self.spec
         latent, k_pe = mx.split(self.kv_a(x), [s.kv_rank], axis=-1)
         latent = p.fold(self.kv_a_norm(latent), 1, s.kv_rank)
@@ -86,6 +101,16 @@ class LatentAttentionBlock:
         new = [mx.concatenate([latent, k_pe], axis=-1)]
         if self.indexer is not None:
             new.append(self.indexer.keys(x, p))
+        return new
+
+    def _remember(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> list[Span]:
+        """This pass's rows go to memory; what may be looked at comes back."""
+        new = self._new(x, p)
+        if p.pages is not None and memories[0] is not None:
+            read = [read_all(rows, at, p.pages) for rows, at in zip(new, memories[0].places, strict=True)]
+            written = [rows for found in read[1:] for rows in found]  # also what nobody looks at in this pass
+            latents = mx.depends(read[0], written) if written else read[0]
+            return [Span.of(rows, 0) for rows in zip(latents, *read[1:], strict=True)]
         spans = []
         for segment, memory in zip(p.segments, memories, strict=True):
             rows = [p.of_segment(part, segment) for part in new]
@@ -125,10 +150,14 @@ class LatentAttentionBlock:
 
     def _absorbed(self, q: mx.array, span: Span, seen: mx.array | str | None) -> mx.array:
         s = self.spec
-        nope, rotated = mx.split(q, [s.nope_dim], axis=-1)
-        q = mx.concatenate([per_head(nope, self.k_b, self.device, as_it_lies=not self.turned), rotated], axis=-1)
+        q = self._absorb(q)
         y = latent_attention_over(q, span, s.kv_rank, self.device, scale=s.scale, seen=seen)
         return per_head(y, self.v_b, self.device)
+
+    def _absorb(self, q: mx.array) -> mx.array:
+        """Folded queries (.., nope + rope) -> (.., rank + rope)."""
+        nope, rotated = mx.split(q, [self.spec.nope_dim], axis=-1)
+        return mx.concatenate([per_head(nope, self.k_b, self.device, as_it_lies=not self.turned), rotated], axis=-1)
 
     def _expanded(self, q: mx.array, span: Span, seen: mx.array | str | None) -> mx.array:
         s = self.spec

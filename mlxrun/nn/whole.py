@@ -38,7 +38,7 @@ def attention_parts(block: AttentionBlock, norm: NormBlock) -> AttentionParts | 
     heads = Heads(
         weights, [linear.bias for linear in three], block.spec.head_dim, norm.rms, head_norms(block), block.device
     )
-    return AttentionParts(heads, out[0], block.o.bias, block.sinks, block.spec.scale, block.rotary is not None)
+    return AttentionParts(heads, out[0], block.o.bias, block.rotary is not None)
 
 
 def attention_branch(block: AttentionBlock, norm: NormBlock, parts: AttentionParts) -> Branch:
@@ -52,7 +52,7 @@ def attention_branch(block: AttentionBlock, norm: NormBlock, parts: AttentionPar
                 return x + block(norm(x), p, memories)
             turn = rotary.turn(p)
         q, k, v = parts.heads(x, turn, one_sequence=len(p.segments) == 1)
-        y = block.look(q, block.remember(k, v, p, memories), p)
+        y = block.look(q, (k, v), p, memories)
         return add_matmul(y, parts.out, parts.out_bias, x, block.device)
 
     return branch

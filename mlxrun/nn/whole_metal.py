@@ -40,7 +40,7 @@ def attention_branch(block: AttentionBlock, norm: NormBlock) -> Branch | None:
         if made is None:
             return x + block(norm(x), p, memories)
         q, k, v = (p.fold(a.reshape(p.total, -1), a.shape[1], size) for a in made)
-        y = block.look(q, block.remember(k, v, p, memories), p)
+        y = block.look(q, (k, v), p, memories)
         joined = metal.add_matmul(y, o, x, block.o.bias, block.device.chooser) if o is not None else None
         return x + block.o(y) if joined is None else joined
 

@@ -6,8 +6,6 @@ written out. Scores and softmax are float32 in both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import mlx.core as mx
 
 from ..cpu_kernels import native
@@ -63,20 +61,6 @@ def latent_attention_over(
             return y
     rows = span.arrays[0]
     return attention(q, rows, rows[..., :width], device, scale=scale, seen=seen)
-
-
-def attention_each(
-    q: mx.array, spans: Sequence[Span], device: Device, *, scale: float, sinks: mx.array | None = None
-) -> mx.array:
-    """One query for each sequence, q (T, H, 1, D), over all of its own keys -> rows (T, H * Dv)."""
-    if device.native:
-        keys, values = zip(*(span.buffers for span in spans), strict=True)
-        return native.attend_each(q, keys, values, [span.count for span in spans], scale, sinks)
-    each = [
-        attention(q[i : i + 1], *_both(span), device, scale=scale, seen=None, sinks=sinks)
-        for i, span in enumerate(spans)
-    ]
-    return mx.concatenate(each).reshape(q.shape[0], -1)
 
 
 def _both(span: Span) -> tuple[mx.array, mx.array]:

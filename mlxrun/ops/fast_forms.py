@@ -93,14 +93,14 @@ METAL_EXPERTS = FastForm(
     },
 )
 
-# all layers, for one row of each sequence: it sees every key, and there is nothing but attention and a network
+# all layers: there is nothing but attention and a network
 ENDS = "family dim vocab norm tied context kind embed_dim embed_scale embed_norm positions token_types head_bias"
 STACK = FastForm(
     "stack",
     {
         Decoder: {"layers": ANY, **each(ELSEWHERE, f"{ENDS} logit_scale logit_softcap")},
         Layer: each(GIVEN, "mixer mixer_norm ffn ffn_norm"),
-        Attention: HEADS,
+        Attention: HEADS | each(ANY, "window chunk"),
         Dense: DENSE.understands[Dense],
         **RMS,
         **TURNS,

@@ -15,6 +15,7 @@ import mlx.core as mx
 from ..cpu_kernels import native
 from ..spec import Activation
 from .device import Device
+from .paged import KeyPlace, KeyRule, PagedPass
 from .quantized import Matrix, Packed
 
 
@@ -92,36 +93,36 @@ class FeedForward:
 
 @dataclass(frozen=True, slots=True)
 class AttentionParts:
-    """x (T, dim) -> x + out(softmax(scale * q . k) v); every row sees all of its sequence."""
+    """x (T, dim) -> x + out(softmax(scale * q . k) v)"""
 
     heads: Heads
     out: Packed
     out_bias: mx.array | None
-    sinks: mx.array | None
-    scale: float
     turned: bool  # positions turn its heads
 
 
 class FusedStack:
-    """Whole layers as one node, for a row of each of several sequences. Keys and values are written where they lie."""
+    """Whole layers as one node, for any rows of sequences whose keys lie in pages."""
 
     __slots__ = ("_native", "_rounding")
 
     def __init__(self, device: Device) -> None:
         self._native, self._rounding = native.Stack(), device.rounding
 
-    def add(self, attention: AttentionParts, feed: FeedForward) -> None:
+    def add(self, attention: AttentionParts, feed: FeedForward, rule: KeyRule) -> None:
         heads = attention.heads
         self._native.add(
             heads=heads.weights,
             biases=heads.biases,
             dim=heads.dim,
             norms=heads.norms,
-            scale=attention.scale,
+            scale=rule.scale,
+            window=rule.window,
+            chunk=rule.chunk,
             turned=attention.turned,
             out=attention.out,
             out_bias=attention.out_bias,
-            sinks=attention.sinks,
+            sinks=rule.sinks,
             gate=feed.gate,
             up=feed.up,
             down=feed.down,
@@ -130,21 +131,11 @@ class FusedStack:
             eps=feed.norm.eps,
         )
 
-    def __call__(
-        self,
-        x: mx.array,
-        turn: Turn | None,
-        keys: Sequence[mx.array],
-        values: Sequence[mx.array],
-        at: Sequence[int],
-        after: Sequence[mx.array],
-    ) -> mx.array:
-        """keys, values: the buffers of each layer's sequences in turn; the new row of sequence i goes to at[i].
-
-        `after` is computed before anything is written.
-        """
+    def __call__(self, x: mx.array, turn: Turn | None, places: Sequence[KeyPlace], pages: PagedPass) -> mx.array:
+        """`places`: of each layer."""
         how = (turn.freqs, turn.positions, turn.interleaved, turn.scale) if turn else (None, None)
-        return self._native(x, native.Rotation(*how), keys, values, at, after, self._rounding)
+        at, groups = [place.at for place in places], [place.group for place in places]
+        return self._native(x, native.Rotation(*how), at, groups, pages.batches, self._rounding)
 
 
 class Experts:

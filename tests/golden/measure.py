@@ -114,7 +114,7 @@ def rewound(driver: Driver, reference: Reference, points: int = 4) -> float:
     tail = prompt[::-1][:6]
     length = len(prompt)
     for back_to in (length - 1, length // 2, length - 3, 2)[:points]:
-        for undo in (by_rewind, by_snapshot):
+        for undo in (by_rewind, by_fork):
             memory = undo(driver, prompt, back_to)
             kept = prompt[: memory.length]
             got = np.concatenate(
@@ -140,15 +140,14 @@ def by_rewind(driver: Driver, prompt: Sequence[int], back_to: int) -> Any:
     return memory
 
 
-def by_snapshot(driver: Driver, prompt: Sequence[int], back_to: int) -> Any:
+def by_fork(driver: Driver, prompt: Sequence[int], back_to: int) -> Any:
     memory = driver.sequence()
     driver.run([(memory, prompt[:back_to])])
-    kept = memory.snapshot()
+    kept = memory.fork()
     driver.run([(memory, prompt[back_to:])])
-    memory.restore(kept)
-    if memory.length != back_to:
-        raise AssertionError(f"restore() came to {memory.length} and not to {back_to}")
-    return memory
+    if kept.length != back_to:
+        raise AssertionError(f"what was forked at {back_to} stands at {kept.length}")
+    return kept
 
 
 Measure = Callable[[Driver, Reference], float]

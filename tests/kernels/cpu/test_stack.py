@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,11 +49,42 @@ def test_the_same_bits_as_layer_by_layer(pair: tuple[Model, Model], rows: int) -
         outs = [step(model, [(5 * t + i) % VOCAB for i in range(rows)], memories, [1] * rows) for t in range(12)]
         told.append(np.array(mx.concatenate(outs)))  # twelve steps in one graph
         assert all(memory.length == length + 12 for memory, length in zip(memories, lengths, strict=True))
-        assert all(sum(array.nbytes for array in memory.arrays()) >= memory.bytes > 0 for memory in memories)
+        assert all(memory.bytes > 0 for memory in memories)
     assert np.array_equal(told[0].view(np.uint32), told[1].view(np.uint32))
 
 
-def test_a_first_token_and_growth_beyond_a_buffer(pair: tuple[Model, Model]) -> None:
+def test_prompts_beside_steps_have_the_same_bits_as_alone(pair: tuple[Model, Model]) -> None:
+    model = pair[0]
+    lengths, counts = (0, 70, 3, 260), (5, 1, 40, 1)
+    texts = [
+        [(7 * i + 3 * j) % VOCAB for j in range(length + count)]
+        for i, (length, count) in enumerate(zip(lengths, counts, strict=True))
+    ]
+
+    def memories() -> list[Any]:
+        made = [model.new_sequence(300) for _ in texts]
+        for memory, text, length in zip(made, texts, lengths, strict=True):
+            if length:
+                step(model, text[:length], [memory], [length])
+        return made
+
+    together = np.array(
+        step(model, [t for text, n in zip(texts, lengths, strict=True) for t in text[n:]], memories(), list(counts))
+    )
+    alone = [
+        np.array(step(model, text[n:], [memory], [count]))
+        for text, n, memory, count in zip(texts, lengths, memories(), counts, strict=True)
+    ]
+    single = [
+        np.array(step(model, [token], [memory], [1]))
+        for text, n, memory in zip(texts, lengths, memories(), strict=True)
+        for token in text[n:]
+    ]
+    assert np.array_equal(together.view(np.uint32), np.concatenate(alone).view(np.uint32))
+    assert np.array_equal(together.view(np.uint32), np.concatenate(single).view(np.uint32))
+
+
+def test_a_first_token_and_growth_beyond_a_page(pair: tuple[Model, Model]) -> None:
     told = []
     for model in pair:
         memory = model.new_sequence(400)
@@ -103,11 +136,11 @@ def test_any_order_of_steps_prompts_snapshots_and_rewinds(pair: tuple[Model, Mod
             case "prompt":
                 twin.feed(chosen, [draw.randint(1, 4) for _ in chosen], draw)
             case "save":
-                twin.saved.append((chosen[0], [own[chosen[0]].snapshot() for own in twin.memories]))
+                twin.saved.append((chosen[0], [own[chosen[0]].fork() for own in twin.memories]))
             case "restore" if twin.saved:
                 which, states = draw.choice(twin.saved)
                 for own, state in zip(twin.memories, states, strict=True):
-                    own[which].restore(state)
+                    own[which] = state.fork()
             case "rewind":
                 length = draw.randint(0, twin.memories[0][chosen[0]].length)
                 assert all(own[chosen[0]].rewind(length) for own in twin.memories)
@@ -122,7 +155,8 @@ def test_any_order_of_steps_prompts_snapshots_and_rewinds(pair: tuple[Model, Mod
     twin.look()
 
 
-def small() -> tuple[Any, dict[str, Any], mx.array]:
+def small() -> tuple[Any, dict[str, Any], Any]:
+    """A stack, a layer for it, and where that keeps its keys."""
     packed = lambda rows, cols: native.pack_plain(mx.random.normal((rows, cols)))  # noqa: E731 a shape, three times over
     parts = {
         "heads": [packed(64, 64), packed(32, 64), packed(32, 64)],
@@ -130,6 +164,8 @@ def small() -> tuple[Any, dict[str, Any], mx.array]:
         "dim": 16,
         "norms": native.HeadNorms(mx.ones(64), 1e-5),
         "scale": 0.25,
+        "window": 0,
+        "chunk": 0,
         "turned": False,
         "out": packed(64, 64),
         "gate": packed(96, 64),
@@ -139,35 +175,21 @@ def small() -> tuple[Any, dict[str, Any], mx.array]:
         "norm": mx.ones(64),
         "eps": 1e-5,
     }
-    return native.Stack(), parts, mx.zeros((1, 2, 8, 16))
+    return native.Stack(), parts, place_of(native.Pages(PAGE_BYTES, 8))
 
 
-def test_every_sequence_has_a_buffer_of_its_own_length() -> None:
-    """Two layers, three sequences: the same bits as each sequence in a step of its own, and the same rows written."""
-    mx.random.seed(1)
-    stack = native.Stack()
-    for _ in range(2):
-        stack.add(**small()[1])
-    capacities, at, x = (8, 320, 64), (3, 300, 40), mx.random.normal((3, 64))
-    drawn = [
-        np.array(mx.random.normal((1, 2, n, 16))) for _ in ("keys", "values") for _ in range(2) for n in capacities
-    ]
-    none = native.Rotation(None, None)
+PAGE_BYTES = 2 * 2 * 8 * 16 * 4
 
-    def step(which: list[int]) -> tuple[np.ndarray, list[np.ndarray]]:
-        buffers = [mx.array(drawn[6 * part + 3 * layer + i]) for part in range(2) for layer in range(2) for i in which]
-        half = len(buffers) // 2
-        y = stack(x[mx.array(which)], none, buffers[:half], buffers[half:], [at[i] for i in which])
-        mx.eval(y)
-        return np.array(y), [np.array(b) for b in buffers]
 
-    together, written = step([0, 1, 2])
-    for i in range(3):
-        alone, own = step([i])
-        np.testing.assert_array_equal(together[i], alone[0])
-        for one, all_of_them in zip(own, written[i::3], strict=True):
-            np.testing.assert_array_equal(one, all_of_them)
-            assert one.shape[2] == capacities[i]
+def place_of(pages: Any, **changed: Any) -> Any:
+    shape = {"size": 8, "heads": 2, "dim": 16, "v_dim": 16, "dtype": mx.float32}
+    return native.PagePlace(pages, 0, **{**shape, **changed})
+
+
+def batch_of(
+    counts: Sequence[int] = (1,), offsets: Sequence[int] = (0,), tables: Sequence[Sequence[int]] = ((0,),)
+) -> Any:
+    return native.PagedBatch(counts, offsets, [array("i", table) for table in tables])
 
 
 @pytest.mark.parametrize(
@@ -217,28 +239,30 @@ def test_weights_that_do_not_go_together_are_named(name: str, shapes: list[tuple
 
 
 def test_arguments_that_do_not_fit_are_named() -> None:
-    stack, parts, buffer = small()
+    stack, parts, place = small()
     stack.add(**parts)
-    none, x = native.Rotation(None, None), mx.zeros((1, 64))
+    none, x, one, pages = native.Rotation(None, None), mx.zeros((1, 64)), batch_of(), native.Pages(PAGE_BYTES, 8)
     wrong: list[tuple[str, tuple[Any, ...]]] = [
-        ("x must be", (mx.zeros((1, 63)), none, [buffer], [buffer], [0])),
-        ("at must have one", (x, none, [buffer], [buffer], [0, 1])),
-        ("at must be a position", (x, none, [buffer], [buffer], [8])),
-        ("at must be a position", (x, none, [buffer], [buffer], [-1])),
-        ("a buffer for each", (x, none, [buffer], [], [0])),
-        ("as their layer has them", (x, none, [buffer], [mx.zeros((1, 1, 8, 16))], [0])),
-        ("same type", (x, none, [buffer], [buffer.astype(mx.float16)], [0])),
-        ("freqs", (x, native.Rotation(mx.ones(9), mx.zeros(1, mx.int32)), [buffer], [buffer], [0])),
-        ("freqs", (x, native.Rotation(mx.ones((4, 1)), mx.zeros(1, mx.int32)), [buffer], [buffer], [0])),
-        ("freqs", (x, native.Rotation(mx.ones(4, mx.float16), mx.zeros(1, mx.int32)), [buffer], [buffer], [0])),
-        ("positions", (x, native.Rotation(mx.ones(4), mx.zeros(2, mx.int32)), [buffer], [buffer], [0])),
+        ("x must be", (mx.zeros((1, 63)), none, [place], [0], [one])),
+        ("rows of x", (mx.zeros((2, 64)), none, [place], [0], [one])),
+        ("one entry for each layer", (x, none, [], [0], [one])),
+        ("one entry for each layer", (x, none, [place], [0, 0], [one])),
+        ("name batches", (x, none, [place], [1], [one])),
+        ("name batches", (x, none, [place], [-1], [one])),
+        ("keep the heads", (x, none, [place_of(pages, heads=1)], [0], [one])),
+        ("keep the heads", (x, none, [place_of(pages, dim=8)], [0], [one])),
+        ("keep the heads", (x, none, [place_of(pages, v_dim=-16)], [0], [one])),
+        ("every position", (x, none, [place], [0], [batch_of(offsets=(8,))])),
+        ("must be there", (x, none, [place], [0], [batch_of(tables=((-1,),))])),
+        ("there is not", (x, none, [place], [0], [batch_of(tables=((8,),))])),
+        ("freqs", (x, native.Rotation(mx.ones(9), mx.zeros(1, mx.int32)), [place], [0], [one])),
+        ("freqs", (x, native.Rotation(mx.ones((4, 1)), mx.zeros(1, mx.int32)), [place], [0], [one])),
+        ("freqs", (x, native.Rotation(mx.ones(4, mx.float16), mx.zeros(1, mx.int32)), [place], [0], [one])),
+        ("positions", (x, native.Rotation(mx.ones(4), mx.zeros(2, mx.int32)), [place], [0], [one])),
     ]
     for told, arguments in wrong:
         with pytest.raises(ValueError, match=told):
             stack(*arguments)
-    crossed = mx.swapaxes(mx.zeros((1, 8, 2, 16)), 1, 2)
-    with pytest.raises(RuntimeError, match="does not lie in order"):
-        mx.eval(stack(x, none, [buffer], [crossed], [0]))
-    mx.eval(stack(x, none, [buffer], [mx.zeros((1, 2, 8, 16))], [7]))
+    mx.eval(stack(x, none, [place], [0], [one]))
     with pytest.raises(ValueError, match="in use"):
         stack.add(**parts)

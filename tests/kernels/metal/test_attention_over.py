@@ -78,7 +78,7 @@ def test_a_decoded_row_of_a_latent_block() -> None:
     x = random((6, DIM), mx.float32, 9)
 
     def decoded(device: Device) -> mx.array:
-        block, memory = LatentAttentionBlock(s, DIM, Params(dict(weights), device)), Keys(device)
+        block, memory = LatentAttentionBlock(s, DIM, Params(dict(weights), device)), Keys()
         block(x[:5], Pass([Segment(0, 5, 0, 64)]), [memory])
         return block(x[5:], Pass([Segment(0, 1, 5, 64)]), [memory])
 

@@ -87,7 +87,7 @@ def answers(path: Path, device: Device, family: str = "") -> tuple[Logits, Seque
     if family:
         weights = hold_for_gpu(weights, "gguf", family)
     model = DecoderModel(recipe.decoder, weights, device, fold_offsets=not recipe.folded)
-    memory, found = SequenceCache(recipe.decoder, device, 64), []
+    memory, found = SequenceCache(recipe.decoder, 64), []
     for ids in ((1, 70, 5, 42, 9, 33), (28,)):
         found.append(model.logits(model(mx.array(ids), [(memory, len(ids))])))
     mx.eval(found, memory.arrays())

@@ -136,7 +136,7 @@ def ours_of_a_step(name: str, layers: int, path: Path) -> Counter[str]:
     found: list[Counter[str]] = []
     with as_on_a_gpu(), forced():
         _, model, spec = models(name, layers)
-        memory = SequenceCache(spec, model.device, 64)
+        memory = SequenceCache(spec, 64)
         _, plain, _ = models(name, layers, device=this_device(native=False, chooser=Chooser("mlx")))
         mx.eval(plain(mx.zeros((3,), mx.int32), [(memory, 3)]), memory.arrays())  # theirs has a prompt too
 

@@ -52,7 +52,7 @@ def test_smollm2_decodes_the_same_tokens(
 
     def step(weights: dict[str, Weight], device: Device) -> list[mx.array]:
         model = DecoderModel(recipe.decoder, weights, device, fold_offsets=not recipe.folded)
-        memory, found = SequenceCache(recipe.decoder, device, 64), []
+        memory, found = SequenceCache(recipe.decoder, 64), []
         for ids in (PROMPT, (28,)):
             hidden = model(mx.array(ids), [(memory, len(ids))])[-1:]
             found.append(model.logits(hidden))

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxrun.cache.keys import SLACK, STEP, Keys
-from mlxrun.ops.device import this_device
 
 
 def rows(start: int, count: int) -> tuple[mx.array, mx.array]:
@@ -37,7 +36,7 @@ steps = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(steps=steps, keep=st.sampled_from([None, 1, 8, 40]))
 def test_whatever_happens_a_query_finds_every_key_it_may_see(steps, keep):
-    memory, length, saved = Keys(this_device(), keep), 0, None
+    memory, length, saved = Keys(keep), 0, None
     for action, n in steps:
         if action == "append":
             span = memory.append(*rows(length, n))
@@ -59,14 +58,14 @@ def test_whatever_happens_a_query_finds_every_key_it_may_see(steps, keep):
 
 
 def test_a_full_memory_can_always_go_back():
-    memory = Keys(this_device())
+    memory = Keys()
     memory.append(*rows(0, 700))
     assert memory.rewind(13)
     assert seen(memory.append(*rows(13, 1))) == list(range(14))
 
 
 def test_a_window_holds_a_bounded_stretch():
-    memory = Keys(this_device(), keep=16)
+    memory = Keys(keep=16)
     length = 0
     for _ in range(200):
         span = memory.append(*rows(length, 7))
@@ -76,7 +75,7 @@ def test_a_window_holds_a_bounded_stretch():
 
 
 def test_a_window_refuses_to_go_back_to_what_it_forgot():
-    memory = Keys(this_device(), keep=4)
+    memory = Keys(keep=4)
     memory.append(*rows(0, 1000))
     memory.append(*rows(1000, 1))
     assert memory.reusable(10) == 0
@@ -85,7 +84,7 @@ def test_a_window_refuses_to_go_back_to_what_it_forgot():
 
 
 def test_writing_after_a_restore_leaves_the_snapshot_alone():
-    memory = Keys(this_device())
+    memory = Keys()
     memory.append(*rows(0, 5))
     state = memory.snapshot()
     memory.restore(state)

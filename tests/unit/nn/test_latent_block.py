@@ -39,7 +39,7 @@ SPARSE = {  # enough index heads, so that no two keys tie at a score of zero
 
 
 def keys():
-    return Keys(this_device())
+    return Keys()
 
 
 def rotate(x, r):

@@ -1,0 +1,127 @@
+"""What one sequence remembers where keys lie in pages: its table of pages, and the states of its recurrent layers.
+
+Taking it back and having it twice cost nothing where all layers have keys: pages are shared, who writes first copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from ..ops.paged import KeyPlace
+from ..ops.span import Span
+from ..spec import SideBySide
+from .kinds import SLACK, is_recurrent
+from .recurrent import Recurrent
+from .store import PagedStore
+from .table import Tables
+
+
+class PagedLayer:
+    """A layer's keys, of every sequence; and this one's state, where it has one too."""
+
+    __slots__ = ("places", "state")
+
+    def __init__(self, places: tuple[KeyPlace, ...], state: Recurrent | None = None) -> None:
+        self.places, self.state = places, state
+
+    def append(self, *rows: mx.array) -> Span:
+        raise TypeError("these keys lie in pages, which a pass writes to")
+
+    def read(self) -> tuple[mx.array, ...] | None:
+        assert self.state is not None
+        return self.state.read()
+
+    def write(self, length: int, *state: mx.array) -> None:
+        assert self.state is not None
+        self.state.write(length, *state)
+
+
+class PagedSequence:
+    def __init__(self, store: PagedStore, context: int, tables: Tables | None = None) -> None:
+        self.store, self.context = store, context
+        self.tables = Tables(store.groups) if tables is None else tables
+        self._length = self.tables.end
+        self._states: list[Recurrent] = []
+        self.layers: Sequence[PagedLayer | Recurrent | None] = [
+            self._layer(layer.mixer, places) for layer, places in zip(store.spec.layers, store.places, strict=True)
+        ]
+
+    def _layer(self, mixer: object, places: tuple[KeyPlace, ...]) -> PagedLayer | Recurrent | None:
+        if not is_recurrent(mixer):
+            return PagedLayer(places) if places else None
+        state = Recurrent()
+        self._states.append(state)
+        return PagedLayer(places, state) if isinstance(mixer, SideBySide) else state
+
+    @property
+    def length(self) -> int:
+        return self._length
+
+    @length.setter
+    def length(self, length: int) -> None:
+        """A pass was built."""
+        self._length = length
+
+    def forget(self) -> None:
+        """What no query will see any more, and is not worth keeping for a rewind."""
+        self.tables.commit(max(self.tables.length, self._length - SLACK))
+        self.tables.forget()
+
+    @property
+    def bytes(self) -> int:
+        """Its own, and what it shares with others."""
+        return sum(self.tables.bytes) + self._state_bytes
+
+    @property
+    def own_bytes(self) -> int:
+        return self.tables.bytes.own + self._state_bytes
+
+    @property
+    def _state_bytes(self) -> int:
+        return sum(state.bytes for state in self._states)
+
+    def reusable(self, length: int) -> int:
+        length = min(length, self._length)
+        while True:
+            agreed = min((state.reusable(length) for state in self._states), default=length)
+            agreed = self.tables.reusable(agreed)
+            if agreed == length:
+                return length
+            length = agreed
+
+    def rewind(self, length: int) -> bool:
+        if length > self._length or self.reusable(length) != length:
+            return False
+        self.tables.rewind(length)
+        for state in self._states:
+            state.rewind(length)
+        self._length = length
+        return True
+
+    def fork(self) -> PagedSequence:
+        return self.on(self.tables.fork())
+
+    def on(self, tables: Tables) -> PagedSequence:
+        """Another sequence with these pages, and the states of this one."""
+        other = PagedSequence(self.store, self.context, tables)
+        for mine, its in zip(self._states, other._states, strict=True):
+            its.restore(mine.snapshot())
+        other._length = self._length
+        return other
+
+    def states(self) -> list[object]:
+        return [state.snapshot() for state in self._states]
+
+    def release(self) -> None:
+        """Its pages are others' from now on."""
+        self.tables.release()
+        self._length = 0
+
+    def arrays(self) -> list[mx.array]:
+        done = [] if self.store.after is None else [self.store.after]
+        return [*done, *(array for state in self._states for array in state.arrays())]
+
+    def __del__(self) -> None:
+        self.tables.release()

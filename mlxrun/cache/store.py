@@ -1,0 +1,119 @@
+"""The keys of all sequences of one model, in pages that they share.
+
+Layers that forget alike are a group: a sequence has one table for all of them. A page holds a stretch of positions of
+every layer of its group. What is written in a pass is reserved before that pass is built, and passes are computed in
+the order in which they were built. Recurrent layers have no keys; each sequence holds their states itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import mlx.core as mx
+
+from ..ops.device import Device
+from ..ops.paged import KeyPlace, PagedPass, PageMemory
+from ..spec import Attention, Decoder, LatentAttention, Layer, SideBySide
+from .kinds import PAGE, group_of
+from .pages import OutOfPages, PageIds
+from .table import Copy, PagedGroups
+
+if TYPE_CHECKING:
+    from .paged import PagedSequence
+
+LINE = 64  # bytes
+MOST = 2**38  # bytes that are addressed for each group; memory is taken where something is written
+
+
+class PagedStore:
+    def __init__(self, spec: Decoder, device: Device, dtype: mx.Dtype, size: int = PAGE) -> None:
+        """`dtype`: of what is computed."""
+        self.spec, self.device = spec, device
+        self.after: mx.array | None = None  # the last pass that was built
+        found = [group_of(layer) for layer in spec.layers]
+        names = list(dict.fromkeys(group for group in found if group is not None))
+        shapes = [key_shapes(layer, device, dtype) for layer in spec.layers]
+        self._memory, groups = [], []
+        self.places: list[tuple[KeyPlace, ...]] = [()] * len(found)  # of each layer: its keys, and those of its indexer
+        for index, name in enumerate(names):
+            members = [i for i, group in enumerate(found) if group == name]
+            sizes = [shape.bytes(size) for i in members for shape in shapes[i]]
+            ends = list(accumulate(sizes))
+            memory = PageMemory(ends[-1], max(1, MOST // ends[-1]))
+            starts = iter([0, *ends])
+            for i in members:
+                self.places[i] = tuple(shape.place(memory, next(starts), size, index) for shape in shapes[i])
+            self._memory.append(memory)
+            groups.append((name, PageIds(size, ends[-1])))
+        self.groups: PagedGroups = groups
+
+    @property
+    def bytes(self) -> int:
+        """In pages that somebody uses."""
+        return sum(ids.bytes for _, ids in self.groups)
+
+    def begin(self, sequences: Sequence[tuple[PagedSequence, int]]) -> PagedPass:
+        """Pages for the new rows of each; OutOfPages, and nothing is changed, where there are none."""
+        copies: list[Copy] = []
+        grown: list[PagedSequence] = []
+        try:
+            for sequence, count in sequences:
+                sequence.forget()
+                copies += sequence.tables.grow(sequence.length + count)
+                grown.append(sequence)
+        except OutOfPages:
+            for sequence in grown:
+                sequence.tables.rewind(sequence.length)
+            raise
+        each = range(len(self.groups))
+        return PagedPass(
+            [count for _, count in sequences],
+            [sequence.length for sequence, _ in sequences],
+            [[sequence.tables.row(group) for sequence, _ in sequences] for group in each],
+            [[(copy.source, copy.target) for copy in copies if copy.group == group] for group in each],
+            self.after,
+            self._built,
+        )
+
+    def _built(self, done: mx.array) -> None:
+        """All passes up to this one are computed when `done` is."""
+        self.after = done
+
+    def begin_anew(self) -> None:
+        """What the last pass computes is not waited for: it broke."""
+        self.after = None
+
+    def give_back(self) -> None:
+        """The memory of pages at the end that nobody uses goes back to the system. Nothing may be under way."""
+        for memory, (_, ids) in zip(self._memory, self.groups, strict=True):
+            memory.forget(ids.highest, memory.most - ids.highest)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyShape:
+    """What one layer keeps of a token."""
+
+    heads: int
+    dims: tuple[int, int]  # of a key and a value; below 0: a value is so much of the beginning of its key
+    dtype: mx.Dtype
+
+    def bytes(self, size: int) -> int:
+        exact = self.heads * size * (self.dims[0] + max(0, self.dims[1])) * self.dtype.size
+        return -(-exact // LINE) * LINE
+
+    def place(self, memory: PageMemory, offset: int, size: int, group: int) -> KeyPlace:
+        return KeyPlace.within(memory, offset, size, group, self.heads, self.dims, self.dtype)
+
+
+def key_shapes(layer: Layer, device: Device, dtype: mx.Dtype) -> tuple[KeyShape, ...]:
+    match layer.mixer:
+        case (Attention(borrows=None, causal=True) as s) | SideBySide(attention=s):
+            return (KeyShape(s.kv_heads, (s.head_dim, s.head_dim), device.kept(dtype)),)
+        case LatentAttention() as s:
+            latent = KeyShape(1, (s.kv_rank + s.rope_dim, -s.kv_rank), dtype)
+            return (latent,) if s.indexer is None else (latent, KeyShape(1, (s.indexer.dim, -s.indexer.dim), dtype))
+        case _:
+            return ()
