@@ -26,6 +26,10 @@ class Group:
     reach: int | None = None  # how many positions a query sees, itself included
     chunk: int | None = None
 
+    @property
+    def remembers_all(self) -> bool:
+        return self.reach is None and self.chunk is None
+
     def oldest(self, position: int) -> int:
         """The first position that a query at `position` sees; itself, where it sees nothing before it."""
         if self.chunk is not None:

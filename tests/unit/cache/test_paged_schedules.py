@@ -1,0 +1,128 @@
+"""Whatever comes, goes, forks, is taken back or evicted: everybody says what he would say alone, and all is counted."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlxrun.cache.check import check_all
+from mlxrun.cache.evict import Limits
+from mlxrun.cache.pages import OutOfPages, PageIds
+from mlxrun.cache.table import Group
+from mlxrun.cache.tree import PrefixTree
+from tests.unit.cache.paged_fake import VOCAB, Row, Store, alone, check_tokens
+
+FULL, WINDOW, CHUNK = Group("full"), Group("window", reach=8), Group("chunk", chunk=8)
+KINDS = {
+    "dense": ([FULL], False),
+    "window": ([FULL, WINDOW], False),
+    "only windows": ([WINDOW], False),
+    "chunk": ([FULL, CHUNK], False),
+    "hybrid": ([FULL], True),
+    "recurrent": ([], True),
+    "all": ([FULL, WINDOW, CHUNK], True),
+}
+ACTIONS = ("run", "run", "run", "share", "keep state", "fork", "rewind", "end", "cancel", "evict", "pin", "arrive")
+# prompts that begin alike, at every length up to some pages
+prompts = st.builds(
+    lambda length, changed, last: [*((i // 3 + (i >= changed)) % VOCAB for i in range(length)), last],
+    st.integers(0, 40),
+    st.integers(0, 40),
+    st.integers(0, VOCAB - 1),
+)
+schedules = st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 7), st.integers(0, 40), prompts), max_size=60)
+
+
+class House:
+    """Rows, a tree and a store; `do` is one thing that happens to them, and everything is checked after it."""
+
+    def __init__(self, kind: str, size: int, capacity: int | None, limit: int) -> None:
+        self.kinds, self.states = KINDS[kind]
+        groups = [(group, PageIds(size, 10, capacity)) for group in self.kinds]
+        self.store = Store(groups)
+        self.tree = PrefixTree(size, groups, self.states, Limits(limit))
+        self.rows: list[tuple[Row, int]] = []  # and the length of its prompt
+
+    def do(self, action: str, which: int, amount: int, prompt: list[int]) -> None:
+        if action == "arrive":
+            self.arrive(prompt)
+        elif action == "evict":
+            self.tree.evict(amount * 5, everybody=amount % 5 == 0)
+        elif self.rows:
+            self.change(action, which % len(self.rows), amount)
+        self.check()
+
+    def arrive(self, prompt: list[int]) -> None:
+        hit = self.tree.match(prompt, len(prompt) - 1, prompt[-1] % 2)
+        assert hit.length <= hit.known < len(prompt)
+        assert self.states is False or hit.length == 0 or hit.snapshot.length == hit.length
+        self.rows.append((Row(self.store, prompt, hit, self.states), len(prompt)))
+
+    def change(self, action: str, index: int, amount: int) -> None:
+        row, prompt = self.rows[index]
+        scope = row.tokens[prompt - 1] % 2
+        match action:
+            case "run":
+                try:
+                    row.run(min(row.unread, 1 + amount % 13))
+                except OutOfPages:
+                    self.tree.evict(200, everybody=True)
+            case "share":
+                self.tree.insert(row.tokens, row.tables, row.snapshots, scope)
+                row.tables.forget()
+            case "keep state":
+                row.keep_state()
+            case "fork":
+                self.rows.append((row.fork(), prompt))
+            case "rewind":
+                self.rewind(row, prompt, amount)
+            case "pin":
+                self.tree.pin(row.tokens[:amount], scope)
+            case "end":
+                row.keep_state()
+                self.tree.insert(row.tokens, row.tables, row.snapshots, scope, ended=True)
+                self.leave(index)
+                self.tree.trim()
+                held = [*self.tree.eviction._session, *(n for n in self.tree.nodes() if n.pins)]
+                assert held or self.rows or self.tree.idle_bytes <= self.tree.eviction.limits.bytes
+            case "cancel":
+                self.leave(index)
+
+    def rewind(self, row: Row, prompt: int, amount: int) -> None:
+        """As after drafts that were wrong: what was said is said again."""
+        length = max(prompt - 1, row.tables.end - amount % 9)
+        before = row.tables.end
+        if row.states or length > before:
+            return
+        if row.tables.rewind(length):
+            del row.tokens[length + 1 :]
+        else:
+            assert row.tables.end == before
+            assert row.tables.reusable(length) != length
+
+    def leave(self, index: int) -> None:
+        row, _ = self.rows.pop(index)
+        row.tables.release()
+
+    def check(self) -> None:
+        check_all(self.tree, [row.tables for row, _ in self.rows])
+        check_tokens(self.tree, self.store)
+        for row, prompt in self.rows:
+            wanted = alone(self.kinds, self.states, row.tokens[:prompt], len(row.tokens) - prompt)
+            assert row.tokens == wanted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=60)
+@given(schedules, st.sampled_from([1, 4, 16]), st.sampled_from([None, 12]), st.sampled_from([0, 150, 10_000]))
+def test_everybody_says_what_he_would_say_alone(kind, schedule, size, capacity, limit):
+    house = House(kind, size, capacity, limit)
+    for action in schedule:
+        house.do(*action)
+    for index in range(len(house.rows)):
+        house.do("end", 0, index, [])
+    house.tree.evict(1 << 40, everybody=True)
+    assert house.tree.bytes == 0
+    assert all(pages.used == 0 for _, pages in house.tree.groups)
+    assert house.tree.statistics.nodes == 0
