@@ -47,7 +47,7 @@ class Eviction:
         self._passed: OrderedDict[TreeNode, int] = OrderedDict()  # bytes of window pages that no end sees
         self._passed_bytes = 0
         self._pins: OrderedDict[TreeNode, None] = OrderedDict()  # the ends of what is pinned, the oldest first
-        self._session: tuple[TreeNode, ...] = ()
+        self.session: tuple[TreeNode, ...] = ()  # the path of the one that went on last
 
     @property
     def bytes(self) -> int:
@@ -104,7 +104,7 @@ class Eviction:
 
     def set_session(self, end: TreeNode) -> None:
         """It ended just now, and went on from where it had ended before."""
-        self._session = tuple(end.path)
+        self.session = tuple(end.path)
 
     def pin(self, end: TreeNode) -> bool:
         """False: it alone is more than may be pinned. The oldest pins yield."""
@@ -139,8 +139,8 @@ class Eviction:
             if self._passed_bytes > limit * self.limits.windows:
                 self._drop_windows(node)
         self.evict(self.idle_bytes - limit)
-        if self.idle_bytes > limit and self._bytes_of(self._session) > limit:
-            self._session = ()
+        if self.idle_bytes > limit and self._bytes_of(self.session) > limit:
+            self.session = ()
             self.evict(self.idle_bytes - limit)
         return before - self._held
 
@@ -187,15 +187,15 @@ class Eviction:
             assert node.pins == sum(node in end.path for end in self._pins)
 
     def _let_everybody_go(self) -> None:
-        self._session = ()
+        self.session = ()
         for end in list(self._pins):
             self.unpin(end)
 
     def _stays(self, node: TreeNode) -> bool:
-        return node.pins > 0 or node in self._session
+        return node.pins > 0 or node in self.session
 
     def _is_end(self, node: TreeNode) -> bool:
-        return node in self._pins or node in self._session[-1:]
+        return node in self._pins or node in self.session[-1:]
 
     def _drop_windows(self, node: TreeNode) -> None:
         for group in self.windowed:

@@ -23,15 +23,19 @@ KINDS = {
     "recurrent": ([], True),
     "all": ([FULL, WINDOW, CHUNK], True),
 }
-ACTIONS = ("run", "run", "run", "share", "keep state", "fork", "rewind", "end", "cancel", "evict", "pin", "arrive")
+ACTIONS = (
+    *("arrive", "arrive", "again", "again", "run", "run", "run", "run", "run", "share", "share", "keep state"),
+    *("end", "end", "fork", "rewind", "cancel", "evict", "pin"),
+)
+LONGEST = 60
 # prompts that begin alike, at every length up to some pages
 prompts = st.builds(
     lambda length, changed, last: [*((i // 3 + (i >= changed)) % VOCAB for i in range(length)), last],
     st.integers(0, 40),
-    st.integers(0, 40),
+    st.integers(8, 40),
     st.integers(0, VOCAB - 1),
 )
-schedules = st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 7), st.integers(0, 40), prompts), max_size=60)
+schedules = st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 7), st.integers(0, 40), prompts), max_size=70)
 
 
 class House:
@@ -42,30 +46,33 @@ class House:
         groups = [(group, PageIds(size, 10, capacity)) for group in self.kinds]
         self.store = Store(groups)
         self.tree = PrefixTree(size, groups, self.states, Limits(limit))
-        self.rows: list[tuple[Row, int]] = []  # and the length of its prompt
+        self.rows: list[tuple[Row, int, int]] = []  # with the length of its prompt, and its scope
+        self.past: list[list[int]] = []
 
     def do(self, action: str, which: int, amount: int, prompt: list[int]) -> None:
         if action == "arrive":
-            self.arrive(prompt)
+            self.arrive(prompt, which == 0)
+        elif action == "again" and self.past:
+            said = self.past[which % len(self.past)]
+            self.arrive([*said[: LONGEST if amount % 2 else amount], *prompt[-3:]], False)
         elif action == "evict":
-            self.tree.evict(amount * 5, everybody=amount % 5 == 0)
+            self.tree.evict(amount * 5, everybody=amount == 40)
         elif self.rows:
             self.change(action, which % len(self.rows), amount)
         self.check()
 
-    def arrive(self, prompt: list[int]) -> None:
-        hit = self.tree.match(prompt, len(prompt) - 1, prompt[-1] % 2)
+    def arrive(self, prompt: list[int], scope: int) -> None:
+        hit = self.tree.match(prompt, len(prompt) - 1, scope)
         assert hit.length <= hit.known < len(prompt)
-        assert self.states is False or hit.length == 0 or hit.snapshot.length == hit.length
-        self.rows.append((Row(self.store, prompt, hit, self.states), len(prompt)))
+        assert not self.states or hit.length == 0 or hit.snapshot.length == hit.length
+        self.rows.append((Row(self.store, prompt, hit, self.states), len(prompt), scope))
 
     def change(self, action: str, index: int, amount: int) -> None:
-        row, prompt = self.rows[index]
-        scope = row.tokens[prompt - 1] % 2
+        row, prompt, scope = self.rows[index]
         match action:
             case "run":
                 try:
-                    row.run(min(row.unread, 1 + amount % 13))
+                    row.run(min(row.unread, 1 + amount))
                 except OutOfPages:
                     self.tree.evict(200, everybody=True)
             case "share":
@@ -74,7 +81,7 @@ class House:
             case "keep state":
                 row.keep_state()
             case "fork":
-                self.rows.append((row.fork(), prompt))
+                self.rows.append((row.fork(), prompt, scope))
             case "rewind":
                 self.rewind(row, prompt, amount)
             case "pin":
@@ -84,10 +91,13 @@ class House:
                 self.tree.insert(row.tokens, row.tables, row.snapshots, scope, ended=True)
                 self.leave(index)
                 self.tree.trim()
-                held = [*self.tree.eviction._session, *(n for n in self.tree.nodes() if n.pins)]
-                assert held or self.rows or self.tree.idle_bytes <= self.tree.eviction.limits.bytes
+                self.check_limit()
             case "cancel":
                 self.leave(index)
+
+    def check_limit(self) -> None:
+        kept = any(node.pins or node in self.tree.eviction.session for node in self.tree.nodes())
+        assert kept or self.rows or self.tree.idle_bytes <= self.tree.eviction.limits.bytes
 
     def rewind(self, row: Row, prompt: int, amount: int) -> None:
         """As after drafts that were wrong: what was said is said again."""
@@ -102,13 +112,14 @@ class House:
             assert row.tables.reusable(length) != length
 
     def leave(self, index: int) -> None:
-        row, _ = self.rows.pop(index)
+        row, _, _ = self.rows.pop(index)
+        self.past.append(row.tokens)
         row.tables.release()
 
     def check(self) -> None:
-        check_all(self.tree, [row.tables for row, _ in self.rows])
+        check_all(self.tree, [row.tables for row, _, _ in self.rows])
         check_tokens(self.tree, self.store)
-        for row, prompt in self.rows:
+        for row, prompt, _ in self.rows:
             wanted = alone(self.kinds, self.states, row.tokens[:prompt], len(row.tokens) - prompt)
             assert row.tokens == wanted
 
