@@ -90,11 +90,16 @@ class Eviction:
     def used_snapshot(self, node: TreeNode) -> None:
         self._snapshots.move_to_end(node)
 
-    def used_windows(self, nodes: Iterable[TreeNode], branch: bool) -> None:
-        """Somebody goes on from where these are seen; `branch`: where others do too."""
+    def used_windows(self, nodes: Iterable[TreeNode]) -> None:
+        for node in nodes:
+            if node in self._passed:
+                self._passed.move_to_end(node)
+
+    def keep_windows(self, nodes: Iterable[TreeNode]) -> None:
+        """They are seen from where several go on."""
         for node in nodes:
             self._set_passed(node, 0)
-            node.branch |= branch
+            node.branch = True
 
     def passed_windows(self, nodes: Iterable[TreeNode]) -> None:
         """The end of their path is too far away to see them."""

@@ -67,6 +67,10 @@ class PrefixTree:
         return self.eviction.idle_bytes
 
     @property
+    def scopes(self) -> int:
+        return len(self._roots)
+
+    @property
     def statistics(self) -> TreeStatistics:
         kept = self.eviction
         return TreeStatistics(
@@ -155,7 +159,7 @@ class PrefixTree:
         stand, _ = self._deepest(array("i", tokens).tobytes(), scope)
         if stand is None or not self.eviction.pin(stand.path[-1]):
             return 0
-        self.eviction.used_windows(self._seen(stand), branch=True)
+        self.eviction.keep_windows(self._seen(stand))
         return stand.length
 
     def unpin(self, tokens: Sequence[int], scope: Hashable = None) -> None:
@@ -236,7 +240,7 @@ class PrefixTree:
             )
         node = stand.path[-1]
         self.eviction.touch(node)
-        self.eviction.used_windows(self._seen(stand), branch=False)
+        self.eviction.used_windows(self._seen(stand))
         if self.states:
             self.eviction.used_snapshot(node)
         return Hit(
@@ -286,8 +290,7 @@ class PrefixTree:
             if shorter.snapshot is None and not shorter.pins:
                 self.eviction.remove(shorter)
         if node.children and self.eviction.windowed and node.parent is not None:
-            path = node.path
-            self.eviction.used_windows(path[self._visible(node.end) :], branch=True)
+            self.eviction.keep_windows(node.path[self._visible(node.end) :])
         node.add(child, self._page)
         return child
 
