@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from .node import WORD, TreeNode
+from .node import TreeNode
+from .siblings import WORD
 from .table import GONE, Tables
 from .tree import PrefixTree
 
@@ -27,19 +28,19 @@ def check_all(tree: PrefixTree, tables: Iterable[Tables]) -> None:
 def check_nodes(tree: PrefixTree, nodes: list[TreeNode]) -> None:
     for node in nodes:
         assert node.parent is not None
-        assert node.parent.children[node.key] is node
+        assert node.parent.children.get(node.key) is node
         assert node.end == node.parent.end + len(node.key) // WORD
         assert 0 < len(node.key) <= tree.size * WORD
         assert node.end % tree.size == 0 or not node.children, "nothing comes after a part of a page"
         assert node.snapshot is None or (tree.states and node.snapshot.length == node.end)
         far = [page for page, (group, _) in zip(node.pages, tree.groups, strict=True) if group.remembers_all]
         assert GONE not in far, "what reaches far is unbroken"
-        node.check(tree.size * WORD)
+        node.children.check()
 
 
 def check_order(tree: PrefixTree, nodes: list[TreeNode]) -> None:
     order = {node: place for place, node in enumerate(tree.eviction.order)}
     assert set(order) == set(nodes)
     for node in nodes:
-        assert all(order[child] < place for place in [order[node]] for child in node.children.values()), "leaves first"
+        assert all(order[child] < place for place in [order[node]] for child in node.children), "leaves first"
     tree.eviction.check(nodes)

@@ -9,7 +9,7 @@ the path of the session that went on last: a burst of others does not push it ou
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .node import Snapshot, TreeNode
@@ -42,6 +42,7 @@ class Eviction:
         self.windowed = [index for index, (group, _) in enumerate(groups) if not group.remembers_all]
         self.snapshot_bytes = 0
         self.evicted = Evicted()
+        self.leaving: Callable[[TreeNode], None] | None = None  # told of a node that is about to go, or its state
         self.order: OrderedDict[TreeNode, None] = OrderedDict()  # the next to go first, and never before its children
         self._snapshots: OrderedDict[TreeNode, None] = OrderedDict()
         self._passed: OrderedDict[TreeNode, int] = OrderedDict()  # bytes of window pages that no end sees
@@ -85,6 +86,7 @@ class Eviction:
         if snapshot is not None:
             self.snapshot_bytes += snapshot.bytes
             self._snapshots[node] = None
+            node.stored = False
         node.snapshot = snapshot
 
     def used_snapshot(self, node: TreeNode) -> None:
@@ -179,7 +181,7 @@ class Eviction:
         self._set_passed(node, 0)
         for group in range(len(self.groups)):
             self.set_page(node, group, GONE)
-        node.parent.remove(node)
+        node.parent.children.remove(node.key)
         self.order.pop(node, None)
 
     def check(self, nodes: list[TreeNode]) -> None:
@@ -211,14 +213,14 @@ class Eviction:
         self._prune(node)
 
     def _drop_snapshot(self, node: TreeNode) -> None:
+        self._tell(node)
         self.set_snapshot(node, None)
         self.evicted.snapshots += 1
         self._prune(node)
 
     def _drop_leaf(self, node: TreeNode) -> None:
         if not node.children and self._is_idle(node):
-            self.remove(node)
-            self.evicted.nodes += 1
+            self._evict_leaf(node)
             self._prune(node.parent)
 
     def _prune(self, node: TreeNode | None) -> None:
@@ -227,9 +229,17 @@ class Eviction:
             lost = (self.states and node.snapshot is None) or any(node.pages[group] == GONE for group in self.windowed)
             if not lost or not self._is_idle(node):
                 return
-            self.remove(node)
-            self.evicted.nodes += 1
+            self._evict_leaf(node)
             node = node.parent
+
+    def _evict_leaf(self, node: TreeNode) -> None:
+        self._tell(node)
+        self.remove(node)
+        self.evicted.nodes += 1
+
+    def _tell(self, node: TreeNode) -> None:
+        if self.leaving is not None:
+            self.leaving(node)
 
     def _is_idle(self, node: TreeNode) -> bool:
         return all(

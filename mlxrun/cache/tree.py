@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from .evict import Evicted, Eviction, Limits
-from .node import WORD, Key, Snapshot, TreeNode
+from .node import Snapshot, TreeNode
+from .siblings import WORD, Key
 from .table import GONE, PagedGroups, Tables
 
 
@@ -117,7 +118,7 @@ class PrefixTree:
         """
         length = min(len(tokens), tables.length)
         ids = array("i", tokens[:length]).tobytes()
-        root = self._roots.setdefault(scope, TreeNode(None, b"", len(self.groups)))
+        root = self._roots.setdefault(scope, TreeNode(None, b"", len(self.groups), scope))
         path, old = self._insert_pages(root, ids, tables)
         ends = {snapshot.length: snapshot for snapshot in snapshots if 0 < snapshot.length <= length}
         for end, snapshot in ends.items():
@@ -169,24 +170,36 @@ class PrefixTree:
 
     def nodes(self) -> Iterator[TreeNode]:
         """Parents before their children."""
-        found = [child for root in self._roots.values() for child in root.children.values()]
+        found = [child for root in self._roots.values() for child in root.children]
         while found:
             node = found.pop()
             yield node
-            found.extend(node.children.values())
+            found.extend(node.children)
+
+    def length(self, ids: Key, scope: Hashable = None) -> int:
+        """After how many of these tokens a sequence could go on. Changes nothing."""
+        stand, _ = self._deepest(ids, scope)
+        return 0 if stand is None else stand.length
+
+    def whole_pages(self, ids: Key, scope: Hashable = None) -> list[TreeNode]:
+        """The nodes of the pages that these tokens fill, as far as they are here. Changes nothing."""
+        path: list[TreeNode] = []
+        node = self._roots.get(scope)
+        for start in range(0, len(ids) - self._page + 1, self._page):
+            node = None if node is None else node.children.get(ids[start : start + self._page])
+            if node is None:
+                break
+            path.append(node)
+        return path
 
     def _deepest(self, ids: Key, scope: Hashable) -> tuple[Stand | None, int]:
         """Where a sequence of these tokens could go on, and how many of them are here at all."""
         root = self._roots.get(scope)
         if root is None:
             return None, 0
-        path, node = [], root
-        while (
-            child := node.children.get(ids[node.end * WORD :][: self._page])
-        ) is not None and child.end % self.size == 0:
-            path.append(child)
-            node = child
-        near = node.nearest(ids[node.end * WORD :][: self._page])
+        path = self.whole_pages(ids, scope)
+        node = path[-1] if path else root
+        near = node.children.nearest(ids[node.end * WORD :][: self._page])
         known = node.end + (near[0][0] if near else 0)
         return next(self._stands([root, *path], ids, near), None), known
 
@@ -196,7 +209,9 @@ class PrefixTree:
         for depth in range(len(path) - 1, -1, -1):
             node, parts = path[depth], near
             if self.states or depth < len(path) - 1:
-                parts = [(len(c.key) // WORD, c) for c in node.prefixes(ids[node.end * WORD :][: self._page])]
+                parts = [
+                    (len(c.key) // WORD, c) for c in node.children.beginnings(ids[node.end * WORD :][: self._page])
+                ]
             for count, child in parts:
                 if self._stands_at(node.end + count, child, runs, depth):
                     yield Stand(node.end + count, [*path[1 : depth + 1], child])
@@ -239,6 +254,8 @@ class PrefixTree:
                 [GONE] * min(needed.start, needed.stop) + [stand.path[number].pages[index] for number in needed]
             )
         node = stand.path[-1]
+        for one in stand.path:
+            one.hit = True
         self.eviction.touch(node)
         self.eviction.used_windows(self._seen(stand))
         if self.states:
@@ -253,8 +270,9 @@ class PrefixTree:
         node, old = root, None
         for number in range(len(ids) // self._page):
             key = ids[number * self._page : (number + 1) * self._page]
-            fresh = key not in node.children
-            node = self._new_child(node, key) if fresh else node.children[key]
+            child = node.children.get(key)
+            fresh = child is None
+            node = child or self._new_child(node, key)
             joined = [self._join(node, index, number, tables) for index in range(len(self.groups))]
             if fresh:
                 self._lend_to_shorter(node)
@@ -269,7 +287,7 @@ class PrefixTree:
         key = ids[parent.end * WORD : length * WORD]
         if not key:
             return parent
-        child, longer = parent.children.get(key), parent.longer(key)
+        child, longer = parent.children.get(key), parent.children.longer(key)
         if child is None and longer is not None and not own:
             return longer
         node = child or self._new_child(parent, key)
@@ -284,20 +302,20 @@ class PrefixTree:
 
     def _new_child(self, node: TreeNode, key: Key) -> TreeNode:
         """Parts of its page that are only the beginning of it, and of no use besides, go."""
-        child = TreeNode(node, key, len(self.groups))
-        for shorter in list(node.prefixes(key)):
+        child = TreeNode(node, key, len(self.groups), node.scope)
+        for shorter in list(node.children.beginnings(key)):
             child.ended |= shorter.ended
             if shorter.snapshot is None and not shorter.pins:
                 self.eviction.remove(shorter)
         if node.children and self.eviction.windowed and node.parent is not None:
             self.eviction.keep_windows(node.path[self._visible(node.end) :])
-        node.add(child, self._page)
+        node.children.add(key, child)
         return child
 
     def _lend_to_shorter(self, node: TreeNode) -> None:
         """Parts of its page that stay need none of their own."""
         assert node.parent is not None
-        for shorter in node.parent.prefixes(node.key):
+        for shorter in node.parent.children.beginnings(node.key):
             for index, page in enumerate(node.pages):
                 if page != GONE and shorter is not node:
                     self.eviction.set_page(shorter, index, page)

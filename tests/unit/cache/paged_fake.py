@@ -6,8 +6,10 @@ is a running hash, and a snapshot is its value.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 
+from mlxrun.cache.node import Snapshot
 from mlxrun.cache.pages import PageIds
 from mlxrun.cache.table import GONE, Copy, Group, Tables
 from mlxrun.cache.tree import Hit, PrefixTree
@@ -20,7 +22,7 @@ EMPTY = -7
 class State:
     length: int
     value: int
-    bytes: int = 3
+    bytes: int = 8
 
 
 def step(state: int, token: int) -> int:
@@ -31,17 +33,24 @@ class Store:
     """What was written, by group, page and slot."""
 
     def __init__(self, groups: list[tuple[Group, PageIds]]) -> None:
-        self.groups = groups
+        self.groups, self.size = groups, groups[0][1].size if groups else 0
         self.slots: dict[tuple[int, int, int], int] = {}
 
     def copy(self, copy: Copy) -> None:
-        for slot in range(self.groups[0][1].size):
+        for slot in range(self.size):
             self.slots[copy.group, copy.target, slot] = self.slots.get((copy.group, copy.source, slot), EMPTY)
 
     def write(self, tables: Tables, position: int, token: int) -> None:
         for index in range(len(self.groups)):
             page = tables.row(index)[position // tables.size]
             self.slots[index, page, position % tables.size] = token
+
+    def read(self, group: int, page: int) -> bytes:
+        return array("i", [self.slots.get((group, page, slot), EMPTY) for slot in range(self.size)]).tobytes()
+
+    def put(self, group: int, page: int, content: bytes) -> None:
+        for slot, token in enumerate(array("i", content)):
+            self.slots[group, page, slot] = token
 
     def seen(self, tables: Tables, position: int) -> list[list[int]]:
         """What a query at `position` reads, group by group."""
@@ -52,6 +61,15 @@ class Store:
             assert all(row[place // tables.size] != GONE for place in places)
             found.append([self.slots[index, row[place // tables.size], place % tables.size] for place in places])
         return found
+
+
+def state_bytes(state: Snapshot) -> bytes:
+    assert isinstance(state, State)
+    return state.value.to_bytes(8, "little")
+
+
+def state_of(length: int, content: bytes) -> State:
+    return State(length, int.from_bytes(content, "little"))
 
 
 class Row:

@@ -149,14 +149,14 @@ def test_a_window_that_no_end_sees_has_a_quota():
 
 
 def test_states_have_a_quota_and_take_the_tail_that_only_they_served():
-    tree = PrefixTree(4, [(FULL, PageIds(4, 1))], True, Limits(20))
+    tree = PrefixTree(4, [(FULL, PageIds(4, 1))], True, Limits(50))
     said(tree, count(0, 16), states=(8, 16))
     said(tree, count(100, 16), states=(8, 16))
     counted = tree.statistics
-    assert counted.snapshot_bytes == 9, "half of the limit, at three bytes a state"
+    assert counted.snapshot_bytes == 24, "half of the limit, at eight bytes a state"
     assert counted.evicted.snapshots == 1
     assert found(tree, count(0, 20)) == 16
-    tree.evict(3)
+    tree.evict(8)
     assert tree.statistics.nodes == 6, "nobody goes on from the end of the second"
     assert [found(tree, count(first, 20)) for first in (0, 100)] == [16, 8]
 
@@ -165,7 +165,7 @@ def test_states_of_those_who_run_can_go():
     tree = a_tree(FULL, states=True)
     said(tree, count(0, 8), states=(8,))
     hit = tree.match(count(0, 9), 8)
-    assert tree.evict(1000) == 3
+    assert tree.evict(1000) == 8
     check_all(tree, [hit.tables])
 
 

@@ -43,9 +43,9 @@ class House:
 
     def __init__(self, kind: str, size: int, capacity: int | None, limit: int) -> None:
         self.kinds, self.states = KINDS[kind]
-        groups = [(group, PageIds(size, 10, capacity)) for group in self.kinds]
+        groups = [(group, PageIds(size, 4 * size, capacity)) for group in self.kinds]
         self.store = Store(groups)
-        self.tree = PrefixTree(size, groups, self.states, Limits(limit))
+        self.tree = PrefixTree(size, groups, self.states, Limits(limit * size))
         self.rows: list[tuple[Row, int, int]] = []  # with the length of its prompt, and its scope
         self.past: list[list[int]] = []
 
@@ -56,7 +56,7 @@ class House:
             said = self.past[which % len(self.past)]
             self.arrive([*said[: LONGEST if amount % 2 else amount], *prompt[-3:]], False)
         elif action == "evict":
-            self.tree.evict(amount * 5, everybody=amount == 40)
+            self.tree.evict(amount * 2 * self.tree.size, everybody=amount == 40)
         elif self.rows:
             self.change(action, which % len(self.rows), amount)
         self.check()
@@ -74,7 +74,7 @@ class House:
                 try:
                     row.run(min(row.unread, 1 + amount))
                 except OutOfPages:
-                    self.tree.evict(200, everybody=True)
+                    self.tree.evict(80 * self.tree.size, everybody=True)
             case "share":
                 self.tree.insert(row.tokens, row.tables, row.snapshots, scope)
                 row.tables.forget()
@@ -126,7 +126,7 @@ class House:
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=60)
-@given(schedules, st.sampled_from([1, 4, 16]), st.sampled_from([None, 12]), st.sampled_from([0, 150, 10_000]))
+@given(schedules, st.sampled_from([1, 4, 16]), st.sampled_from([None, 12]), st.sampled_from([0, 60, 4000]))
 def test_everybody_says_what_he_would_say_alone(kind, schedule, size, capacity, limit):
     house = House(kind, size, capacity, limit)
     for action in schedule:

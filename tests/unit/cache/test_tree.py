@@ -202,7 +202,7 @@ def test_a_model_without_keys_goes_on_from_its_states():
     said(tree, count(0, 10), states=(6, 10))
     assert found(tree, count(0, 20)) == 10
     assert found(tree, count(0, 10)) == 6
-    assert tree.bytes == 6
+    assert tree.bytes == 16
 
 
 def test_what_was_asked_and_found_is_counted():
