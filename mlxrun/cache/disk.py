@@ -136,7 +136,8 @@ class DiskTier:
         """It and all that comes after it."""
         with self._lock:
             gone = self._index.remove(segment)
-            self._dropped[reason] += len(gone)
+            if gone:
+                self._dropped[reason] += len(gone)
         for one in gone:
             self._unlink(one.name)
 

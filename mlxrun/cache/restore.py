@@ -72,7 +72,7 @@ class Restore:
         self._plan()
         self._waiting: deque[tuple[list[DiskPart], Future[list[bytes]]]] = deque()
         self._to_ask: deque[int] = deque()
-        self._tables = Tables(tree.groups)
+        self.tables = Tables(tree.groups)
         self._snapshots: list[Snapshot] = []
         self.done = False
         self.length = 0  # tokens that were restored
@@ -114,7 +114,7 @@ class Restore:
         """Nobody waits for it any more."""
         self.done = True
         self._waiting.clear()
-        self._tables.release()
+        self.tables.release()
 
     def _plan(self) -> None:
         self._in_memory = self._tree.whole_pages(self._found.tokens[: self._kept * WORD], self._scope)
@@ -156,7 +156,7 @@ class Restore:
                         rows[index].append(taken[-1][1])
                     else:
                         rows[index].append(self._in_memory[number].pages[index])
-            self._tables = Tables.of(self._tree.groups, rows, self._kept)
+            self.tables = Tables.of(self._tree.groups, rows, self._kept)
         except OutOfPages:
             return False
         finally:
@@ -176,17 +176,17 @@ class Restore:
             if part.group is None:
                 self._snapshots.append(self._store.state_of(part.number, content))
             else:
-                self._store.write(part.group, self._tables.row(part.group)[part.number], content)
+                self._store.write(part.group, self.tables.row(part.group)[part.number], content)
 
     def _finish(self) -> None:
         tokens = array("i", self._found.tokens)[: self._kept]
         try:
-            if self._store.recheck is not None and not self._store.recheck(tokens, self._tables, self._snapshots):
+            if self._store.recheck is not None and not self._store.recheck(tokens, self.tables, self._snapshots):
                 self._counts.mismatches += 1
                 self._tier.drop(self._found.segments[0], MISMATCH)
                 return
             part = self._kept % self._tree.size != 0 and not self._tree.states
-            self._tree.insert(tokens, self._tables, self._snapshots, self._scope, ended=part)
+            self._tree.insert(tokens, self.tables, self._snapshots, self._scope, ended=part)
             for node in self._tree.whole_pages(tokens.tobytes(), self._scope):
                 node.stored = True
             self.length = self._found.length

@@ -131,6 +131,8 @@ class PrefixTree:
             went_on = any(node.ended for node in path if node is not last)
             if went_on or (last.ended and last not in self.eviction.order):
                 self.eviction.set_session(last)
+                for node in self.eviction.session:
+                    node.hit = True
             last.ended = True
         self.eviction.touch(last)
         self._age_windows(path, old)

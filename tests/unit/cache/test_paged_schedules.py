@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mlxrun.cache.check import check_all
 from mlxrun.cache.evict import Limits
 from mlxrun.cache.pages import OutOfPages, PageIds
-from mlxrun.cache.table import Group
+from mlxrun.cache.table import Group, Tables
 from mlxrun.cache.tree import PrefixTree
 from tests.unit.cache.paged_fake import VOCAB, Row, Store, alone, check_tokens
 
@@ -48,6 +48,7 @@ class House:
         self.tree = PrefixTree(size, groups, self.states, Limits(limit * size))
         self.rows: list[tuple[Row, int, int]] = []  # with the length of its prompt, and its scope
         self.past: list[list[int]] = []
+        self.guests: list[Tables] = []  # of nobody in a row
 
     def do(self, action: str, which: int, amount: int, prompt: list[int]) -> None:
         if action == "arrive":
@@ -117,7 +118,7 @@ class House:
         row.tables.release()
 
     def check(self) -> None:
-        check_all(self.tree, [row.tables for row, _, _ in self.rows])
+        check_all(self.tree, [*(row.tables for row, _, _ in self.rows), *self.guests])
         check_tokens(self.tree, self.store)
         for row, prompt, _ in self.rows:
             wanted = alone(self.kinds, self.states, row.tokens[:prompt], len(row.tokens) - prompt)
