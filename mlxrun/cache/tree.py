@@ -221,8 +221,11 @@ class PrefixTree:
                 yield Stand(node.end, path[1 : depth + 1])
 
     def _stands_at(self, length: int, last: TreeNode, runs: dict[int, list[int]], number: int) -> bool:
-        """Whether a query at `length`, in the page `number` that `last` holds, has all that it needs."""
-        if self.states and (last.snapshot is None or last.snapshot.length != length):
+        """Whether a query at `length`, in the page `number` that `last` holds, has all that it needs.
+
+        With states that is the end of `last`.
+        """
+        if self.states and last.snapshot is None:
             return False
         for index, run in runs.items():
             needed = self.groups[index][0].needed(length, self.size)

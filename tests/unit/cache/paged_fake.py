@@ -85,16 +85,21 @@ class Row:
         """Tokens that did not go through the model yet."""
         return len(self.tokens) - self.tables.end
 
-    def run(self, count: int) -> None:
-        """So many of its tokens through the model; where those are all, it says the next."""
+    def run(self, count: int, read: bool = True) -> None:
+        """So many of its tokens through the model; where those are all, it says the next.
+
+        What was launched before is read by then; this only if `read`.
+        """
         start = self.tables.end
+        self.tables.commit(start)
         for copy in self.tables.grow(start + count):
             self.store.copy(copy)
         for position in range(start, start + count):
             self.store.write(self.tables, position, self.tokens[position])
             self.state = step(self.state, self.tokens[position])
             seen = self.store.seen(self.tables, position)
-        self.tables.commit(start + count)
+        if read:
+            self.tables.commit(start + count)
         if self.tables.end == len(self.tokens):
             self.tokens.append(next_token(seen, self.state if self.states else 0))
 
@@ -103,7 +108,7 @@ class Row:
             self.snapshots.append(State(self.tables.end, self.state))
 
     def fork(self) -> Row:
-        other = Row(self.store, self.tokens, Hit(self.tables.length, self.tables.fork()), self.states)
+        other = Row(self.store, self.tokens, Hit(self.tables.end, self.tables.fork()), self.states)
         other.state = self.state
         return other
 

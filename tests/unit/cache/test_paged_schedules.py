@@ -59,7 +59,7 @@ class House:
         elif action == "evict":
             self.tree.evict(amount * 2 * self.tree.size, everybody=amount == 40)
         elif self.rows:
-            self.change(action, which % len(self.rows), amount)
+            self.change(action, which % len(self.rows), which, amount)
         self.check()
 
     def arrive(self, prompt: list[int], scope: int) -> None:
@@ -68,12 +68,12 @@ class House:
         assert not self.states or hit.length == 0 or hit.snapshot.length == hit.length
         self.rows.append((Row(self.store, prompt, hit, self.states), len(prompt), scope))
 
-    def change(self, action: str, index: int, amount: int) -> None:
+    def change(self, action: str, index: int, which: int, amount: int) -> None:
         row, prompt, scope = self.rows[index]
         match action:
             case "run":
                 try:
-                    row.run(min(row.unread, 1 + amount))
+                    row.run(min(row.unread, 1 + amount), read=which < 5)
                 except OutOfPages:
                     self.tree.evict(80 * self.tree.size, everybody=True)
             case "share":

@@ -93,6 +93,17 @@ def test_rewind_into_a_shared_page_copies_it_on_the_next_write():
     assert list(one.row(0)) == [0, 1]
 
 
+def test_what_is_on_its_way_is_forked_and_taken_back_as_such():
+    one = tables(FULL)
+    grown(one, 8)
+    one.grow(11)
+    other = one.fork()
+    assert (other.length, other.end) == (8, 11)
+    assert other.grow(12) == [Copy(0, 2, 3)]
+    assert other.rewind(10)
+    assert (other.length, other.end) == (8, 10)
+
+
 def test_what_is_not_committed_is_taken_back_without_a_trace():
     one = tables(FULL, WINDOW)
     grown(one, 10)
