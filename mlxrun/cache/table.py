@@ -61,7 +61,7 @@ PagedGroups = Sequence[tuple[Group, PageIds]]
 
 
 class Tables:
-    __slots__ = ("_first", "_rows", "end", "groups", "length", "size")
+    __slots__ = ("_first", "_rows", "end", "groups", "inserted", "length", "size")
 
     def __init__(self, groups: PagedGroups) -> None:
         self.groups = groups
@@ -69,6 +69,7 @@ class Tables:
         if any(pages.size != self.size for _, pages in groups):
             raise ValueError("The groups of a sequence have pages of different sizes.")
         self.length = self.end = 0
+        self.inserted = 0  # whole pages that the prefix tree was told of
         self._rows = [array("i") for _ in groups]
         self._first = [0] * len(groups)  # number of the first page that is not forgotten
 
@@ -102,19 +103,7 @@ class Tables:
 
         OutOfPages: nothing was changed.
         """
-        if length <= self.end:
-            return []
-        needs = [self._need(group, length) for group in range(len(self.groups))]
-        for need, (group, pages) in zip(needs, self.groups, strict=True):
-            if pages.room is not None and pages.room < need:
-                raise OutOfPages(f"{need} more pages of group {group.name} are needed, and {pages.room} are left.")
-        copies = [copy for group in range(len(self.groups)) if (copy := self._unshare(group)) is not None]
-        wanted = -(-length // self.size)
-        for row, (_, pages) in zip(self._rows, self.groups, strict=True):
-            while len(row) < wanted:
-                row.append(pages.take())
-        self.end = length
-        return copies
+        return grow_together([(self, length)])
 
     def commit(self, length: int) -> None:
         """What was written before `length` stands; only `rewind` takes it back."""
@@ -142,12 +131,13 @@ class Tables:
             del row[wanted:]
             self._first[index] = min(self._first[index], wanted)
         self.end, self.length = length, min(self.length, length)
+        self.inserted = min(self.inserted, length // self.size)
         return True
 
     def fork(self) -> Tables:
         """Another sequence that stands where this one does, in the same pages: who writes first copies."""
         other = Tables.of(self.groups, self._rows, self.end)
-        other.length = self.length
+        other.length, other.inserted = self.length, self.inserted
         return other
 
     def forget(self) -> None:
@@ -181,7 +171,21 @@ class Tables:
             assert not needed or first <= needed.start, f"group {group.name} forgot what is seen from {self.length}"
 
     def _need(self, group: int, length: int) -> int:
+        """Pages that are to be taken to grow; one more where others let go of the page first that it would copy."""
+        if length <= self.end:
+            return 0
         return -(-length // self.size) - len(self._rows[group]) + self._writes_to_shared(group)
+
+    def _take(self, length: int) -> list[Copy]:
+        if length <= self.end:
+            return []
+        copies = [copy for group in range(len(self.groups)) if (copy := self._unshare(group)) is not None]
+        wanted = -(-length // self.size)
+        for row, (_, pages) in zip(self._rows, self.groups, strict=True):
+            while len(row) < wanted:
+                row.append(pages.take())
+        self.end = length
+        return copies
 
     def _writes_to_shared(self, group: int) -> bool:
         """Whether the next position lies inside a page that somebody else uses too."""
@@ -203,3 +207,12 @@ class Tables:
             return length
         step = lcm(group.chunk, self.size) if group.chunk is not None else length + 1
         return length // step * step  # where a chunk begins with a page, nothing before it is seen
+
+
+def grow_together(wanted: Sequence[tuple[Tables, int]]) -> list[Copy]:
+    """What a pass of several sequences needs: each grows to its length, or, with OutOfPages, none of them."""
+    for index, (group, pages) in enumerate(wanted[0][0].groups if wanted else ()):
+        need = sum(tables._need(index, length) for tables, length in wanted)
+        if pages.room is not None and pages.room < need:
+            raise OutOfPages(f"{need} more pages of group {group.name} are needed, and {pages.room} are left.")
+    return [copy for tables, length in wanted for copy in tables._take(length)]

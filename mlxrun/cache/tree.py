@@ -8,7 +8,7 @@ window its last pages are there. Knows no model and holds no keys: a hit is a ta
 from __future__ import annotations
 
 from array import array
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -107,16 +107,19 @@ class PrefixTree:
         self,
         tokens: Sequence[int],
         tables: Tables,
-        snapshots: Iterable[Snapshot] = (),
+        snapshots: Sequence[Snapshot] = (),
         scope: Hashable = None,
         ended: bool = False,
     ) -> None:
         """What a sequence has of these tokens: whole pages, and where it `ended` or a state was kept parts of one.
 
-        May be called again while it runs: only what is new is added. A page that is here already takes the place of the
-        sequence's own, which nobody is going to write to.
+        May be called after every pass: only what is new is added, and where nothing is, nothing is done. A page that is
+        here already takes the place of the sequence's own, which nobody is going to write to.
         """
         length = min(len(tokens), tables.length)
+        if length // self.size <= tables.inserted and not ended and not snapshots:
+            return
+        tables.inserted = length // self.size
         ids = array("i", tokens[:length]).tobytes()
         root = self._roots.setdefault(scope, TreeNode(None, b"", len(self.groups), scope))
         path, old = self._insert_pages(root, ids, tables)

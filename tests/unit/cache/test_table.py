@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlxrun.cache.pages import OutOfPages, PageIds
-from mlxrun.cache.table import GONE, Copy, Group, Share, Tables
+from mlxrun.cache.table import GONE, Copy, Group, Share, Tables, grow_together
 
 FULL, WINDOW, CHUNK = Group("full"), Group("window", reach=8), Group("chunk", chunk=8)
 
@@ -70,6 +70,18 @@ def test_without_pages_nothing_changes_in_any_group():
     assert (other.length, other.end, other.groups[0][1].used) == (6, 6, 2)
     other.release()
     assert one.grow(8) == []
+
+
+def test_several_grow_together_or_not_at_all():
+    one = tables(FULL, capacity=4)
+    grown(one, 6)
+    other = one.fork()
+    with pytest.raises(OutOfPages, match="4 more pages of group full are needed, and 2 are left"):
+        grow_together([(other, 7), (one, 13)])
+    assert list(other.row(0)) == list(one.row(0)) == [0, 1]
+    assert grow_together([(other, 7), (one, 8)]) == [Copy(0, 1, 2)], "the other's page is its own by then"
+    assert (list(one.row(0)), list(other.row(0))) == ([0, 1], [0, 2])
+    assert grow_together([]) == []
 
 
 def test_rewind_drops_what_lies_behind():

@@ -103,6 +103,24 @@ def test_who_still_runs_shares_what_was_read():
     check_all(tree, [hit.tables])
 
 
+def test_where_nothing_new_was_read_nothing_is_looked_up(monkeypatch):
+    tree = a_tree(FULL)
+    hit = tree.match(count(0, 20), 19)
+    hit.tables.grow(13)
+    hit.tables.commit(11)
+    tree.insert(count(0, 20), hit.tables)
+    with monkeypatch.context() as patched:
+        patched.delattr(PrefixTree, "_insert_pages")
+        tree.insert(count(0, 20), hit.tables)
+    assert hit.tables.rewind(7)
+    hit.tables.grow(12)
+    hit.tables.commit(12)
+    tree.insert([*count(0, 7), *count(50, 6)], hit.tables)
+    assert found(tree, [*count(0, 7), *count(50, 6)], hit.tables) == 12
+    fork = hit.tables.fork()
+    assert fork.inserted == hit.tables.inserted == 3
+
+
 def test_equal_pages_become_one():
     tree = a_tree(FULL)
     hits = [tree.match(count(0, 10), 9) for _ in range(3)]
