@@ -39,7 +39,7 @@ from .table import Group
 
 NAMES = "[0-9a-f]" * 32  # what else lies in the folder is not ours
 BLOCK = 16 << 20  # bytes of a segment, about
-QUEUED = 128 << 20  # bytes that may wait to be written
+QUEUED = 64 << 20  # bytes that may wait to be written
 SPARE = 1 << 30  # bytes that are left free on the disk
 FIRST_RATE = 500e6  # bytes a second that reading is thought to bring, before any was read
 
@@ -119,18 +119,17 @@ class DiskTier:
         """Those of its parts. Lost: they cannot be had, and the segment was dropped."""
         return self._thread.submit(self._read_parts, segment, wanted)
 
-    def write(self, segment: DiskSegment, parts: Sequence[bytes], patient: bool = False) -> bool:
-        """False: too much is waiting already, and nobody is `patient`."""
-        size = sum(map(len, parts))
+    def takes(self, size: int) -> bool:
+        """Whether so many bytes may wait to be written, too. False is counted."""
         with self._lock:
-            if self._queued and self._queued + size > QUEUED and not patient:
-                self._skipped += 1
-                return False
-            self._queued += size
-        done = self._thread.submit(self._write, segment, parts)
-        if patient:
-            done.result()
-        return True
+            fits = not self._queued or self._queued + size <= QUEUED
+            self._skipped += not fits
+        return fits
+
+    def write(self, segment: DiskSegment, parts: Sequence[bytes]) -> Future[None]:
+        with self._lock:
+            self._queued += sum(map(len, parts))
+        return self._thread.submit(self._write, segment, parts)
 
     def drop(self, segment: DiskSegment, reason: str) -> None:
         """It and all that comes after it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Hashable, Iterator, Sequence
+from concurrent.futures import Future
 
 from .disk import DiskTier
 from .files import DiskSegment
@@ -48,21 +49,27 @@ class DiskPrefixes:
             if not len(leaf.children) and (leaf.ended or leaf.hit or leaf.pins):
                 for node in self._block_ends(leaf):
                     if not node.stored and written < self.tier.most:
-                        written += self._write(node, patient=True)
-        self.tier.settle()
+                        written += self._bytes(node)
+                        self._write(node).result()
 
     def _leaving(self, node: TreeNode) -> None:
-        if (node.hit or node.pins) and not node.stored:
-            self._write(node, patient=False)
+        if (node.hit or node.pins) and not node.stored and self.tier.takes(self._bytes(node)):
+            self._write(node)
 
     def _block_ends(self, leaf: TreeNode) -> Iterator[TreeNode]:
         block = self.tier.layout.block
         return (node for node in leaf.path if node is leaf or node.number % block == block - 1)
 
-    def _write(self, node: TreeNode, patient: bool) -> int:
-        """The block of pages that ends with this node; how many bytes that is."""
-        path = node.path
-        block = path[node.number // self.tier.layout.block * self.tier.layout.block :]
+    def _block(self, node: TreeNode) -> list[TreeNode]:
+        """The pages of its segment, which it ends."""
+        path, block = node.path, self.tier.layout.block
+        return path[node.number // block * block :]
+
+    def _bytes(self, node: TreeNode) -> int:
+        return self.tree.eviction.bytes_of(self._block(node))
+
+    def _write(self, node: TreeNode) -> Future[None]:
+        block = self._block(node)
         parts = [
             bytes(self._store.read(index, page))
             for one in block
@@ -70,11 +77,9 @@ class DiskPrefixes:
             if page != GONE
         ]
         parts += [self._store.state_bytes(one.snapshot) for one in block if one.snapshot is not None]
-        if not self.tier.write(self._segment(path, block), parts, patient):
-            return 0
         for one in block:
             one.stored = True
-        return sum(map(len, parts))
+        return self.tier.write(self._segment(node.path, block), parts)
 
     def _segment(self, path: list[TreeNode], block: list[TreeNode]) -> DiskSegment:
         layout, root, parent = self.tier.layout, self.tier.root(path[0].scope), ""

@@ -62,7 +62,7 @@ class Eviction:
 
     @property
     def pinned_bytes(self) -> int:
-        return self._bytes_of({node for end in self._pins for node in end.path})
+        return self.bytes_of({node for end in self._pins for node in end.path})
 
     def touch(self, node: TreeNode) -> None:
         """It was used, and so was all before it."""
@@ -146,7 +146,7 @@ class Eviction:
             if self._passed_bytes > limit * self.limits.windows:
                 self._drop_windows(node)
         self.evict(self.idle_bytes - limit)
-        if self.idle_bytes > limit and self._bytes_of(self.session) > limit:
+        if self.idle_bytes > limit and self.bytes_of(self.session) > limit:
             self.session = ()
             self.evict(self.idle_bytes - limit)
         return before - self._held
@@ -254,7 +254,7 @@ class Eviction:
     def _windows_bytes(self, node: TreeNode) -> int:
         return sum(self.groups[group][1].page_bytes for group in self.windowed if node.pages[group] != GONE)
 
-    def _bytes_of(self, nodes: Iterable[TreeNode]) -> int:
+    def bytes_of(self, nodes: Iterable[TreeNode]) -> int:
         total = 0
         for node in nodes:
             held = zip(node.pages, self.groups, strict=True)
