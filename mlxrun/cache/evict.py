@@ -154,6 +154,8 @@ class Eviction:
     def evict(self, wanted: int, everybody: bool = False) -> int:
         """So many bytes, or all that nobody runs on; how many that freed. `everybody`: pins and the session too."""
         before = self._held
+        if not self.idle_bytes:
+            return 0
         if everybody:
             self._let_everybody_go()
         for drop, nodes in (

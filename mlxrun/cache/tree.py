@@ -120,10 +120,12 @@ class PrefixTree:
         if length // self.size <= tables.inserted and not ended and not snapshots:
             return
         tables.inserted = length // self.size
+        ends = {snapshot.length: snapshot for snapshot in snapshots if 0 < snapshot.length <= length}
+        if not self.groups:
+            length = max(ends, default=0)  # without keys, what comes after the last state is of no use
         ids = array("i", tokens[:length]).tobytes()
         root = self._roots.setdefault(scope, TreeNode(None, b"", len(self.groups), scope))
         path, old = self._insert_pages(root, ids, tables)
-        ends = {snapshot.length: snapshot for snapshot in snapshots if 0 < snapshot.length <= length}
         for end, snapshot in ends.items():
             node = self._insert_end([root, *path], ids, end, tables, own=True)
             self.eviction.touch(node)

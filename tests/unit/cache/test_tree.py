@@ -223,6 +223,20 @@ def test_a_model_without_keys_goes_on_from_its_states():
     assert tree.bytes == 16
 
 
+def test_without_keys_and_states_nothing_is_kept():
+    tree = a_tree(states=True)
+    hit = tree.match(count(0, 10), 9)
+    hit.tables.grow(10)
+    hit.tables.commit(10)
+    tree.insert(count(0, 10), hit.tables)
+    tree.insert(count(0, 10), hit.tables, ended=True)
+    assert tree.statistics.nodes == 0
+    tree.insert(count(0, 10), hit.tables, [State(5, 0)])
+    assert tree.statistics.nodes == 2
+    tree.evict(1)
+    assert tree.statistics.nodes == 0
+
+
 def test_what_was_asked_and_found_is_counted():
     tree = a_tree(FULL)
     said(tree, count(0, 11))
