@@ -26,8 +26,9 @@ from .handle import Handle
 from .idle_work import Idle, IdleWork
 from .kernel_guard import KernelGuard
 from .memory_guard import MemoryGuard, give_back_all
+from .request import check
 from .runner import Runner, computed
-from .scheduler import Scheduler, check
+from .scheduler import Scheduler
 
 __all__ = ["Engine", "check"]
 

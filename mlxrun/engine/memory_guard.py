@@ -16,7 +16,8 @@ from ..memory.wiring import Wiring
 from ..ops.native import release
 
 if TYPE_CHECKING:
-    from .scheduler import Claims, Scheduler
+    from .admission import Claims
+    from .scheduler import Scheduler
 
 BUFFERS = 1.1  # of the weights' bytes, what their buffers take at most: whole pages, and what lies between them
 SHORTAGE = "shorten the prompt, wait for others to end, or load with a smaller context"
@@ -66,11 +67,11 @@ class MemoryGuard:
     def look(self, scheduler: Scheduler) -> None:
         """Between two passes: what must go goes."""
         if self.headroom is None or not scheduler.busy or self.headroom.over() <= 0:
-            scheduler.full = None
+            scheduler.refuse_new(None)
             return
         mx.synchronize()  # what runs holds what it was given
         pressure = self.headroom.relieve(scheduler.forget)
-        scheduler.full = f"{self.headroom.reason()}: {SHORTAGE}." if pressure >= Pressure.REFUSE else None
+        scheduler.refuse_new(f"{self.headroom.reason()}: {SHORTAGE}." if pressure >= Pressure.REFUSE else None)
         if pressure is Pressure.END:
             scheduler.end_youngest(f"{self.headroom.reason()}, so the youngest request was ended.")
             self.headroom.begin_anew()

@@ -8,49 +8,50 @@ from itertools import accumulate, groupby
 import mlx.core as mx
 
 from ..loading.model import Runnable
+from .plan import PassPart, PassPlan
+from .request import Row
 from .sampler import Ahead, Draw, Samples, best_alone, only_best, sample
-from .scheduler import PassPart, PassPlan, Running
 
 
 class Runner:
     def __init__(self, model: Runnable) -> None:
         self._model = model
 
-    def __call__(self, plan: PassPlan) -> Sequence[tuple[Running, Ahead]]:
+    def __call__(self, plan: PassPlan) -> Sequence[tuple[Row, Ahead]]:
         """Build and start the pass; return what can be read meanwhile."""
         if plan.parts:
             self._start(plan)
-        for running, old in plan.ready:
-            if running.ahead is old:  # it had no part: what it has is its last token
-                running.ahead = None
+        for row, old in plan.ready:
+            if row.ahead is old:  # it had no part: what it has is its last token
+                row.ahead = None
         return plan.ready
 
     def _start(self, plan: PassPlan) -> None:
         parts = plan.parts
-        hidden = self._model(ids_of(parts), [(part.running.memory, part.count) for part in parts])
-        arrays = [array for part in parts for array in part.running.memory.arrays()]
-        chosen = [part.running for part in parts if part.samples]
+        hidden = self._model(ids_of(parts), [(part.row.memory, part.count) for part in parts])
+        arrays = [array for part in parts for array in part.row.memory.arrays()]
+        chosen = [part.row for part in parts if part.samples]
         if chosen:
             ends = [end - 1 for end, part in zip(row_ends(parts), parts, strict=True) if part.samples]
             rows = hidden if len(ends) == hidden.shape[0] else hidden[mx.array(ends)]
-            samples = self._sampled(rows, [running.draw for running in chosen])
-            for row, running in enumerate(chosen):
-                running.ahead = Ahead(samples, row)
+            samples = self._sampled(rows, [row.draw for row in chosen])
+            for index, row in enumerate(chosen):
+                row.ahead = Ahead(samples, index)
             arrays += samples.arrays
         if chosen and not plan.alone:
             mx.async_eval(arrays)
         else:
             mx.eval(arrays)  # nothing to read: this bounds how far we run ahead. Alone: what breaks must break here
         for part in parts:
-            if plan.alone and part.running.memory.length >= part.running.goal:
-                part.running.goal = 0
+            if plan.alone and part.row.memory.length >= part.row.goal:
+                part.row.goal = 0
 
     def _sampled(self, rows: mx.array, draws: Sequence[Draw]) -> Samples:
         best = self._model.best(rows) if best_alone(draws) else None
         return sample(self._model.logits(rows), draws, self._model.device) if best is None else only_best(best)
 
 
-def computed(ready: Sequence[tuple[Running, Ahead]]) -> None:
+def computed(ready: Sequence[tuple[Row, Ahead]]) -> None:
     """Wait until what is to be read is there."""
     for _, ahead in ready:
         ahead.samples.token(ahead.row)
@@ -58,7 +59,7 @@ def computed(ready: Sequence[tuple[Running, Ahead]]) -> None:
 
 def ids_of(parts: Sequence[PassPart]) -> mx.array:
     """(T,) int32. Tokens that are ahead come from what the last pass sampled, nearly always from all of its rows."""
-    ahead = [part.running.ahead for part in parts if part.ids is None and part.running.ahead is not None]
+    ahead = [part.row.ahead for part in parts if part.ids is None and part.row.ahead is not None]
     pieces = []
     for _, group in groupby(ahead, key=lambda one: id(one.samples)):
         of_one_pass = list(group)

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxrun.core import Event, Finish, Refusal, Request, Sampling
+from mlxrun.engine.budget import CHUNK, SHARED_CHUNK, split_budget
 from mlxrun.engine.engine import Engine
 from mlxrun.engine.handle import Handle
-from mlxrun.engine.scheduler import CHUNK, RUNNING, SHARED_CHUNK, WAITING, split_budget
+from mlxrun.engine.scheduler import RUNNING
+from mlxrun.engine.waiting import MOST as WAITING
 
 from .fake import FakeMemory, FakeModel, continuation
 

@@ -9,10 +9,10 @@ import mlx.core as mx
 import pytest
 
 from mlxrun.core import Event, Finish, Request, RequestError, Sampling
+from mlxrun.engine.budget import CHUNK
 from mlxrun.engine.engine import Engine
 from mlxrun.engine.handle import Handle
 from mlxrun.engine.prefix_cache import shared_prefix
-from mlxrun.engine.scheduler import CHUNK
 
 from .fake import FakeMemory, FakeModel, continuation
 

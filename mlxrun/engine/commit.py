@@ -1,0 +1,30 @@
+"""A token that was read -> what its reader is told, and whether its row ends there."""
+
+from __future__ import annotations
+
+import time
+
+from ..core import Event, Finish
+from .request import Row
+from .sampler import Ahead
+
+WHY_NO_TOKEN = {
+    -1: "The model computed something that is not a number.",
+    -2: "No token is left to choose from: what the request allows, bans and biases leaves none.",
+}
+
+
+def commit(row: Row, ahead: Ahead) -> Event:
+    """The row has one more token; an event with `finish` is its last."""
+    token = ahead.samples.token(ahead.row)
+    if token < 0:
+        return Event(finish=Finish.FAILED, reason=WHY_NO_TOKEN[token])
+    row.first = row.first or time.perf_counter()
+    row.tokens.append(token)
+    if row.handle.request.sampling.mirostat_tau:
+        row.surprise = ahead.samples.surprise(ahead.row)
+    if token in row.handle.request.stop_ids:
+        return Event(finish=Finish.STOP)
+    logprob = ahead.samples.logprob(ahead.row)
+    logprobs = () if logprob is None else (logprob,)
+    return Event((token,), logprobs, Finish.LENGTH if len(row.tokens) >= row.limit else None)
