@@ -44,6 +44,12 @@ class Finish(StrEnum):
     CANCELLED = "cancelled"
     REFUSED = "refused"  # never started; Event.reason says why
     FAILED = "failed"  # started and broke; Event.reason says how
+    EXPIRED = "expired"  # its deadline passed while it waited or ran; Event.reason says so
+
+
+class Priority(StrEnum):
+    INTERACTIVE = "interactive"  # somebody looks on
+    BATCH = "batch"  # goes where the others leave room, and like them once it has waited for a while
 
 
 NO_IDS: frozenset[int] = frozenset()
@@ -155,6 +161,8 @@ class Request:
     max_tokens: int | None = None  # None: until the context is used up
     sampling: Sampling = field(default_factory=Sampling)
     stop_ids: frozenset[int] = frozenset()
+    priority: Priority = Priority.INTERACTIVE
+    deadline: float | None = None  # seconds from its submission on; None: it has all the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +190,7 @@ class Event:
     reason: str | None = None
     usage: Usage | None = None
     refusal: Refusal | None = None  # what kind of REFUSED it is
+    retry_after: float | None = None  # seconds after which a BUSY one is likely to be served
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,174 @@
-"""How many prompt tokens go into a pass, and whose. Knows numbers only."""
+"""How many prompt tokens go into a pass, from what passes took until now, and whose they are.
+
+Those who speak feel a pass as the gap between two tokens, so prompts beside them may make it GAP times as long as it
+is without them. Where nobody speaks a pass takes ALONE seconds: the longest that a cancel or a new request waits. What
+a prompt token costs depends on how deep it stands and on who else is in the pass, so both are learned apart. What
+counts of the last few passes is a quick one: a machine that has other things to do only ever makes them longer.
+Knows numbers only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-CHUNK = 512  # prompt tokens in one pass; a cancel waits for one of these at most
-SHARED_CHUNK = 128  # the same while others decode: they wait for it
+CHUNK = 512  # prompt tokens in one pass at most: a plan counts the memory of so many
+FIRST = 64  # the same, of a model of which nothing is known
+LEAST = 4  # beside those who speak, whatever it costs: a prompt gets on
+GAP = 2.7  # a pass with prompts, in passes without
+ALONE = 0.150  # seconds
+REMEMBERED = 9  # passes of a kind
+QUICK = 4  # one of so many is quicker than the one that counts
+BASE = 0.3  # of a pass, what does not grow with its rows, where that was not measured
+PROBES = 2  # plain passes in a row: the first is read while the second is computed
+STALE = 64  # passes with prompts after which a plain one is measured again
+SHALLOW = 512  # tokens; depths below are one kind, and each twice as deep is another
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a pass is made of."""
+
+    speaking: int  # rows that decode
+    prompt: int = 0  # prompt tokens
+    depth: int = 0  # at which they stand, in the mean
+
+    @property
+    def kind(self) -> int:
+        """Of the depth."""
+        return max(1, self.depth // SHALLOW).bit_length()
+
+
+@dataclass(slots=True)
+class Times:
+    """The last few measurements of one kind."""
+
+    last: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    usual: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.last.append(seconds)
+        self.usual = sorted(self.last)[(len(self.last) - 1) // QUICK]
+
+
+class PassBudget:
+    def __init__(self) -> None:
+        self._plain: dict[int, Times] = {}  # by rows that decode, of about that number
+        self._alone: dict[int, Times] = {}  # a prompt token, by kind of depth
+        self._beside: dict[int, Times] = {}  # the same beside those who speak
+        self._mixed = 0  # passes with prompts since a plain one was measured
+        self._asked = 0  # plain passes in a row that were asked for to measure one
+
+    def learn(self, load: Load, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        if not load.prompt:
+            self._plain.setdefault(about(load.speaking), Times()).add(seconds)
+            self._mixed = 0
+        elif not load.speaking:
+            self._alone.setdefault(load.kind, Times()).add(seconds / load.prompt)
+        else:
+            self._mixed += 1
+            more = seconds - (self.plain(load.speaking) or 0.0)
+            # below this it is noise: a token in a larger pass costs less, never nothing
+            self._beside.setdefault(load.kind, Times()).add(max(more, 0.1 * seconds) / load.prompt)
+
+    def plain(self, speaking: int) -> float | None:
+        """Seconds of a pass of so many that decode and nothing else; None: nothing is known of any.
+
+        Between two that are known on a line; beyond the largest like that one, so that more are tried.
+        """
+        known, wanted = self._plain, about(speaking)
+        if wanted in known or not known:
+            return known[wanted].usual if known else None
+        below = max((rows for rows in known if rows < wanted), default=None)
+        above = min((rows for rows in known if rows > wanted), default=None)
+        if above is None:
+            return known[max(known)].usual
+        most = known[above].usual
+        least = BASE * most if below is None else known[below].usual
+        return least + (most - least) * (wanted - (below or 0)) / (above - (below or 0))
+
+    def prompt_token(self, kind: int, *, beside: bool) -> float | None:
+        one, other = (self._beside, self._alone) if beside else (self._alone, self._beside)
+        known = nearest(one, kind)
+        return nearest(other, kind) if known is None else known
+
+    def wants_plain(self, speaking: int) -> bool:
+        """Whether prompts should stand back for this pass: what those who speak are used to is not known."""
+        unknown = speaking > 0 and (about(speaking) not in self._plain or self._mixed >= STALE)
+        self._asked = self._asked + 1 if unknown and self._asked < PROBES else 0
+        return self._asked > 0
+
+    def prompt_tokens(self, speaking: int, depth: int, taken: float = 0.0) -> int:
+        """For the next pass, beside so many that decode; `taken`: seconds of the gap that others have."""
+        kind = Load(speaking, 1, depth).kind
+        each = self.prompt_token(kind, beside=speaking > 0)
+        if not speaking:
+            return FIRST if each is None else rounded(min(CHUNK, int(ALONE / each)))
+        plain = self.plain(speaking)
+        if plain is None or each is None:
+            return 2 * LEAST
+        return rounded(min(CHUNK, max(LEAST, int(((GAP - 1) * plain - taken) / each))))
+
+    @property
+    def told(self) -> dict[str, float]:
+        """Seconds, for people: of a plain pass by rows, of a prompt token by depth."""
+        plain = {f"pass_{rows}": times.usual for rows, times in sorted(self._plain.items())}
+        alone = {f"prompt_token_{depth_of(kind)}": t.usual for kind, t in sorted(self._alone.items())}
+        beside = {f"prompt_token_beside_{depth_of(kind)}": t.usual for kind, t in sorted(self._beside.items())}
+        return plain | alone | beside
+
+
+def about(rows: int) -> int:
+    """Up to 8 each number is its own; beyond that those within a quarter are alike."""
+    if rows <= 8:
+        return rows
+    step = 1 << (rows.bit_length() - 3)
+    return rows - rows % step
+
+
+def depth_of(kind: int) -> int:
+    return SHALLOW << (kind - 1)
+
+
+def nearest(known: dict[int, Times], wanted: int) -> float | None:
+    if not known:
+        return None
+    times = known.get(wanted) or known[min(known, key=lambda one: abs(one - wanted))]
+    return times.usual
+
+
+def rounded(tokens: int) -> int:
+    """Kernels take eight rows at once."""
+    return max(1, tokens - tokens % 8 if tokens >= 16 else tokens)
+
+
+class PassTimer:
+    """From when passes are built and read to what each of them took: they overlap, and each begins when the one before
+    is done or, where that was long ago, when it is built."""
+
+    def __init__(self, learn: Callable[[Load, float], None]) -> None:
+        self._learn = learn
+        self._open: tuple[Load, float] | None = None  # of a pass whose tokens are not read yet, and when it was begun
+        self._done = 0.0
+
+    def passed(self, load: Load | None, began: float, now: float, *, read: bool, waited: bool) -> None:
+        """A pass was begun, `read`: meanwhile the tokens of the one before; `waited`: until it was done itself."""
+        before, self._open = self._open, None
+        if load is None or not waited:
+            self._open = None if load is None else (load, began)
+            if read and before is not None:
+                self._learn(before[0], now - max(self._done, before[1]))
+        elif not read:  # of two that are waited for together neither's own time is known
+            self._learn(load, now - max(self._done, began))
+        if read or waited:
+            self._done = now
+
+    def forget(self) -> None:
+        """A pass broke, or ran by itself."""
+        self._open = None
 
 
 def split_budget(wanted: Sequence[int], budget: int) -> list[int]:

@@ -32,6 +32,8 @@ from .scheduler import Scheduler
 
 __all__ = ["Engine", "check"]
 
+Clock = Callable[[], float]  # seconds
+
 CLOSED = "The engine is closed."
 KEPT_SHARE = 0.125  # of the free memory, what ended requests may leave behind
 ABANDON_SECONDS = 10.0  # for a load to notice that nobody wants it any more
@@ -39,11 +41,14 @@ MEASURE_SECONDS = 0.5  # between two looks at what the sequences hold
 
 
 class Engine:
-    def __init__(self, model: Runnable, context: int, idle: Idle | None = None) -> None:
+    def __init__(
+        self, model: Runnable, context: int, idle: Idle | None = None, clock: Clock = time.perf_counter
+    ) -> None:
         """Use `start`: whoever makes an Engine must be on the thread that runs it."""
         self.model, self.context = model, context
         self._guard, self._files = MemoryGuard(model), FileGuard(model)
-        self._scheduler = Scheduler(model, context, int(KEPT_SHARE * available_bytes()), self._guard.room_for)
+        kept = int(KEPT_SHARE * available_bytes())
+        self._clock, self._scheduler = clock, Scheduler(model, context, kept, self._guard.room_for, clock)
         self._runner, self._kernels = Runner(model), KernelGuard(model)
         self._awake = Awake()
         self._idle = IdleWork(None if idle is None else idle(model), give_back_all)
@@ -59,11 +64,13 @@ class Engine:
         context: int | None = None,
         abandon: Callable[[], None] = lambda: None,
         idle: Idle | None = None,
+        clock: Clock = time.perf_counter,
     ) -> Engine:
         """Load the model on a thread of its own and serve it from there; what loading raises is raised here.
 
         What `idle` makes of the model is gone through a step at a time, on that thread, while nobody asks;
         then the memory that only requests need is given back.
+        By `clock` it is found how much a pass may hold, and when a deadline has passed.
         Interrupted meanwhile, we call `abandon`, which should make `load` raise, and wait a moment for that.
         """
         born: queue.SimpleQueue[Engine | BaseException] = queue.SimpleQueue()
@@ -71,7 +78,7 @@ class Engine:
         def live() -> None:
             try:
                 model = load()
-                engine = cls(model, allowed_context(context, model.context) or model.context, idle)
+                engine = cls(model, allowed_context(context, model.context) or model.context, idle, clock)
                 engine._kernels.try_out()
             except BaseException as error:  # noqa: BLE001 whoever waits for us raises it
                 born.put(error)
@@ -97,7 +104,7 @@ class Engine:
         return found
 
     def submit(self, request: Request) -> Handle:
-        handle = Handle(request)
+        handle = Handle(request, self._clock())
         self._inbox.put(handle)
         if self._closing.is_set():  # the thread may have read its inbox for the last time
             handle.post(Event(finish=Finish.CANCELLED, reason=CLOSED))
@@ -164,8 +171,10 @@ class Engine:
             return
         self._kernels.begin()
         try:
+            began = self._clock()
             ready = self._runner(plan)
             computed(ready)
+            self._scheduler.timed(plan, began)
             if self._files_are_well():
                 self._scheduler.commit(ready)
                 self._kernels.went_well(self._scheduler.retrying)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from ..core import Event, Request
 
 
 class Handle:
-    def __init__(self, request: Request) -> None:
-        self.request = request
+    def __init__(self, request: Request, submitted: float | None = None) -> None:
+        """`submitted`: by the engine's clock."""
+        self.request, self.submitted = request, time.perf_counter() if submitted is None else submitted
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()  # never blocks who posts
         self._cancelled = threading.Event()
         self._ring: Callable[[], None] | None = None

@@ -1,13 +1,20 @@
-"""What goes through the model in one pass: one token of everybody who speaks, beside them a share of the prompts."""
+"""What goes through the model in one pass: one token of everybody who speaks, beside them a share of the prompts.
+
+First those who speak and are urgent, then batch rows that speak, as many as a gap has room for, then prompts. Who
+spoke and was left out goes again with the fourth pass at the latest.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .budget import CHUNK, SHARED_CHUNK, split_budget
+from .budget import CHUNK, GAP, LEAST, Load, PassBudget, split_budget
 from .request import Row
 from .sampler import Ahead
+
+LEFT_OUT = 3  # passes in a row at most
+MOST_SPEAKING = CHUNK - LEAST  # rows; a plan counts the memory of a pass of CHUNK
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +34,67 @@ class PassPart:
 @dataclass(frozen=True, slots=True)
 class PassPlan:
     members: tuple[Row, ...]
-    parts: tuple[PassPart, ...]  # those that decode first
+    parts: tuple[PassPart, ...]  # those whose token is ahead first
     ready: tuple[tuple[Row, Ahead], ...]  # what can be read while the parts are computed
     alone: bool  # a row of a batch that broke, by itself
+    load: Load | None  # None: there are no parts
+
+    @property
+    def samples(self) -> bool:
+        return any(part.samples for part in self.parts)
 
 
-def plan_for(members: Sequence[Row], alone: bool = False) -> PassPlan:
-    speaking = [row for row in members if row.ahead is not None]
-    reading = [row for row in members if row.ahead is None]
-    parts = [PassPart(row, None, True, row.memory.length + 1) for row in speaking if len(row.tokens) + 1 < row.limit]
-    left = [row.unseen for row in reading]
-    for row, count in zip(reading, split_budget(left, SHARED_CHUNK if parts else CHUNK), strict=True):
-        if count:
-            start, end = row.memory.length, row.memory.length + count
-            parts.append(PassPart(row, row.tokens[start:end], end == len(row.tokens), end))
-    ready = tuple((row, row.ahead) for row in speaking if row.ahead is not None)
-    return PassPlan(tuple(members), tuple(parts), ready, alone)
+def plan_for(members: Sequence[Row], budget: PassBudget, now: float, alone: bool = False) -> PassPlan:
+    goes_on = [row for row in members if row.speaks and not row.ends_ahead]
+    reading = [row for row in members if not row.speaks]
+    speaking, taken = chosen(goes_on, bool(reading), budget, now)
+    parts = [next_token(row) for row in speaking]
+    parts.sort(key=lambda part: part.ids is not None)
+    if reading and not budget.wants_plain(len(speaking)):
+        parts += prompt_parts(reading, budget.prompt_tokens(len(speaking), reading[0].memory.length, taken), now)
+    ready = tuple((row, row.ahead) for row in members if row.ahead is not None)
+    return PassPlan(tuple(members), tuple(parts), ready, alone, load_of(parts, len(speaking)))
+
+
+def chosen(speaking: Sequence[Row], reading: bool, budget: PassBudget, now: float) -> tuple[list[Row], float]:
+    """Those who say another token in this pass, and how much longer batch rows make it."""
+    urgent = [row for row in speaking if row.urgent(now)]
+    batch = [row for row in speaking if not row.urgent(now)]
+    plain = budget.plain(len(urgent)) if urgent and batch else None
+    taken = 0.0
+    if plain is not None:
+        room = (GAP - 1) * plain * (0.5 if reading else 1.0)
+        batch.sort(key=lambda row: -row.still)
+        due = sum(row.still >= LEFT_OUT for row in batch)
+        costs = [(budget.plain(len(urgent) + count) or 0.0) - plain for count in range(len(batch) + 1)]
+        count = max(due, *(count for count, cost in enumerate(costs) if cost <= room))
+        batch, taken = batch[:count], max(0.0, costs[count])
+    everybody = [*urgent, *batch]
+    if len(everybody) > MOST_SPEAKING:
+        everybody = sorted(everybody, key=lambda row: -row.still)[:MOST_SPEAKING]
+    return everybody, taken
+
+
+def next_token(row: Row) -> PassPart:
+    end = row.memory.length + 1
+    return PassPart(row, None if row.ahead is not None else row.tokens[-1:], True, end)
+
+
+def prompt_parts(reading: Sequence[Row], budget: int, now: float) -> list[PassPart]:
+    parts = []
+    for urgent in (True, False):
+        rows = [row for row in reading if row.urgent(now) is urgent]
+        for row, count in zip(rows, split_budget([row.unseen for row in rows], budget), strict=True):
+            if count:
+                start, end = row.memory.length, row.memory.length + count
+                parts.append(PassPart(row, row.tokens[start:end], end == len(row.tokens), end))
+                budget -= count
+    return parts
+
+
+def load_of(parts: Sequence[PassPart], speaking: int) -> Load | None:
+    prompts = parts[speaking:]
+    tokens = sum(part.count for part in prompts)
+    if not tokens:
+        return Load(speaking) if speaking else None
+    return Load(speaking, tokens, sum(part.count * (part.end - part.count // 2) for part in prompts) // tokens)

@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 import mlx.core as mx
 
 from ..contracts import LayerMemory, SequenceMemory
-from ..core import ContextError, Event, Finish, Refusal, Request, RequestError, Usage
+from ..core import ContextError, Event, Finish, Priority, Refusal, Request, RequestError, Usage
 from .handle import Handle
 from .sampler import Ahead, Draw
+
+PATIENCE = 30.0  # seconds after which a batch row is as urgent as any
 
 
 @dataclass(slots=True)
@@ -57,6 +59,7 @@ class Row:
     ahead: Ahead | None = None
     surprise: float | None = None  # of the last token that was read, where its sampling goes by that
     goal: int = 0  # it runs alone until its memory is this long: a batch that it was in broke
+    still: int = 0  # passes since it was last in one
 
     @classmethod
     def of(cls, handle: Handle, context: int) -> Row:
@@ -81,6 +84,19 @@ class Row:
     def unseen(self) -> int:
         """Tokens that are there and that the model has yet to see."""
         return len(self.tokens) - self.memory.length
+
+    @property
+    def speaks(self) -> bool:
+        """Whether all but its last token was seen, and that one is the model's."""
+        return self.ahead is not None or (self.first is not None and self.unseen == 1)
+
+    @property
+    def ends_ahead(self) -> bool:
+        """Whether the token that is not read yet is its last."""
+        return self.ahead is not None and len(self.tokens) + 1 >= self.limit
+
+    def urgent(self, now: float) -> bool:
+        return self.handle.request.priority is Priority.INTERACTIVE or now - self.handle.submitted >= PATIENCE
 
     @property
     def draw(self) -> Draw:

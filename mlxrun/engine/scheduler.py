@@ -1,19 +1,21 @@
 """Who goes through the model next, and what becomes of what came out. Computes nothing itself.
 
-Requests start first come first served, up to RUNNING at once. A pass holds one token of everybody who
-decodes and, beside them, a bounded number of prompt tokens of those who are not that far: a long
-prompt stalls neither those who speak nor short prompts behind it. Knows no text.
+Requests start first come first served, as many as there is memory for. A pass holds one token of everybody who
+speaks and, beside them, as many prompt tokens of the others as passes have been found to have time for: a long prompt
+stalls neither those who speak nor short prompts behind it. Knows no text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from ..core import Event, Finish, Refusal, RequestError
 from ..loading.model import Runnable
 from ..spec import ModelError
 from .admission import Admission, Admitted, RoomFor
+from .budget import PassBudget, PassTimer
 from .commit import commit
 from .handle import Handle
 from .plan import PassPlan, plan_for
@@ -22,17 +24,22 @@ from .request import Row, refuse
 from .sampler import Ahead
 from .waiting import Waiting
 
-RUNNING = 8
-
 
 class Scheduler:
     def __init__(
-        self, model: Runnable, context: int, kept_bytes: int, room_for: RoomFor = lambda tokens, rows, claims: None
+        self,
+        model: Runnable,
+        context: int,
+        kept_bytes: int,
+        room_for: RoomFor = lambda tokens, rows, claims: None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`room_for` (tokens, rows a pass, what others will hold): None, or why a prompt cannot begin now."""
         self._model, self._context = model, context
         self._prefixes = PrefixCache(model, context, kept_bytes)
         self._admission = Admission(model, context, self._prefixes, room_for)
+        self._budget, self._clock = PassBudget(), clock
+        self._timer = PassTimer(self._budget.learn)
         self._waiting = Waiting()
         self._running: list[Row] = []
 
@@ -66,8 +73,23 @@ class Scheduler:
             self._end(row, Event(finish=Finish.CANCELLED))
         self._waiting.end_cancelled()
         self._admit()
+        if not self._running:
+            return None
         alone = [row for row in self._running if row.goal][:1]
-        return plan_for(alone or self._running, bool(alone)) if self._running else None
+        plan = plan_for(alone or self._running, self._budget, self._clock(), bool(alone))
+        for row in plan.members:
+            row.still += 1
+        for part in plan.parts:
+            part.row.still = 0
+        return plan
+
+    def timed(self, plan: PassPlan, began: float) -> None:
+        """The pass was begun then, and what it had ready has just been computed."""
+        if plan.alone:
+            self._timer.forget()
+        else:
+            waited = plan.load is not None and not plan.samples
+            self._timer.passed(plan.load, began, self._clock(), read=bool(plan.ready), waited=waited)
 
     def commit(self, ready: Iterable[tuple[Row, Ahead]]) -> None:
         """Read the tokens and say so; end the rows that end there."""
@@ -92,6 +114,7 @@ class Scheduler:
     def begin_anew(self, plan: PassPlan) -> None:
         """Everybody, from the tokens that were read, and alone until where the pass that broke had brought him."""
         self._prefixes.clear()
+        self._timer.forget()
         ends = {id(part.row): part.end for part in plan.parts}
         for row in self._running:
             row.goal = max(row.goal, ends.get(id(row), row.memory.length))
@@ -124,7 +147,7 @@ class Scheduler:
         self._prefixes.clear()
 
     def _admit(self) -> None:
-        while (row := self._waiting.first) is not None and len(self._running) < RUNNING:
+        while (row := self._waiting.first) is not None:
             admitted = self._admission.admit(row, self._running)
             if admitted is Admitted.LATER:
                 return

@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxrun.core import Event, Finish, Refusal, Request, Sampling
-from mlxrun.engine.budget import CHUNK, SHARED_CHUNK, split_budget
+from mlxrun.engine.budget import FIRST, LEAST, PROBES, split_budget
 from mlxrun.engine.engine import Engine
 from mlxrun.engine.handle import Handle
-from mlxrun.engine.scheduler import RUNNING
 from mlxrun.engine.waiting import MOST as WAITING
 
 from .fake import FakeMemory, FakeModel, continuation
@@ -45,7 +44,7 @@ class Gated(FakeModel):
 
 class Many:
     def __init__(self) -> None:
-        self.engine = Engine.start(Gated)
+        self.engine = Engine.start(Gated, clock=lambda: 0.0)  # so nothing is learned of how long a pass takes
         self.model: Gated = self.engine.model
 
     def ask(self, prompts: Sequence[Sequence[int]], count: int = 12, sampling: Sampling = GREEDY) -> list[Handle]:
@@ -74,34 +73,34 @@ def prompt_of(length: int, salt: int) -> list[int]:
 
 
 def test_each_answer_is_as_if_alone(many: Many) -> None:
-    prompts = [prompt_of(length, i) for i, length in enumerate([3, 1, 700, 40, 2, CHUNK, 1500, 9, 60, 5, 300])]
+    prompts = [prompt_of(length, i) for i, length in enumerate([3, 1, 700, 40, 2, 512, 1500, 9, 60, 5, 300])]
     handles = many.ask(prompts, 30)
     for prompt, handle in zip(prompts, handles, strict=True):
         assert tokens(list(handle)) == continuation(prompt, 30)
-    assert [1] * RUNNING in many.model.shapes
-    assert max(map(len, many.model.shapes)) == RUNNING
 
 
 def test_short_prompts_go_through_the_model_together(many: Many) -> None:
-    handles = many.ask([prompt_of(4 + i, i) for i in range(5)])
+    handles = many.ask([prompt_of(4 + i, i) for i in range(5)], 40)
     for handle in handles:
         list(handle)
-    assert many.model.shapes[:3] == [[4], [1, 5, 6, 7, 8], [1] * 5]
+    assert many.model.shapes[0] == [4]
+    assert many.model.shapes[PROBES + 1] == [1, 5, 3]  # half of it to the oldest, which then is the shortest
+    assert [1] * 5 in many.model.shapes
 
 
 def test_a_long_prompt_does_not_stop_who_speaks(many: Many) -> None:
-    short, long = prompt_of(3, 0), prompt_of(5 * SHARED_CHUNK, 1)
+    short, long = prompt_of(3, 0), prompt_of(5 * 2 * LEAST, 1)
     handles = many.ask([short, long], 50)
     assert tokens(list(handles[0])) == continuation(short, 50)
     assert tokens(list(handles[1])) == continuation(long, 50)
-    assert many.model.shapes[:7] == [[3], *[[1, SHARED_CHUNK]] * 5, [1, 1]]
+    assert many.model.shapes[:17] == [[3], *[*[[1]] * PROBES, [1, 2 * LEAST]] * 5, [1, 1]]
 
 
 def test_a_short_prompt_overtakes_a_long_one(many: Many) -> None:
-    long, short = prompt_of(6 * CHUNK, 0), prompt_of(10, 1)
+    long, short = prompt_of(6 * FIRST, 0), prompt_of(10, 1)
     first, second = many.ask([long, short], 4)
     assert tokens(list(second)) == continuation(short, 4)
-    assert many.model.shapes[1] == [CHUNK - 10, 10]
+    assert many.model.shapes[1] == [FIRST - 10, 10]
     assert tokens(list(first)) == continuation(long, 4)
 
 
@@ -123,7 +122,7 @@ def test_seeds_mean_the_same_beside_others(many: Many) -> None:
 
 @pytest.mark.parametrize("where", ["prompt", "first", "later"])
 def test_only_who_breaks_the_batch_ends(many: Many, where: str) -> None:
-    good = [[1, 2, 3], [2, 2, 4], prompt_of(CHUNK + 5, 2)]
+    good = [[1, 2, 3], [2, 2, 4], prompt_of(FIRST + 5, 2)]
     culprit = [11, 12, 50]
     said = continuation(culprit, 12)
     many.model.breaks_on = bad = {"prompt": 50, "first": said[0], "later": said[4]}[where]
@@ -173,13 +172,13 @@ def test_what_is_not_a_number_ends_one(many: Many) -> None:
 
 
 def test_who_is_cancelled_leaves_the_others_alone(many: Many) -> None:
-    handles = many.ask([[i, 1] for i in range(RUNNING + 2)], 400)
+    handles = many.ask([[i, 1] for i in range(10)], 400)
     next(iter(handles[1]))
     handles[1].cancel()
     handles[-1].cancel()  # waits still, or runs already
     for i, handle in enumerate(handles):
         events = list(handle)
-        if i in (1, RUNNING + 1):
+        if i in (1, 9):
             assert events[-1].finish is Finish.CANCELLED
         else:
             assert tokens(events) == continuation([i, 1], 400)
