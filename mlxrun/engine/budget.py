@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 CHUNK = 512  # prompt tokens in one pass at most: a plan counts the memory of so many
-FIRST = 64  # the same, of a model of which nothing is known
+ENOUGH = 64  # where nobody speaks, at least: a pass reads all weights, however few tokens share that
 LEAST = 4  # beside those who speak, whatever it costs: a prompt gets on
 GAP = 2.7  # a pass with prompts, in passes without
 ALONE = 0.150  # seconds
@@ -106,7 +106,7 @@ class PassBudget:
         kind = Load(speaking, 1, depth).kind
         each = self.prompt_token(kind, beside=speaking > 0)
         if not speaking:
-            return FIRST if each is None else rounded(min(CHUNK, int(ALONE / each)))
+            return ENOUGH if each is None else rounded(max(ENOUGH, min(CHUNK, int(ALONE / each))))
         plain = self.plain(speaking)
         if plain is None or each is None:
             return 2 * LEAST

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxrun.core import Event, Finish, Refusal, Request, Sampling
-from mlxrun.engine.budget import FIRST, LEAST, PROBES, split_budget
+from mlxrun.engine.budget import ENOUGH, LEAST, PROBES, split_budget
 from mlxrun.engine.engine import Engine
 from mlxrun.engine.handle import Handle
 from mlxrun.engine.waiting import MOST as WAITING
@@ -97,10 +97,10 @@ def test_a_long_prompt_does_not_stop_who_speaks(many: Many) -> None:
 
 
 def test_a_short_prompt_overtakes_a_long_one(many: Many) -> None:
-    long, short = prompt_of(6 * FIRST, 0), prompt_of(10, 1)
+    long, short = prompt_of(6 * ENOUGH, 0), prompt_of(10, 1)
     first, second = many.ask([long, short], 4)
     assert tokens(list(second)) == continuation(short, 4)
-    assert many.model.shapes[1] == [FIRST - 10, 10]
+    assert many.model.shapes[1] == [ENOUGH - 10, 10]
     assert tokens(list(first)) == continuation(long, 4)
 
 
@@ -122,7 +122,7 @@ def test_seeds_mean_the_same_beside_others(many: Many) -> None:
 
 @pytest.mark.parametrize("where", ["prompt", "first", "later"])
 def test_only_who_breaks_the_batch_ends(many: Many, where: str) -> None:
-    good = [[1, 2, 3], [2, 2, 4], prompt_of(FIRST + 5, 2)]
+    good = [[1, 2, 3], [2, 2, 4], prompt_of(ENOUGH + 5, 2)]
     culprit = [11, 12, 50]
     said = continuation(culprit, 12)
     many.model.breaks_on = bad = {"prompt": 50, "first": said[0], "later": said[4]}[where]

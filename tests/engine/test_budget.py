@@ -9,7 +9,7 @@ from statistics import median
 import pytest
 
 from mlxrun.core import Priority, Sampling
-from mlxrun.engine.budget import ALONE, CHUNK, FIRST, GAP, LEAST, Load, PassBudget, PassTimer, about
+from mlxrun.engine.budget import ALONE, CHUNK, ENOUGH, GAP, LEAST, Load, PassBudget, PassTimer, about
 from mlxrun.engine.plan import LEFT_OUT
 
 from .fake import continuation
@@ -53,7 +53,7 @@ def test_alone_a_prompt_goes_in_passes_of_a_bounded_time() -> None:
     simulated.submit(prompt_of(3900), max_tokens=1, sampling=GREEDY)
     simulated.finish()
     loads = [plan.load for plan in simulated.plans if plan.load is not None]
-    assert loads[0] == Load(0, FIRST, FIRST // 2)
+    assert loads[0] == Load(0, ENOUGH, ENOUGH // 2)
     took = [like_a_laptop(load) for load in loads[1:-1]]
     assert max(took) <= 1.3 * ALONE  # where a depth is new, it is taken for the one before
     assert median(took) > 0.7 * ALONE
@@ -79,14 +79,14 @@ def test_a_pass_fills_its_gap_whatever_the_noise(speaking: int) -> None:
 
 def test_what_is_not_known_is_small() -> None:
     budget = PassBudget()
-    assert budget.prompt_tokens(0, 0) == FIRST
+    assert budget.prompt_tokens(0, 0) == ENOUGH
     assert budget.prompt_tokens(3, 0) == 2 * LEAST
-    budget.learn(Load(0, FIRST, 32), 10.0)
-    assert budget.prompt_tokens(0, 0) == 1
+    budget.learn(Load(0, ENOUGH, 32), 10.0)
+    assert budget.prompt_tokens(0, 0) == ENOUGH
     budget.learn(Load(3), 0.001)
     assert budget.prompt_tokens(3, 0) == LEAST  # a prompt gets on, whatever it costs
-    budget.learn(Load(0, FIRST, 32), 1e-9)
-    budget.learn(Load(0, FIRST, 32), 1e-9)
+    budget.learn(Load(0, ENOUGH, 32), 1e-9)
+    budget.learn(Load(0, ENOUGH, 32), 1e-9)
     assert budget.prompt_tokens(0, 0) == CHUNK
 
 

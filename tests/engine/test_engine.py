@@ -9,7 +9,7 @@ import mlx.core as mx
 import pytest
 
 from mlxrun.core import Event, Finish, Request, RequestError, Sampling
-from mlxrun.engine.budget import FIRST
+from mlxrun.engine.budget import ENOUGH
 from mlxrun.engine.engine import Engine
 from mlxrun.engine.handle import Handle
 from mlxrun.engine.prefix_cache import shared_prefix
@@ -34,14 +34,14 @@ def tokens(events: list[Event]) -> list[int]:
     return [token for event in events for token in event.tokens]
 
 
-@pytest.mark.parametrize("length", [1, 2, FIRST - 1, FIRST, FIRST + 1, 2 * FIRST + 7])
+@pytest.mark.parametrize("length", [1, 2, ENOUGH - 1, ENOUGH, ENOUGH + 1, 2 * ENOUGH + 7])
 def test_the_answer_does_not_depend_on_how_the_prompt_is_cut(engine: Engine, length: int) -> None:
     prompt = [(7 * i + 3) % 97 for i in range(length)]
     events = ask(engine, prompt, max_tokens=20)
     assert tokens(events) == continuation(prompt, 20)
     assert events[-1].finish is Finish.LENGTH
-    assert engine.model.passes[: -(-length // FIRST)] == [FIRST] * (length // FIRST) + [length % FIRST] * (
-        length % FIRST > 0
+    assert engine.model.passes[: -(-length // ENOUGH)] == [ENOUGH] * (length // ENOUGH) + [length % ENOUGH] * (
+        length % ENOUGH > 0
     )
 
 
