@@ -163,6 +163,8 @@ class Request:
     stop_ids: frozenset[int] = frozenset()
     priority: Priority = Priority.INTERACTIVE
     deadline: float | None = None  # seconds from its submission on; None: it has all the time
+    n: int = 1  # answers to one prompt, drawn apart: answer i with seed + i
+    best_of: int | None = None  # of so many the `n` whose tokens were likeliest, told when all have ended; None: of n
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something happened to a request. The one with `finish` is the last."""
+    """Something happened to one answer of a request. The one with `finish` is its last."""
 
     tokens: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
@@ -191,6 +193,7 @@ class Event:
     usage: Usage | None = None
     refusal: Refusal | None = None  # what kind of REFUSED it is
     retry_after: float | None = None  # seconds after which a BUSY one is likely to be served
+    choice: int = 0  # which of the request's n answers
 
 
 @dataclass(frozen=True, slots=True)

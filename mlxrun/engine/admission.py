@@ -4,54 +4,100 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
+from typing import Protocol
 
-from ..core import Event, Finish, Refusal, RequestError
-from ..loading.model import Runnable
+from ..core import ContextError, Event, Finish, Refusal
 from .budget import CHUNK
 from .prefix_cache import PrefixCache
-from .request import Row, check, refuse
+from .request import Row, alike
 
 Claims = Sequence[tuple[int, int]]  # of those that run: tokens that they will remember, bytes that they hold already
-RoomFor = Callable[[int, int, Claims], str | None]
+AHEAD = 64  # tokens by which each of those that run will have grown soon
+AGAIN = 256  # tokens for which a row that had to stop must have room, or it would have to stop again
+SHARED = 64  # tokens of a prompt that are worth waiting for
+
+
+class Room(Protocol):
+    """What of the machine's memory is left. Without a plan there is always some."""
+
+    def room_for(self, tokens: int, rows: int, claims: Claims = ()) -> str | None:
+        """None, or why a prompt of so many tokens cannot begin now."""
+
+    def never_room_for(self, tokens: int, rows: int) -> str | None:
+        """None, or why it cannot even alone."""
+
+
+class Endless:
+    def room_for(self, tokens: int, rows: int, claims: Claims = ()) -> str | None:
+        return None
+
+    def never_room_for(self, tokens: int, rows: int) -> str | None:
+        return None
 
 
 class Admitted(Enum):
     YES = auto()
-    LATER = auto()  # when another row has ended
+    LATER = auto()  # when another row has ended, or has read what they share
     NEVER = auto()  # it was told why
 
 
 class Admission:
-    def __init__(self, model: Runnable, context: int, prefixes: PrefixCache, room_for: RoomFor) -> None:
-        self._model, self._context, self._prefixes, self._room_for = model, context, prefixes, room_for
+    def __init__(self, prefixes: PrefixCache, room: Room) -> None:
+        self._prefixes, self._room = prefixes, room
         self.full: str | None = None  # why nothing new may begin
 
-    def admit(self, row: Row, running: Sequence[Row]) -> Admitted:
+    def check(self, tokens: int) -> None:
+        """Raises what a prompt that fits at no time is refused with."""
+        if (reason := self._room.never_room_for(tokens, CHUNK)) is not None:
+            raise ContextError(reason)
+
+    def admit(self, row: Row, running: Sequence[Row], retry_after: Callable[[int], float | None]) -> Admitted:
+        reason = self.full or self.shortage(row, running)
+        if reason is None:
+            return self._begin(row)
+        if running:
+            return Admitted.LATER
+        if row.stopped:
+            row.tell(Event(finish=Finish.FAILED, reason=reason, usage=row.usage))
+        else:
+            refusal = Refusal.BUSY if self.full is not None else Refusal.CONTEXT
+            wait = retry_after(1) if refusal is Refusal.BUSY else None
+            row.tell(Event(finish=Finish.REFUSED, reason=reason, refusal=refusal, retry_after=wait))
+        return Admitted.NEVER
+
+    def shortage(self, row: Row, running: Sequence[Row]) -> str | None:
+        """Why there is no memory for it now; what ended requests left is worth less than what is here."""
+        claims = [(in_steps(min(len(other.tokens) + AHEAD, other.limit)), other.memory.bytes) for other in running]
+        tokens = min(len(row.tokens) + AGAIN, row.limit) if row.stopped else len(row.tokens)
+        while (reason := self._room.room_for(tokens, CHUNK, claims)) is not None and self._prefixes.bytes:
+            self._prefixes.shrink(max(1, self._prefixes.bytes // 4))
+        return reason
+
+    def _begin(self, row: Row) -> Admitted:
         try:
-            check(row.handle.request, self._model.vocab, self._context)
-        except RequestError as error:
-            refuse(row.handle, str(error), error.refusal)
-            return Admitted.NEVER
-        room = self._room(row, running)
-        if room is not Admitted.YES:
-            return room
-        try:
-            row.begin(*self._prefixes.memory_for(row.handle.request.tokens))
+            row.begin(*self._prefixes.memory_for(row.tokens))
         except Exception as error:  # noqa: BLE001 one request ends, the thread lives on
-            row.handle.post(Event(finish=Finish.FAILED, reason=f"{type(error).__name__}: {error}"))
+            row.tell(Event(finish=Finish.FAILED, reason=f"{type(error).__name__}: {error}"))
             return Admitted.NEVER
         return Admitted.YES
 
-    def _room(self, row: Row, running: Sequence[Row]) -> Admitted:
-        if self.full is not None:
-            refuse(row.handle, self.full, Refusal.BUSY)
-            return Admitted.NEVER
-        claims = [(len(other.tokens), other.memory.bytes) for other in running]
-        if self._room_for(len(row.tokens), CHUNK, claims) is None:
-            return Admitted.YES
-        self._prefixes.clear()  # what may come is worth less than what is here
-        reason = self._room_for(len(row.tokens), CHUNK, claims)
-        if reason is not None and not running:
-            refuse(row.handle, reason, Refusal.CONTEXT)
-            return Admitted.NEVER
-        return Admitted.YES if reason is None else Admitted.LATER
+
+def in_steps(tokens: int) -> int:
+    """Of AHEAD tokens: what they take is asked for again and again."""
+    return -(-tokens // AHEAD) * AHEAD
+
+
+def is_read_for(row: Row, running: Sequence[Row]) -> bool:
+    """Whether somebody is reading the same tokens right now: they are computed once, and there for both."""
+    if row.behind is not None:
+        other, shared = row.behind
+        if other in running and not other.speaks and other.memory.length < shared:
+            return True
+        row.behind = None
+    for other in running:
+        if not other.speaks and not other.goal:
+            shared = min(alike(row.tokens, other.tokens), len(row.tokens) - 1)
+            if shared >= SHARED and other.memory.length < shared:
+                row.behind = (other, shared)
+                return True
+    return False

@@ -21,7 +21,7 @@ def commit(row: Row, ahead: Ahead) -> Event:
         return Event(finish=Finish.FAILED, reason=WHY_NO_TOKEN[token])
     row.first = row.first or time.perf_counter()
     row.tokens.append(token)
-    if row.handle.request.sampling.mirostat_tau:
+    if row.sampling.mirostat_tau:
         row.surprise = ahead.samples.surprise(ahead.row)
     if token in row.handle.request.stop_ids:
         return Event(finish=Finish.STOP)

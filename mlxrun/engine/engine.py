@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
-from ..core import Event, Finish, Memory, Request, allowed_context
+from ..core import Event, Finish, Memory, Refusal, Request, RequestError, allowed_context
 from ..loading.file_guard import FileGuard
 from ..loading.model import Runnable, Unloaded
 from ..loading.used import Used
@@ -26,36 +26,53 @@ from .handle import Handle
 from .idle_work import Idle, IdleWork
 from .kernel_guard import KernelGuard
 from .memory_guard import MemoryGuard, give_back_all
+from .plan import PassPlan
 from .request import check
 from .runner import Runner, computed
 from .scheduler import Scheduler
+from .statistics import Statistics
+from .waiting import MOST
 
 __all__ = ["Engine", "check"]
 
 Clock = Callable[[], float]  # seconds
 
 CLOSED = "The engine is closed."
+DRAINING = "The engine is about to close: what was asked before is still answered, nothing new is taken."
 KEPT_SHARE = 0.125  # of the free memory, what ended requests may leave behind
 ABANDON_SECONDS = 10.0  # for a load to notice that nobody wants it any more
 MEASURE_SECONDS = 0.5  # between two looks at what the sequences hold
 
 
+class Draining(RequestError):
+    """Nothing is wrong with the request; somebody else may serve it."""
+
+    refusal = Refusal.BUSY
+
+
 class Engine:
     def __init__(
-        self, model: Runnable, context: int, idle: Idle | None = None, clock: Clock = time.perf_counter
+        self,
+        model: Runnable,
+        context: int,
+        idle: Idle | None = None,
+        clock: Clock = time.perf_counter,
+        queue_limit: int = MOST,
     ) -> None:
         """Use `start`: whoever makes an Engine must be on the thread that runs it."""
         self.model, self.context = model, context
         self._guard, self._files = MemoryGuard(model), FileGuard(model)
         kept = int(KEPT_SHARE * available_bytes())
-        self._clock, self._scheduler = clock, Scheduler(model, context, kept, self._guard.room_for, clock)
+        self._clock, self._scheduler = clock, Scheduler(model, context, kept, self._guard, clock, queue_limit)
         self._runner, self._kernels = Runner(model), KernelGuard(model)
         self._awake = Awake()
         self._idle = IdleWork(None if idle is None else idle(model), give_back_all)
-        self._inbox: queue.SimpleQueue[Handle | None] = queue.SimpleQueue()
-        self._closing = threading.Event()
+        self.counters = self._scheduler.counters
+        self._inbox: queue.SimpleQueue[tuple[Handle, ...]] = queue.SimpleQueue()
+        self._draining, self._closing = threading.Event(), threading.Event()
         self._ended = threading.Event()  # `start` has the one that comes
         self._cache_bytes, self._prefix_bytes, self._measured = 0, 0, 0.0
+        self._idle_since: float | None = None  # the device, while somebody has work for it
 
     @classmethod
     def start(
@@ -65,12 +82,14 @@ class Engine:
         abandon: Callable[[], None] = lambda: None,
         idle: Idle | None = None,
         clock: Clock = time.perf_counter,
+        queue_limit: int = MOST,
     ) -> Engine:
         """Load the model on a thread of its own and serve it from there; what loading raises is raised here.
 
         What `idle` makes of the model is gone through a step at a time, on that thread, while nobody asks;
         then the memory that only requests need is given back.
-        By `clock` it is found how much a pass may hold, and when a deadline has passed.
+        By `clock` it is found how much a pass may hold, and when a deadline has passed. Beyond `queue_limit` requests
+        that wait the next is refused.
         Interrupted meanwhile, we call `abandon`, which should make `load` raise, and wait a moment for that.
         """
         born: queue.SimpleQueue[Engine | BaseException] = queue.SimpleQueue()
@@ -78,7 +97,8 @@ class Engine:
         def live() -> None:
             try:
                 model = load()
-                engine = cls(model, allowed_context(context, model.context) or model.context, idle, clock)
+                allowed = allowed_context(context, model.context) or model.context
+                engine = cls(model, allowed, idle, clock, queue_limit)
                 engine._kernels.try_out()
             except BaseException as error:  # noqa: BLE001 whoever waits for us raises it
                 born.put(error)
@@ -104,11 +124,27 @@ class Engine:
         return found
 
     def submit(self, request: Request) -> Handle:
-        handle = Handle(request, self._clock())
-        self._inbox.put(handle)
+        """A request for one answer."""
+        if request.n != 1:
+            raise RequestError(f"n is {request.n}: several answers are asked for with submit_choices.")
+        return self.submit_choices(request)[0]
+
+    def submit_choices(self, request: Request) -> tuple[Handle, ...]:
+        """A handle for each of its n answers."""
+        now = self._clock()
+        try:
+            check(request, self.model.vocab, self.context)
+            if self._draining.is_set() and not self._closing.is_set():
+                raise Draining(DRAINING)
+        except RequestError as error:
+            refused = Handle(request, now)
+            refused.post(Event(finish=Finish.REFUSED, reason=str(error), refusal=error.refusal))
+            return (refused,)
+        handles = tuple(Handle(request, now) for _ in range(request.n))
+        self._inbox.put(handles)
         if self._closing.is_set():  # the thread may have read its inbox for the last time
-            handle.post(Event(finish=Finish.CANCELLED, reason=CLOSED))
-        return handle
+            tell_closed(handles)
+        return handles
 
     def memory(self) -> Memory:
         """As it is right now; from any thread, nothing is computed for it."""
@@ -136,10 +172,21 @@ class Engine:
         wired = () if used.wired is None else (used.wiring,)
         return tuple(dict.fromkeys((*self.model.notes, *used.fallbacks, *wired)))
 
+    def statistics(self) -> Statistics:
+        """What was counted until now, and how things stood a moment ago; from any thread."""
+        return self.counters.snapshot()
+
+    def drain(self, seconds: float) -> None:
+        """Take nothing new, let what was asked end within so many seconds, and close."""
+        self._draining.set()
+        self._inbox.put(())
+        self._ended.wait(seconds)
+        self.close()
+
     def close(self) -> None:
         """End what runs, refuse what waits, and wait for the thread."""
         self._closing.set()
-        self._inbox.put(None)
+        self._inbox.put(())
         self._ended.wait()
         atexit.unregister(self.close)
 
@@ -166,6 +213,7 @@ class Engine:
 
     def _step(self) -> None:
         """A function of its own, so that nothing of the last pass is held while we wait."""
+        planned = self._clock()
         plan = self._scheduler.plan()
         if plan is None:
             return
@@ -173,11 +221,14 @@ class Engine:
         try:
             began = self._clock()
             ready = self._runner(plan)
+            launched = self._clock()
             computed(ready)
-            self._scheduler.timed(plan, began)
+            done = self._clock()
+            self._scheduler.ran(plan, began)
             if self._files_are_well():
                 self._scheduler.commit(ready)
                 self._kernels.went_well(self._scheduler.retrying)
+            self._count(plan, planned, began, launched, done)
         except Exception as error:  # noqa: BLE001 one request ends, the thread lives on
             if not self._files_are_well():
                 return
@@ -185,6 +236,18 @@ class Engine:
                 self._scheduler.begin_anew(plan)
             else:
                 self._scheduler.broke(plan, error)
+
+    def _count(self, plan: PassPlan, *times: float) -> None:
+        """Where a step's time went; `times`: when it was planned, begun, launched, and when the one before was done."""
+        planned, began, launched, done = times
+        waited = done - began if plan.waits else done - launched
+        self.counters.counted("host_seconds", self._clock() - planned - waited)
+        self.counters.counted("device_wait_seconds", waited)
+        if plan.waits:  # nothing is under way until the next pass is launched
+            self._idle_since = done
+        elif self._idle_since is not None:
+            self.counters.counted("bubble_seconds", launched - self._idle_since)
+            self._idle_since = None
 
     def _files_are_well(self) -> bool:
         """Whether what was computed can be believed; if not, everybody is told so instead."""
@@ -199,6 +262,9 @@ class Engine:
         if not self._scheduler.busy:
             self._awake.release()
         while not self._closing.is_set():
+            if self._draining.is_set() and not self._scheduler.busy and self._inbox.empty():
+                self._closing.set()
+                break
             try:
                 self._take(self._inbox.get(block=not self._scheduler.busy, timeout=self._idle.patience))
             except queue.Empty:
@@ -206,17 +272,22 @@ class Engine:
                     return True
                 self._idle.go_on()
         while not self._inbox.empty():
-            if (waiting := self._inbox.get()) is not None:
-                waiting.post(Event(finish=Finish.CANCELLED, reason=CLOSED))
+            tell_closed(self._inbox.get())
         return False
 
-    def _take(self, handle: Handle | None) -> None:
-        if handle is not None:
-            self._scheduler.add(handle)
+    def _take(self, handles: tuple[Handle, ...]) -> None:
+        if handles:
+            self._scheduler.add(*handles)
             self._idle.asked()
 
     def _measure(self) -> None:
         now = time.perf_counter()
         if not self._scheduler.busy or now - self._measured > MEASURE_SECONDS:
             self._cache_bytes, self._prefix_bytes = self._scheduler.cache_bytes, self._scheduler.prefix_bytes
+            self._scheduler.stands()
             self._measured = now
+
+
+def tell_closed(handles: tuple[Handle, ...]) -> None:
+    for handle in handles:
+        handle.post(Event(finish=Finish.CANCELLED, reason=CLOSED))

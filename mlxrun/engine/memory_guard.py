@@ -6,6 +6,7 @@ Sets how much MLX may keep of what is freed, and what is wired, and takes both b
 from __future__ import annotations
 
 import gc
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .admission import Claims
     from .scheduler import Scheduler
 
+LOGITS = 2 * 4  # bytes of a token's logits and of what they become when one is drawn, for each row
 BUFFERS = 1.1  # of the weights' bytes, what their buffers take at most: whole pages, and what lies between them
 SHORTAGE = "shorten the prompt, wait for others to end, or load with a smaller context"
 
@@ -27,6 +29,7 @@ class MemoryGuard:
     def __init__(self, model: Runnable) -> None:
         held = model.holdings
         self._model, self._holdings = model, held
+        self._planned = lru_cache(maxsize=4096)(lambda tokens, rows: model.planned_bytes(tokens, rows))
         self.headroom = None if held.budget is None else Headroom(held.budget, held.before)
         self.wiring = Wiring("off" if held.budget is None else held.budget.wire)
         self.used = held.used.with_wired(None, "nobody planned for this model")
@@ -50,8 +53,8 @@ class MemoryGuard:
         """None, or why a prompt of so many tokens cannot begin now; those that run will grow to what they claim."""
         if self.headroom is None:
             return None
-        planned = self._model.planned_bytes
-        needed = planned(tokens, rows) + self.headroom.budget.activations  # a pass of everybody's is always under way
+        planned, logits = self._planned, len(claims) * LOGITS * self._model.vocab
+        needed = planned(tokens, rows) + self.headroom.budget.activations + logits  # a pass of everybody's is under way
         owed = sum(max(0, planned(length, rows) - held) for length, held in claims)
         if needed + owed > self.headroom.room:
             mx.synchronize()  # what has ended may not be free yet
@@ -64,6 +67,20 @@ class MemoryGuard:
             f"and {room / 2**20:.0f} MiB of memory are left: {SHORTAGE}."
         )
 
+    def never_room_for(self, tokens: int, rows: int) -> str | None:
+        """None, or why a prompt of so many tokens could not even begin if nothing else ran."""
+        if self.headroom is None:
+            return None
+        budget = self.headroom.budget
+        needed = self._model.planned_bytes(tokens, rows) + budget.activations
+        most = max(0, budget.usable - budget.weights)
+        if needed <= most:
+            return None
+        return (
+            f"A prompt of {tokens} tokens needs about {needed / 2**20:.0f} MiB, and {most / 2**20:.0f} MiB of memory "
+            "are all that there is beside the model: shorten the prompt, or load with a smaller context."
+        )
+
     def look(self, scheduler: Scheduler) -> None:
         """Between two passes: what must go goes."""
         if self.headroom is None or not scheduler.busy or self.headroom.over() <= 0:
@@ -73,7 +90,7 @@ class MemoryGuard:
         pressure = self.headroom.relieve(scheduler.forget)
         scheduler.refuse_new(f"{self.headroom.reason()}: {SHORTAGE}." if pressure >= Pressure.REFUSE else None)
         if pressure is Pressure.END:
-            scheduler.end_youngest(f"{self.headroom.reason()}, so the youngest request was ended.")
+            scheduler.make_room(f"{self.headroom.reason()}, so the request was ended.")
             self.headroom.begin_anew()
             give_back()
 

@@ -40,13 +40,14 @@ class PassPlan:
     load: Load | None  # None: there are no parts
 
     @property
-    def samples(self) -> bool:
-        return any(part.samples for part in self.parts)
+    def waits(self) -> bool:
+        """Whether it is waited for as it is run: nobody's next token comes of it, or what breaks must break there."""
+        return bool(self.parts) and (self.alone or not any(part.samples for part in self.parts))
 
 
 def plan_for(members: Sequence[Row], budget: PassBudget, now: float, alone: bool = False) -> PassPlan:
-    goes_on = [row for row in members if row.speaks and not row.ends_ahead]
-    reading = [row for row in members if not row.speaks]
+    goes_on = [row for row in members if row.speaks and not row.ends_ahead and not row.leaving]
+    reading = [row for row in members if not row.speaks and not row.leaving]
     speaking, taken = chosen(goes_on, bool(reading), budget, now)
     parts = [next_token(row) for row in speaking]
     parts.sort(key=lambda part: part.ids is not None)
@@ -84,7 +85,7 @@ def prompt_parts(reading: Sequence[Row], budget: int, now: float) -> list[PassPa
     parts = []
     for urgent in (True, False):
         rows = [row for row in reading if row.urgent(now) is urgent]
-        for row, count in zip(rows, split_budget([row.unseen for row in rows], budget), strict=True):
+        for row, count in zip(rows, split_budget([row.wanted for row in rows], budget), strict=True):
             if count:
                 start, end = row.memory.length, row.memory.length + count
                 parts.append(PassPart(row, row.tokens[start:end], end == len(row.tokens), end))

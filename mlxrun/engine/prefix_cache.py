@@ -26,6 +26,8 @@ class PrefixEntry:
 
 
 class PrefixCache:
+    shares = False  # a memory is whole: what a request reads is nobody else's before it has ended
+
     def __init__(self, model: Runnable, context: int, limit: int) -> None:
         self._model, self._context, self._limit = model, context, limit
         self._entries: list[PrefixEntry] = []
@@ -48,6 +50,9 @@ class PrefixCache:
         del self._entries[MOST:]
         while self.bytes > self._limit:
             self._entries.pop()
+
+    def share(self, tokens: Sequence[int], memory: SequenceMemory) -> None:
+        """What was read of the tokens so far may be used by others from now on."""
 
     def memory_for(self, tokens: Sequence[int]) -> tuple[SequenceMemory, int]:
         """A memory to go on with, and how many of the tokens it holds already."""

@@ -1,24 +1,29 @@
 """A row: one answer on its way, from the queue to its last token, and what of it the model has seen.
 
-A row waits without memory, then reads its prompt, then speaks: from then on there is always a token `ahead`, or it
-ends. Also here is what a request must be to be served at all. Knows no other row.
+A row waits without memory, then reads its prompt, then speaks. Where memory is short it may have to stop: what was
+launched is read, its memory is given back, and it waits again, with all that it has said; its reader sees a pause.
+Also here is what a request must be to be served at all.
 """
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import mlx.core as mx
+import numpy as np
 
 from ..contracts import LayerMemory, SequenceMemory
-from ..core import ContextError, Event, Finish, Priority, Refusal, Request, RequestError, Usage
+from ..core import ContextError, Event, Finish, Priority, Request, RequestError, Sampling, Usage
 from .handle import Handle
 from .sampler import Ahead, Draw
 
+MOST_CHOICES = 128  # of one request
 PATIENCE = 30.0  # seconds after which a batch row is as urgent as any
 
 
@@ -44,6 +49,12 @@ class NoMemory:
         return []
 
 
+class EventReader(Protocol):
+    """Who takes an answer's events in place of its handle."""
+
+    def take(self, choice: int, event: Event) -> None: ...
+
+
 @dataclass(slots=True, eq=False)
 class Row:
     """`memory.length` tells how many of `tokens` (and of `ahead`) the model has seen."""
@@ -51,7 +62,11 @@ class Row:
     handle: Handle
     tokens: array[int]  # the prompt, then what was read
     limit: int  # tokens at which it ends
+    sampling: Sampling
     seed: int
+    choice: int = 0  # which of its request's answers
+    ranking: EventReader | None = None  # where only the best of several are told
+    unborn: list[Row] = field(default_factory=list)  # its request's other answers, until it has read the prompt
     memory: SequenceMemory = field(default_factory=NoMemory)
     cached: int = 0
     began: float = 0.0
@@ -60,21 +75,37 @@ class Row:
     surprise: float | None = None  # of the last token that was read, where its sampling goes by that
     goal: int = 0  # it runs alone until its memory is this long: a batch that it was in broke
     still: int = 0  # passes since it was last in one
+    leaving: bool = False  # it must stop once what was launched of it is read
+    stopped: bool = False  # it had to stop, and has not begun again
+    behind: tuple[Row, int] | None = None  # who reads the same tokens, and up to where
 
     @classmethod
-    def of(cls, handle: Handle, context: int) -> Row:
+    def of(cls, handle: Handle, context: int, choice: int = 0) -> Row:
         request = handle.request
         limit, seed = context, request.sampling.seed
         if request.max_tokens is not None:
             limit = min(limit, len(request.tokens) + request.max_tokens)
-        return cls(handle, array("i", request.tokens), limit, secrets.randbits(64) if seed is None else seed)
+        seed = secrets.randbits(64) if seed is None else (seed + choice) % 2**64
+        return cls(handle, array("i", request.tokens), limit, request.sampling, seed, choice)
 
     def begin(self, memory: SequenceMemory, cached: int) -> None:
-        self.memory, self.cached, self.began = memory, cached, time.perf_counter()
+        self.memory, self.still, self.stopped = memory, 0, False
+        if not self.began:
+            self.cached, self.began = min(cached, self.prompt), time.perf_counter()
+
+    def stop(self) -> None:
+        """Its memory is somebody else's from now on."""
+        self.memory, self.ahead, self.leaving, self.stopped = NoMemory(), None, False, True
 
     def begin_anew(self, memory: SequenceMemory) -> None:
         """From the tokens that were read."""
-        self.memory, self.cached, self.ahead = memory, 0, None
+        self.memory, self.cached, self.ahead, self.leaving = memory, 0, None, False
+
+    def tell(self, event: Event) -> None:
+        if self.ranking is not None:
+            self.ranking.take(self.choice, event)
+        else:
+            self.handle.post(replace(event, choice=self.choice) if self.choice else event)
 
     @property
     def prompt(self) -> int:
@@ -86,6 +117,11 @@ class Row:
         return len(self.tokens) - self.memory.length
 
     @property
+    def wanted(self) -> int:
+        """Prompt tokens for the next passes: before the last, where all answers part, its request's others are born."""
+        return self.unseen - 1 if self.unborn and self.unseen > 1 else self.unseen
+
+    @property
     def speaks(self) -> bool:
         """Whether all but its last token was seen, and that one is the model's."""
         return self.ahead is not None or (self.first is not None and self.unseen == 1)
@@ -95,6 +131,16 @@ class Row:
         """Whether the token that is not read yet is its last."""
         return self.ahead is not None and len(self.tokens) + 1 >= self.limit
 
+    def over(self, now: float) -> Event | None:
+        """Its end, where nobody wants it any more or its time is up."""
+        if self.handle.cancelled:
+            return Event(finish=Finish.CANCELLED)
+        deadline = self.handle.request.deadline
+        if deadline is None or now - self.handle.submitted < deadline:
+            return None
+        how = "was still waiting" if self.first is None else "was not finished"
+        return Event(finish=Finish.EXPIRED, reason=f"The answer {how} when its deadline of {deadline:g} s passed.")
+
     def urgent(self, now: float) -> bool:
         return self.handle.request.priority is Priority.INTERACTIVE or now - self.handle.submitted >= PATIENCE
 
@@ -103,7 +149,7 @@ class Row:
         """Of the token that comes next, after `ahead`."""
         request, unread = self.handle.request, 0 if self.ahead is None else 1
         return Draw(
-            sampling=request.sampling,
+            sampling=self.sampling,
             seed=self.seed,
             index=len(self.tokens) + unread - self.prompt,
             text=self.tokens,
@@ -120,8 +166,11 @@ class Row:
         return Usage(self.prompt, self.cached, len(self.tokens) - self.prompt, first - self.began, now - first)
 
 
-def refuse(handle: Handle, reason: str, refusal: Refusal = Refusal.REQUEST) -> None:
-    handle.post(Event(finish=Finish.REFUSED, reason=reason, refusal=refusal))
+def alike(one: array[int], other: array[int]) -> int:
+    """How many tokens they have in common from the first on."""
+    length = min(len(one), len(other))
+    differs = np.frombuffer(one, np.int32)[:length] != np.frombuffer(other, np.int32)[:length]
+    return int(differs.argmax()) if differs.any() else length
 
 
 def check(request: Request, vocab: int, context: int) -> None:
@@ -130,7 +179,7 @@ def check(request: Request, vocab: int, context: int) -> None:
         raise RequestError("The prompt is empty.")
     if len(tokens) >= context:
         raise ContextError(f"The prompt has {len(tokens)} tokens, which leaves no room in a context of {context}.")
-    if not all(0 <= token < vocab for token in tokens):
+    if not 0 <= min(tokens) <= max(tokens) < vocab:
         raise RequestError(f"The prompt holds a token id outside 0 to {vocab - 1}.")
     if not all(0 <= token < vocab for token in request.sampling.ids):
         raise RequestError(f"The sampling names a token id outside 0 to {vocab - 1}.")
@@ -139,3 +188,10 @@ def check(request: Request, vocab: int, context: int) -> None:
         raise RequestError(f"min_tokens must be at most max_tokens ({most}), not {request.sampling.min_tokens}.")
     if request.max_tokens is not None and request.max_tokens < 1:
         raise RequestError(f"max_tokens must be a whole number from 1 on, not {request.max_tokens!r}.")
+    if request.deadline is not None and not 0.0 < request.deadline < math.inf:
+        raise RequestError(f"deadline must be a number of seconds above 0, not {request.deadline!r}.")
+    if not 1 <= request.n <= MOST_CHOICES:
+        raise RequestError(f"n must be a whole number from 1 to {MOST_CHOICES}, not {request.n!r}.")
+    if request.best_of is not None and not request.n <= request.best_of <= MOST_CHOICES:
+        limits = f"from n ({request.n}) to {MOST_CHOICES}"
+        raise RequestError(f"best_of must be a whole number {limits}, not {request.best_of!r}.")

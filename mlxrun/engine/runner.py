@@ -38,10 +38,10 @@ class Runner:
             for index, row in enumerate(chosen):
                 row.ahead = Ahead(samples, index)
             arrays += samples.arrays
-        if chosen and not plan.alone:
-            mx.async_eval(arrays)
+        if plan.waits:
+            mx.eval(arrays)  # this bounds how far we run ahead
         else:
-            mx.eval(arrays)  # nothing to read: this bounds how far we run ahead. Alone: what breaks must break here
+            mx.async_eval(arrays)
         for part in parts:
             if plan.alone and part.row.memory.length >= part.row.goal:
                 part.row.goal = 0

@@ -2,7 +2,8 @@
 
 Requests start first come first served, as many as there is memory for. A pass holds one token of everybody who
 speaks and, beside them, as many prompt tokens of the others as passes have been found to have time for: a long prompt
-stalls neither those who speak nor short prompts behind it. Knows no text.
+stalls neither those who speak nor short prompts behind it. Where memory runs out the youngest batch row, or else the
+youngest of all, stops and goes on later. Knows no text.
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ from dataclasses import replace
 from ..core import Event, Finish, Refusal, RequestError
 from ..loading.model import Runnable
 from ..spec import ModelError
-from .admission import Admission, Admitted, RoomFor
+from .admission import Admission, Admitted, Endless, Room, is_read_for
 from .budget import PassBudget, PassTimer
+from .choices import rows_of
 from .commit import commit
 from .handle import Handle
 from .plan import PassPlan, plan_for
 from .prefix_cache import PrefixCache
-from .request import Row, refuse
+from .request import Row
 from .sampler import Ahead
-from .waiting import Waiting
+from .statistics import Counters
+from .waiting import MOST, Waiting
+
+LOOK_AGAIN = 0.05  # seconds after which it is seen once more whether there is memory for those who wait
 
 
 class Scheduler:
@@ -31,17 +36,19 @@ class Scheduler:
         model: Runnable,
         context: int,
         kept_bytes: int,
-        room_for: RoomFor = lambda tokens, rows, claims: None,
+        room: Room | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        queue: int = MOST,
     ) -> None:
-        """`room_for` (tokens, rows a pass, what others will hold): None, or why a prompt cannot begin now."""
-        self._model, self._context = model, context
+        self._model, self._context, self._clock = model, context, clock
         self._prefixes = PrefixCache(model, context, kept_bytes)
-        self._admission = Admission(model, context, self._prefixes, room_for)
-        self._budget, self._clock = PassBudget(), clock
+        self._admission = Admission(self._prefixes, room or Endless())
+        self._budget = PassBudget()
         self._timer = PassTimer(self._budget.learn)
-        self._waiting = Waiting()
+        self._waiting = Waiting(queue)
         self._running: list[Row] = []
+        self._admit_at = 0.0
+        self.counters = Counters()
 
     @property
     def busy(self) -> bool:
@@ -60,45 +67,66 @@ class Scheduler:
     def cache_bytes(self) -> int:
         return self._prefixes.bytes + sum(row.memory.bytes for row in self._running)
 
-    def add(self, handle: Handle) -> None:
-        if self._waiting.full:
-            reason = f"The queue is full: {self._waiting.most} requests are waiting already; try again later."
-            refuse(handle, reason, Refusal.BUSY)
+    def add(self, *handles: Handle) -> None:
+        """One for each answer to a request that `check` has let pass."""
+        first, *unborn = rows_of(handles, self._context)
+        try:
+            self._admission.check(len(first.tokens))
+        except RequestError as error:
+            self._refuse([first, *unborn], str(error), error.refusal)
+            return
+        if self._waiting.has_room_for(1):
+            first.unborn = unborn
+            self._waiting.add(first)
+            self._admit_at = 0.0
         else:
-            self._waiting.add(Row.of(handle, self._context))
+            reason = f"The queue is full: {self._waiting.most} requests are waiting already; try again later."
+            wait = self._waiting.retry_after(1 + len(self._waiting) // 10)
+            self._refuse([first, *unborn], reason, Refusal.BUSY, wait)
 
     def plan(self) -> PassPlan | None:
         """The next pass; None: nobody wants one."""
-        for row in [row for row in self._running if row.handle.cancelled]:
-            self._end(row, Event(finish=Finish.CANCELLED))
-        self._waiting.end_cancelled()
-        self._admit()
+        now = self._clock()
+        self._end_what_is_over(now)
+        if self._waiting and (now >= self._admit_at or not self._running):
+            self._admit(now)
+        for row in [row for row in self._running if row.unborn and row.unseen == 1]:
+            self._bear(row)
         if not self._running:
             return None
         alone = [row for row in self._running if row.goal][:1]
-        plan = plan_for(alone or self._running, self._budget, self._clock(), bool(alone))
+        plan = plan_for(alone or self._running, self._budget, now, bool(alone))
         for row in plan.members:
             row.still += 1
         for part in plan.parts:
             part.row.still = 0
         return plan
 
-    def timed(self, plan: PassPlan, began: float) -> None:
-        """The pass was begun then, and what it had ready has just been computed."""
+    def ran(self, plan: PassPlan, began: float) -> None:
+        """The pass was begun then, is on its way, and what it had ready has just been computed."""
         if plan.alone:
             self._timer.forget()
         else:
-            waited = plan.load is not None and not plan.samples
-            self._timer.passed(plan.load, began, self._clock(), read=bool(plan.ready), waited=waited)
+            self._timer.passed(plan.load, began, self._clock(), read=bool(plan.ready), waited=plan.waits)
+        if self._prefixes.shares:
+            for part in plan.parts:
+                if part.ids is not None:
+                    self._prefixes.share(part.row.tokens, part.row.memory)
+        if plan.load is not None:
+            self.counters.counted("passes")
+            self.counters.counted("prompt_tokens", plan.load.prompt)
 
     def commit(self, ready: Iterable[tuple[Row, Ahead]]) -> None:
-        """Read the tokens and say so; end the rows that end there."""
+        """Read the tokens and say so; end the rows that end there, and stop those that must stop."""
         for row, ahead in ready:
             event = commit(row, ahead)
+            self.counters.counted("output_tokens")
             if event.finish is None:
-                row.handle.post(event)
+                row.tell(event)
             else:
                 self._end(row, event)
+        for row in [row for row in self._running if row.leaving and row.ahead is None]:
+            self._stop(row)
 
     def broke(self, plan: PassPlan, error: Exception) -> None:
         """The row that broke ends. Of several any one may be it, so each begins anew by itself."""
@@ -124,39 +152,125 @@ class Scheduler:
         for row in self._running[:]:
             self._end(row, Event(finish=Finish.CANCELLED))
         for row in self._waiting.take_all():
-            row.handle.post(Event(finish=Finish.CANCELLED, reason=reason))
+            for one in (row, *row.unborn):
+                one.tell(Event(finish=Finish.CANCELLED, reason=reason))
 
     def forget(self, wanted: int) -> None:
         """Of what ended requests left, at least so many bytes, or all of it."""
+        self.counters.counted("prefix_bytes_dropped", min(wanted, self._prefixes.bytes))
         self._prefixes.shrink(wanted)
 
     def refuse_new(self, reason: str | None) -> None:
         """Why nothing new may begin; None: it may."""
         self._admission.full = reason
 
-    def end_youngest(self, reason: str) -> None:
-        if self._running:
-            self._end(self._running[-1], Event(finish=Finish.FAILED, reason=reason))
+    def make_room(self, reason: str) -> None:
+        """Memory is used up: somebody stops, to go on later; where only one is left he ends."""
+        if self._stop_youngest(self._running) or not self._running:
+            return
+        if len(self._running) == 1:
+            self._end(self._running[0], Event(finish=Finish.FAILED, reason=reason))
 
     def refuse_all(self, reason: str) -> None:
         """What the weights are views of is gone: nothing that was computed may be believed."""
         for row in self._running[:]:
             self._end(row, Event(finish=Finish.FAILED, reason=reason))
         for row in self._waiting.take_all():
-            refuse(row.handle, reason, Refusal.BUSY)
+            self._refuse([row, *row.unborn], reason, Refusal.BUSY)
         self._prefixes.clear()
 
-    def _admit(self) -> None:
-        while (row := self._waiting.first) is not None:
-            admitted = self._admission.admit(row, self._running)
+    def stands(self) -> None:
+        """For whoever asks how things stand."""
+        speaking = sum(row.speaks for row in self._running)
+        now = {
+            "waiting": len(self._waiting),
+            "reading": len(self._running) - speaking,
+            "speaking": speaking,
+            "queue_limit": self._waiting.most,
+        }
+        self.counters.stands(now, self._budget.told)
+
+    def _refuse(self, rows: Iterable[Row], reason: str, refusal: Refusal, retry_after: float | None = None) -> None:
+        for row in rows:
+            self.counters.counted("refused")
+            row.tell(Event(finish=Finish.REFUSED, reason=reason, refusal=refusal, retry_after=retry_after))
+
+    def _end_what_is_over(self, now: float) -> None:
+        for row in self._running[:]:
+            if (event := row.over(now)) is not None:
+                self._end(row, event)
+        for row in [row for row in self._waiting.in_order(now) if row.over(now)] if self._waiting else []:
+            self._waiting.remove(row)
+            self._release(row)
+            self._tell_end(row, row.over(now) or Event(finish=Finish.CANCELLED))
+
+    def _admit(self, now: float) -> None:
+        for row in self._waiting.in_order(now):
+            if self._prefixes.shares and is_read_for(row, self._running):
+                continue
+            admitted = self._admission.admit(row, self._running, self._waiting.retry_after)
             if admitted is Admitted.LATER:
+                self._admit_at = now + LOOK_AGAIN
+                if row.urgent(now):
+                    self._stop_youngest([row for row in self._running if not row.urgent(now)], spare=False)
                 return
             self._waiting.remove(row)
             if admitted is Admitted.YES:
+                self.counters.counted("cached_tokens", row.memory.length)
                 self._running.append(row)
+            else:
+                self.counters.counted("refused")
+                self._release(row)
+
+    def _bear(self, row: Row) -> None:
+        """The prompt is read but for its last token: from there on the request's answers part."""
+        unborn, row.unborn = row.unborn, []
+        for other in unborn:
+            memory = None
+            if self._admission.shortage(other, self._running) is None:
+                memory = row.memory.fork()
+            if memory is None:
+                self._waiting.add_first(other)
+            else:
+                other.begin(memory, memory.length)
+                self._running.append(other)
+                self.counters.counted("forks")
+
+    def _stop_youngest(self, rows: list[Row], spare: bool = True) -> bool:
+        """Of the lowest class. `spare`: not the last one that runs."""
+        staying = [row for row in rows if not row.leaving]
+        if len(staying) <= spare:
+            return len(staying) < len(rows)
+        now = self._clock()
+        lowest = [row for row in staying if not row.urgent(now)] or staying
+        lowest[-1].leaving = True
+        return True
+
+    def _stop(self, row: Row) -> None:
+        self._running.remove(row)
+        if row.memory.length:
+            self._prefixes.keep(row.tokens[:], row.memory)
+        row.stop()
+        self._waiting.add_first(row)
+        self._admit_at = 0.0
+        self.counters.counted("preemptions")
 
     def _end(self, row: Row, last: Event) -> None:
         self._running.remove(row)
         if last.finish is not Finish.FAILED:
             self._prefixes.keep(row.tokens, row.memory)
-        row.handle.post(replace(last, usage=row.usage))
+        self._release(row)
+        now = self._clock()
+        self._waiting.ended(now)
+        self._admit_at = 0.0
+        self._tell_end(row, replace(last, usage=row.usage))
+
+    def _tell_end(self, row: Row, last: Event) -> None:
+        self.counters.counted(f"ended_{last.finish}")
+        row.tell(last)
+
+    def _release(self, row: Row) -> None:
+        """Its request's other answers go on without it."""
+        for other in row.unborn:
+            self._waiting.add_first(other)
+        row.unborn = []

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mlxrun.core import Event, Request
+from mlxrun.engine.admission import Claims
 from mlxrun.engine.budget import Load
 from mlxrun.engine.handle import Handle
 from mlxrun.engine.plan import PassPlan
+from mlxrun.engine.request import check
 from mlxrun.engine.runner import Runner, computed
 from mlxrun.engine.scheduler import Scheduler
 
@@ -22,22 +24,54 @@ def like_a_laptop(load: Load) -> float:
     return decode + load.prompt * (1.0 + load.depth / 4000) * MS
 
 
+class SmallRoom:
+    """Memory for so many tokens of the fake model, all sequences together."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens, self.bytes = tokens, 4 * tokens
+        self.kept: Callable[[], int] = lambda: 0
+
+    def room_for(self, tokens: int, rows: int, claims: Claims = ()) -> str | None:
+        taken = sum(max(length, held // 4) for length, held in claims) + self.kept() // 4
+        return None if taken + tokens <= self.tokens else "There is no memory for it."
+
+    def never_room_for(self, tokens: int, rows: int) -> str | None:
+        return None if tokens <= self.tokens else "There will never be memory for it."
+
+
 class Simulated:
-    def __init__(self, cost: Callable[[Load], float] = like_a_laptop, **how: object) -> None:
-        self.now, self.free_at, self.cost = 0.0, 0.0, cost
-        self.model = FakeModel()
-        self.scheduler = Scheduler(self.model, self.model.context, 1 << 20, clock=lambda: self.now, **how)
+    def __init__(
+        self,
+        cost: Callable[[Load], float] = like_a_laptop,
+        room: SmallRoom | None = None,
+        model: FakeModel | None = None,
+        **how: object,
+    ) -> None:
+        self.now, self.free_at, self.cost, self.room = 0.0, 0.0, cost, room
+        self.model = model or FakeModel()
+        self.scheduler = Scheduler(self.model, self.model.context, 1 << 20, room, clock=lambda: self.now, **how)
+        if room is not None:
+            room.kept = lambda: self.scheduler.prefix_bytes
         self.runner = Runner(self.model)
         self.plans: list[PassPlan] = []
         self.said: dict[Handle, list[tuple[float, Event]]] = {}
 
     def submit(self, prompt: Sequence[int], **how: object) -> Handle:
-        handle = Handle(Request(tuple(prompt), **how), self.now)
-        self.said[handle] = []
-        self.scheduler.add(handle)
-        return handle
+        return self.submit_choices(prompt, **how)[0]
+
+    def submit_choices(self, prompt: Sequence[int], **how: object) -> list[Handle]:
+        request = Request(tuple(prompt), **how)
+        check(request, self.model.vocab, self.model.context)
+        handles = [Handle(request, self.now) for _ in range(request.n)]
+        self.said |= {handle: [] for handle in handles}
+        self.scheduler.add(*handles)
+        return handles
 
     def step(self) -> PassPlan | None:
+        if self.room is not None and self.scheduler.cache_bytes > self.room.bytes:
+            self.scheduler.forget(self.scheduler.cache_bytes - self.room.bytes)
+            if self.scheduler.cache_bytes > self.room.bytes:
+                self.scheduler.make_room("Memory is used up.")
         plan = self.scheduler.plan()
         if plan is not None:
             self.run(plan)
@@ -51,10 +85,9 @@ class Simulated:
         ready = self.runner(plan)
         if plan.load is not None:
             self.free_at = max(self.now, before) + self.cost(plan.load)
-        waited = plan.load is not None and not plan.samples
-        self.now = max(self.now, self.free_at if waited else before if ready else self.now)
+        self.now = max(self.now, self.free_at if plan.waits else before if ready else self.now)
         computed(ready)
-        self.scheduler.timed(plan, began)
+        self.scheduler.ran(plan, began)
         self.scheduler.commit(ready)
 
     def until(self, done: Callable[[], bool], steps: int = 20000) -> None:

@@ -152,8 +152,6 @@ def test_a_batch_row_becomes_urgent_with_time() -> None:
     simulated = Simulated()
     simulated.submit([1, 2], max_tokens=4000, sampling=GREEDY)
     batch = simulated.submit(prompt_of(600), max_tokens=4, sampling=GREEDY, priority=Priority.BATCH)
-    row = simulated.scheduler._waiting.first
-    assert row is not None
     simulated.step()
     (late,) = [row for row in simulated.plans[0].members if row.handle is batch]
     assert not late.urgent(simulated.now)

@@ -26,7 +26,7 @@ CATCHES_ALL: dict[str, str] = {
     "mlxrun/engine/engine.py:live": "what loading raises is raised again, to who waits for the thread",
     "mlxrun/engine/engine.py:_step": "one request ends, the thread lives on",
     "mlxrun/engine/idle_work.py:ran_well": "what can wait ends, the thread lives on",
-    "mlxrun/engine/admission.py:admit": "one request ends, the thread lives on",
+    "mlxrun/engine/admission.py:_begin": "one request ends, the thread lives on",
     "mlxrun/convert/aside.py:write_aside": "what interrupts the making is raised again; the half made goes away",
     "mlxrun/convert/names.py:named": "other people's classes raise anything, SystemExit included",
     "mlxrun/convert/calibrated.py:watched": "other people's functions raise anything",
