@@ -17,6 +17,7 @@ from .core import Event, Finish, Request, RequestError, Sampling, TokenLogprob
 from .engine.engine import Engine
 from .engine.handle import Handle
 from .engine.idle_work import Idle
+from .engine.waiting import MOST as QUEUE_LIMIT
 from .loading import LoadOptions, OpenedModel, load_opened, open_model
 from .parts import Piece, Token, merged
 from .text import advice
@@ -42,6 +43,7 @@ class Wish:
     max_tokens: int | None = None
     sampling: Sampling = field(default_factory=Sampling)
     stop: tuple[str, ...] = ()
+    best_of: int | None = None  # of so many answers the likeliest are told, once all have ended
     dry_breakers: tuple[str, ...] = BREAKERS  # texts that no repeated sequence reaches across
     template: Mapping[str, Any] = field(default_factory=dict)  # extra variables of the chat template
 
@@ -92,6 +94,7 @@ class Answer:
             reason=event.reason if found is None else None,
             usage=event.usage,
             refusal=event.refusal,
+            retry_after=event.retry_after,
         )
 
     def _token(self, token: int, logprob: TokenLogprob) -> Token:
@@ -128,8 +131,15 @@ class Assistant:
 
     @classmethod
     def load(
-        cls, opened: OpenedModel, options: LoadOptions, *, name: str | None = None, idle: Idle | None = None
+        cls,
+        opened: OpenedModel,
+        options: LoadOptions,
+        *,
+        name: str | None = None,
+        idle: Idle | None = None,
+        queue_limit: int = QUEUE_LIMIT,
     ) -> Assistant:
+        """`queue_limit`: requests that may wait; the next is refused."""
         tokenizer, template, sampling = (
             tokenizer_of(opened.checkpoint),
             template_of(opened.checkpoint),
@@ -137,7 +147,9 @@ class Assistant:
         )
         stop = Stop(options.progress)
         options = replace(options, progress=stop)
-        engine = Engine.start(lambda: load_opened(opened, options), options.context, stop.now, idle)
+        engine = Engine.start(
+            lambda: load_opened(opened, options), options.context, stop.now, idle, queue_limit=queue_limit
+        )
         assistant = cls(name or opened.path.stem, engine, tokenizer, template)
         assistant.sampling = sampling
         return assistant
@@ -172,15 +184,12 @@ class Assistant:
         self, tokens: list[int], wish: Wish, count: int, form: ReasoningFormat | None, prompt: str = ""
     ) -> list[Answer]:
         StopParts(wish.stop)  # refuses before anything is queued
-        answers = []
-        for index in range(count):
-            sampling = self._broken(wish)
-            if sampling.seed is not None and index:
-                sampling = replace(sampling, seed=(sampling.seed + index) % 2**64)
-            request = Request(tuple(tokens), wish.max_tokens, sampling, self.tokenizer.eos_ids)
-            router = PartRouter(self.tokenizer, form, prompt)
-            answers.append(Answer(self.engine.submit(request), self.tokenizer, wish.stop, router))
-        return answers
+        sampling, stop_ids = self._broken(wish), self.tokenizer.eos_ids
+        request = Request(tuple(tokens), wish.max_tokens, sampling, stop_ids, n=count, best_of=wish.best_of)
+        return [
+            Answer(handle, self.tokenizer, wish.stop, PartRouter(self.tokenizer, form, prompt))
+            for handle in self.engine.submit_choices(request)
+        ]
 
     def _broken(self, wish: Wish) -> Sampling:
         """Where repeated sequences are looked for: with the tokens that end one."""

@@ -87,6 +87,7 @@ class Piece:
     reason: str | None = None
     usage: Usage | None = None
     refusal: Refusal | None = None
+    retry_after: float | None = None  # seconds after which it would be served, where that is known
 
     @property
     def content(self) -> str:

@@ -35,6 +35,7 @@ class Settings:
     memory: int | None = None  # bytes that a model may take; None: what the machine has to give
     kernels: Kernels = "auto"  # on a GPU: as measured, MLX's only, or ours wherever they can
     wire: Wire = "weights"  # what of a Mac's memory is kept from being paged out
+    queue: int | None = None  # requests that may wait for a model; None: as many as is usual
     tune: bool = True  # whether an idle engine measures what was never measured here
 
     @property
@@ -69,6 +70,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         threads=_count(environ, "MLXRUN_THREADS"),
         context=_count(environ, "MLXRUN_CONTEXT"),
         memory=_size(environ, "MLXRUN_MEMORY"),
+        queue=_count(environ, "MLXRUN_QUEUE"),
         kernels=cast(Kernels, _choice(environ, "MLXRUN_KERNELS", get_args(Kernels), "auto")),
         wire=cast(Wire, _choice(environ, "MLXRUN_WIRE", get_args(Wire), "weights")),
         tune=_choice(environ, "MLXRUN_TUNE", ("auto", "off"), "auto") == "auto",

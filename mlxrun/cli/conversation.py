@@ -17,7 +17,7 @@ def follow(answer: Answer, write: Write, think: Write) -> Reply:
     pieces: list[Piece] = []
     try:
         for piece in answer:
-            if piece.finish in (Finish.REFUSED, Finish.FAILED):
+            if piece.finish in (Finish.REFUSED, Finish.FAILED, Finish.EXPIRED):
                 raise RequestError(piece.reason or "The engine gave no answer.")
             pieces.append(piece)
             show(piece, write, think)

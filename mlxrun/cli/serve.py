@@ -43,7 +43,7 @@ def main(flags: argparse.Namespace) -> int:
     if flags.uninstall_service:
         tell(*service.uninstall())
         return 0
-    from ..assistant import Assistant, recommended
+    from ..assistant import QUEUE_LIMIT, Assistant, recommended
     from ..core import RequestError
     from ..server import app, run
     from ..settings import from_environment
@@ -79,7 +79,7 @@ def main(flags: argparse.Namespace) -> int:
     )
     opened = quantize.copy_of(opened, flags, settings)
     how = options.load_options(flags, settings)
-    assistant = Assistant.load(opened, how, name=name, idle=tuning.idle)
+    assistant = Assistant.load(opened, how, name=name, idle=tuning.idle, queue_limit=settings.queue or QUEUE_LIMIT)
     try:
         for note in assistant.engine.notes:
             aside(note)

@@ -137,6 +137,6 @@ def read(stream: Stream) -> Reply:
 def good(reply: Reply) -> Reply:
     if reply.finish is Finish.REFUSED:
         raise RequestError(reply.reason or "The request was refused.")
-    if reply.finish is Finish.FAILED:
+    if reply.finish in (Finish.FAILED, Finish.EXPIRED):
         raise ClientError(reply.reason or "The answer broke off.", reply)
     return reply

@@ -51,14 +51,16 @@ class Admission:
         if (reason := self._room.never_room_for(tokens, CHUNK)) is not None:
             raise ContextError(reason)
 
-    def admit(self, row: Row, running: Sequence[Row], retry_after: Callable[[int], float | None]) -> Admitted:
+    def admit(
+        self, row: Row, running: Sequence[Row], retry_after: Callable[[int], float | None], now: float
+    ) -> Admitted:
         reason = self.full or self.shortage(row, running)
         if reason is None:
-            return self._begin(row)
+            return self._begin(row, now)
         if running:
             return Admitted.LATER
         if row.stopped:
-            row.tell(Event(finish=Finish.FAILED, reason=reason, usage=row.usage))
+            row.tell(Event(finish=Finish.FAILED, reason=reason, usage=row.usage(now)))
         else:
             refusal = Refusal.BUSY if self.full is not None else Refusal.CONTEXT
             wait = retry_after(1) if refusal is Refusal.BUSY else None
@@ -73,9 +75,9 @@ class Admission:
             self._prefixes.shrink(max(1, self._prefixes.bytes // 4))
         return reason
 
-    def _begin(self, row: Row) -> Admitted:
+    def _begin(self, row: Row, now: float) -> Admitted:
         try:
-            row.begin(*self._prefixes.memory_for(row.tokens))
+            row.begin(*self._prefixes.memory_for(row.tokens), now)
         except Exception as error:  # noqa: BLE001 one request ends, the thread lives on
             row.tell(Event(finish=Finish.FAILED, reason=f"{type(error).__name__}: {error}"))
             return Admitted.NEVER

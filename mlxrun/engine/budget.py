@@ -1,7 +1,8 @@
 """How many prompt tokens go into a pass, from what passes took until now, and whose they are.
 
-Those who speak feel a pass as the gap between two tokens, so prompts beside them may make it GAP times as long as it
-is without them. Where nobody speaks a pass takes ALONE seconds: the longest that a cancel or a new request waits. What
+Those who speak feel a pass as the gap between two tokens, so prompts that come later may make it GAP times as long as
+it is without them. Where nobody speaks, or only those whose requests came together with the prompts, a pass takes ALONE
+seconds more: the longest that a cancel or a new request waits. What
 a prompt token costs depends on how deep it stands and on who else is in the pass, so both are learned apart. What
 counts of the last few passes is a quick one: a machine that has other things to do only ever makes them longer.
 Knows numbers only.
@@ -33,6 +34,7 @@ class Load:
     speaking: int  # rows that decode
     prompt: int = 0  # prompt tokens
     depth: int = 0  # at which they stand, in the mean
+    hurried: bool = False  # as many as if nobody spoke: nobody who does began before their requests came
 
     @property
     def kind(self) -> int:
@@ -66,13 +68,12 @@ class PassBudget:
         if not load.prompt:
             self._plain.setdefault(about(load.speaking), Times()).add(seconds)
             self._mixed = 0
-        elif not load.speaking:
-            self._alone.setdefault(load.kind, Times()).add(seconds / load.prompt)
         else:
-            self._mixed += 1
-            more = seconds - (self.plain(load.speaking) or 0.0)
+            times = self._alone if load.hurried or not load.speaking else self._beside
+            self._mixed += bool(load.speaking)
+            more = seconds - (self.plain(load.speaking) or 0.0 if load.speaking else 0.0)
             # below this it is noise: a token in a larger pass costs less, never nothing
-            self._beside.setdefault(load.kind, Times()).add(max(more, 0.1 * seconds) / load.prompt)
+            times.setdefault(load.kind, Times()).add(max(more, 0.1 * seconds) / load.prompt)
 
     def plain(self, speaking: int) -> float | None:
         """Seconds of a pass of so many that decode and nothing else; None: nothing is known of any.

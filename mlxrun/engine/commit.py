@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from ..core import Event, Finish
 from .request import Row
 from .sampler import Ahead
@@ -14,12 +12,12 @@ WHY_NO_TOKEN = {
 }
 
 
-def commit(row: Row, ahead: Ahead) -> Event:
+def commit(row: Row, ahead: Ahead, now: float) -> Event:
     """The row has one more token; an event with `finish` is its last."""
     token = ahead.samples.token(ahead.row)
     if token < 0:
         return Event(finish=Finish.FAILED, reason=WHY_NO_TOKEN[token])
-    row.first = row.first or time.perf_counter()
+    row.first = now if row.first is None else row.first
     row.tokens.append(token)
     if row.sampling.mirostat_tau:
         row.surprise = ahead.samples.surprise(ahead.row)

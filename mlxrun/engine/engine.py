@@ -27,7 +27,7 @@ from .idle_work import Idle, IdleWork
 from .kernel_guard import KernelGuard
 from .memory_guard import MemoryGuard, give_back_all
 from .plan import PassPlan
-from .request import check
+from .request import MOST_CHOICES, check
 from .runner import Runner, computed
 from .scheduler import Scheduler
 from .statistics import Statistics
@@ -132,15 +132,16 @@ class Engine:
     def submit_choices(self, request: Request) -> tuple[Handle, ...]:
         """A handle for each of its n answers."""
         now = self._clock()
+        handles = tuple(Handle(request, now) for _ in range(max(1, min(request.n, MOST_CHOICES))))
         try:
             check(request, self.model.vocab, self.context)
             if self._draining.is_set() and not self._closing.is_set():
                 raise Draining(DRAINING)
         except RequestError as error:
-            refused = Handle(request, now)
-            refused.post(Event(finish=Finish.REFUSED, reason=str(error), refusal=error.refusal))
-            return (refused,)
-        handles = tuple(Handle(request, now) for _ in range(request.n))
+            for choice, handle in enumerate(handles):
+                refused = Event(finish=Finish.REFUSED, reason=str(error), refusal=error.refusal, choice=choice)
+                handle.post(refused)
+            return handles
         self._inbox.put(handles)
         if self._closing.is_set():  # the thread may have read its inbox for the last time
             tell_closed(handles)

@@ -51,10 +51,20 @@ def plan_for(members: Sequence[Row], budget: PassBudget, now: float, alone: bool
     speaking, taken = chosen(goes_on, bool(reading), budget, now)
     parts = [next_token(row) for row in speaking]
     parts.sort(key=lambda part: part.ids is not None)
-    if reading and not budget.wants_plain(len(speaking)):
+    early = [row for row in reading if came_before(row, speaking, now)]
+    if early:
+        parts += prompt_parts(early, budget.prompt_tokens(0, early[0].memory.length), now)
+    elif reading and not budget.wants_plain(len(speaking)):
         parts += prompt_parts(reading, budget.prompt_tokens(len(speaking), reading[0].memory.length, taken), now)
     ready = tuple((row, row.ahead) for row in members if row.ahead is not None)
-    return PassPlan(tuple(members), tuple(parts), ready, alone, load_of(parts, len(speaking)))
+    return PassPlan(tuple(members), tuple(parts), ready, alone, load_of(parts, len(speaking), bool(early)))
+
+
+def came_before(row: Row, speaking: Sequence[Row], now: float) -> bool:
+    """Whether nobody who looks on was told a word before this row's request came: then it is as much his turn."""
+    return row.first is None and all(
+        other.first is None or row.handle.submitted <= other.first for other in speaking if other.urgent(now)
+    )
 
 
 def chosen(speaking: Sequence[Row], reading: bool, budget: PassBudget, now: float) -> tuple[list[Row], float]:
@@ -93,9 +103,10 @@ def prompt_parts(reading: Sequence[Row], budget: int, now: float) -> list[PassPa
     return parts
 
 
-def load_of(parts: Sequence[PassPart], speaking: int) -> Load | None:
+def load_of(parts: Sequence[PassPart], speaking: int, hurried: bool) -> Load | None:
     prompts = parts[speaking:]
     tokens = sum(part.count for part in prompts)
     if not tokens:
         return Load(speaking) if speaking else None
-    return Load(speaking, tokens, sum(part.count * (part.end - part.count // 2) for part in prompts) // tokens)
+    depth = sum(part.count * (part.end - part.count // 2) for part in prompts) // tokens
+    return Load(speaking, tokens, depth, hurried and speaking > 0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import secrets
-import time
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -69,7 +68,7 @@ class Row:
     unborn: list[Row] = field(default_factory=list)  # its request's other answers, until it has read the prompt
     memory: SequenceMemory = field(default_factory=NoMemory)
     cached: int = 0
-    began: float = 0.0
+    began: float | None = None
     first: float | None = None  # when the first token was read
     ahead: Ahead | None = None
     surprise: float | None = None  # of the last token that was read, where its sampling goes by that
@@ -88,10 +87,10 @@ class Row:
         seed = secrets.randbits(64) if seed is None else (seed + choice) % 2**64
         return cls(handle, array("i", request.tokens), limit, request.sampling, seed, choice)
 
-    def begin(self, memory: SequenceMemory, cached: int) -> None:
+    def begin(self, memory: SequenceMemory, cached: int, now: float) -> None:
         self.memory, self.still, self.stopped = memory, 0, False
-        if not self.began:
-            self.cached, self.began = min(cached, self.prompt), time.perf_counter()
+        if self.began is None:
+            self.cached, self.began = min(cached, self.prompt), now
 
     def stop(self) -> None:
         """Its memory is somebody else's from now on."""
@@ -159,11 +158,10 @@ class Row:
             surprise=self.surprise,
         )
 
-    @property
-    def usage(self) -> Usage:
-        now = time.perf_counter()
-        first = self.first or now
-        return Usage(self.prompt, self.cached, len(self.tokens) - self.prompt, first - self.began, now - first)
+    def usage(self, now: float) -> Usage:
+        first = now if self.first is None else self.first
+        began = first if self.began is None else self.began
+        return Usage(self.prompt, self.cached, len(self.tokens) - self.prompt, first - began, now - first)
 
 
 def alike(one: array[int], other: array[int]) -> int:

@@ -91,7 +91,7 @@ class Scheduler:
         if self._waiting and (now >= self._admit_at or not self._running):
             self._admit(now)
         for row in [row for row in self._running if row.unborn and row.unseen == 1]:
-            self._bear(row)
+            self._bear(row, now)
         if not self._running:
             return None
         alone = [row for row in self._running if row.goal][:1]
@@ -118,8 +118,9 @@ class Scheduler:
 
     def commit(self, ready: Iterable[tuple[Row, Ahead]]) -> None:
         """Read the tokens and say so; end the rows that end there, and stop those that must stop."""
+        now = self._clock()
         for row, ahead in ready:
-            event = commit(row, ahead)
+            event = commit(row, ahead, now)
             self.counters.counted("output_tokens")
             if event.finish is None:
                 row.tell(event)
@@ -182,12 +183,14 @@ class Scheduler:
     def stands(self) -> None:
         """For whoever asks how things stand."""
         speaking = sum(row.speaks for row in self._running)
-        now = {
+        now: dict[str, float] = {
             "waiting": len(self._waiting),
             "reading": len(self._running) - speaking,
             "speaking": speaking,
             "queue_limit": self._waiting.most,
         }
+        if (each := self._waiting.seconds_between_ends) is not None:
+            now["seconds_between_ends"] = each
         self.counters.stands(now, self._budget.told)
 
     def _refuse(self, rows: Iterable[Row], reason: str, refusal: Refusal, retry_after: float | None = None) -> None:
@@ -208,7 +211,7 @@ class Scheduler:
         for row in self._waiting.in_order(now):
             if self._prefixes.shares and is_read_for(row, self._running):
                 continue
-            admitted = self._admission.admit(row, self._running, self._waiting.retry_after)
+            admitted = self._admission.admit(row, self._running, self._waiting.retry_after, now)
             if admitted is Admitted.LATER:
                 self._admit_at = now + LOOK_AGAIN
                 if row.urgent(now):
@@ -222,7 +225,7 @@ class Scheduler:
                 self.counters.counted("refused")
                 self._release(row)
 
-    def _bear(self, row: Row) -> None:
+    def _bear(self, row: Row, now: float) -> None:
         """The prompt is read but for its last token: from there on the request's answers part."""
         unborn, row.unborn = row.unborn, []
         for other in unborn:
@@ -232,7 +235,7 @@ class Scheduler:
             if memory is None:
                 self._waiting.add_first(other)
             else:
-                other.begin(memory, memory.length)
+                other.begin(memory, memory.length, now)
                 self._running.append(other)
                 self.counters.counted("forks")
 
@@ -263,7 +266,7 @@ class Scheduler:
         now = self._clock()
         self._waiting.ended(now)
         self._admit_at = 0.0
-        self._tell_end(row, replace(last, usage=row.usage))
+        self._tell_end(row, replace(last, usage=row.usage(now)))
 
     def _tell_end(self, row: Row, last: Event) -> None:
         self.counters.counted(f"ended_{last.finish}")

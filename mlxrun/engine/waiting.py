@@ -54,7 +54,9 @@ class Waiting:
 
     def retry_after(self, places: int) -> float | None:
         """Seconds until so many rows have ended, as quickly as the last ones did; None: not known."""
-        if len(self._ends) < 2:
-            return None
-        each = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
-        return min(LATE, max(SOON, places * each))
+        each = self.seconds_between_ends
+        return None if each is None else min(LATE, max(SOON, places * each))
+
+    @property
+    def seconds_between_ends(self) -> float | None:
+        return None if len(self._ends) < 2 else (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)

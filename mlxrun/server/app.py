@@ -52,7 +52,7 @@ class Server:
     def __init__(self, assistant: Assistant, config: ServerConfig, dialects: Sequence[Dialect] = DIALECTS) -> None:
         self.metrics, self.traffic = Metrics(config.name), Traffic(config.max_concurrent)
         self._engine, self._name, self._created = assistant.engine, config.name, int(time.time())
-        self.metrics.tell(assistant.engine.memory)
+        self.metrics.tell(assistant.engine.memory, assistant.engine.statistics)
         pool = started_pool(THREADS)
         voice = Voice(assistant, config.name, config.sampling)
         self._house = House(voice, self.traffic, self.metrics, pool, config.body_limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,7 +47,9 @@ def failure_of(piece: Piece) -> ApiError | None:
         return None
     reason = piece.reason or "The model gave no answer."
     if piece.refusal is Refusal.BUSY:
-        return ApiError(503, reason, headers=LATER)
+        return ApiError(503, reason, headers=LATER if piece.retry_after is None else later(piece.retry_after))
+    if piece.finish is Finish.EXPIRED:
+        return ApiError(504, reason)
     if piece.refusal is Refusal.CONTEXT:
         return ApiError(400, reason, code="context_length_exceeded")  # by which programs know to send less
     if piece.finish is Finish.REFUSED:
@@ -54,6 +57,10 @@ def failure_of(piece: Piece) -> ApiError | None:
     if piece.finish is Finish.CANCELLED:
         return ApiError(503, piece.reason or "The server is stopping.", headers=LATER)
     return ApiError(500, reason)
+
+
+def later(seconds: float) -> dict[str, str]:
+    return {"retry-after": str(math.ceil(seconds))}
 
 
 class JsonResponse(Response):

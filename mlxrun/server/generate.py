@@ -16,11 +16,12 @@ from ..memory.headroom import trim_heaps
 from ..parts import Piece, joined
 from . import body
 from .dialect import Dialect, Encoder, Job, Json, Voice
-from .errors import ApiError, JsonResponse, failure_of
+from .errors import ApiError, JsonResponse, failure_of, later
 from .exchange import ClientGone, Exchange, Traffic, started, while_there
 from .metrics import Metrics
 
 LARGE = 1 << 20  # bytes of a body
+SOON = 1.0  # seconds that one who may not ask now stays away, at least
 IDLE = 15.0  # seconds without a piece after which a stream says that it is still there
 HEADERS = [
     (b"cache-control", b"no-store"),
@@ -58,7 +59,8 @@ class Generate:
         answers: list[Answer] = []
         if not house.traffic.reserve(job.answers):
             message = f"{house.traffic.limit} answers are on their way already, and no more may be; try again."
-            raise ApiError(429, message, code="too_many_requests", headers={"retry-after": "1"})
+            wait = house.voice.assistant.engine.statistics().now.get("seconds_between_ends", SOON)
+            raise ApiError(429, message, code="too_many_requests", headers=later(max(SOON, wait)))
         try:
             answers = await started(house.pool, job.start)
             house.traffic.enter(answers)

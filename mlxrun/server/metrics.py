@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from ..core import Memory
+from ..engine.statistics import Statistics
 from ..memory.machine import thread_count
 from ..parts import Piece
 
@@ -39,9 +40,10 @@ class Metrics:
         )
         self.whole = Histogram("mlxrun_answer_seconds", "Whole answers", registry=own, buckets=LATENCY)
 
-    def tell(self, memory: Callable[[], Memory]) -> None:
+    def tell(self, memory: Callable[[], Memory], statistics: Callable[[], Statistics]) -> None:
         """Of the engine, as it is whenever somebody asks."""
         self.registry.register(MemoryCollector(memory))
+        self.registry.register(EngineCollector(statistics))
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
@@ -88,6 +90,23 @@ class MemoryCollector(Collector):
             held.add_metric([of], count)
         yield held
         yield GaugeMetricFamily("mlxrun_threads", "Threads of this process", value=thread_count())
+
+
+class EngineCollector(Collector):
+    """What the engine has counted, how things stand in it, and how long it finds passes to take."""
+
+    def __init__(self, statistics: Callable[[], Statistics]) -> None:
+        self._statistics = statistics
+
+    def collect(self) -> Iterator[Metric]:
+        told = self._statistics()
+        totals = CounterMetricFamily("mlxrun_engine", "Counted since the model was loaded", labels=["of"])
+        now = GaugeMetricFamily("mlxrun_engine_now", "As things stand", labels=["of"])
+        seconds = GaugeMetricFamily("mlxrun_engine_usual_seconds", "Of a pass, or of a token in one", labels=["of"])
+        for family, values in ((totals, told.totals), (now, told.now), (seconds, told.seconds)):
+            for of, value in sorted(values.items()):
+                family.add_metric([of], value)
+            yield family
 
 
 class Counted:

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxrun.core import Event, Finish, Refusal, Request, Sampling
-from mlxrun.engine.budget import ENOUGH, LEAST, PROBES, split_budget
+from mlxrun.core import Event, Finish, Refusal, Request, RequestError, Sampling
+from mlxrun.engine.budget import ENOUGH, split_budget
 from mlxrun.engine.engine import Engine
 from mlxrun.engine.handle import Handle
-from mlxrun.engine.waiting import MOST as WAITING
 
 from .fake import FakeMemory, FakeModel, continuation
 
@@ -83,17 +82,15 @@ def test_short_prompts_go_through_the_model_together(many: Many) -> None:
     handles = many.ask([prompt_of(4 + i, i) for i in range(5)], 40)
     for handle in handles:
         list(handle)
-    assert many.model.shapes[0] == [4]
-    assert many.model.shapes[PROBES + 1] == [1, 5, 3]  # half of it to the oldest, which then is the shortest
-    assert [1] * 5 in many.model.shapes
+    assert many.model.shapes[:3] == [[4], [1, 5, 6, 7, 8], [1] * 5]
 
 
 def test_a_long_prompt_does_not_stop_who_speaks(many: Many) -> None:
-    short, long = prompt_of(3, 0), prompt_of(5 * 2 * LEAST, 1)
+    short, long = prompt_of(3, 0), prompt_of(5 * ENOUGH, 1)
     handles = many.ask([short, long], 50)
     assert tokens(list(handles[0])) == continuation(short, 50)
     assert tokens(list(handles[1])) == continuation(long, 50)
-    assert many.model.shapes[:17] == [[3], *[*[[1]] * PROBES, [1, 2 * LEAST]] * 5, [1, 1]]
+    assert many.model.shapes[:7] == [[3], *[[1, ENOUGH]] * 5, [1, 1]]
 
 
 def test_a_short_prompt_overtakes_a_long_one(many: Many) -> None:
@@ -185,10 +182,11 @@ def test_who_is_cancelled_leaves_the_others_alone(many: Many) -> None:
 
 
 def test_a_full_queue_refuses_with_a_reason(many: Many) -> None:
-    handles = many.ask([[1, 2]] * (WAITING + 5), 1)
+    many.engine._scheduler._waiting.most = 30
+    handles = many.ask([[1, 2]] * 35, 1)
     ends = [list(handle)[-1] for handle in handles]
-    assert [end.finish for end in ends] == [Finish.LENGTH] * (WAITING + 1) + [Finish.REFUSED] * 4
-    assert f"{WAITING} requests are waiting" in str(ends[-1].reason)
+    assert [end.finish for end in ends] == [Finish.LENGTH] * 31 + [Finish.REFUSED] * 4
+    assert "30 requests are waiting" in str(ends[-1].reason)
     assert {end.refusal for end in ends} == {None, Refusal.BUSY}
 
 
@@ -215,6 +213,63 @@ def test_prompts_that_begin_alike_do_not_rob_each_other(many: Many) -> None:
         assert tokens(events) == continuation(prompt, 1)
         cached.append(events[-1].usage.cached_tokens if events[-1].usage else None)
     assert cached == [0, 30, len(one), len(other)]
+
+
+def test_three_hundred_at_once_are_all_answered(many: Many) -> None:
+    handles = many.ask([[i % 97, 3] for i in range(300)], 5)
+    for i, handle in enumerate(handles):
+        assert tokens(list(handle)) == continuation([i % 97, 3], 5)
+    assert max(map(len, many.model.shapes)) > 30
+    said = many.engine.statistics().totals
+    assert (said["ended_length"], said["output_tokens"]) == (300, 1500)
+
+
+def test_several_answers_each_have_a_handle(many: Many) -> None:
+    many.model.gate.set()
+    with pytest.raises(RequestError, match="submit_choices"):
+        many.engine.submit(Request((1, 2), 5, GREEDY, n=2))
+    handles = many.engine.submit_choices(Request(tuple(prompt_of(100, 1)), 5, GREEDY, n=3, best_of=4))
+    for choice, handle in enumerate(handles):
+        events = list(handle)
+        assert tokens(events) == continuation(prompt_of(100, 1), 5)
+        assert {event.choice for event in events} == {choice}
+    refused = many.engine.submit_choices(Request((98,), n=3))
+    assert [list(handle)[-1].finish for handle in refused] == [Finish.REFUSED] * 3
+
+
+def test_who_drains_answers_what_was_asked_and_takes_nothing_new(many: Many) -> None:
+    handles = many.ask([[i, 1] for i in range(20)], 50)
+    draining = threading.Thread(target=many.engine.drain, args=(60,))
+    draining.start()
+    while not many.engine._draining.is_set():
+        pass
+    late = list(many.engine.submit(Request((1, 2), 5, GREEDY)))[-1]
+    assert late.finish in (Finish.REFUSED, Finish.CANCELLED)  # the engine may be closed by now
+    if late.finish is Finish.REFUSED:
+        assert (late.refusal, "nothing new is taken" in str(late.reason)) == (Refusal.BUSY, True)
+    for i, handle in enumerate(handles):
+        assert tokens(list(handle)) == continuation([i, 1], 50)
+    draining.join(20)
+    assert not draining.is_alive()
+    assert list(many.engine.submit(Request((1,))))[-1].finish is Finish.CANCELLED
+
+
+def test_draining_ends_what_takes_too_long(many: Many) -> None:
+    (handle,) = many.ask([[1, 1]], 4000)
+    many.engine.drain(0.0)
+    assert list(handle)[-1].finish in (Finish.CANCELLED, Finish.LENGTH)
+
+
+def test_a_deadline_by_the_engine_s_own_clock() -> None:
+    engine = Engine.start(FakeModel)
+    try:
+        late = list(engine.submit(Request((1, 2), sampling=GREEDY, deadline=0.05)))[-1]
+        past = list(engine.submit(Request((1, 2), sampling=GREEDY, deadline=-1.0)))[-1]
+    finally:
+        engine.close()
+    assert late.finish is Finish.EXPIRED
+    assert "deadline of 0.05 s" in str(late.reason)
+    assert past.finish is Finish.REFUSED
 
 
 def test_memory_is_told_from_any_thread(many: Many) -> None:

@@ -131,6 +131,21 @@ def test_a_pass_is_timed_from_when_the_one_before_was_done() -> None:
     assert learned == []
 
 
+def test_who_came_together_waits_for_one_another() -> None:
+    """None of eight began before the others asked, so their prompts are read as quickly as if nobody spoke."""
+    simulated = Simulated()
+    handles = [simulated.submit(prompt_of(256, i), max_tokens=40, sampling=GREEDY) for i in range(8)]
+    simulated.until(lambda: all(simulated.tokens(handle) for handle in handles))
+    assert len(simulated.plans) < 40
+    later = simulated.submit(prompt_of(256, 9), max_tokens=4, sampling=GREEDY)
+    simulated.finish()
+    beside = [plan.load for plan in simulated.plans if plan.load and plan.load.prompt and plan.load.speaking]
+    assert [load.hurried for load in beside] == sorted((load.hurried for load in beside), reverse=True)
+    assert not beside[-1].hurried
+    assert beside[-1].prompt < ENOUGH
+    assert simulated.tokens(later) == continuation(prompt_of(256, 9), 4)
+
+
 def test_batch_rows_leave_the_gap_to_who_looks_on_and_all_get_on() -> None:
     simulated = Simulated()
     batch = [simulated.submit([i, 1], max_tokens=200, sampling=GREEDY, priority=Priority.BATCH) for i in range(24)]

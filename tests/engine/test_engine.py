@@ -209,7 +209,10 @@ def test_closing_ends_everything(engine: Engine) -> None:
 
 
 def test_usage_counts(engine: Engine) -> None:
-    usage = ask(engine, [1, 2, 3], max_tokens=4)[-1].usage
+    now = iter(range(10**6))
+    ticking = Engine.start(FakeModel, clock=lambda: float(next(now)))
+    usage = ask(ticking, [1, 2, 3], max_tokens=4)[-1].usage
+    ticking.close()
     assert (usage.prompt_tokens, usage.cached_tokens, usage.output_tokens) == (3, 0, 4)
     assert usage.prefill_seconds > 0
     assert usage.decode_seconds > 0

@@ -183,9 +183,10 @@ def test_what_makes_no_sense_is_refused(how: dict, said: str) -> None:
     assert said in str(told.value)
 
 
-def test_several_answers_read_their_prompt_once() -> None:
+@pytest.mark.parametrize("seed", [7, 2**64 - 1])
+def test_several_answers_read_their_prompt_once(seed: int) -> None:
     simulated = Simulated(model=Drawn())
-    prompt, sampling = prompt_of(300), Sampling(1.0, seed=7)
+    prompt, sampling = prompt_of(300), Sampling(1.0, seed=seed)
     handles = simulated.submit_choices(prompt, max_tokens=10, sampling=sampling, n=5)
     simulated.finish()
     rows = sum(plan.load.prompt for plan in simulated.plans if plan.load)
@@ -193,7 +194,7 @@ def test_several_answers_read_their_prompt_once() -> None:
     assert totals(simulated)["forks"] == 4
     alone = Simulated(model=Drawn())
     for choice, handle in enumerate(handles):
-        one = alone.submit(prompt, max_tokens=10, sampling=Sampling(1.0, seed=7 + choice))
+        one = alone.submit(prompt, max_tokens=10, sampling=Sampling(1.0, seed=(seed + choice) % 2**64))
         alone.finish()
         assert simulated.tokens(handle) == alone.tokens(one)
         assert {event.choice for _, event in simulated.said[handle]} == {choice}

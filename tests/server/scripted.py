@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from mlxrun.assistant import Assistant
 from mlxrun.core import Event, Finish, Memory, Request, RequestError, Sampling, TokenLogprob, Usage
 from mlxrun.engine.engine import Engine, check
 from mlxrun.engine.handle import Handle
+from mlxrun.engine.statistics import Statistics
 from mlxrun.loading.used import Used
 from mlxrun.server.app import Server, ServerConfig
 from mlxrun.server.dialect import Dialect
@@ -60,6 +61,7 @@ class ScriptedEngine:
     context: int = 1000
     model: Any = field(default_factory=lambda: SimpleNamespace(notes=()))
     handles: list[Handle] = field(default_factory=list)
+    asked: list[Request] = field(default_factory=list)
 
     def submit(self, request: Request) -> Handle:
         handle = Handle(request)
@@ -73,6 +75,13 @@ class ScriptedEngine:
             for event in self.events(request):
                 handle.post(event)
         return handle
+
+    def submit_choices(self, request: Request) -> tuple[Handle, ...]:
+        self.asked.append(request)
+        return tuple(self.submit(replace(request, n=1)) for _ in range(request.n))
+
+    def statistics(self) -> Statistics:
+        return Statistics({"passes": 12}, {"waiting": 3, "seconds_between_ends": 2.5})
 
     def memory(self) -> Memory:
         return Memory(weights=3, cache=2, active=6, peak=7, free=10, total=20)

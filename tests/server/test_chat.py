@@ -133,7 +133,8 @@ def test_several_answers_draw_with_seeds_of_their_own() -> None:
     own, engine = server()
     answer = chat(own, n=3, seed=2**64 - 1).json()
     assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
-    assert [handle.request.sampling.seed for handle in engine.handles] == [2**64 - 1, 0, 1]
+    assert [request.n for request in engine.asked] == [3]  # whose answers the engine draws with seed + index
+    assert engine.asked[0].sampling.seed == 2**64 - 1
     assert answer["usage"]["completion_tokens"] == 15
     assert answer["usage"]["prompt_tokens"] == len("user:Hi\n")
 

@@ -71,7 +71,8 @@ def test_logprobs(stream: bool) -> None:
     [
         ({"echo": True}, "echo"),
         ({"suffix": "x"}, "suffix"),
-        ({"best_of": 2}, "best_of"),
+        ({"best_of": 2, "n": 3}, "best_of"),
+        ({"best_of": 2, "stream": True}, "best_of"),
         ({"messages": []}, "messages"),
         ({"logprobs": True}, "logprobs"),
     ],
@@ -80,6 +81,12 @@ def test_what_is_not_supported_is_named(fields: dict[str, Any], param: str) -> N
     own, engine = server()
     refused = complete(own, **fields)
     assert (refused.status_code, error_of(refused)["param"], engine.handles) == (400, param, [])
+
+
+def test_the_best_of_several_are_asked_for() -> None:
+    own, engine = server()
+    assert len(complete(own, best_of=5, n=2).json()["choices"]) == 2
+    assert {(handle.request.n, handle.request.best_of) for handle in engine.handles} == {(1, 5)}
 
 
 def test_neutral_values_pass() -> None:

@@ -110,6 +110,12 @@ def test_metrics_tell_what_memory_is_for() -> None:
     assert any(line.startswith("mlxrun_threads ") for line in lines)
 
 
+def test_metrics_tell_what_the_engine_counts() -> None:
+    lines = ask(server()[0], "/metrics").text.splitlines()
+    assert 'mlxrun_engine_total{of="passes"} 12.0' in lines
+    assert 'mlxrun_engine_now{of="waiting"} 3.0' in lines
+
+
 @pytest.mark.parametrize("size", [LARGE, 1000])
 def test_the_heaps_are_trimmed_after_a_large_body_that_no_engine_sees(
     size: int, monkeypatch: pytest.MonkeyPatch

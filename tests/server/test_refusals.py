@@ -142,7 +142,7 @@ def test_too_many_answers_at_once() -> None:
     refused = chat(own, n=3)
     assert (refused.status_code, engine.handles) == (429, [])
     assert error_of(refused)["type"] == "rate_limit_error"
-    assert refused.headers["retry-after"] == "1"
+    assert refused.headers["retry-after"] == "3"  # so long the engine's answers take to end, one after the other
     assert chat(own, n=2).status_code == 200
     assert len(events_of(chat(own, n=2, stream=True))) > 2
 
@@ -170,18 +170,32 @@ def test_programs_can_tell_that_a_prompt_is_too_long(stream: bool) -> None:
         assert error_of(refused)["code"] == "context_length_exceeded"
 
 
-class Full(ScriptedEngine):
+class Ending(ScriptedEngine):
+    end = Event()
+
     def submit(self, request: Request) -> Handle:
         handle = Handle(request)
-        handle.post(Event(finish=Finish.REFUSED, reason="The queue is full.", refusal=Refusal.BUSY))
+        handle.post(self.end)
         return handle
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_who_did_nothing_wrong_is_told_to_come_again(stream: bool) -> None:
-    refused = chat(server(Full())[0], stream=stream)
-    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+@pytest.mark.parametrize(("seconds", "told"), [(None, "5"), (1.0, "1"), (7.2, "8")])
+def test_who_did_nothing_wrong_is_told_when_to_come_again(seconds: float | None, told: str, stream: bool) -> None:
+    full = Ending()
+    full.end = Event(finish=Finish.REFUSED, reason="The queue is full.", refusal=Refusal.BUSY, retry_after=seconds)
+    refused = chat(server(full)[0], stream=stream)
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, told)
     assert error_of(refused)["message"] == "The queue is full."
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_deadline_that_passed_is_no_mistake_of_ours(stream: bool) -> None:
+    late = Ending()
+    late.end = Event(finish=Finish.EXPIRED, reason="The answer was still waiting when its deadline of 2 s passed.")
+    refused = chat(server(late)[0], stream=stream)
+    assert refused.status_code == 504
+    assert "deadline of 2 s" in error_of(refused)["message"]
 
 
 def test_a_wrong_path_says_where_the_right_ones_are() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from ...assistant import Answer
@@ -84,10 +85,13 @@ class Completions:
         if answers > MAX_ANSWERS:
             message = f"{len(prompts)} prompts with n = {count} ask for {answers} answers; at most {MAX_ANSWERS}."
             raise ApiError(400, message, param="n")
-        if body.get("best_of") not in (None, count):
-            raise ApiError(400, "best_of is not supported by this server; leave it out.", param="best_of")
+        best_of = body.get("best_of") or count
+        if best_of < count or (best_of > count and body.get("stream")):
+            message = f"best_of must be at least n ({count}), and larger than n only without stream."
+            raise ApiError(400, message, param="best_of")
         logprobs = body.get("logprobs")
         asked = wish(body, voice.sampling, body.get("max_tokens") or COMPLETION_TOKENS, logprobs)
+        asked = replace(asked, best_of=best_of)
         frames = framing(body, voice.name)
 
         def start() -> list[Answer]:

@@ -151,7 +151,11 @@ COMPLETION = fixed(
     **COMMON,
     max_tokens=whole("The most tokens of one answer.", minimum=1, default=COMPLETION_TOKENS),
     logprobs=whole("Report log-probabilities, and so many of the likeliest tokens.", minimum=0, maximum=MAX_TOP),
-    best_of=whole("Not supported: only as many as n.", minimum=1, maximum=MAX_ANSWERS),
+    best_of=whole(
+        "So many answers are made, and the n likeliest told; larger than n only without stream.",
+        minimum=1,
+        maximum=MAX_ANSWERS,
+    ),
     echo=neutral(False),
     suffix=neutral(""),
 )

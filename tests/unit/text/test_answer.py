@@ -52,11 +52,11 @@ def test_what_was_held_back_comes_with_the_end() -> None:
 
 def test_an_assistant_finds_the_format_by_itself() -> None:
     class Saying:
-        def submit(self, request: Request) -> Handle:
+        def submit_choices(self, request: Request) -> tuple[Handle, ...]:
             handle = Handle(request)
             handle.post(Event(tuple(OWN.encode("[THINK]a[/THINK]b", special=True))))
             handle.post(Event(finish=Finish.STOP))
-            return handle
+            return (handle,)
 
     own = Assistant("own", cast(Engine, Saying()), OWN, ChatTemplate({"default": "Hi"}, {}))
     parts: tuple[AnswerPart, ...] = joined(list(own.chat([{"role": "user", "content": "a"}]))).parts
