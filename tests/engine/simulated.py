@@ -103,6 +103,9 @@ class Simulated:
     def tokens(self, handle: Handle) -> list[int]:
         return [token for _, event in self.said[handle] for token in event.tokens]
 
+    def events(self, handle: Handle) -> list[Event]:
+        return [event for _, event in self.said[handle]]
+
     def last(self, handle: Handle) -> Event:
         return self.said[handle][-1][1]
 

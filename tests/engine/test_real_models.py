@@ -13,6 +13,8 @@ from mlxrun.engine.engine import Engine
 from mlxrun.loading import load_model
 from tests.golden import checkpoint
 
+from .simulated import Simulated
+
 CASES = ("qwen3", "gemma3", "gpt_oss", "deepseek_v3", "qwen3_next", "jamba", "mamba2", "nemotron_h", "llama4_scout")
 STREAMS = 8
 TIE = 1e-3  # log-probabilities that near may change places with the order of float32 sums
@@ -54,6 +56,32 @@ def test_every_kind_of_memory(name: str, tmp_path: Path) -> None:
         compare(engine, prompts, 12)
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_who_stops_and_who_forks_says_the_same(name: str, tmp_path: Path) -> None:
+    """With the loader's own forms: three answers to one prompt, two beside them, and every few passes one must stop."""
+    folder = checkpoint.write(checkpoint.reference(name).checkpoint(), tmp_path / name)
+    model = load_model(folder)
+    rng = np.random.default_rng(6)
+    prompts = [tuple(int(i) for i in rng.integers(0, model.vocab, length)) for length in (40, 25, 33)]
+    alone = []
+    for prompt in prompts:
+        simulated = Simulated(model=model)
+        handle = simulated.submit(prompt, max_tokens=12, sampling=GREEDY)
+        simulated.finish()
+        alone.append(simulated.events(handle))
+    simulated = Simulated(model=model)
+    told = [*simulated.submit_choices(prompts[0], max_tokens=12, sampling=GREEDY, n=3)]
+    told += [simulated.submit(prompt, max_tokens=12, sampling=GREEDY) for prompt in prompts[1:]]
+    while simulated.scheduler.busy:
+        simulated.step()
+        if len(simulated.plans) in (2, 6, 7, 11, 15):
+            simulated.scheduler.make_room("Memory is used up.")
+    assert simulated.scheduler.counters.snapshot().totals["preemptions"] >= 3
+    for one, handle in zip((alone[0], alone[0], *alone), told, strict=True):
+        assert simulated.last(handle).finish is Finish.LENGTH
+        assert_same_up_to_a_tie(one, simulated.events(handle))
 
 
 def test_the_starter_model(smollm2_gguf: Path) -> None:
