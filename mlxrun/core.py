@@ -129,7 +129,12 @@ class Sampling:
     @property
     def plain(self) -> bool:
         """Whether nothing but the logits of this step decide."""
-        return self.edits == () and not (self.presence_penalty or self.frequency_penalty or self.looks_back)
+        return self.edits == () and not self.needs_last
+
+    @property
+    def needs_last(self) -> bool:
+        """Whether the token before must be known before the next can be drawn."""
+        return bool(self.presence_penalty or self.frequency_penalty or self.looks_back or self.mirostat_tau)
 
     @property
     def edits(self) -> tuple[object, ...]:

@@ -221,13 +221,15 @@ class Engine:
         self._kernels.begin()
         try:
             began = self._clock()
-            ready = self._runner(plan)
+            unsampled = self._runner.forward(plan)
             launched = self._clock()
-            computed(ready)
+            computed(plan.ready)
             done = self._clock()
             self._scheduler.ran(plan, began)
             if self._files_are_well():
-                self._scheduler.commit(ready)
+                self._scheduler.commit(plan.ready)
+                if unsampled is not None:
+                    self._runner.sample(unsampled, self._scheduler.still_running(unsampled.rows))
                 self._kernels.went_well(self._scheduler.retrying)
             self._count(plan, planned, began, launched, done)
         except Exception as error:  # noqa: BLE001 one request ends, the thread lives on

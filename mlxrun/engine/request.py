@@ -144,6 +144,11 @@ class Row:
         return self.handle.request.priority is Priority.INTERACTIVE or now - self.handle.submitted >= PATIENCE
 
     @property
+    def needs_last(self) -> bool:
+        """Whether its next token can only be drawn once the one before is read."""
+        return self.handle.request.sampling.needs_last
+
+    @property
     def draw(self) -> Draw:
         """Of the token that comes next, after `ahead`."""
         request, unread = self.handle.request, 0 if self.ahead is None else 1
@@ -154,7 +159,6 @@ class Row:
             text=self.tokens,
             prompt=self.prompt,
             stop_ids=request.stop_ids,
-            ahead=self.ahead,
             surprise=self.surprise,
         )
 

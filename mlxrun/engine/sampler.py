@@ -1,6 +1,7 @@
 """Rows of logits -> the next token of each, as each request wants it.
 
-All is lazy: `Samples` are built before they are computed, and reading them starts nothing new. Which token is
+`Samples` are built before they are computed, and reading them starts nothing new. Where a row's sampling looks back,
+what was drawn last must be known (`Sampling.needs_last`); any other can be built before that is read. Which token is
 drawn follows from the logits, what was said, the seed and the token's number alone, never from the rows beside it.
 Log-probabilities are the model's own, before all that is asked. Knows the ids that end an answer, but ends none.
 """
@@ -8,10 +9,9 @@ Log-probabilities are the model's own, before all that is asked. Knows the ids t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import groupby
 from typing import Any, cast
 
 import mlx.core as mx
@@ -73,15 +73,14 @@ class Ahead:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """How to choose one row's token: the one after `text` and what is ahead, of the request that `seed` belongs to."""
+    """How to choose one row's token, of the request that `seed` belongs to."""
 
     sampling: Sampling
     seed: int
     index: int  # in the answer
-    text: Sequence[int] = ()  # the prompt, then what was read of the answer
+    text: Sequence[int] = ()  # the prompt, then the answer so far; all of it where its sampling `needs_last`
     prompt: int = 0  # tokens
     stop_ids: frozenset[int] = NO_IDS
-    ahead: Ahead | None = None
     surprise: float | None = None  # what mirostat was left with; None: nothing was drawn yet
 
     @property
@@ -175,7 +174,7 @@ def asked_of(draws: Sequence[Draw], vocab: int) -> Asked:
         places=places,
         keys=[draw.keys for draw in draws],
         tokens=np.concatenate(texts),
-        last=None if all(draw.sampling.plain for draw in draws) else last_tokens(draws),
+        last=None,
         bias_ids=[token for token, _ in bias],
         bias=[value for _, value in bias],
         breakers=breakers,
@@ -200,7 +199,7 @@ def first_needed(draw: Draw) -> int:
 
 def placed(draw: Draw, starts: tuple[int, int, int], ends: tuple[int, int, int]) -> Places:
     (begin, bias, breaker), (end, bias_end, breaker_end) = starts, ends
-    length = end - begin + (draw.ahead is not None)
+    length = end - begin
 
     def back(window: int) -> int:
         return begin + max(0, length - window) if window else begin
@@ -210,38 +209,11 @@ def placed(draw: Draw, starts: tuple[int, int, int], ends: tuple[int, int, int])
     return Places(begin, end, answer, min(penalized, end), min(dry, end), bias, bias_end, breaker, breaker_end)
 
 
-def last_tokens(draws: Sequence[Draw]) -> mx.array:
-    """(R,) what is ahead of each, not read yet; -1: nothing."""
-    return gathered([draw.ahead for draw in draws], lambda samples: samples.tokens, mx.array([-1], mx.int32))
-
-
 def surprises(draws: Sequence[Draw]) -> mx.array:
     """(R,)"""
-    first = mx.array([FIRST_SURPRISE * draw.sampling.mirostat_tau for draw in draws])
+    first = [FIRST_SURPRISE * draw.sampling.mirostat_tau for draw in draws]
     known = [draw.surprise for draw in draws]
-    read = mx.array([0.0 if one is None else one for one in known])
-    so_far = mx.where(mx.array([one is None for one in known]), first, read)
-    ahead = gathered([draw.ahead for draw in draws], surprise_of, mx.array([mx.nan]))
-    return mx.where(mx.isnan(ahead), so_far, ahead)
-
-
-def surprise_of(samples: Samples) -> mx.array:
-    known = samples.drawn.surprise
-    return mx.full(samples.tokens.shape, mx.nan) if known is None else known
-
-
-def gathered(aheads: Sequence[Ahead | None], of: Callable[[Samples], mx.array], none: mx.array) -> mx.array:
-    """(R,) a value of each; nearly always all come from one pass, in its order."""
-    pieces = []
-    for _, group in groupby(aheads, key=lambda one: None if one is None else id(one.samples)):
-        together = list(group)
-        known = [one for one in together if one is not None]
-        if not known:
-            pieces += [none] * len(together)
-            continue
-        values, rows = of(known[0].samples), [one.row for one in known]
-        pieces.append(values if rows == list(range(values.size)) else values[mx.array(rows)])
-    return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces)
+    return mx.array([start if one is None else one for start, one in zip(first, known, strict=True)], mx.float32)
 
 
 def mask_of(draws: Sequence[Draw], vocab: int) -> mx.array | None:

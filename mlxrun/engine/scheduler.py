@@ -129,6 +129,9 @@ class Scheduler:
         for row in [row for row in self._running if row.leaving and row.ahead is None]:
             self._stop(row)
 
+    def still_running(self, rows: Iterable[Row]) -> list[Row]:
+        return [row for row in rows if row in self._running]
+
     def broke(self, plan: PassPlan, error: Exception) -> None:
         """The row that broke ends. Of several any one may be it, so each begins anew by itself."""
         if plan.alone or len(self._running) == 1:

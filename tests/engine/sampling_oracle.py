@@ -10,11 +10,10 @@ from mlxrun.core import Sampling
 from mlxrun.engine.sampler import Draw
 
 
-def edited(logits: np.ndarray, draw: Draw, last: int | None = None) -> np.ndarray:
-    """`last`: the token after the text, where one is ahead."""
+def edited(logits: np.ndarray, draw: Draw) -> np.ndarray:
     s = draw.sampling
     scores = logits.astype(np.float64).copy()
-    text = [*draw.text, *([] if last is None else [last])]
+    text = list(draw.text)
     for token, value in s.bias:
         scores[token] += value
     for token in range(len(scores)):

@@ -82,13 +82,15 @@ class Simulated:
     def run(self, plan: PassPlan) -> None:
         self.plans.append(plan)
         began, before = self.now, self.free_at
-        ready = self.runner(plan)
+        unsampled, ready = self.runner.forward(plan), plan.ready
         if plan.load is not None:
             self.free_at = max(self.now, before) + self.cost(plan.load)
         self.now = max(self.now, self.free_at if plan.waits else before if ready else self.now)
         computed(ready)
         self.scheduler.ran(plan, began)
         self.scheduler.commit(ready)
+        if unsampled is not None:
+            self.runner.sample(unsampled, self.scheduler.still_running(unsampled.rows))
 
     def until(self, done: Callable[[], bool], steps: int = 20000) -> None:
         for _ in range(steps):

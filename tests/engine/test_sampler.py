@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mlxrun.cpu_kernels import available
 
 from mlxrun.core import RequestError, Sampling, TokenLogprob
-from mlxrun.engine.sampler import Ahead, Draw, Samples, sample
+from mlxrun.engine.sampler import Draw, Samples, sample
 from mlxrun.ops.device import Device, this_device
 
 from . import sampling_oracle as oracle
@@ -46,17 +46,11 @@ def one(logits: mx.array, sampling: Sampling, device: Device) -> tuple[int, Toke
     return samples.token(0), samples.logprob(0)
 
 
-def ahead_of(tokens: list[int], row: int, device: Device) -> Ahead:
-    """A pass that drew these, of which nothing was read."""
-    wide = mx.where(mx.arange(300) == mx.array(tokens)[:, None], 9.0, 0.0)
-    return Ahead(sample(wide, [Draw(Sampling(0), 0, 0)] * len(tokens), device), row)
-
-
-def same_as_oracle(rows: np.ndarray, draws: list[Draw], lasts: list[int | None], device: Device) -> None:
+def same_as_oracle(rows: np.ndarray, draws: list[Draw], device: Device) -> None:
     """Each token, but where the best two differ by rounding only or a cut goes through rounding."""
     samples = sample(mx.array(rows, mx.float32), draws, device)
-    for row, (one_draw, last) in enumerate(zip(draws, lasts, strict=True)):
-        scores = oracle.edited(rows[row], one_draw, last)
+    for row, one_draw in enumerate(draws):
+        scores = oracle.edited(rows[row], one_draw)
         token = samples.token(row)
         if scores.max() == -np.inf:
             assert token == -2
@@ -87,13 +81,13 @@ def test_every_cut(name: str, data: st.DataObject, vocab: int, seed: int) -> Non
         xtc_threshold=st.sampled_from([0.1013, 0.0307, 0.5009]),
     )
     draws = [Draw(data.draw(kinds), int(rng.integers(2**63)), int(rng.integers(100))) for _ in range(4)]
-    same_as_oracle(rng.normal(0, 3, (4, vocab)), draws, [None] * 4, FORMS[name])
+    same_as_oracle(rng.normal(0, 3, (4, vocab)), draws, FORMS[name])
 
 
 @given(data=st.data(), vocab=VOCABS, seed=st.integers(0, 2**32 - 1))
 @pytest.mark.parametrize("name", FORMS)
 def test_every_edit(name: str, data: st.DataObject, vocab: int, seed: int) -> None:
-    """What was said, with and without a token that nobody has read; bans, biases and minimal lengths."""
+    """What was said; bans, biases and minimal lengths."""
     rng = np.random.default_rng(seed)
     ids = st.integers(0, vocab - 1)
     kinds = st.builds(
@@ -114,21 +108,13 @@ def test_every_edit(name: str, data: st.DataObject, vocab: int, seed: int) -> No
         allowed=st.sampled_from([None, frozenset(range(0, vocab, 2)) if vocab > 6 else None]),
         min_tokens=st.sampled_from([0, 5]),
     )
-    lasts, draws = [], []
+    draws = []
     for _ in range(3):
         prompt, answer = (data.draw(st.lists(st.integers(0, min(vocab, 4) - 1), max_size=70)) for _ in range(2))
-        lasts.append(data.draw(st.none() | st.integers(0, min(vocab, 4) - 1)))
         stops = frozenset(data.draw(st.lists(ids, max_size=2)))
         found = data.draw(kinds)
         draws.append(Draw(found, int(rng.integers(2**63)), 2, [*prompt, *answer], len(prompt), stops))
-    known = [token for token in lasts if token is not None]
-    together = ahead_of(known, 0, FORMS[name]) if known else None
-    places = iter(range(len(known)))
-    with_ahead = [
-        one_draw if last is None or together is None else replace(one_draw, ahead=replace(together, row=next(places)))
-        for one_draw, last in zip(draws, lasts, strict=True)
-    ]
-    same_as_oracle(rng.normal(0, 3, (3, vocab)), with_ahead, lasts, FORMS[name])
+    same_as_oracle(rng.normal(0, 3, (3, vocab)), draws, FORMS[name])
 
 
 @pytest.mark.parametrize("width", [4000, 49_152])
@@ -147,7 +133,7 @@ def test_wide_rows(device: Device, width: int, spread: float) -> None:
         Sampling(1.0, mirostat_tau=5.0003),
     ]
     draws = [Draw(kind, 5, index) for index, kind in enumerate(kinds)]
-    same_as_oracle(rng.normal(0, spread, (len(kinds), width)), draws, [None] * len(kinds), device)
+    same_as_oracle(rng.normal(0, spread, (len(kinds), width)), draws, device)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +245,9 @@ def everything(device: Device) -> list[Draw]:
     ]
     draws = [Draw(sampling, sampling.seed or 0, 11, text, 3) for sampling in kinds]
     earlier = sample(mx.zeros((8, 40)), [replace(one_draw, index=10) for one_draw in draws], device)
-    return [replace(one_draw, ahead=Ahead(earlier, row)) if row % 3 else one_draw for row, one_draw in enumerate(draws)]
+    return [
+        replace(one_draw, surprise=earlier.surprise(row)) if row % 3 else one_draw for row, one_draw in enumerate(draws)
+    ]
 
 
 def test_a_row_does_not_depend_on_the_rows_beside_it(device: Device) -> None:
@@ -270,24 +258,6 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(device: Device) -> None:
         alone = sample(rows[row : row + 1], [draw_of_it], device)
         assert together.token(row) == alone.token(0)
         assert together.logprob(row) == alone.logprob(0)
-
-
-def test_a_token_ahead_counts_as_one_that_was_read(device: Device) -> None:
-    rows = mx.array(np.random.default_rng(1).normal(0, 2, (8, 40)), mx.float32)
-    draws = everything(device)
-    read = [
-        replace(
-            one_draw,
-            ahead=None,
-            text=[*one_draw.text, one_draw.ahead.samples.token(one_draw.ahead.row)],
-            surprise=one_draw.ahead.samples.surprise(one_draw.ahead.row),
-        )
-        if one_draw.ahead is not None
-        else one_draw
-        for one_draw in draws
-    ]
-    one, other = sample(rows, draws, device), sample(rows, read, device)
-    assert [one.token(row) for row in range(8)] == [other.token(row) for row in range(8)]
 
 
 def test_mirostat_comes_to_the_surprise_that_is_asked_for(device: Device) -> None:

@@ -85,7 +85,8 @@ def answers(model: Model, *asked: tuple[tuple[int, ...], int, Sampling]) -> list
     for handle in handles:
         scheduler.add(handle)
     while (plan := scheduler.plan()) is not None:
-        scheduler.commit(runner(plan))
+        assert runner.forward(plan) is None
+        scheduler.commit(plan.ready)
     return [[token for event in handle.ready() for token in event.tokens] for handle in handles]
 
 
@@ -116,7 +117,8 @@ def test_a_logit_that_is_not_a_number_ends_the_request() -> None:
     scheduler.add(handle)
     with settings(Mode.PLAIN) as launches:
         while (plan := scheduler.plan()) is not None:
-            scheduler.commit(runner(plan))
+            assert runner.forward(plan) is None
+            scheduler.commit(plan.ready)
     last = list(handle.ready())[-1]
     assert last.reason == "The model computed something that is not a number."
     assert "mlxrun_greedy" in {one.name for one in launches}
