@@ -30,6 +30,7 @@ from .text.router import PartRouter
 from .text.stops import StopParts
 from .text.template import ChatTemplate
 from .text.tokenizer import Tokenizer, well_formed
+from .text.vocabulary import vocabulary_of
 from .weights import Checkpoint
 
 Message = Mapping[str, Any]
@@ -147,9 +148,8 @@ class Assistant:
         )
         stop = Stop(options.progress)
         options = replace(options, progress=stop)
-        engine = Engine.start(
-            lambda: load_opened(opened, options), options.context, stop.now, idle, queue_limit=queue_limit
-        )
+        spelled, load = partial(vocabulary_of, tokenizer), partial(load_opened, opened, options)
+        engine = Engine.start(load, options.context, stop.now, idle, queue_limit=queue_limit, vocabulary=spelled)
         assistant = cls(name or opened.path.stem, engine, tokenizer, template)
         assistant.sampling = sampling
         return assistant

@@ -6,6 +6,7 @@ come out; whoever holds text keeps it on its own side.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -160,6 +161,35 @@ NUMBERS = (
 )
 
 
+class Shape(StrEnum):
+    """What the text of a `Constraint` is."""
+
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    CHOICE = "choice"  # a JSON array of strings, of which the answer is one
+    LARK = "lark"  # a grammar as llguidance has them
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What an answer must be; only tokens that can become that may be chosen."""
+
+    shape: Shape
+    text: str
+    after: tuple[int, ...] | None = None  # nothing is forbidden until these tokens came: thoughts run free
+    opener: int | None = None  # with `after`: only where the answer begins with this token, which may always come
+
+
+@dataclass(frozen=True, slots=True)
+class TokenVocabulary:
+    """What the tokens of a model stand for, as data: whoever constrains an answer needs to know no tokenizer."""
+
+    tokens: tuple[bytes, ...]  # by id; empty: it stands for nothing
+    special: frozenset[int]  # never text
+    ends: frozenset[int]  # each ends an answer
+    encode: Callable[[str], Sequence[int]] = field(repr=False, compare=False)  # as the model was taught to split a text
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     tokens: tuple[int, ...]
@@ -170,6 +200,7 @@ class Request:
     deadline: float | None = None  # seconds from its submission on; None: it has all the time
     n: int = 1  # answers to one prompt, drawn apart: answer i with seed + i
     best_of: int | None = None  # of so many the `n` whose tokens were likeliest, told when all have ended; None: of n
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True, slots=True)

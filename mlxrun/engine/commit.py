@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ..core import Event, Finish
+from .constraint import ConstraintError, Guide
 from .request import Row
 from .sampler import Ahead
 
 WHY_NO_TOKEN = {
     -1: "The model computed something that is not a number.",
-    -2: "No token is left to choose from: what the request allows, bans and biases leaves none.",
+    -2: "No token is left to choose from: what the request allows, bans, biases and constrains leaves none.",
 }
 
 
@@ -25,4 +26,16 @@ def commit(row: Row, ahead: Ahead, now: float) -> Event:
         return Event(finish=Finish.STOP)
     logprob = ahead.samples.logprob(ahead.row)
     logprobs = () if logprob is None else (logprob,)
-    return Event((token,), logprobs, Finish.LENGTH if len(row.tokens) >= row.limit else None)
+    if len(row.tokens) >= row.limit:
+        return Event((token,), logprobs, Finish.LENGTH)
+    if row.guide is not None:
+        row.guide.read(token)
+    return Event((token,), logprobs)
+
+
+def end_of(guide: Guide) -> Event | None:
+    """Whether the row ends with what was read: what it is constrained by is complete, or broke. Waits for that."""
+    try:
+        return Event(finish=Finish.STOP) if guide.mask().complete else None
+    except ConstraintError as error:
+        return Event(finish=Finish.FAILED, reason=str(error))

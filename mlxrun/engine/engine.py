@@ -15,13 +15,14 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
-from ..core import Event, Finish, Memory, Refusal, Request, RequestError, allowed_context
+from ..core import Event, Finish, Memory, Refusal, Request, RequestError, TokenVocabulary, allowed_context
 from ..loading.file_guard import FileGuard
 from ..loading.model import Runnable, Unloaded
 from ..loading.used import Used
 from ..memory.machine import available_bytes, total_bytes
 from . import threads
 from .awake import Awake
+from .constraint import Grammars
 from .handle import Handle
 from .idle_work import Idle, IdleWork
 from .kernel_guard import KernelGuard
@@ -58,6 +59,7 @@ class Engine:
         idle: Idle | None = None,
         clock: Clock = time.perf_counter,
         queue_limit: int = MOST,
+        vocabulary: Callable[[], TokenVocabulary] | None = None,
     ) -> None:
         """Use `start`: whoever makes an Engine must be on the thread that runs it."""
         self.model, self.context = model, context
@@ -65,6 +67,7 @@ class Engine:
         kept = int(KEPT_SHARE * available_bytes())
         self._clock, self._scheduler = clock, Scheduler(model, context, kept, self._guard, clock, queue_limit)
         self._runner, self._kernels = Runner(model), KernelGuard(model)
+        self._grammars = Grammars(vocabulary, model.vocab)
         self._awake = Awake()
         self._idle = IdleWork(None if idle is None else idle(model), give_back_all)
         self.counters = self._scheduler.counters
@@ -83,11 +86,13 @@ class Engine:
         idle: Idle | None = None,
         clock: Clock = time.perf_counter,
         queue_limit: int = MOST,
+        vocabulary: Callable[[], TokenVocabulary] | None = None,
     ) -> Engine:
         """Load the model on a thread of its own and serve it from there; what loading raises is raised here.
 
         What `idle` makes of the model is gone through a step at a time, on that thread, while nobody asks;
         then the memory that only requests need is given back.
+        `vocabulary` is asked once, when the first answer is to be constrained, on the thread that submits it.
         By `clock` it is found how much a pass may hold, and when a deadline has passed. Beyond `queue_limit` requests
         that wait the next is refused.
         Interrupted meanwhile, we call `abandon`, which should make `load` raise, and wait a moment for that.
@@ -98,7 +103,7 @@ class Engine:
             try:
                 model = load()
                 allowed = allowed_context(context, model.context) or model.context
-                engine = cls(model, allowed, idle, clock, queue_limit)
+                engine = cls(model, allowed, idle, clock, queue_limit, vocabulary)
                 engine._kernels.try_out()
             except BaseException as error:  # noqa: BLE001 whoever waits for us raises it
                 born.put(error)
@@ -137,6 +142,10 @@ class Engine:
             check(request, self.model.vocab, self.context)
             if self._draining.is_set() and not self._closing.is_set():
                 raise Draining(DRAINING)
+            if request.constraint is not None and not self._closing.is_set():
+                grammar = self._grammars.compiled(request.constraint)
+                for handle in handles:
+                    handle.grammar = grammar
         except RequestError as error:
             for choice, handle in enumerate(handles):
                 refused = Event(finish=Finish.REFUSED, reason=str(error), refusal=error.refusal, choice=choice)
@@ -194,6 +203,7 @@ class Engine:
     def _forget(self) -> None:
         """Drop the weights and what sequences remember: whoever still holds this engine must not hold them."""
         self._idle.end()
+        self._grammars.close()
         self._files.close()
         self.model = Unloaded(self.model.device, self.model.vocab, self.model.context, self.model.notes)
         self._scheduler, self._runner = Scheduler(self.model, self.context, 0), Runner(self.model)
@@ -229,7 +239,7 @@ class Engine:
             if self._files_are_well():
                 self._scheduler.commit(plan.ready)
                 if unsampled is not None:
-                    self._runner.sample(unsampled, self._scheduler.still_running(unsampled.rows))
+                    self._runner.sample(unsampled, self._scheduler.go_on(unsampled.rows))
                 self._kernels.went_well(self._scheduler.retrying)
             self._count(plan, planned, began, launched, done)
         except Exception as error:  # noqa: BLE001 one request ends, the thread lives on

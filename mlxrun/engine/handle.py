@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from ..core import Event, Request
+from .constraint import Grammar
 
 
 class Handle:
@@ -18,6 +19,7 @@ class Handle:
         self._cancelled = threading.Event()
         self._ring: Callable[[], None] | None = None
         self._ended = False
+        self.grammar: Grammar | None = None  # what the request's constraint was made into
 
     def cancel(self) -> None:
         """The request ends within a step, with an event that says so."""

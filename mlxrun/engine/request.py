@@ -19,6 +19,7 @@ import numpy as np
 
 from ..contracts import LayerMemory, SequenceMemory
 from ..core import ContextError, Event, Finish, Priority, Request, RequestError, Sampling, Usage
+from .constraint import Guide
 from .handle import Handle
 from .sampler import Ahead, Draw
 
@@ -73,6 +74,7 @@ class Row:
     ahead: Ahead | None = None
     surprise: float | None = None  # of the last token that was read, where its sampling goes by that
     goal: int = 0  # it runs alone until its memory is this long: a batch that it was in broke
+    guide: Guide | None = None  # what its answer must be
     still: int = 0  # passes since it was last in one
     leaving: bool = False  # it must stop once what was launched of it is read
     stopped: bool = False  # it had to stop, and has not begun again
@@ -85,7 +87,8 @@ class Row:
         if request.max_tokens is not None:
             limit = min(limit, len(request.tokens) + request.max_tokens)
         seed = secrets.randbits(64) if seed is None else (seed + choice) % 2**64
-        return cls(handle, array("i", request.tokens), limit, request.sampling, seed, choice)
+        guide = None if handle.grammar is None else handle.grammar.guide()
+        return cls(handle, array("i", request.tokens), limit, request.sampling, seed, choice, guide=guide)
 
     def begin(self, memory: SequenceMemory, cached: int, now: float) -> None:
         self.memory, self.still, self.stopped = memory, 0, False
@@ -146,7 +149,7 @@ class Row:
     @property
     def needs_last(self) -> bool:
         """Whether its next token can only be drawn once the one before is read."""
-        return self.handle.request.sampling.needs_last
+        return self.guide is not None or self.sampling.needs_last
 
     @property
     def draw(self) -> Draw:
@@ -160,6 +163,7 @@ class Row:
             prompt=self.prompt,
             stop_ids=request.stop_ids,
             surprise=self.surprise,
+            bits=None if self.guide is None else self.guide.mask().bits,
         )
 
     def usage(self, now: float) -> Usage:

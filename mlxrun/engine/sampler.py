@@ -81,6 +81,7 @@ class Draw:
     text: Sequence[int] = ()  # the prompt, then the answer so far; all of it where its sampling `needs_last`
     prompt: int = 0  # tokens
     stop_ids: frozenset[int] = NO_IDS
+    bits: np.ndarray | None = None  # of what may come, a bit for each token in words of 32; None: all
     surprise: float | None = None  # what mirostat was left with; None: nothing was drawn yet
 
     @property
@@ -218,9 +219,14 @@ def surprises(draws: Sequence[Draw]) -> mx.array:
 
 def mask_of(draws: Sequence[Draw], vocab: int) -> mx.array | None:
     """(R, words)"""
-    if all(draw.sampling.allowed is None for draw in draws):
+    if all(draw.sampling.allowed is None and draw.bits is None for draw in draws):
         return None
-    return mx.array(np.stack([bits_of(draw.sampling.allowed, vocab) for draw in draws]))
+    return mx.array(np.stack([open_to(draw, vocab) for draw in draws]))
+
+
+def open_to(draw: Draw, vocab: int) -> np.ndarray:
+    allowed = bits_of(draw.sampling.allowed, vocab)
+    return allowed if draw.bits is None else allowed & draw.bits
 
 
 @lru_cache(maxsize=64)

@@ -18,7 +18,7 @@ from ..spec import ModelError
 from .admission import Admission, Admitted, Endless, Room, is_read_for
 from .budget import PassBudget, PassTimer
 from .choices import rows_of
-from .commit import commit
+from .commit import commit, end_of
 from .handle import Handle
 from .plan import PassPlan, plan_for
 from .prefix_cache import PrefixCache
@@ -129,8 +129,13 @@ class Scheduler:
         for row in [row for row in self._running if row.leaving and row.ahead is None]:
             self._stop(row)
 
-    def still_running(self, rows: Iterable[Row]) -> list[Row]:
-        return [row for row in rows if row in self._running]
+    def go_on(self, rows: Iterable[Row]) -> list[Row]:
+        """Of these, those who say another token. What an answer is constrained by may be complete, which ends it."""
+        running = [row for row in rows if row in self._running]
+        for row in running:
+            if row.guide is not None and (last := end_of(row.guide)) is not None:
+                self._end(row, last)
+        return [row for row in running if row in self._running]
 
     def broke(self, plan: PassPlan, error: Exception) -> None:
         """The row that broke ends. Of several any one may be it, so each begins anew by itself."""

@@ -90,7 +90,7 @@ class Simulated:
         self.scheduler.ran(plan, began)
         self.scheduler.commit(ready)
         if unsampled is not None:
-            self.runner.sample(unsampled, self.scheduler.still_running(unsampled.rows))
+            self.runner.sample(unsampled, self.scheduler.go_on(unsampled.rows))
 
     def until(self, done: Callable[[], bool], steps: int = 20000) -> None:
         for _ in range(steps):

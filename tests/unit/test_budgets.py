@@ -25,6 +25,7 @@ CATCHES_ALL: dict[str, str] = {
     "mlxrun/text/hub.py:reading": "tokenizers raises plain Exception for every bad file, and panics on some",
     "mlxrun/engine/engine.py:live": "what loading raises is raised again, to who waits for the thread",
     "mlxrun/engine/engine.py:_step": "one request ends, the thread lives on",
+    "mlxrun/engine/mask_worker.py:run": "what a matcher raises is raised again, to who waits for it",
     "mlxrun/engine/idle_work.py:ran_well": "what can wait ends, the thread lives on",
     "mlxrun/engine/admission.py:_begin": "one request ends, the thread lives on",
     "mlxrun/convert/aside.py:write_aside": "what interrupts the making is raised again; the half made goes away",

@@ -15,7 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MAPPED = ("metal_kernels", "cpu_kernels", "tui")  # stand at the top, install as mlxrun.<name>
-LATE = {"mlx_lm", "transformers", "huggingface_hub"}  # slow to import: only inside the function that needs them
+# slow to import: only inside the function that needs them
+LATE = {"mlx_lm", "transformers", "huggingface_hub", "llguidance"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ RULES = {
         },
         {"mlx", "mlx_lm"},
     ),
-    "engine": Room({"core", "spec", "contracts", "memory", "ops", "loading"}, {"mlx", "numpy"}),
+    "engine": Room({"core", "spec", "contracts", "memory", "ops", "loading"}, {"mlx", "numpy", "llguidance"}),
     "convert": Room(BELOW, {"mlx", "mlx_lm", "numpy"}),
     "tune": Room({"gpu", "ops", "settings"}, {"mlx"}),
     "store": Room(BELOW, {"huggingface_hub"}),
