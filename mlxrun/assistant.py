@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from .core import Event, Finish, Request, RequestError, Sampling, TokenLogprob
+from .core import Constraint, Event, Finish, Request, RequestError, Sampling, TokenLogprob
 from .engine.engine import Engine
 from .engine.handle import Handle
 from .engine.idle_work import Idle
@@ -23,6 +23,7 @@ from .parts import Piece, Token, merged
 from .text import advice
 from .text.breakers import breaker_ids
 from .text.folder import read_json
+from .text.free_thoughts import end_of_thoughts
 from .text.opening import folder_tokenizer, gguf_tokenizer
 from .text.quoting import Quoting
 from .text.reasoning_formats import ReasoningFormat, format_of
@@ -47,6 +48,7 @@ class Wish:
     best_of: int | None = None  # of so many answers the likeliest are told, once all have ended
     dry_breakers: tuple[str, ...] = BREAKERS  # texts that no repeated sequence reaches across
     template: Mapping[str, Any] = field(default_factory=dict)  # extra variables of the chat template
+    constraint: Constraint | None = None  # what is said must be; thoughts before it run free
 
 
 class Answer:
@@ -186,6 +188,9 @@ class Assistant:
         StopParts(wish.stop)  # refuses before anything is queued
         sampling, stop_ids = self._broken(wish), self.tokenizer.eos_ids
         request = Request(tuple(tokens), wish.max_tokens, sampling, stop_ids, n=count, best_of=wish.best_of)
+        if wish.constraint is not None:
+            after, opener = end_of_thoughts(self.tokenizer, form, prompt)
+            request = replace(request, constraint=replace(wish.constraint, after=after, opener=opener))
         return [
             Answer(handle, self.tokenizer, wish.stop, PartRouter(self.tokenizer, form, prompt))
             for handle in self.engine.submit_choices(request)

@@ -184,7 +184,14 @@ def models_at(address: Address) -> list[ModelInfo]:
 def sampling_fields(options: Options) -> dict[str, Any]:
     numbers = {name: getattr(options, name) for name in NUMBERS}
     mirostat = {"mirostat": 2 if options.mirostat_tau else None, "mirostat_tau": options.mirostat_tau or None}
-    return {**numbers, **mirostat, "stop": list(options.stop) or None}
+    return {**numbers, **mirostat, "stop": list(options.stop) or None, **constraint_fields(options)}
+
+
+def constraint_fields(options: Options) -> dict[str, Any]:
+    """As vLLM has them, and so do we: OpenAI's own know only JSON, and only in chats."""
+    kinds = {"json": options.json_schema, "regex": options.regex, "grammar": options.grammar}
+    asked = filled({**kinds, "choice": list(options.choice) or None})
+    return {"structured_outputs": asked} if asked else {}
 
 
 def filled(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,6 +75,7 @@ class LocalTransport:
             sampling=options.sampling(assistant.sampling),
             stop=options.stop,
             template=options.template,
+            constraint=options.constraint,
         )
         try:
             if ask.prompt is not None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any
 
-from ..core import NUMBERS, Finish, Memory, RequestError, Sampling, Usage
+from ..core import NUMBERS, Constraint, Finish, Memory, RequestError, Sampling, Shape, Usage
 from ..parts import AnswerPart, Piece, Token, joined
 from .paint import bars, painted
 
 Message = Mapping[str, Any]
 
 ROLES = ("system", "developer", "user", "assistant")
+CONSTRAINTS = {
+    "json_schema": Shape.JSON_SCHEMA,
+    "regex": Shape.REGEX,
+    "choice": Shape.CHOICE,
+    "grammar": Shape.LARK,
+}
 WHOLE = ("top_k", "seed", "repeat_last_n", "min_tokens", "dry_allowed_length", "dry_penalty_last_n")
 KINDS: dict[str, type[Any]] = dict.fromkeys(NUMBERS, Real)
 KINDS |= dict.fromkeys((*WHOLE, "max_tokens", "logprobs"), Integral)
@@ -100,6 +107,10 @@ class Options:
     logprobs: int | None = None  # how many alternatives to report at each token; 0: only the token's own
     n: int = 1
     template: Mapping[str, Any] = field(default_factory=dict)  # extra variables of the chat template
+    json_schema: Mapping[str, Any] | None = None  # the answer is JSON that this describes; or
+    regex: str | None = None  # the whole of it matches; or
+    choice: tuple[str, ...] = ()  # it is one of these; or
+    grammar: str | None = None  # it is what this Lark grammar, as llguidance reads it, describes
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Options:
@@ -119,9 +130,20 @@ class Options:
         stop, template = stops(given.get("stop")), given.get("template") or {}
         if not isinstance(template, Mapping):
             raise RequestError(f"template must be a dict of variables for the chat template, not {template!r}.")
-        options = cls(**{**counted, "stop": stop, "template": template, "n": n})
+        shaped = {name: given[name] for name in CONSTRAINTS if given.get(name)}
+        options = cls(**{**counted, **shaped, "stop": stop, "template": template, "n": n})
         options.sampling(Sampling())  # refuses what makes no sense before anything is sent
+        options.constraint  # noqa: B018 the same
         return options
+
+    @property
+    def constraint(self) -> Constraint | None:
+        asked = [name for name in CONSTRAINTS if getattr(self, name)]
+        if len(asked) > 1:
+            raise RequestError(f"{asked[0]} and {asked[1]} both say what the answer must be; give one of them.")
+        for name in asked:
+            return constraint_of(name, getattr(self, name))
+        return None
 
     def sampling(self, recommended: Sampling) -> Sampling:
         names = (*NUMBERS, "logprobs")
@@ -153,6 +175,21 @@ def number(name: str, value: Any) -> int | float | None:
     if name == "max_tokens" and value < 1:
         raise RequestError(f"max_tokens must be a whole number from 1 on, not {value}.")
     return int(value) if isinstance(value, Integral) else float(value)
+
+
+def constraint_of(name: str, given: Any) -> Constraint:
+    if name in ("regex", "grammar"):
+        if not isinstance(given, str):
+            raise RequestError(f"{name} must be text, not {given!r}.")
+        return Constraint(CONSTRAINTS[name], given)
+    if name == "choice" and (not isinstance(given, list | tuple) or not all(isinstance(one, str) for one in given)):
+        raise RequestError(f"choice must be a list of texts, not {given!r}.")
+    if name == "json_schema" and not isinstance(given, Mapping):
+        raise RequestError(f"json_schema must be a dict, not {given!r}.")
+    try:
+        return Constraint(CONSTRAINTS[name], json.dumps(given))
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"json_schema must be plain JSON: {error}.") from error
 
 
 def stops(given: Any) -> tuple[str, ...]:

@@ -21,9 +21,7 @@ from .test_sampling_in_turn import WavyModel
 
 END, SPECIAL = 95, 96
 SPELLED = (*[bytes([32 + i]) for i in range(95)], b"<end>", b"<special>")  # all that can be typed, then two marks
-VOCABULARY = TokenVocabulary(
-    SPELLED, frozenset({END, SPECIAL}), frozenset({END}), lambda text: [ord(c) - 32 for c in text]
-)
+VOCABULARY = TokenVocabulary(SPELLED, frozenset({END, SPECIAL}), frozenset({END}), lambda text: list(ids(text)))
 PERSON = json.dumps(
     {
         "type": "object",

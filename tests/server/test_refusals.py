@@ -87,7 +87,7 @@ def test_bad_messages(messages: Any) -> None:
     [
         {"tools": [{"type": "function"}]},
         {"tool_choice": "required"},
-        {"response_format": {"type": "json_object"}},
+        {"guided_grammar": 'root ::= "a"'},
         {"logit_bias": {"x": 1}},
         {"presence_penalty": 2.5},
         {"frequency_penalty": -3},

@@ -15,6 +15,7 @@ from ...parts import AnswerPart, Piece, name_of
 from ..dialect import Body, Json
 from ..errors import ApiError
 from ..sse import MEDIA_TYPE, STILL_HERE, frame
+from .openai_constraints import constraint_of
 
 FINISHES = {None: None, Finish.STOP: "stop", Finish.LENGTH: "length"}
 MIROSTAT_TAU = 5.0
@@ -97,6 +98,7 @@ def wish(body: Body, sampling: Sampling, max_tokens: int | None, logprobs: int |
         max_tokens=max_tokens,
         sampling=replace(sampling, **given, bias=bias, logprobs=logprobs),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        constraint=constraint_of(body),
         dry_breakers=BREAKERS if breakers is None else tuple(breakers),
     )
 

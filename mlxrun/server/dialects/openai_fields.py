@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..check import UNSUPPORTED
 from ..fields import Schema, either, fixed, flag, lists, neutral, number, one_of, text, whole
+from .openai_constraints import CONSTRAINTS, RESPONSE_FORMAT
 
 MAX_ANSWERS = 8  # to one request
 MAX_STOPS = 16
@@ -88,6 +89,7 @@ COMMON: dict[str, Schema] = {
     "stream": flag("Send the answer piece by piece, as server-sent events."),
     "stream_options": {**STREAM_OPTIONS, "description": "Only with stream."},
     **SAMPLERS,
+    **CONSTRAINTS,
     **IGNORED,
 }
 COMMON["seed"]["maximum"] = 2**64 - 1
@@ -129,7 +131,7 @@ CHAT = fixed(
     tool_choice=neutral("none", "auto"),
     functions={"type": "array", "items": {}, "maxItems": 0, UNSUPPORTED: True},
     function_call=neutral("none", "auto"),
-    response_format=neutral({"type": "text"}),
+    response_format=RESPONSE_FORMAT,
     modalities=neutral(["text"]),
     verbosity=neutral("medium"),
     audio=neutral(None),
