@@ -17,6 +17,7 @@ from mlxrun.engine.constraint import ConstraintError, Grammars
 from mlxrun.engine.engine import Engine
 from mlxrun.engine.handle import Handle
 
+from .simulated import Simulated, SmallRoom
 from .test_sampling_in_turn import WavyModel
 
 END, SPECIAL = 95, 96
@@ -42,6 +43,7 @@ CASES = {
 
 
 LONG = Constraint(Shape.REGEX, "[a-z]{30}")
+LONGER = Constraint(Shape.REGEX, "([a-z][0-9]){70}")
 
 
 def ids(text: str) -> tuple[int, ...]:
@@ -325,3 +327,39 @@ def test_a_constraint_that_takes_too_long_is_refused(engine: Engine, monkeypatch
     monkeypatch.undo()
     gate.set()
     assert CASES["regex"][1](text_of(list(ask(engine, CASES["regex"][0]))))
+
+
+def test_answers_that_fork_follow_the_grammar_each_for_itself(engine: Engine) -> None:
+    wish, sampling = CASES["regex"][0], Sampling(1.0, seed=3)
+    request = Request(prompt("hello"), 90, sampling, frozenset({END}), n=4, constraint=wish)
+    together = [text_of(list(handle)) for handle in engine.submit_choices(request)]
+    assert together == [text_of(list(ask(engine, wish, seed))) for seed in range(3, 7)]
+    assert all(map(CASES["regex"][1], together))
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_who_must_stop_goes_on_where_it_was(engine: Engine, forgets: bool) -> None:
+    """For want of memory, whether what it had read is kept or must be computed again."""
+
+    def answers(room: SmallRoom) -> tuple[list[str], float]:
+        simulated = Simulated(room=room, model=WavyModel())
+        if forgets:
+            simulated.scheduler._prefixes.keep = lambda tokens, memory: None
+        handles = []
+        for seed in range(6):
+            how = {"sampling": Sampling(1.0, seed=seed), "stop_ids": frozenset({END}), "max_tokens": 200}
+            handle = Handle(Request(prompt("hello" * 8), **how, constraint=LONGER), simulated.now)
+            handle.grammar = engine._grammars.compiled(LONGER)
+            simulated.said[handle] = []
+            simulated.scheduler.add(handle)
+            handles.append(handle)
+        simulated.finish()
+        assert {simulated.last(handle).finish for handle in handles} == {Finish.STOP}
+        preempted = simulated.scheduler.counters.snapshot().totals.get("preemptions", 0)
+        return [text_of([event for _, event in simulated.said[handle]]) for handle in handles], preempted
+
+    enough, undisturbed = answers(SmallRoom(10000))
+    short, stopped = answers(SmallRoom(700))
+    assert (undisturbed, stopped > 0) == (0, True)
+    assert short == enough
+    assert all(re.fullmatch("([a-z][0-9]){70}", text) for text in short)
