@@ -41,13 +41,14 @@ class Runner:
 
     def sample(self, unsampled: Unsampled, rows: Sequence[Row]) -> None:
         """Start what is drawn for those of its rows who still run: what they said last is read."""
+        if not rows:
+            return
         logits = unsampled.logits
         if len(rows) < len(unsampled.rows):
             places = {id(row): place for place, row in enumerate(unsampled.rows)}
             logits = logits[mx.array([places[id(row)] for row in rows])]
-        if rows:
-            samples = sample(logits, [row.draw for row in rows], self._model.device)
-            start(look_ahead(rows, samples), unsampled.alone)
+        samples = sample(logits, [row.draw for row in rows], self._model.device)
+        start(look_ahead(rows, samples), unsampled.alone)
 
     def _start(self, plan: PassPlan) -> Unsampled | None:
         parts = plan.parts
