@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .core import Constraint, Event, Finish, Request, RequestError, Sampling, TokenLogprob
 from .engine.engine import Engine
@@ -33,6 +33,9 @@ from .text.template import ChatTemplate
 from .text.tokenizer import Tokenizer, well_formed
 from .text.vocabulary import vocabulary_of
 from .weights import Checkpoint
+
+if TYPE_CHECKING:
+    from .memory.claim import Claim
 
 Message = Mapping[str, Any]
 BREAKERS = ("\n", ":", '"', "*")
@@ -155,6 +158,11 @@ class Assistant:
         assistant = cls(name or opened.path.stem, engine, tokenizer, template)
         assistant.sampling = sampling
         return assistant
+
+    @property
+    def claim(self) -> Claim:
+        """What it holds of this machine."""
+        return self.engine.claim
 
     def close(self) -> None:
         self.engine.close()

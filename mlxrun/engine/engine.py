@@ -19,6 +19,7 @@ from ..core import Event, Finish, Memory, Refusal, Request, RequestError, TokenV
 from ..loading.file_guard import FileGuard
 from ..loading.model import Runnable, Unloaded
 from ..loading.used import Used
+from ..memory.claim import Claim
 from ..memory.machine import available_bytes, total_bytes
 from . import threads
 from .awake import Awake
@@ -170,6 +171,13 @@ class Engine:
             prefix_cache=self._prefix_bytes,
             freed=mx.get_cache_memory(),
         )
+
+    @property
+    def claim(self) -> Claim:
+        """What it holds of this machine, for who loads another model beside it; from any thread."""
+        held = self.model.holdings
+        activations = 0 if held.budget is None else held.budget.activations
+        return Claim(held.used.own + self._cache_bytes, held.used.mapped, activations)
 
     def used(self) -> Used:
         """What of this machine is really used; from any thread."""

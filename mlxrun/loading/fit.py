@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from ..core import allowed_context
 from ..families import Recipe
+from ..memory.claim import NO_CLAIM, Claim, left_beside
 from ..memory.headroom import Budget
 from ..memory.here import this_machine
 from ..memory.machine import Machine
@@ -47,21 +48,30 @@ class LoadPlan:
     hot: int | None = None  # bytes of experts that may be in memory, where not all may
 
 
-AS_PLANNED = Overcommit()
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What of this machine a model may have."""
+
+    granted: int | None = None  # bytes that a person gives all models together; None: what there is
+    others: Claim = NO_CLAIM  # what other models of this process hold
+    least: int | None = None  # tokens; a context that is shorter, and not asked for, is no use yet: others may still go
+
+
+AS_PLANNED, ALL_OF_IT = Overcommit(), Room()
 
 
 def plan_load(
-    recipe: Recipe, seen: DryRun, context: int | None = None, how: Overcommit = AS_PLANNED, *, memory: int | None = None
+    recipe: Recipe, seen: DryRun, context: int | None = None, how: Overcommit = AS_PLANNED, room: Room = ALL_OF_IT
 ) -> LoadPlan:
-    """`memory`: bytes that a person grants, where less than there is."""
-    machine = this_machine()
-    if memory is not None:
-        machine = replace(machine, usable=min(machine.usable, memory))
+    machine = left_beside(this_machine(), room.others, room.granted)
     if how.on_disk:
         found = plan_on_disk(machine, recipe, seen, context)
         if found is not None:
             return found
-    return plan_on(machine, recipe, seen, context, anyway=how.anyway)
+    found = plan_on(machine, recipe, seen, context, anyway=how.anyway)
+    if room.least is not None and found.context < min(room.least, recipe.decoder.context, context or room.least):
+        raise DoesNotFit(f"Memory is enough for a context of {found.context} tokens only.")
+    return found
 
 
 def plan_on_disk(machine: Machine, recipe: Recipe, seen: DryRun, context: int | None) -> LoadPlan | None:

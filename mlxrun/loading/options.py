@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..memory.claim import NO_CLAIM, Claim
 from ..memory.wiring import Policy
 from ..ops.device import Device
 
@@ -22,7 +23,9 @@ class LoadOptions:
 
     context: int | None = None  # tokens that a person asked for; None: as many as fit
     anyway: bool = False  # although it does not fit
-    memory: int | None = None  # bytes that a person grants
+    memory: int | None = None  # bytes that a person grants, to all models together
+    others: Claim = NO_CLAIM  # what other models of this process hold
+    least: int | None = None  # tokens; rather than with a shorter context that nobody asked for it is not loaded
     mapped: bool = True  # weights that are used as stored are views into their file
     ready: Path | None = None  # where packed weights are kept; None: nowhere
     progress: Progress = ignore_progress  # what it raises ends the load
