@@ -49,6 +49,10 @@ class SequenceMemory(Protocol):
     context: int  # the longest this sequence may become; chooses long or short RoPE once
 
     @property
+    def points(self) -> Sequence[int]:
+        """Lengths at which a pass should end, because a state there is worth keeping."""
+
+    @property
     def store(self) -> KeyStore | None:
         """Where its keys lie beside those of others; None: it keeps its own."""
 
@@ -74,3 +78,28 @@ class SequenceMemory(Protocol):
 
     def arrays(self) -> list[mx.array]:
         """What to evaluate so that it stands on its own. They are ours; nobody keeps them."""
+
+
+class Prefixes(Protocol):
+    """What requests leave behind, for prompts that begin alike."""
+
+    shares: bool  # what is read is there for others while its request still runs
+
+    @property
+    def bytes(self) -> int:
+        """Of what nobody runs on."""
+
+    def memory_for(self, tokens: Sequence[int]) -> tuple[SequenceMemory, int]:
+        """A memory to go on with, and how many of the tokens it holds already: all but the last at most."""
+
+    def share(self, tokens: Sequence[int], memory: Any, *, state: bool = False) -> None:
+        """What was read of the tokens so far may be used by others; `state`: from where it stands now, too."""
+
+    def keep(self, tokens: Sequence[int], memory: Any) -> None:
+        """Its request has ended, and the memory is not its own any more."""
+
+    def shrink(self, wanted: int) -> None:
+        """At least so many bytes go, or all of it."""
+
+    def clear(self) -> None:
+        """Nothing that was kept is believed."""

@@ -6,16 +6,21 @@ Taking it back and having it twice cost nothing where all layers have keys: page
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import mlx.core as mx
 
 from ..ops.paged import KeyPlace
 from ..ops.span import Span
 from ..spec import SideBySide
-from .kinds import SLACK, is_recurrent
-from .recurrent import Recurrent
+from .evict import Limits
+from .kinds import PAGE, SLACK, is_recurrent
+from .prefixes import SharedPrefixes
+from .recurrent import Recurrent, RecurrentState
+from .snapshot_points import snapshot_points
 from .store import PagedStore
 from .table import Tables
+from .tree import Hit, PrefixTree
 
 
 class PagedLayer:
@@ -38,7 +43,21 @@ class PagedLayer:
         self.state.write(length, *state)
 
 
+@dataclass(frozen=True, slots=True)
+class StateSnapshot:
+    """The states of the recurrent layers after so many tokens, in arrays of their own."""
+
+    length: int
+    states: tuple[RecurrentState, ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(array.nbytes for state in self.states for array in state.arrays or ())
+
+
 class PagedSequence:
+    points: Sequence[int] = ()  # lengths at which a pass should end, because a state there is worth keeping
+
     def __init__(self, store: PagedStore, context: int, tables: Tables | None = None) -> None:
         self.store, self.context = store, context
         self.tables = Tables(store.groups) if tables is None else tables
@@ -106,13 +125,22 @@ class PagedSequence:
     def on(self, tables: Tables) -> PagedSequence:
         """Another sequence with these pages, and the states of this one."""
         other = PagedSequence(self.store, self.context, tables)
-        for mine, its in zip(self._states, other._states, strict=True):
-            its.restore(mine.snapshot())
+        other.restore([state.snapshot() for state in self._states])
         other._length = self._length
         return other
 
-    def states(self) -> list[object]:
-        return [state.snapshot() for state in self._states]
+    def snapshot(self) -> StateSnapshot | None:
+        """None: all its layers have keys."""
+        if not self._states or not self._length:
+            return None
+        states = [state.snapshot() for state in self._states]
+        copies = [RecurrentState(tuple(mx.contiguous(one) for one in s.arrays or ()), s.length) for s in states]
+        mx.async_eval([array for state in copies for array in state.arrays or ()])
+        return StateSnapshot(self._length, tuple(copies))
+
+    def restore(self, states: Sequence[RecurrentState]) -> None:
+        for mine, state in zip(self._states, states, strict=True):
+            mine.restore(state)
 
     def release(self) -> None:
         """Its pages are others' from now on."""
@@ -125,3 +153,19 @@ class PagedSequence:
 
     def __del__(self) -> None:
         self.tables.release()
+
+
+def prefixes_of(store: PagedStore, context: int, limit: int) -> SharedPrefixes[PagedSequence]:
+    """What sequences of this store leave for others, in at most so many bytes that nobody runs on."""
+    states = any(is_recurrent(layer.mixer) for layer in store.spec.layers)
+    tree = PrefixTree(PAGE, store.groups, states, Limits(limit))
+
+    def begin(hit: Hit, prompt: int) -> PagedSequence:
+        sequence = PagedSequence(store, context, hit.tables)
+        if isinstance(hit.snapshot, StateSnapshot):
+            sequence.restore(hit.snapshot.states)
+        if states:
+            sequence.points = snapshot_points(hit.length, prompt, PAGE, hit.known)
+        return sequence
+
+    return SharedPrefixes(tree, begin)

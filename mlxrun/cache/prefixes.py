@@ -32,8 +32,8 @@ Memory = TypeVar("Memory", bound=SharedMemory)
 class SharedPrefixes(Generic[Memory]):
     shares = True
 
-    def __init__(self, tree: PrefixTree, begin: Callable[[Hit], Memory]) -> None:
-        """`begin`: a sequence that goes on from a hit, and owns its table."""
+    def __init__(self, tree: PrefixTree, begin: Callable[[Hit, int], Memory]) -> None:
+        """`begin`: a sequence for a prompt of so many tokens that goes on from a hit, and owns its table."""
         self.tree, self._begin = tree, begin
 
     @property
@@ -44,7 +44,7 @@ class SharedPrefixes(Generic[Memory]):
     def memory_for(self, tokens: Sequence[int], scope: Hashable = None) -> tuple[Memory, int]:
         """A memory to go on with, and how many of the tokens it holds already; at least the last one must run."""
         hit = self.tree.match(tokens, len(tokens) - 1, scope)
-        return self._begin(hit), hit.length
+        return self._begin(hit, len(tokens)), hit.length
 
     def share(self, tokens: Sequence[int], memory: Memory, scope: Hashable = None, state: bool = False) -> None:
         """What was read so far is others' too from now on; `state`: they may go on from where it stands."""

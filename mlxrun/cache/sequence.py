@@ -18,6 +18,7 @@ from .kinds import memory_for
 
 class SequenceCache:
     store = None
+    points: Sequence[int] = ()
 
     def __init__(self, spec: Decoder, context: int | None = None) -> None:
         self.length = 0

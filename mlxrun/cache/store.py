@@ -18,8 +18,8 @@ from ..ops.device import Device
 from ..ops.paged import KeyPlace, PagedPass, PageMemory
 from ..spec import Attention, Decoder, LatentAttention, Layer, SideBySide
 from .kinds import PAGE, group_of
-from .pages import OutOfPages, PageIds
-from .table import Copy, PagedGroups
+from .pages import PageIds
+from .table import PagedGroups, grow_together
 
 if TYPE_CHECKING:
     from .paged import PagedSequence
@@ -57,17 +57,9 @@ class PagedStore:
 
     def begin(self, sequences: Sequence[tuple[PagedSequence, int]]) -> PagedPass:
         """Pages for the new rows of each; OutOfPages, and nothing is changed, where there are none."""
-        copies: list[Copy] = []
-        grown: list[PagedSequence] = []
-        try:
-            for sequence, count in sequences:
-                sequence.forget()
-                copies += sequence.tables.grow(sequence.length + count)
-                grown.append(sequence)
-        except OutOfPages:
-            for sequence in grown:
-                sequence.tables.rewind(sequence.length)
-            raise
+        for sequence, _ in sequences:
+            sequence.forget()
+        copies = grow_together([(sequence.tables, sequence.length + count) for sequence, count in sequences])
         each = range(len(self.groups))
         return PagedPass(
             [count for _, count in sequences],

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Protocol
 
+from ..contracts import Prefixes
 from ..core import ContextError, Event, Finish, Refusal
 from .budget import CHUNK
-from .prefix_cache import PrefixCache
 from .request import Row, alike
 
 Claims = Sequence[tuple[int, int]]  # of those that run: tokens that they will remember, bytes that they hold already
@@ -42,7 +42,7 @@ class Admitted(Enum):
 
 
 class Admission:
-    def __init__(self, prefixes: PrefixCache, room: Room) -> None:
+    def __init__(self, prefixes: Prefixes, room: Room) -> None:
         self._prefixes, self._room = prefixes, room
         self.full: str | None = None  # why nothing new may begin
 

@@ -51,7 +51,7 @@ class PrefixCache:
         while self.bytes > self._limit:
             self._entries.pop()
 
-    def share(self, tokens: Sequence[int], memory: SequenceMemory) -> None:
+    def share(self, tokens: Sequence[int], memory: SequenceMemory, *, state: bool = False) -> None:
         """What was read of the tokens so far may be used by others from now on."""
 
     def memory_for(self, tokens: Sequence[int]) -> tuple[SequenceMemory, int]:

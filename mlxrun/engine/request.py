@@ -35,6 +35,8 @@ class NoMemory:
     context: int = 0
     layers: Sequence[LayerMemory | None] = ()
     bytes: int = 0
+    store: None = None
+    points: Sequence[int] = ()
 
     def reusable(self, length: int) -> int:
         return 0
@@ -121,7 +123,9 @@ class Row:
     @property
     def wanted(self) -> int:
         """Prompt tokens for the next passes: before the last, where all answers part, its request's others are born."""
-        return self.unseen - 1 if self.unborn and self.unseen > 1 else self.unseen
+        length = self.memory.length
+        point = next((point - length for point in self.memory.points if point > length), self.unseen)
+        return min(point, self.unseen - 1 if self.unborn and self.unseen > 1 else self.unseen)
 
     @property
     def speaks(self) -> bool:

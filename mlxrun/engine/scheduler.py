@@ -41,7 +41,7 @@ class Scheduler:
         queue: int = MOST,
     ) -> None:
         self._model, self._context, self._clock = model, context, clock
-        self._prefixes = PrefixCache(model, context, kept_bytes)
+        self._prefixes = model.prefixes(context, kept_bytes) or PrefixCache(model, context, kept_bytes)
         self._admission = Admission(self._prefixes, room or Endless())
         self._budget = PassBudget()
         self._timer = PassTimer(self._budget.learn)
@@ -111,7 +111,8 @@ class Scheduler:
         if self._prefixes.shares:
             for part in plan.parts:
                 if part.ids is not None:
-                    self._prefixes.share(part.row.tokens, part.row.memory)
+                    memory = part.row.memory
+                    self._prefixes.share(part.row.tokens, memory, state=memory.length in memory.points)
         if plan.load is not None:
             self.counters.counted("passes")
             self.counters.counted("prompt_tokens", plan.load.prompt)

@@ -66,6 +66,7 @@ class FallbackMemory:
     length: int = 0
     layers: Sequence[LayerMemory | None] = ()  # mlx-lm's classes are handed their own
     store: None = None
+    points: Sequence[int] = ()
 
     @property
     def bytes(self) -> int:
@@ -98,6 +99,9 @@ class FallbackModel:
 
     def planned_bytes(self, tokens: int, rows: int) -> int:
         return 0  # nobody knows, and without a budget nobody asks
+
+    def prefixes(self, context: int, limit: int) -> None:
+        return None
 
     def new_sequence(self, context: int | None = None) -> FallbackMemory:
         from mlx_lm.models.cache import make_prompt_cache

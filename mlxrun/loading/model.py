@@ -9,10 +9,10 @@ from typing import Protocol
 
 import mlx.core as mx
 
-from ..cache.paged import PagedSequence
+from ..cache.paged import PagedSequence, prefixes_of
 from ..cache.sequence import SequenceCache
 from ..cache.store import PagedStore
-from ..contracts import SequenceMemory
+from ..contracts import Prefixes, SequenceMemory
 from ..core import RequestError
 from ..memory.headroom import Budget
 from ..memory.sequence import sequence_bytes
@@ -74,6 +74,9 @@ class Runnable(Protocol):
     def new_sequence(self, context: int | None = None) -> SequenceMemory:
         """An empty memory, which belongs to whoever asked."""
 
+    def prefixes(self, context: int, limit: int) -> Prefixes | None:
+        """What requests leave for others, in so many bytes; None: a memory is had whole or not at all."""
+
     def planned_bytes(self, tokens: int, rows: int) -> int:
         """Of the memory of a sequence of that length which is read `rows` at a time; asked where there is a budget."""
 
@@ -124,6 +127,9 @@ class Model:
             return SequenceCache(self.spec, context or self.context)
         return PagedSequence(self.pages, context or self.context)
 
+    def prefixes(self, context: int, limit: int) -> Prefixes | None:
+        return None if self.pages is None else prefixes_of(self.pages, context, limit)
+
     def planned_bytes(self, tokens: int, rows: int) -> int:
         return sequence_bytes(self.spec, tokens, self.widths[0], rows, self.widths[1])
 
@@ -149,6 +155,9 @@ class Unloaded:
 
     def new_sequence(self, context: int | None = None) -> SequenceCache:
         raise RequestError("The model is unloaded.")
+
+    def prefixes(self, context: int, limit: int) -> Prefixes | None:
+        return None
 
     def planned_bytes(self, tokens: int, rows: int) -> int:
         return 0

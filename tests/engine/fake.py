@@ -16,6 +16,7 @@ class FakeMemory:
         self.context, self.ids = context, mx.zeros((0,), mx.int32)
         self.length = 0
         self.layers: tuple[None, ...] = ()
+        self.store, self.points = None, ()
 
     @property
     def bytes(self) -> int:
@@ -46,6 +47,9 @@ class FakeModel:
 
     def new_sequence(self, context: int | None = None) -> FakeMemory:
         return FakeMemory(context or self.context)
+
+    def prefixes(self, context: int, limit: int) -> None:
+        """A memory is had whole or not at all."""
 
     def __call__(self, ids: mx.array, sequences: list[tuple[FakeMemory, int]]) -> mx.array:
         self.passes.append(ids.size)

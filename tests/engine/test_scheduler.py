@@ -276,7 +276,7 @@ class Sharing(PrefixCache):
         super().__init__(model, model.context, 1 << 30)
         self.shared: list[tuple[list[int], FakeMemory]] = []
 
-    def share(self, tokens, memory) -> None:
+    def share(self, tokens, memory, *, state=False) -> None:
         copy = memory.fork()
         self.shared.append((list(tokens[: copy.length]), copy))
 

@@ -33,7 +33,7 @@ class Memory:
 
 
 def prefixes(states: bool = False, limit: int = 1 << 20) -> SharedPrefixes[Memory]:
-    def begin(hit: Hit) -> Memory:
+    def begin(hit: Hit, prompt: int) -> Memory:
         assert (hit.snapshot is not None) == (states and hit.length > 0)
         return Memory(hit.tables, hit.length, states)
 

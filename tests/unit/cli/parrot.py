@@ -35,7 +35,7 @@ class Bytes(Tokenizer):
 
 
 class ParrotMemory:
-    length, context, bytes, layers = 0, 1000, 0, ()
+    length, context, bytes, layers, store, points = 0, 1000, 0, (), None, ()
 
     def reusable(self, length: int) -> int:
         return length
@@ -58,6 +58,9 @@ class Parrot:
 
     def new_sequence(self, context: int | None = None) -> ParrotMemory:
         return ParrotMemory()
+
+    def prefixes(self, context: int, limit: int) -> None:
+        """A memory is had whole or not at all."""
 
     def __call__(self, ids: mx.array, sequences: list[tuple[ParrotMemory, int]]) -> mx.array:
         for memory, count in sequences:
