@@ -4,7 +4,6 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
-#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -20,6 +19,15 @@
 
 namespace nb = nanobind;
 using namespace nb::literals;
+
+// What nodes share with Python lies behind a pointer of ours. One that nanobind makes of a Python object takes the
+// interpreter's lock when it goes; a node goes on MLX's threads, under MLX's own locks, for which others wait with that lock.
+struct PagesHeld {
+  std::shared_ptr<Pages> pages;
+};
+struct BatchHeld {
+  std::shared_ptr<const PagedBatch> batch;
+};
 
 static const char* const kPrecisions[] = {"exact", "fast"};
 
@@ -122,48 +130,60 @@ NB_MODULE(_native, m) {
            },
            nb::kw_only(), "heads"_a, "biases"_a, "dim"_a, "norms"_a, "scale"_a, "window"_a, "chunk"_a, "turned"_a, "out"_a,
            "out_bias"_a = nb::none(), "sinks"_a = nb::none(), "gate"_a.none(), "up"_a, "down"_a, "act"_a, "norm"_a, "eps"_a)
-      .def("__call__", &Stack::operator(), "x"_a, "rotation"_a, "places"_a, "groups"_a, "batches"_a, "precision"_a = -1);
+      .def("__call__",
+           [](Stack& stack, const mx::array& x, const Rotation& rotation, const std::vector<const PagePlace*>& places,
+              const std::vector<int>& groups, const std::vector<const BatchHeld*>& own, int wish) {
+             std::vector<std::shared_ptr<const PagedBatch>> batches;
+             for (const BatchHeld* one : own) batches.push_back(one ? one->batch : nullptr);
+             return stack(x, rotation, places, groups, batches, wish);
+           },
+           "x"_a, "rotation"_a, "places"_a, "groups"_a, "batches"_a, "precision"_a = -1);
 
-  nb::class_<Pages>(m, "Pages")
-      .def(nb::init<size_t, size_t>(), "page_bytes"_a, "most"_a)
-      .def_prop_ro("page_bytes", &Pages::page_bytes)
-      .def_prop_ro("most", &Pages::most)
-      .def("forget", &Pages::forget, "first"_a, "count"_a)
+  nb::class_<PagesHeld>(m, "Pages")
+      .def("__init__",
+           [](PagesHeld* self, size_t page_bytes, size_t most) { new (self) PagesHeld{std::make_shared<Pages>(page_bytes, most)}; },
+           "page_bytes"_a, "most"_a)
+      .def_prop_ro("page_bytes", [](const PagesHeld& own) { return own.pages->page_bytes(); })
+      .def_prop_ro("most", [](const PagesHeld& own) { return own.pages->most(); })
+      .def("forget", [](const PagesHeld& own, int first, int count) { own.pages->forget(first, count); }, "first"_a, "count"_a)
       .def("read",
-           [](const Pages& pages, int page) {
-             std::vector<uint8_t> bytes(pages.page_bytes());
-             pages.copy_out(page, bytes.data());
+           [](const PagesHeld& own, int page) {
+             std::vector<uint8_t> bytes(own.pages->page_bytes());
+             own.pages->copy_out(page, bytes.data());
              return nb::bytes(bytes.data(), bytes.size());
            },
            "page"_a)
-      .def("write", [](Pages& pages, int page, nb::bytes from) { pages.copy_in(page, (const uint8_t*)from.c_str(), from.size()); },
+      .def("write",
+           [](const PagesHeld& own, int page, nb::bytes from) { own.pages->copy_in(page, (const uint8_t*)from.c_str(), from.size()); },
            "page"_a, "bytes"_a);
   nb::class_<PagePlace>(m, "PagePlace")
       .def("__init__",
-           [](PagePlace* self, std::shared_ptr<Pages> pages, size_t offset, int size, int heads, int dim, int v_dim, mx::Dtype type) {
-             new (self) PagePlace(std::move(pages), offset, size, {heads, dim, v_dim, type});
+           [](PagePlace* self, const PagesHeld& own, size_t offset, int size, int heads, int dim, int v_dim, mx::Dtype type) {
+             new (self) PagePlace(own.pages, offset, size, {heads, dim, v_dim, type});
            },
            "pages"_a, "offset"_a, "size"_a, "heads"_a, "dim"_a, "v_dim"_a, "dtype"_a)
       .def_prop_ro("nbytes", &PagePlace::bytes);
-  nb::class_<PagedBatch>(m, "PagedBatch")
+  nb::class_<BatchHeld>(m, "PagedBatch")
       .def("__init__",
-           [](PagedBatch* self, const std::vector<int>& counts, std::vector<int> offsets,
+           [](BatchHeld* self, const std::vector<int>& counts, std::vector<int> offsets,
               const std::vector<nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>>& tables,
               const std::vector<std::pair<int, int>>& copies) {
              std::vector<std::vector<int32_t>> rows;
              for (const auto& table : tables) rows.emplace_back(table.data(), table.data() + table.size());
-             new (self) PagedBatch(counts, std::move(offsets), std::move(rows), copies);
+             new (self) BatchHeld{std::make_shared<const PagedBatch>(counts, std::move(offsets), std::move(rows), copies)};
            },
            "counts"_a, "offsets"_a, "tables"_a, "copies"_a = std::vector<std::pair<int, int>>());
   m.def("attend_pages",
         [](const mx::array& q, const std::optional<mx::array>& k, const std::optional<mx::array>& v, const PagePlace& place,
-           std::shared_ptr<const PagedBatch> batch, float scale, float softcap, int window, int chunk,
-           const std::optional<mx::array>& sinks, const std::optional<mx::array>& slopes) {
-          return attend_pages(q, k, v, place, std::move(batch), {scale, softcap, window, chunk}, sinks, slopes);
+           const BatchHeld& own, float scale, float softcap, int window, int chunk, const std::optional<mx::array>& sinks,
+           const std::optional<mx::array>& slopes) {
+          return attend_pages(q, k, v, place, own.batch, {scale, softcap, window, chunk}, sinks, slopes);
         },
         "q"_a, "k"_a.none(), "v"_a.none(), "place"_a, "batch"_a, "scale"_a, "softcap"_a = 0.0f, "window"_a = 0,
         "chunk"_a = 0, "sinks"_a = nb::none(), "slopes"_a = nb::none());
-  m.def("read_pages", &read_pages, "k"_a, "place"_a, "batch"_a);
+  m.def("read_pages",
+        [](const mx::array& k, const PagePlace& place, const BatchHeld& own) { return read_pages(k, place, own.batch); },
+        "k"_a, "place"_a, "batch"_a);
 
   m.def("isa", [] { return std::string(kernels::best().name); });
   m.def("isas", [] {

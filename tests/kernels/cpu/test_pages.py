@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from array import array
 from dataclasses import dataclass, field
 from typing import Any
@@ -301,3 +303,37 @@ def test_arguments_that_do_not_fit_are_named(changed: dict[str, Any], told: str)
 def test_places_and_batches_that_cannot_be_are_refused(made: Any, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         made()
+
+
+def test_a_pass_that_goes_waits_for_nobody() -> None:
+    """What nodes hold goes on MLX's threads, while others wait for MLX with the interpreter's lock."""
+    found = subprocess.run([sys.executable, "-c", TWO_THREADS], timeout=120, capture_output=True, text=True, check=True)
+    assert found.stdout == "done\n"
+
+
+TWO_THREADS = """
+import threading
+from array import array
+import mlx.core as mx
+from mlxrun.cpu_kernels import native
+
+going = True
+
+def free():
+    while going:
+        mx.clear_cache()
+
+other = threading.Thread(target=free)
+other.start()
+for _ in range(3000):
+    pages = native.Pages(2 * 8 * 16 * 4, 4)
+    place = native.PagePlace(pages, 0, 8, 1, 16, 16, mx.float32)
+    batch = native.PagedBatch([1], [0], [array("i", [0])])
+    row = mx.zeros((1, 1, 1, 16))
+    y = native.attend_pages(row, row, row, place, batch, 1.0)
+    del pages, place, batch
+    mx.async_eval(y)
+going = False
+other.join()
+print("done")
+"""
