@@ -89,6 +89,9 @@ class Prefixes(Protocol):
     def bytes(self) -> int:
         """Of what nobody runs on."""
 
+    def held(self, running: Sequence[Any]) -> int:
+        """Bytes of these memories and of what is kept, each once."""
+
     def memory_for(self, tokens: Sequence[int]) -> tuple[SequenceMemory, int]:
         """A memory to go on with, and how many of the tokens it holds already: all but the last at most."""
 

@@ -91,14 +91,10 @@ class PagedSequence:
     @property
     def bytes(self) -> int:
         """Its own, and what it shares with others."""
-        return sum(self.tables.bytes) + self._state_bytes
+        return sum(self.tables.bytes) + self.state_bytes
 
     @property
-    def own_bytes(self) -> int:
-        return self.tables.bytes.own + self._state_bytes
-
-    @property
-    def _state_bytes(self) -> int:
+    def state_bytes(self) -> int:
         return sum(state.bytes for state in self._states)
 
     def reusable(self, length: int) -> int:

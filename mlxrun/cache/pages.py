@@ -46,6 +46,11 @@ class PageIds:
         """Pages that can still be taken; None: no limit."""
         return None if self.capacity is None else max(0, self.capacity - self.used)
 
+    @property
+    def free(self) -> list[int]:
+        """Below `highest`."""
+        return [page for page, count in enumerate(self._users) if not count]
+
     def take(self) -> int:
         """The lowest free id; it has one user, who asked for it."""
         if self.room == 0:

@@ -19,6 +19,10 @@ class SharedMemory(Protocol):
     length: int
     tables: Tables
 
+    @property
+    def state_bytes(self) -> int:
+        """Of what is not in pages."""
+
     def snapshot(self) -> Snapshot | None:
         """The recurrent states as they stand, in arrays that never change; None: the model has none."""
 
@@ -40,6 +44,11 @@ class SharedPrefixes(Generic[Memory]):
     def bytes(self) -> int:
         """Of what nobody runs on."""
         return self.tree.idle_bytes
+
+    def held(self, running: Sequence[Memory]) -> int:
+        """Bytes of these and of what is kept, those that they share once."""
+        pages = sum(ids.bytes for _, ids in self.tree.groups)
+        return pages + self.tree.statistics.snapshot_bytes + sum(memory.state_bytes for memory in running)
 
     def memory_for(self, tokens: Sequence[int], scope: Hashable = None) -> tuple[Memory, int]:
         """A memory to go on with, and how many of the tokens it holds already; at least the last one must run."""

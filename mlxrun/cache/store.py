@@ -49,6 +49,7 @@ class PagedStore:
             self._memory.append(memory)
             groups.append((name, PageIds(size, ends[-1])))
         self.groups: PagedGroups = groups
+        self._written = [0] * len(groups)  # pages from the first on that may have memory
 
     @property
     def bytes(self) -> int:
@@ -60,6 +61,7 @@ class PagedStore:
         for sequence, _ in sequences:
             sequence.forget()
         copies = grow_together([(sequence.tables, sequence.length + count) for sequence, count in sequences])
+        self._written = [max(n, ids.highest) for n, (_, ids) in zip(self._written, self.groups, strict=True)]
         each = range(len(self.groups))
         return PagedPass(
             [count for _, count in sequences],
@@ -79,9 +81,12 @@ class PagedStore:
         self.after = None
 
     def give_back(self) -> None:
-        """The memory of pages at the end that nobody uses goes back to the system. Nothing may be under way."""
-        for memory, (_, ids) in zip(self._memory, self.groups, strict=True):
-            memory.forget(ids.highest, memory.most - ids.highest)
+        """The memory of pages that nobody uses goes back to the system. Nothing may be under way."""
+        for index, (memory, (_, ids)) in enumerate(zip(self._memory, self.groups, strict=True)):
+            for page in ids.free:
+                memory.forget(page, 1)
+            memory.forget(ids.highest, max(0, self._written[index] - ids.highest))
+            self._written[index] = ids.highest
 
 
 @dataclass(frozen=True, slots=True)

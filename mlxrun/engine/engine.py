@@ -70,12 +70,12 @@ class Engine:
         self._runner, self._kernels = Runner(model), KernelGuard(model)
         self._grammars = Grammars(vocabulary, model.vocab)
         self._awake = Awake()
-        self._idle = IdleWork(None if idle is None else idle(model), give_back_all)
+        self._idle = IdleWork(None if idle is None else idle(model), self._give_back)
         self.counters = self._scheduler.counters
         self._inbox: queue.SimpleQueue[tuple[Handle, ...]] = queue.SimpleQueue()
         self._draining, self._closing = threading.Event(), threading.Event()
         self._ended = threading.Event()  # `start` has the one that comes
-        self._cache_bytes, self._prefix_bytes, self._measured = 0, 0, 0.0
+        self._cache_bytes, self._prefix_bytes, self._paged_bytes, self._measured = 0, 0, 0, 0.0
         self._idle_since: float | None = None  # the device, while somebody has work for it
 
     @classmethod
@@ -159,8 +159,8 @@ class Engine:
 
     def memory(self) -> Memory:
         """As it is right now; from any thread, nothing is computed for it."""
-        mapped, cache = self._guard.mapped, self._cache_bytes  # MLX does not count views into files
-        active, peak = mx.get_active_memory() + mapped, mx.get_peak_memory() + mapped
+        uncounted, cache = self._guard.mapped + self._paged_bytes, self._cache_bytes  # by MLX
+        active, peak = mx.get_active_memory() + uncounted, mx.get_peak_memory() + uncounted
         return Memory(
             weights=max(0, active - cache),
             cache=cache,
@@ -218,7 +218,11 @@ class Engine:
         self._guard.wiring.release()
         self._guard, self._files = MemoryGuard(self.model), FileGuard(self.model)
         self._kernels = KernelGuard(self.model)
-        self._cache_bytes = self._prefix_bytes = 0
+        self._cache_bytes = self._prefix_bytes = self._paged_bytes = 0
+
+    def _give_back(self) -> None:
+        self.model.give_back()
+        give_back_all()
 
     def _serve(self) -> None:
         while self._listen():
@@ -305,6 +309,7 @@ class Engine:
         now = time.perf_counter()
         if not self._scheduler.busy or now - self._measured > MEASURE_SECONDS:
             self._cache_bytes, self._prefix_bytes = self._scheduler.cache_bytes, self._scheduler.prefix_bytes
+            self._paged_bytes = self.model.paged_bytes
             self._scheduler.stands()
             self._measured = now
 

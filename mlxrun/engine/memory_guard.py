@@ -58,6 +58,7 @@ class MemoryGuard:
         owed = sum(max(0, planned(length, rows) - held) for length, held in claims)
         if needed + owed > self.headroom.room:
             mx.synchronize()  # what has ended may not be free yet
+            self._model.give_back()
             give_back()
         room = max(0, self.headroom.room - owed)
         if needed <= room:

@@ -36,6 +36,9 @@ class PrefixCache:
     def bytes(self) -> int:
         return sum(entry.bytes for entry in self._entries)
 
+    def held(self, running: Sequence[SequenceMemory]) -> int:
+        return self.bytes + sum(memory.bytes for memory in running)
+
     def clear(self) -> None:
         self._entries.clear()
 

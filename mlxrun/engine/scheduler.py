@@ -65,7 +65,7 @@ class Scheduler:
 
     @property
     def cache_bytes(self) -> int:
-        return self._prefixes.bytes + sum(row.memory.bytes for row in self._running)
+        return self._prefixes.held([row.memory for row in self._running])
 
     def add(self, *handles: Handle) -> None:
         """One for each answer to a request that `check` has let pass."""
@@ -169,6 +169,7 @@ class Scheduler:
         """Of what ended requests left, at least so many bytes, or all of it."""
         self.counters.counted("prefix_bytes_dropped", min(wanted, self._prefixes.bytes))
         self._prefixes.shrink(wanted)
+        self._model.give_back()
 
     def refuse_new(self, reason: str | None) -> None:
         """Why nothing new may begin; None: it may."""

@@ -103,6 +103,13 @@ class FallbackModel:
     def prefixes(self, context: int, limit: int) -> None:
         return None
 
+    @property
+    def paged_bytes(self) -> int:
+        return 0
+
+    def give_back(self) -> None:
+        """MLX has all of it."""
+
     def new_sequence(self, context: int | None = None) -> FallbackMemory:
         from mlx_lm.models.cache import make_prompt_cache
 

@@ -77,6 +77,13 @@ class Runnable(Protocol):
     def prefixes(self, context: int, limit: int) -> Prefixes | None:
         """What requests leave for others, in so many bytes; None: a memory is had whole or not at all."""
 
+    @property
+    def paged_bytes(self) -> int:
+        """Of keys in memory that MLX does not count."""
+
+    def give_back(self) -> None:
+        """Of that, what nobody uses goes back to the system. Nothing may be under way."""
+
     def planned_bytes(self, tokens: int, rows: int) -> int:
         """Of the memory of a sequence of that length which is read `rows` at a time; asked where there is a budget."""
 
@@ -130,6 +137,15 @@ class Model:
     def prefixes(self, context: int, limit: int) -> Prefixes | None:
         return None if self.pages is None else prefixes_of(self.pages, context, limit)
 
+    @property
+    def paged_bytes(self) -> int:
+        return 0 if self.pages is None else self.pages.bytes
+
+    def give_back(self) -> None:
+        if self.pages is not None:
+            mx.synchronize()
+            self.pages.give_back()
+
     def planned_bytes(self, tokens: int, rows: int) -> int:
         return sequence_bytes(self.spec, tokens, self.widths[0], rows, self.widths[1])
 
@@ -158,6 +174,13 @@ class Unloaded:
 
     def prefixes(self, context: int, limit: int) -> Prefixes | None:
         return None
+
+    @property
+    def paged_bytes(self) -> int:
+        return 0
+
+    def give_back(self) -> None:
+        """MLX has all of it."""
 
     def planned_bytes(self, tokens: int, rows: int) -> int:
         return 0

@@ -51,6 +51,13 @@ class FakeModel:
     def prefixes(self, context: int, limit: int) -> None:
         """A memory is had whole or not at all."""
 
+    @property
+    def paged_bytes(self) -> int:
+        return 0
+
+    def give_back(self) -> None:
+        """MLX has all of it."""
+
     def __call__(self, ids: mx.array, sequences: list[tuple[FakeMemory, int]]) -> mx.array:
         self.passes.append(ids.size)
         self.shapes.append([count for _, count in sequences])

@@ -62,6 +62,13 @@ class Parrot:
     def prefixes(self, context: int, limit: int) -> None:
         """A memory is had whole or not at all."""
 
+    @property
+    def paged_bytes(self) -> int:
+        return 0
+
+    def give_back(self) -> None:
+        """MLX has all of it."""
+
     def __call__(self, ids: mx.array, sequences: list[tuple[ParrotMemory, int]]) -> mx.array:
         for memory, count in sequences:
             memory.length += count
