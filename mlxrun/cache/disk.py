@@ -28,6 +28,7 @@ from .files import (
     BadSegment,
     DiskSegment,
     PageLayout,
+    Wanted,
     chain_hash,
     read_header,
     read_parts,
@@ -83,6 +84,7 @@ class DiskTier:
         self._queued = self._written = self._read = self._bytes_written = self._bytes_read = 0
         self._evicted = self._skipped = 0
         self._dropped: Counter[str] = Counter()
+        self._waiting: set[str] = set()
         self._rate = FIRST_RATE
         self._thread = ThreadPoolExecutor(1, "mlxrun-disk")
         self._thread.submit(self._scan)
@@ -115,7 +117,7 @@ class DiskTier:
         with self._lock:
             return self._index.find(self.root(scope), ids)
 
-    def read(self, segment: DiskSegment, wanted: Sequence[int]) -> Future[list[bytes]]:
+    def read(self, segment: DiskSegment, wanted: Sequence[Wanted]) -> Future[list[bytes]]:
         """Those of its parts. Lost: they cannot be had, and the segment was dropped."""
         return self._thread.submit(self._read_parts, segment, wanted)
 
@@ -126,9 +128,15 @@ class DiskTier:
             self._skipped += not fits
         return fits
 
+    def has(self, name: str) -> bool:
+        """Whether that segment is there, or waits to be written."""
+        with self._lock:
+            return name in self._waiting or self._index.get(name) is not None
+
     def write(self, segment: DiskSegment, parts: Sequence[bytes]) -> Future[None]:
         with self._lock:
             self._queued += sum(map(len, parts))
+            self._waiting.add(segment.name)
         return self._thread.submit(self._write, segment, parts)
 
     def drop(self, segment: DiskSegment, reason: str) -> None:
@@ -173,7 +181,7 @@ class DiskTier:
                 self.drop(segment, "what comes before it is gone")
         self._make_room(0)
 
-    def _read_parts(self, segment: DiskSegment, wanted: Sequence[int]) -> list[bytes]:
+    def _read_parts(self, segment: DiskSegment, wanted: Sequence[Wanted]) -> list[bytes]:
         file = self._folder / f"{segment.name}{SUFFIX}"
         began = time.perf_counter()
         try:
@@ -196,7 +204,7 @@ class DiskTier:
         try:
             with self._lock:
                 known, shorter = self._index.get(segment.name), self._index.shorter(segment)
-            if known is None or known.pages != segment.pages or not set(known.states) >= set(segment.states):
+            if known is None or (segment.covers(known) and not known.covers(segment)):
                 self._write_new(segment, shorter, whole(segment, parts))
         except OSError as error:
             with self._lock:
@@ -205,10 +213,16 @@ class DiskTier:
         finally:
             with self._lock:
                 self._queued -= sum(map(len, parts))
+                self._waiting.discard(segment.name)
 
     def _write_new(self, segment: DiskSegment, shorter: list[DiskSegment], content: Sequence[bytes]) -> None:
+        """Only after what it follows: nobody would find it otherwise."""
         size = sum(map(len, content))
-        if not self._make_room(size):
+        with self._lock:
+            before = self._index.get(segment.parent)
+            if before is not None:
+                self._index.touch(before)
+        if not self._make_room(size) or (segment.parent and self._index.get(segment.parent) is None):
             with self._lock:
                 self._skipped += 1
             return

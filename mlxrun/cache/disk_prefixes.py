@@ -46,52 +46,45 @@ class DiskPrefixes:
         """The last used first, as much as may be there; all of it is on the disk then."""
         written = 0
         for leaf in reversed(list(self.tree.eviction.order)):
-            if not len(leaf.children) and (leaf.ended or leaf.hit or leaf.pins):
-                for node in self._block_ends(leaf):
-                    if not node.stored and written < self.tier.most:
-                        written += self._bytes(node)
-                        self._write(node).result()
+            if not len(leaf.children) and (leaf.ended or leaf.hit or leaf.pins) and written < self.tier.most:
+                for segment, nodes in self._missing(leaf):
+                    written += self.tree.eviction.bytes_of(nodes)
+                    self._write(segment, nodes).result()
 
     def _leaving(self, node: TreeNode) -> None:
-        if (node.hit or node.pins) and not node.stored and self.tier.takes(self._bytes(node)):
-            self._write(node)
+        if (node.hit or node.pins) and not node.stored:
+            for segment, nodes in self._missing(node):
+                if not self.tier.takes(self.tree.eviction.bytes_of(nodes)):
+                    return  # what comes after it would not be found
+                self._write(segment, nodes)
 
-    def _block_ends(self, leaf: TreeNode) -> Iterator[TreeNode]:
-        block = self.tier.layout.block
-        return (node for node in leaf.path if node is leaf or node.number % block == block - 1)
+    def _missing(self, end: TreeNode) -> Iterator[tuple[DiskSegment, list[TreeNode]]]:
+        """What of a path is not on disk yet, block after block: who follows is found by who comes before."""
+        layout, root, parent = self.tier.layout, self.tier.root(end.scope), ""
+        path = end.path
+        for start in range(0, len(path), layout.block):
+            nodes = path[start : start + layout.block]
+            segment = DiskSegment(
+                layout=layout,
+                root=root,
+                parent=parent,
+                begun=start * layout.size,
+                tokens=tokens_of(nodes),
+                pages=tuple(tuple(page != GONE for page in node.pages) for node in nodes),
+                states=tuple((node.end, node.snapshot.bytes) for node in nodes if node.snapshot is not None),
+            )
+            parent = segment.name
+            if not all(node.stored for node in nodes) or not self.tier.has(parent):
+                yield segment, nodes
 
-    def _block(self, node: TreeNode) -> list[TreeNode]:
-        """The pages of its segment, which it ends."""
-        path, block = node.path, self.tier.layout.block
-        return path[node.number // block * block :]
-
-    def _bytes(self, node: TreeNode) -> int:
-        return self.tree.eviction.bytes_of(self._block(node))
-
-    def _write(self, node: TreeNode) -> Future[None]:
-        block = self._block(node)
+    def _write(self, segment: DiskSegment, nodes: list[TreeNode]) -> Future[None]:
         parts = [
             bytes(self._store.read(index, page))
-            for one in block
-            for index, page in enumerate(one.pages)
+            for node in nodes
+            for index, page in enumerate(node.pages)
             if page != GONE
         ]
-        parts += [self._store.state_bytes(one.snapshot) for one in block if one.snapshot is not None]
-        for one in block:
-            one.stored = True
-        return self.tier.write(self._segment(node.path, block), parts)
-
-    def _segment(self, path: list[TreeNode], block: list[TreeNode]) -> DiskSegment:
-        layout, root, parent = self.tier.layout, self.tier.root(path[0].scope), ""
-        for start in range(0, block[0].number, layout.block):
-            tokens = tokens_of(path[start : start + layout.block])
-            parent = DiskSegment(layout, root, parent, start * layout.size, tokens, ()).name
-        return DiskSegment(
-            layout=layout,
-            root=root,
-            parent=parent,
-            begun=block[0].number * layout.size,
-            tokens=tokens_of(block),
-            pages=tuple(tuple(page != GONE for page in one.pages) for one in block),
-            states=tuple((one.end, one.snapshot.bytes) for one in block if one.snapshot is not None),
-        )
+        parts += [self._store.state_bytes(node.snapshot) for node in nodes if node.snapshot is not None]
+        for node in nodes:
+            node.stored = True
+        return self.tier.write(segment, parts)

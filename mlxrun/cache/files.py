@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -29,6 +29,9 @@ MAGIC, VERSION = b"mlxrunPG", 1
 START = struct.Struct("<8sIQI")
 LONGEST = 1 << 26  # bytes of a header
 SUFFIX, HALF = ".pages", ".half"
+
+
+Wanted = tuple[int, int | None]  # a page's number in the segment and its group; or a state's length, and None
 
 
 class BadSegment(Exception):
@@ -70,12 +73,21 @@ class DiskSegment:
         pages = [width for held in self.pages for width, there in zip(widths, held, strict=True) if there]
         return pages + [size for _, size in self.states]
 
-    def place(self, page: int, group: int) -> int:
-        """Which of what follows the header is that page, by its number in here."""
-        return sum(map(sum, self.pages[:page])) + sum(self.pages[page][:group])
+    def place(self, wanted: Wanted) -> int:
+        """Which of what follows the header that is."""
+        at, group = wanted
+        if group is None:
+            return sum(map(sum, self.pages)) + [length for length, _ in self.states].index(at)
+        if not self.pages[at][group]:
+            raise ValueError("that page is not here")
+        return sum(map(sum, self.pages[:at])) + sum(self.pages[at][:group])
 
-    def state_place(self, index: int) -> int:
-        return sum(map(sum, self.pages)) + index
+    def covers(self, other: DiskSegment) -> bool:
+        """Whether it has all that the other has, of the same tokens."""
+        mine, its = chain.from_iterable(self.pages), chain.from_iterable(other.pages)
+        return set(self.states) >= set(other.states) and all(
+            here or not there for here, there in zip(mine, its, strict=True)
+        )
 
 
 def chain_hash(*parts: str | bytes) -> str:
@@ -118,21 +130,26 @@ def read_header(file: Path, layout: PageLayout) -> DiskSegment:
         return _header(source, file, layout)[0]
 
 
-def read_parts(file: Path, segment: DiskSegment, wanted: Sequence[int]) -> list[bytes]:
-    """Those of what follows the header; each is what was written, or BadSegment."""
+def read_parts(file: Path, segment: DiskSegment, wanted: Sequence[Wanted]) -> list[bytes]:
+    """Those of what follows the header; each is what was written, or BadSegment.
+
+    The file may be one that was written since in the place of `segment`, and has more.
+    """
     with _opened(file) as source:
         found, start, sums = _header(source, file, segment.layout)
-        if found != segment:
-            raise BadSegment("it was exchanged for another")
-        sizes = segment.sizes
+        sizes = found.sizes
         starts = list(accumulate(sizes, initial=start))
         parts = []
-        for index in wanted:
-            source.seek(starts[index])
-            part = source.read(sizes[index])
-            if len(part) != sizes[index]:
+        for one in wanted:
+            try:
+                place = found.place(one)
+            except (ValueError, IndexError):
+                raise BadSegment("it was exchanged for one that lacks something") from None
+            source.seek(starts[place])
+            part = source.read(sizes[place])
+            if len(part) != sizes[place]:
                 raise BadSegment("it was cut off")
-            if crc32(part) != sums[index]:
+            if crc32(part) != sums[place]:
                 raise BadSegment("a checksum is wrong")
             parts.append(part)
         return parts

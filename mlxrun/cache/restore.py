@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from .disk import DiskTier, Lost
 from .disk_index import OnDisk
+from .files import Wanted
 from .node import Snapshot
 from .pages import OutOfPages
 from .siblings import WORD
@@ -51,13 +52,16 @@ class RestoreCounts:
 
 
 class DiskPart(NamedTuple):
-    """A page, or a state where there is no group, and where it is on disk."""
+    """A page, or a state, and where it is on disk."""
 
     segment: int
-    place: int
-    group: int | None
+    wanted: Wanted
     number: int  # of the page, or the length of the state
     size: int
+
+    @property
+    def group(self) -> int | None:
+        return self.wanted[1]
 
 
 class Restore:
@@ -127,17 +131,15 @@ class Restore:
         for index, (group, pages) in enumerate(self._tree.groups):
             for number in group.needed(found.length, self._tree.size):
                 if number >= len(self._in_memory) or self._in_memory[number].pages[index] == GONE:
-                    segment = number // block
-                    place = found.segments[segment].place(number % block, index)
-                    parts.append(DiskPart(segment, place, index, number, pages.page_bytes))
+                    parts.append(DiskPart(number // block, (number % block, index), number, pages.page_bytes))
         return parts
 
     def _states(self) -> list[DiskPart]:
         """The one to go on from and, to compute something again, the one before it."""
         states = [
-            DiskPart(index, segment.state_place(place), None, length, size)
+            DiskPart(index, (length, None), length, size)
             for index, segment in enumerate(self._found.segments)
-            for place, (length, size) in enumerate(segment.states)
+            for length, size in segment.states
             if length <= self._found.length and self._tree.states
         ]
         return sorted(states, key=lambda part: part.number)[-1 if self._store.recheck is None else -2 :]
@@ -168,7 +170,7 @@ class Restore:
         while self._to_ask and len(self._waiting) < AHEAD:
             segment = self._to_ask.popleft()
             parts = [part for part in self._parts if part.segment == segment]
-            read = self._tier.read(self._found.segments[segment], [part.place for part in parts])
+            read = self._tier.read(self._found.segments[segment], [part.wanted for part in parts])
             self._waiting.append((parts, read))
 
     def _write(self, parts: list[DiskPart], read: list[bytes]) -> None:

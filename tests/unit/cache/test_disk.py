@@ -78,8 +78,8 @@ def test_what_was_written_is_found_and_read(opened):
     written(tier, first, second)
     found = tier.find(ids(*range(30)))
     assert (found.length, found.segments) == (17, (first, second))
-    assert tier.read(first, [0, 2]).result() == [b"\1" * 10, b"\3" * 10]
-    assert tier.read(second, [1]).result() == [b"\2" * 10]
+    assert tier.read(first, [(0, 0), (2, 0)]).result() == [b"\1" * 10, b"\3" * 10]
+    assert tier.read(second, [(1, 0)]).result() == [b"\2" * 10]
     told = tier.statistics
     assert (told.segments, told.written, told.read, told.bytes_read) == (2, 2, 2, 30)
     assert told.dropped == {}
@@ -128,7 +128,7 @@ def test_states_are_found_at_their_length(opened):
     first = segment(tier, range(12), states=((8, 3), (12, 3)))
     written(tier, first, segment(tier, range(12, 19), first, states=((19, 5),)))
     assert [length(tier, *range(n)) for n in (30, 19, 18, 12, 11, 8, 7)] == [19, 19, 12, 12, 8, 8, 0]
-    assert tier.read(first, [first.state_place(1)]).result() == [b"\5" * 3]
+    assert tier.read(first, [(12, None)]).result() == [b"\5" * 3]
 
 
 def test_a_longer_one_takes_the_place_of_its_part(opened, folder):
@@ -145,6 +145,23 @@ def test_a_longer_one_takes_the_place_of_its_part(opened, folder):
     assert tier.statistics.written == before, "nothing new is in them"
 
 
+def test_who_reads_gets_his_part_though_more_was_written_since(opened):
+    tier = opened(states=True)
+    before = segment(tier, range(8), states=((8, 3),))
+    written(tier, before, segment(tier, range(8), states=((5, 2), (8, 3))))
+    assert tier.read(before, [(1, 0), (8, None)]).result() == [b"\2" * 10, b"\4" * 3]
+    with pytest.raises(Lost, match="lacks something"):
+        tier.read(before, [(7, None)]).result()
+
+
+def test_one_that_lacks_something_takes_nobodys_place(opened):
+    layout = PageLayout("ab" * 16, 4, 8, (("full", 10), ("window", 5)))
+    tier = opened(layout=layout, groups=[FULL, WINDOW])
+    written(tier, segment(tier, range(8)), segment(tier, range(8), pages=((True, False), (True, True))))
+    assert tier.statistics.written == 1
+    assert length(tier, *range(8)) == 8
+
+
 def test_only_their_owner_may_read_them(opened, folder):
     tier = opened()
     written(tier, segment(tier, range(12)))
@@ -159,7 +176,7 @@ def test_no_more_is_kept_than_was_allowed_and_the_longest_unused_goes(opened, fo
     tier = opened(most=3 * each + 100)
     for begin in (100, 200):
         written(tier, segment(tier, range(begin, begin + 12)))
-    tier.read(tier.find(ids(*range(12))).segments[0], [0]).result()
+    tier.read(tier.find(ids(*range(12))).segments[0], [(0, 0)]).result()
     written(tier, segment(tier, range(300, 312)))
     assert [length(tier, *range(begin, begin + 12)) for begin in (0, 100, 200, 300)] == [12, 0, 12, 12]
     assert tier.statistics.bytes == sum(file.stat().st_size for file in folder.glob("*.pages")) <= 3 * each + 100
@@ -349,7 +366,7 @@ def test_what_breaks_while_it_is_in_use_is_lost_with_all_that_follows(opened, fo
     written(tier, first, segment(tier, range(12, 24), first))
     change(folder / f"{first.name}.pages")
     with pytest.raises(Lost, match=reason):
-        tier.read(first, [0]).result()
+        tier.read(first, [(0, 0)]).result()
     assert length(tier, *range(30)) == 0
     assert sum(tier.statistics.dropped.values()) == 2
     assert list(folder.glob("*.pages")) == []
@@ -364,9 +381,9 @@ def test_a_wrong_byte_in_a_page_is_found_when_it_is_read(opened, folder):
     data = bytearray(file.read_bytes())
     data[-15] ^= 4  # in the second of three pages
     file.write_bytes(data)
-    assert tier.read(one, [0, 2]).result() == [b"\1" * 10, b"\3" * 10]
+    assert tier.read(one, [(0, 0), (2, 0)]).result() == [b"\1" * 10, b"\3" * 10]
     with pytest.raises(Lost, match="a checksum is wrong"):
-        tier.read(one, [1]).result()
+        tier.read(one, [(1, 0)]).result()
     assert tier.statistics.dropped == {"a checksum is wrong": 1}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -67,6 +68,10 @@ class Lodge(House):
     def close(self) -> None:
         self.disk.write_all()
         self.tier.close()
+
+
+def ids(tokens: list[int]) -> bytes:
+    return array("i", tokens).tobytes()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -139,6 +144,30 @@ def test_what_leaves_the_tree_after_a_hit_is_written(opened):
     assert house.restored(list(range(200, 220))) == 0, "nobody came back for it"
 
 
+def test_an_end_is_found_on_disk_though_its_beginning_never_left_memory(opened):
+    house = opened(block=2)
+    tokens = house.said(list(range(100, 140)))
+    house.said([*tokens, 1])
+    house.tree.evict(4 * 16, everybody=True)
+    house.tier.settle()
+    left = house.tree.length(ids(tokens), False)
+    assert 0 < left < len(tokens) - 4
+    assert house.restored([*tokens, 1, 2]) == len(tokens) + 1
+    read = house.tier.statistics.bytes_read
+    assert read <= 5 * 16, "the beginning was here"
+
+
+def test_what_the_disk_let_go_is_written_again_before_what_follows_it(opened):
+    house = opened(block=2)
+    tokens = house.said(list(range(100, 120)))
+    house.disk.write_all()
+    house.tier.drop(house.tier.find(ids(tokens), False).segments[0], "test")
+    assert house.tier.statistics.segments == 0
+    house.said([*tokens, 1])
+    house.disk.write_all()
+    assert house.tier.find(ids([*tokens, 1, 2]), False).length == len(tokens) + 1
+
+
 def test_what_was_pinned_is_written(opened):
     house = opened()
     tokens = house.said(list(range(100, 120)))
@@ -183,7 +212,7 @@ def test_what_lies_broken_on_disk_is_computed(opened, tmp_path):
     prompt = list(range(100, 150))
     opened().said(prompt)
     house = opened()
-    first = house.tier.find(b"".join(n.to_bytes(4, "little") for n in prompt), False).segments[0]
+    first = house.tier.find(ids(prompt), False).segments[0]
     file = tmp_path / "prefixes" / f"{first.name}.pages"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1

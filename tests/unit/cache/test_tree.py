@@ -215,6 +215,14 @@ def test_a_state_at_a_part_of_a_page_stays_when_the_page_is_full():
     assert found(tree, count(0, 20)) == 14
 
 
+def test_a_state_at_a_part_of_a_page_that_is_there_needs_no_page():
+    tree = a_tree(FULL, states=True)
+    said(tree, count(0, 14), states=(14,))
+    said(tree, count(0, 10), states=(10,))
+    assert tree.groups[0][1].used == 4
+    assert found(tree, [*count(0, 10), 99, 98]) == 10
+
+
 def test_a_model_without_keys_goes_on_from_its_states():
     tree = a_tree(states=True)
     said(tree, count(0, 10), states=(6, 10))
