@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 
 from .disk import DiskTier
 from .files import DiskSegment
@@ -84,7 +85,8 @@ class DiskPrefixes:
             for index, page in enumerate(node.pages)
             if page != GONE
         ]
-        parts += [self._store.state_bytes(node.snapshot) for node in nodes if node.snapshot is not None]
+        kept = [(node.end, self._store.state_bytes(node.snapshot)) for node in nodes if node.snapshot is not None]
+        states = tuple((length, len(content)) for length, content in kept)
         for node in nodes:
             node.stored = True
-        return self.tier.write(segment, parts)
+        return self.tier.write(replace(segment, states=states), parts + [content for _, content in kept])

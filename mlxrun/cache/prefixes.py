@@ -5,10 +5,14 @@ Knows no model. What makes a sequence of a hit is handed in, and what a sequence
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from .disk_prefixes import DiskPrefixes
 from .node import Snapshot
+from .restore import Restore
+from .siblings import Key
 from .table import Tables
 from .tree import Hit, PrefixTree
 
@@ -33,12 +37,17 @@ class SharedMemory(Protocol):
 Memory = TypeVar("Memory", bound=SharedMemory)
 
 
+WAIT = 0.02  # seconds
+
+
 class SharedPrefixes(Generic[Memory]):
     shares = True
 
-    def __init__(self, tree: PrefixTree, begin: Callable[[Hit, int], Memory]) -> None:
+    def __init__(self, tree: PrefixTree, begin: Callable[[Hit, int], Memory], disk: DiskPrefixes | None = None) -> None:
         """`begin`: a sequence for a prompt of so many tokens that goes on from a hit, and owns its table."""
-        self.tree, self._begin = tree, begin
+        self.tree, self._begin, self.disk = tree, begin, disk
+        self.rate = 0.0  # prompt tokens a second that are computed; 0: not known
+        self._fetching: dict[tuple[Hashable, Key], Restore] = {}
 
     @property
     def bytes(self) -> int:
@@ -49,6 +58,23 @@ class SharedPrefixes(Generic[Memory]):
         """Bytes of these and of what is kept, those that they share once."""
         pages = sum(ids.bytes for _, ids in self.tree.groups)
         return pages + self.tree.statistics.snapshot_bytes + sum(memory.state_bytes for memory in running)
+
+    def ready(self, tokens: Sequence[int], scope: Hashable = None, idle: bool = False) -> bool:
+        """False: some of these tokens are just coming from the disk, so ask again after the next pass.
+
+        `idle`: there is no next pass. Then a moment is waited for them.
+        """
+        for key, restore in list(self._fetching.items()):
+            if idle:
+                restore.wait(WAIT)
+            if restore.advance():
+                del self._fetching[key]
+        if self.disk is None:
+            return True
+        key = (scope, array("i", tokens).tobytes())
+        if key not in self._fetching and (begun := self.disk.restore(tokens, len(tokens) - 1, scope, self.rate)):
+            self._fetching[key] = begun
+        return key not in self._fetching
 
     def memory_for(self, tokens: Sequence[int], scope: Hashable = None) -> tuple[Memory, int]:
         """A memory to go on with, and how many of the tokens it holds already; at least the last one must run."""
@@ -72,7 +98,22 @@ class SharedPrefixes(Generic[Memory]):
         self.tree.evict(wanted - self.tree.evict(wanted), everybody=True)
 
     def clear(self) -> None:
+        """Nothing that is in memory is believed."""
+        self._cancel()
         self.tree.clear()
+
+    def close(self) -> None:
+        """What is kept goes to disk, if there is one for it."""
+        self._cancel()
+        if self.disk is not None:
+            self.disk.write_all()
+            self.disk.tier.close()
+            self.disk = None
+
+    def _cancel(self) -> None:
+        for restore in self._fetching.values():
+            restore.cancel()
+        self._fetching.clear()
 
     def _commit(self, tokens: Sequence[int], memory: Memory) -> None:
         """What was read stands; what was only launched may still be taken back."""

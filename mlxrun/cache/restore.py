@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ class PageBytes:
     read: Callable[[int, int], bytes | memoryview]  # group, page
     write: Callable[[int, int, bytes], None]  # group, page
     state_bytes: Callable[[Snapshot], bytes]
-    state_of: Callable[[int, bytes], Snapshot]  # after so many tokens
+    state_of: Callable[[int, bytes], Snapshot]  # after so many tokens; ValueError: they are none
     recheck: Recheck | None = None  # these tokens, their pages and states: whether they are computed again as they are
 
 
@@ -106,13 +106,20 @@ class Restore:
             self._ask()
             try:
                 self._write(parts, read.result())
-            except Lost:
+            except (Lost, ValueError) as error:
+                if isinstance(error, ValueError):
+                    self._tier.drop(self._found.segments[parts[0].segment], str(error))
                 self._counts.lost += 1
                 self.cancel()
                 return True
         if not self._waiting:
             self._finish()
         return self.done
+
+    def wait(self, seconds: float) -> None:
+        """Until there is something to write into pages, or so long."""
+        if self._waiting:
+            wait([self._waiting[0][1]], seconds)
 
     def cancel(self) -> None:
         """Nobody waits for it any more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from mlxrun.cache.disk import DiskTier
 from mlxrun.cache.disk_prefixes import DiskPrefixes
 from mlxrun.cache.files import PageLayout
+from mlxrun.cache.prefixes import SharedPrefixes
 from mlxrun.cache.restore import MISMATCH, PageBytes, Recheck, Restore
 from mlxrun.cache.table import Group
-from tests.unit.cache.paged_fake import alone, check_tokens, state_bytes, state_of
+from tests.unit.cache.paged_fake import State, alone, check_tokens, state_bytes, state_of
 from tests.unit.cache.test_paged_schedules import ACTIONS, KINDS, House, prompts
 
 FULL = Group("full")
@@ -142,6 +144,18 @@ def test_what_leaves_the_tree_after_a_hit_is_written(opened):
     assert house.tree.bytes == 0
     assert house.restored([*tokens, 2]) == len(tokens)
     assert house.restored(list(range(200, 220))) == 0, "nobody came back for it"
+
+
+def test_what_only_was_asked_for_is_written_as_far_as_that(opened):
+    house = opened()
+    house.said(list(range(100, 120)))
+    house.said([*range(100, 117), 7, 8])
+    for first in (200, 200):
+        house.said(list(range(first, first + 9)))
+    house.tree.evict(1 << 20, everybody=True)
+    house.tier.settle()
+    assert house.restored([*range(100, 120), 1]) == 20
+    assert house.restored([*range(200, 206), 1]) == 6
 
 
 def test_an_end_is_found_on_disk_though_its_beginning_never_left_memory(opened):
@@ -274,6 +288,37 @@ def test_others_go_on_while_something_is_restored(opened):
     house.check()
     assert restore.length == 49
     assert house.tree.match(list(range(100, 150)), 49, False).length == 49
+
+
+def test_who_comes_waits_for_what_is_on_disk(opened):
+    tokens = opened().said(list(range(100, 150)))
+    house = opened()
+    kept = SharedPrefixes(house.tree, lambda hit, prompt: hit, house.disk)
+    assert not kept.ready([*tokens, 1], False)
+    assert kept.ready([7, 8], False), "others need not wait"
+    while not kept.ready([*tokens, 1], False, idle=True):
+        pass
+    hit, cached = kept.memory_for([*tokens, 1], False)
+    assert cached == len(tokens) - 1
+    hit.tables.release()
+    house.tree.clear()
+    assert not kept.ready([*tokens, 1], False)
+    kept.clear()
+    assert house.tree.groups[0][1].used == 0
+    assert kept.ready([7, 8], False)
+
+
+def test_states_that_are_none_are_lost(opened):
+    def none_of(length: int, content: bytes) -> State:
+        raise ValueError("These are no states.")
+
+    prompt = list(range(100, 150))
+    opened("hybrid").said(prompt, states=(40,), count=1)
+    house = opened("hybrid")
+    house.disk._store = replace(house.disk._store, state_of=none_of)
+    assert house.restored(prompt) == 0
+    assert house.disk.counts.lost == 1
+    assert set(house.tier.statistics.dropped) == {"These are no states."}
 
 
 @pytest.mark.parametrize("kind", KINDS)
