@@ -17,7 +17,7 @@ from .table import GONE, PagedGroups
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TreeLimits:
     """Of what nobody runs on, in bytes; and the most of that for its parts."""
 
     bytes: int
@@ -37,7 +37,7 @@ class Evicted:
 
 
 class Eviction:
-    def __init__(self, groups: PagedGroups, states: bool, limits: Limits) -> None:
+    def __init__(self, groups: PagedGroups, states: bool, limits: TreeLimits) -> None:
         self.groups, self.states, self.limits = groups, states, limits
         self.windowed = [index for index, (group, _) in enumerate(groups) if not group.remembers_all]
         self.snapshot_bytes = 0

@@ -13,7 +13,7 @@ import mlx.core as mx
 from ..ops.paged import KeyPlace
 from ..ops.span import Span
 from ..spec import SideBySide
-from .evict import Limits
+from .evict import TreeLimits
 from .kinds import PAGE, SLACK, is_recurrent
 from .prefixes import SharedPrefixes
 from .recurrent import Recurrent, RecurrentState
@@ -154,7 +154,7 @@ class PagedSequence:
 def prefixes_of(store: PagedStore, context: int, limit: int) -> SharedPrefixes[PagedSequence]:
     """What sequences of this store leave for others, in at most so many bytes that nobody runs on."""
     states = any(is_recurrent(layer.mixer) for layer in store.spec.layers)
-    tree = PrefixTree(PAGE, store.groups, states, Limits(limit))
+    tree = PrefixTree(PAGE, store.groups, states, TreeLimits(limit))
 
     def begin(hit: Hit, prompt: int) -> PagedSequence:
         sequence = PagedSequence(store, context, hit.tables)

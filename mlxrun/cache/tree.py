@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from .evict import Evicted, Eviction, Limits
+from .evict import Evicted, Eviction, TreeLimits
 from .node import Snapshot, TreeNode
 from .siblings import WORD, Key
 from .table import GONE, PagedGroups, Tables
@@ -49,7 +49,7 @@ class Stand(NamedTuple):
 
 
 class PrefixTree:
-    def __init__(self, size: int, groups: PagedGroups, states: bool, limits: Limits) -> None:
+    def __init__(self, size: int, groups: PagedGroups, states: bool, limits: TreeLimits) -> None:
         """`size`: positions a page. `states`: the model has recurrent layers, so it goes on from snapshots alone."""
         if any(pages.size != size for _, pages in groups):
             raise ValueError(f"The tree's pages have {size} positions, and those of a group have not.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlxrun.cache.check import check_all
-from mlxrun.cache.evict import Limits
+from mlxrun.cache.evict import TreeLimits
 from mlxrun.cache.pages import PageIds
 from mlxrun.cache.tree import PrefixTree
 from tests.unit.cache.test_tree import FULL, WINDOW, a_tree, count, found, said
@@ -152,7 +152,7 @@ def test_a_window_that_no_end_sees_has_a_quota():
 
 
 def test_states_have_a_quota_and_take_the_tail_that_only_they_served():
-    tree = PrefixTree(4, [(FULL, PageIds(4, 1))], True, Limits(50))
+    tree = PrefixTree(4, [(FULL, PageIds(4, 1))], True, TreeLimits(50))
     said(tree, count(0, 16), states=(8, 16))
     said(tree, count(100, 16), states=(8, 16))
     counted = tree.statistics

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxrun.cache.check import check_all
-from mlxrun.cache.evict import Limits
+from mlxrun.cache.evict import TreeLimits
 from mlxrun.cache.pages import OutOfPages, PageIds
 from mlxrun.cache.table import Group, Tables
 from mlxrun.cache.tree import PrefixTree
@@ -45,7 +45,7 @@ class House:
         self.kinds, self.states = KINDS[kind]
         groups = [(group, PageIds(size, 4 * size, capacity)) for group in self.kinds]
         self.store = Store(groups)
-        self.tree = PrefixTree(size, groups, self.states, Limits(limit * size))
+        self.tree = PrefixTree(size, groups, self.states, TreeLimits(limit * size))
         self.rows: list[tuple[Row, int, int]] = []  # with the length of its prompt, and its scope
         self.past: list[list[int]] = []
         self.guests: list[Tables] = []  # of nobody in a row

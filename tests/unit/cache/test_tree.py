@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlxrun.cache.check import check_all
-from mlxrun.cache.evict import Limits
+from mlxrun.cache.evict import TreeLimits
 from mlxrun.cache.pages import PageIds
 from mlxrun.cache.table import GONE, Copy, Group, Share, Tables
 from mlxrun.cache.tree import Hit, PrefixTree
@@ -15,7 +15,7 @@ FULL, WINDOW, CHUNK = Group("full"), Group("window", reach=8), Group("chunk", ch
 
 
 def a_tree(*groups: Group, states: bool = False, limit: int = 1 << 30) -> PrefixTree:
-    return PrefixTree(4, [(group, PageIds(4, 10)) for group in groups], states, Limits(limit))
+    return PrefixTree(4, [(group, PageIds(4, 10)) for group in groups], states, TreeLimits(limit))
 
 
 def said(tree: PrefixTree, tokens: list[int], *, states: tuple[int, ...] = (), forget: bool = True, **how) -> Hit:
@@ -258,7 +258,7 @@ def test_what_was_asked_and_found_is_counted():
 
 def test_pages_of_another_size_are_refused():
     with pytest.raises(ValueError, match="pages have 4 positions"):
-        PrefixTree(4, [(FULL, PageIds(8, 1))], False, Limits(1))
+        PrefixTree(4, [(FULL, PageIds(8, 1))], False, TreeLimits(1))
 
 
 def test_who_runs_keeps_his_pages_when_all_is_cleared():
