@@ -6,7 +6,7 @@ Knows no spec, no block and no kind of memory; `cache` has those.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import mlx.core as mx
@@ -92,6 +92,13 @@ class Prefixes(Protocol):
     def held(self, running: Sequence[Any]) -> int:
         """Bytes of these memories and of what is kept, each once."""
 
+    @property
+    def told(self) -> Mapping[str, float]:
+        """What there is, and what was counted, by name."""
+
+    def ready(self, tokens: Sequence[int], *, idle: bool = False) -> bool:
+        """False: some of them are just coming from the disk; ask again after the next pass, if not `idle`."""
+
     def memory_for(self, tokens: Sequence[int]) -> tuple[SequenceMemory, int]:
         """A memory to go on with, and how many of the tokens it holds already: all but the last at most."""
 
@@ -106,3 +113,6 @@ class Prefixes(Protocol):
 
     def clear(self) -> None:
         """Nothing that was kept is believed."""
+
+    def close(self) -> None:
+        """Nobody comes any more: what is kept for another time is on the disk then."""

@@ -36,6 +36,7 @@ class Settings:
     kernels: Kernels = "auto"  # on a GPU: as measured, MLX's only, or ours wherever they can
     wire: Wire = "weights"  # what of a Mac's memory is kept from being paged out
     queue: int | None = None  # requests that may wait for a model; None: as many as is usual
+    prefix_disk: int | None = None  # bytes of what a model has read that may be on disk; None: nothing is
     tune: bool = True  # whether an idle engine measures what was never measured here
 
     @property
@@ -50,6 +51,11 @@ class Settings:
     def ready(self) -> Path:
         """Models in the form that this machine computes with; made again where they are missing."""
         return self.home / "ready"
+
+    @property
+    def prefixes(self) -> Path:
+        """What models have read, for their next start: people's words."""
+        return self.home / "prefixes"
 
     @property
     def quantized(self) -> Path:
@@ -71,6 +77,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         context=_count(environ, "MLXRUN_CONTEXT"),
         memory=_size(environ, "MLXRUN_MEMORY"),
         queue=_count(environ, "MLXRUN_QUEUE"),
+        prefix_disk=_size(environ, "MLXRUN_PREFIX_DISK"),
         kernels=cast(Kernels, _choice(environ, "MLXRUN_KERNELS", get_args(Kernels), "auto")),
         wire=cast(Wire, _choice(environ, "MLXRUN_WIRE", get_args(Wire), "weights")),
         tune=_choice(environ, "MLXRUN_TUNE", ("auto", "off"), "auto") == "auto",

@@ -14,7 +14,7 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +87,7 @@ class DiskTier:
         self._waiting: set[str] = set()
         self._rate = FIRST_RATE
         self._thread = ThreadPoolExecutor(1, "mlxrun-disk")
-        self._thread.submit(self._scan)
+        self._looked = self._thread.submit(self._scan)
 
     @property
     def statistics(self) -> DiskStatistics:
@@ -112,8 +112,13 @@ class DiskTier:
         """That reading so many bytes takes, by what it took before."""
         return size / self._rate
 
+    def has_looked(self, seconds: float = 0.0) -> bool:
+        """Whether it is known what earlier processes left; so long is waited for it."""
+        wait([self._looked], seconds)
+        return self._looked.done()
+
     def find(self, ids: Key, scope: Hashable = None) -> OnDisk | None:
-        """What of these tokens is there. Nothing, until all that earlier processes left was looked through."""
+        """What of these tokens is there, as far as that is known."""
         with self._lock:
             return self._index.find(self.root(scope), ids)
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Hashable, Sequence
-from typing import Generic, Protocol, TypeVar
+from dataclasses import fields
+from typing import Any, Generic, Protocol, TypeVar
 
 from .disk_prefixes import DiskPrefixes
 from .node import Snapshot
@@ -59,7 +60,21 @@ class SharedPrefixes(Generic[Memory]):
         pages = sum(ids.bytes for _, ids in self.tree.groups)
         return pages + self.tree.statistics.snapshot_bytes + sum(memory.state_bytes for memory in running)
 
-    def ready(self, tokens: Sequence[int], scope: Hashable = None, idle: bool = False) -> bool:
+    @property
+    def told(self) -> dict[str, float]:
+        """What there is, and what was counted since the beginning."""
+        tree = self.tree.statistics
+        told: dict[str, float] = {f"pages_{group.name}": pages.used for group, pages in self.tree.groups}
+        told |= {f"prefix_{name}": value for name, value in numbers(tree).items()}
+        told |= {f"prefix_evicted_{name}": value for name, value in numbers(tree.evicted).items()}
+        if self.disk is not None:
+            disk = self.disk.tier.statistics
+            told |= {f"disk_{name}": value for name, value in numbers(disk).items()}
+            told |= {f"disk_{name}": value for name, value in numbers(self.disk.counts).items()}
+            told["disk_dropped"] = sum(disk.dropped.values())
+        return told
+
+    def ready(self, tokens: Sequence[int], scope: Hashable = None, *, idle: bool = False) -> bool:
         """False: some of these tokens are just coming from the disk, so ask again after the next pass.
 
         `idle`: there is no next pass. Then a moment is waited for them.
@@ -71,6 +86,8 @@ class SharedPrefixes(Generic[Memory]):
                 del self._fetching[key]
         if self.disk is None:
             return True
+        if not self.disk.tier.has_looked(WAIT if idle else 0.0):
+            return False
         key = (scope, array("i", tokens).tobytes())
         if key not in self._fetching and (begun := self.disk.restore(tokens, len(tokens) - 1, scope, self.rate)):
             self._fetching[key] = begun
@@ -123,3 +140,8 @@ class SharedPrefixes(Generic[Memory]):
     def _snapshots(self, memory: Memory) -> Sequence[Snapshot]:
         snapshot = memory.snapshot()
         return () if snapshot is None else (snapshot,)
+
+
+def numbers(of: Any) -> dict[str, int]:
+    """The fields of a dataclass that are."""
+    return {one.name: value for one in fields(of) if isinstance(value := getattr(of, one.name), int)}

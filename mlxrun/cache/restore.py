@@ -25,7 +25,8 @@ from .tree import PrefixTree
 AHEAD = 2  # segments that are read, or wait to be written into pages
 MISMATCH = "what was computed again was something else"
 
-Recheck = Callable[[Sequence[int], Tables, Sequence[Snapshot]], bool]
+# these tokens, their pages and states: whether computed again they are the same. None: that cannot be told
+Recheck = Callable[[Sequence[int], Tables, Sequence[Snapshot]], bool | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class PageBytes:
     write: Callable[[int, int, bytes], None]  # group, page
     state_bytes: Callable[[Snapshot], bytes]
     state_of: Callable[[int, bytes], Snapshot]  # after so many tokens; ValueError: they are none
-    recheck: Recheck | None = None  # these tokens, their pages and states: whether they are computed again as they are
+    recheck: Recheck | None = None
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class RestoreCounts:
     tokens: int = 0  # that need not be computed
     lost: int = 0
     mismatches: int = 0
+    unchecked: int = 0  # believed, though nothing of it could be computed again
     slower: int = 0  # left where they were: computing is quicker
     no_room: int = 0
 
@@ -190,7 +192,9 @@ class Restore:
     def _finish(self) -> None:
         tokens = array("i", self._found.tokens)[: self._kept]
         try:
-            if self._store.recheck is not None and not self._store.recheck(tokens, self.tables, self._snapshots):
+            same = None if self._store.recheck is None else self._store.recheck(tokens, self.tables, self._snapshots)
+            self._counts.unchecked += same is None
+            if same is False:
                 self._counts.mismatches += 1
                 self._tier.drop(self._found.segments[0], MISMATCH)
                 return

@@ -24,6 +24,7 @@ from .table import PagedGroups, grow_together
 if TYPE_CHECKING:
     from .paged import PagedSequence
 
+Content = bytes  # of a page
 LINE = 64  # bytes
 MOST = 2**38  # bytes that are addressed for each group; memory is taken where something is written
 
@@ -55,6 +56,21 @@ class PagedStore:
     def bytes(self) -> int:
         """In pages that somebody uses."""
         return sum(ids.bytes for _, ids in self.groups)
+
+    def read(self, group: int, page: int) -> Content:
+        """What lies in that page, once all passes are computed that were built."""
+        self._settle()
+        return self._memory[group].read(page)
+
+    def write(self, group: int, page: int, content: Content) -> None:
+        """Over what lies in that page, once nobody reads it who was before."""
+        self._settle()
+        self._memory[group].write(page, content)
+        self._written[group] = max(self._written[group], page + 1)
+
+    def _settle(self) -> None:
+        if self.after is not None:
+            mx.eval(self.after)
 
     def begin(self, sequences: Sequence[tuple[PagedSequence, int]]) -> PagedPass:
         """Pages for the new rows of each; OutOfPages, and nothing is changed, where there are none."""

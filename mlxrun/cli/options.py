@@ -91,6 +91,8 @@ def load_options(flags: argparse.Namespace, settings: Settings) -> LoadOptions:
         memory=settings.memory,
         mapped=not flags.no_map,
         ready=ready,
+        prefixes=None if settings.prefix_disk is None else settings.prefixes,
+        prefix_bytes=settings.prefix_disk or 0,
         progress=Bar("Preparing the weights"),
         wire=settings.but(wire=flags.wire).wire,
     )

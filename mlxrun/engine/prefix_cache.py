@@ -42,6 +42,16 @@ class PrefixCache:
     def clear(self) -> None:
         self._entries.clear()
 
+    @property
+    def told(self) -> dict[str, float]:
+        return {"prefix_memories": len(self._entries), "prefix_idle_bytes": self.bytes}
+
+    def close(self) -> None:
+        """Nothing goes to disk."""
+
+    def ready(self, tokens: Sequence[int], *, idle: bool = False) -> bool:
+        return True
+
     def shrink(self, wanted: int) -> None:
         """The longest unused first, until so many bytes are gone or nothing is left."""
         least = self.bytes - wanted

@@ -164,6 +164,7 @@ class Scheduler:
         for row in self._waiting.take_all():
             for one in (row, *row.unborn):
                 one.tell(Event(finish=Finish.CANCELLED, reason=reason))
+        self._prefixes.close()
 
     def forget(self, wanted: int) -> None:
         """Of what ended requests left, at least so many bytes, or all of it."""
@@ -198,6 +199,7 @@ class Scheduler:
             "reading": len(self._running) - speaking,
             "speaking": speaking,
             "queue_limit": self._waiting.most,
+            **self._prefixes.told,
         }
         if (each := self._waiting.seconds_between_ends) is not None:
             now["seconds_between_ends"] = each
@@ -220,6 +222,8 @@ class Scheduler:
     def _admit(self, now: float) -> None:
         for row in self._waiting.in_order(now):
             if self._prefixes.shares and is_read_for(row, self._running):
+                continue
+            if not self._prefixes.ready(row.tokens, idle=not self._running):
                 continue
             admitted = self._admission.admit(row, self._running, self._waiting.retry_after, now)
             if admitted is Admitted.LATER:

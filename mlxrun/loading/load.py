@@ -13,6 +13,7 @@ from typing import Any
 import mlx.core as mx
 
 from .. import gpu
+from ..cache.paged_disk import PrefixFolder
 from ..descriptors import raise_limit
 from ..families import UnknownFamily
 from ..families.config import Dialect
@@ -23,6 +24,7 @@ from ..ops.device import Device
 from ..ops.native import release, status, why_slow
 from ..spec import ModelError
 from ..weights import read_weights
+from ..weights.files import digest
 from ..weights.mapped import Mapped, believed
 from .dry_run import DryRun, dry_run, dry_run_of
 from .evaluate import evaluate_weights
@@ -33,7 +35,8 @@ from .forms import packs, plain_forms
 from .model import Holdings, Model
 from .open import OpenedModel, open_model
 from .options import LoadOptions
-from .pack import Formed, map_or_pack
+from .pack import Formed, map_or_pack, source_of
+from .provenance import name_of
 from .used import Used
 
 
@@ -68,7 +71,8 @@ def load_opened(opened: OpenedModel, options: LoadOptions) -> Model | FallbackMo
             unchecked=options.unchecked,
             progress=options.progress,
         )
-        return replace(fallback, device=opened.device)
+        lost = why_not_kept(options, False)
+        return replace(fallback, device=opened.device, notes=(*fallback.notes, *([lost] if lost else [])))
     return (
         _load_packed(opened, options, before)
         if packs(opened.device, opened.dtype)
@@ -100,7 +104,8 @@ def _load_packed(opened: OpenedModel, options: LoadOptions, before: int) -> Mode
     )
     sources = sources_of(opened)
     holdings = Holdings(budget, before, formed.files, offload=offload, blocks=formed.blocks, sources=sources, used=used)
-    return finish_model(decoder, opened, dry, planned, (formed.note,), holdings)
+    model = finish_model(decoder, opened, dry, planned, (formed.note,), holdings)
+    return replace(model, prefix_folder=prefix_folder(opened, options))
 
 
 def _load_plain(opened: OpenedModel, options: LoadOptions, before: int) -> Model:
@@ -133,7 +138,9 @@ def _load_plain(opened: OpenedModel, options: LoadOptions, before: int) -> Model
         sources=sources_of(opened),
         used=used,
     )
-    return finish_model(decoder, opened, dry, planned, (note, *used.fallbacks), holdings)
+    told = (note, *used.fallbacks, why_not_kept(options, opened.device.native))
+    model = finish_model(decoder, opened, dry, planned, told, holdings)
+    return replace(model, prefix_folder=prefix_folder(opened, options))
 
 
 def why_not_mapped(files: Sequence[Mapped], held: Mapping[int, int]) -> str | None:
@@ -160,6 +167,22 @@ def finish_model(
     notes += [note for note in (*told, planned.note, why_slow(opened.device)) if note]
     holdings = replace(holdings, chooser=opened.device.chooser)
     return Model(decoder, tuple(notes), planned.context, (dry.width, dry.keys), holdings)
+
+
+def why_not_kept(options: LoadOptions, paged: bool) -> str | None:
+    if paged or options.prefixes is None:
+        return None
+    return "What it reads is not kept on disk (MLXRUN_PREFIX_DISK): that is for keys in pages, which this load has not."
+
+
+def prefix_folder(opened: OpenedModel, options: LoadOptions) -> PrefixFolder | None:
+    """One for each model as it is computed with here: what another has read is of no use to it."""
+    if options.prefixes is None:
+        return None
+    device = opened.device
+    how = f"{opened.dtype} {device.native} {device.precision} {status().isa}"
+    fingerprint = digest(f"{name_of(source_of(opened), '')} {how}")
+    return PrefixFolder(options.prefixes / fingerprint, fingerprint, options.prefix_bytes)
 
 
 def plan_opened(opened: OpenedModel, dry: DryRun, options: LoadOptions) -> LoadPlan:

@@ -9,7 +9,9 @@ from typing import Protocol
 
 import mlx.core as mx
 
+from ..cache.disk import DiskRefused
 from ..cache.paged import PagedSequence, prefixes_of
+from ..cache.paged_disk import PrefixFolder, add_disk
 from ..cache.sequence import SequenceCache
 from ..cache.store import PagedStore
 from ..contracts import Prefixes, SequenceMemory
@@ -19,7 +21,7 @@ from ..memory.sequence import sequence_bytes
 from ..nn.decoder import DecoderModel
 from ..ops.choose import Chooser
 from ..ops.device import Device
-from ..spec import Decoder
+from ..spec import Decoder, ModelError
 from ..weights.mapped import Watched
 from .checksums import Blocks
 from .expert_offload import ExpertOffload
@@ -105,6 +107,7 @@ class Model:
     fitting: int | None = None  # the context that memory is enough for, where a plan was made
     widths: tuple[int, int | None] = (4, None)  # bytes of a value that is computed, and of a key where narrower
     holdings: Holdings = field(default=NOTHING, repr=False)
+    prefix_folder: PrefixFolder | None = None  # where what requests have read is kept for the next start
 
     @property
     def spec(self) -> Decoder:
@@ -135,7 +138,15 @@ class Model:
         return PagedSequence(self.pages, context or self.context)
 
     def prefixes(self, context: int, limit: int) -> Prefixes | None:
-        return None if self.pages is None else prefixes_of(self.pages, context, limit)
+        if self.pages is None:
+            return None
+        prefixes = prefixes_of(self.pages, context, limit)
+        if self.prefix_folder is not None:
+            try:
+                add_disk(prefixes, self.pages, self.prefix_folder, self)
+            except DiskRefused as error:
+                raise ModelError(str(error)) from None
+        return prefixes
 
     @property
     def paged_bytes(self) -> int:

@@ -28,6 +28,8 @@ class LoadOptions:
     least: int | None = None  # tokens; rather than with a shorter context that nobody asked for it is not loaded
     mapped: bool = True  # weights that are used as stored are views into their file
     ready: Path | None = None  # where packed weights are kept; None: nowhere
+    prefixes: Path | None = None  # where what requests have read is kept for the next start; None: nowhere
+    prefix_bytes: int = 0  # so much of it
     progress: Progress = ignore_progress  # what it raises ends the load
     experts_on_disk: bool = False  # those that do not fit may stay there
     device: Device | None = None  # by which forms it shall run; None: what is best here

@@ -43,3 +43,11 @@ def test_what_is_wired() -> None:
     assert from_environment({"MLXRUN_WIRE": "max"}).but(wire="off").wire == "off"
     with pytest.raises(SettingsError, match="MLXRUN_WIRE must be off, own, weights or max, not 'all'"):
         from_environment({"MLXRUN_WIRE": "all"})
+
+
+def test_nothing_is_kept_on_disk_of_what_was_read_unless_it_is_said_how_much() -> None:
+    assert from_environment({}).prefix_disk is None
+    found = from_environment({"MLXRUN_PREFIX_DISK": "2GB", "MLXRUN_HOME": "/somewhere"})
+    assert (found.prefix_disk, found.prefixes) == (2_000_000_000, Path("/somewhere/prefixes"))
+    with pytest.raises(SettingsError, match="MLXRUN_PREFIX_DISK must be a size such as 8GB"):
+        from_environment({"MLXRUN_PREFIX_DISK": "yes"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -249,6 +250,14 @@ def test_what_is_computed_again_and_differs_is_dropped(opened):
     assert house.tree.groups[0][1].used == 0
 
 
+def test_what_cannot_be_computed_again_is_believed_and_counted(opened):
+    prompt = list(range(100, 150))
+    opened().said(prompt)
+    house = opened(recheck=lambda tokens, tables, states: None)
+    assert house.restored(prompt) == 49
+    assert (house.disk.counts.unchecked, house.disk.counts.mismatches) == (1, 0)
+
+
 def test_who_computes_again_is_handed_what_was_restored(opened):
     seen: list[tuple] = []
     prompt = list(range(100, 150))
@@ -301,11 +310,28 @@ def test_who_comes_waits_for_what_is_on_disk(opened):
     hit, cached = kept.memory_for([*tokens, 1], False)
     assert cached == len(tokens) - 1
     hit.tables.release()
+    assert (kept.told["disk_tokens"], kept.told["disk_dropped"]) == (cached, 0)
+    assert kept.told["disk_bytes_read"] == 13 * 16
     house.tree.clear()
     assert not kept.ready([*tokens, 1], False)
     kept.clear()
     assert house.tree.groups[0][1].used == 0
     assert kept.ready([7, 8], False)
+
+
+def test_who_comes_early_waits_until_it_is_known_what_is_there(opened):
+    tokens = opened().said(list(range(100, 150)))
+    house = opened()
+    looked: Future[None] = Future()
+    house.tier._looked = looked
+    kept = SharedPrefixes(house.tree, lambda hit, prompt: hit, house.disk)
+    assert not kept.ready([*tokens, 1], False)
+    assert not kept.ready([*tokens, 1], False, idle=True)
+    assert house.tier.statistics.bytes_read == 0
+    looked.set_result(None)
+    while not kept.ready([*tokens, 1], False, idle=True):
+        pass
+    assert house.disk.counts.tokens == len(tokens) - 1
 
 
 def test_states_that_are_none_are_lost(opened):

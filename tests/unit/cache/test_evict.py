@@ -170,6 +170,7 @@ def test_states_of_those_who_run_can_go():
     hit = tree.match(count(0, 9), 8)
     assert tree.evict(1000) == 8
     check_all(tree, [hit.tables])
+    assert tree.statistics.nodes == 2, "their pages stay"
 
 
 def test_a_scope_without_anything_is_forgotten():

@@ -77,6 +77,20 @@ def test_states_are_shared_where_that_is_said():
     assert kept.memory_for(count(0, 20))[1] == 15
 
 
+def test_what_is_told():
+    kept = prefixes()
+    one, _ = kept.memory_for(count(0, 20))
+    one.run(12)
+    kept.share(count(0, 20), one)
+    kept.memory_for(count(0, 20))[0].release()
+    told = kept.told
+    assert (told["pages_full"], told["prefix_nodes"], told["prefix_bytes"], told["prefix_idle_bytes"]) == (3, 3, 30, 0)
+    assert (told["prefix_asked"], told["prefix_hits"], told["prefix_tokens_matched"]) == (2, 1, 12)
+    one.release()
+    kept.shrink(10)
+    assert (kept.told["prefix_evicted_nodes"], kept.told["prefix_idle_bytes"]) == (1, 20)
+
+
 def test_scopes_share_nothing():
     kept = prefixes()
     one, _ = kept.memory_for(count(0, 20), "key")

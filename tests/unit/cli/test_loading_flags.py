@@ -22,6 +22,15 @@ def test_what_loading_is_told(command: Any, unchecked: bool) -> None:
     assert options.load_options(flags, Settings(home=Path("nowhere"))).unchecked is unchecked
 
 
+@pytest.mark.parametrize("command", [run, serve])
+@pytest.mark.parametrize(("wanted", "told"), [(None, (None, 0)), (5000, (Path("home/prefixes"), 5000))])
+def test_prefixes_go_to_disk_where_that_was_asked_for(command: Any, wanted: int | None, told: object) -> None:
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    found = options.load_options(parser.parse_args(["somewhere"]), Settings(home=Path("home"), prefix_disk=wanted))
+    assert (found.prefixes, found.prefix_bytes) == told
+
+
 def test_eval_has_it_too() -> None:
     parser = argparse.ArgumentParser()
     evaluation.configure(parser)
