@@ -9,7 +9,8 @@ from typing import Protocol
 from ..contracts import Prefixes
 from ..core import ContextError, Event, Finish, Refusal
 from .budget import CHUNK
-from .request import Row, alike
+from .prefix_cache import shared_prefix
+from .request import Row
 
 Claims = Sequence[tuple[int, int]]  # of those that run: tokens that they will remember, bytes that they hold already
 AHEAD = 64  # tokens by which each of those that run will have grown soon
@@ -98,7 +99,7 @@ def is_read_for(row: Row, running: Sequence[Row]) -> bool:
         row.behind = None
     for other in running:
         if not other.speaks and not other.goal:
-            shared = min(alike(row.tokens, other.tokens), len(row.tokens) - 1)
+            shared = min(shared_prefix(row.tokens, other.tokens), len(row.tokens) - 1)
             if shared >= SHARED and other.memory.length < shared:
                 row.behind = (other, shared)
                 return True

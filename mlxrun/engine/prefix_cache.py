@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..contracts import SequenceMemory
 from ..loading.model import Runnable
 
-MOST = 8  # memories
+MOST = 256  # memories, each of which is looked at for every prompt
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixEntry:
     tokens: Sequence[int]
     memory: SequenceMemory
-
-    @property
-    def bytes(self) -> int:
-        return self.memory.bytes
+    bytes: int
 
     def shared(self, tokens: Sequence[int]) -> int:
         """How many of the tokens this memory could stand for; at least the last one must run."""
-        return self.memory.reusable(shared_prefix(self.tokens[: self.memory.length], tokens[:-1]))
+        common = shared_prefix(self.tokens, tokens)
+        return self.memory.reusable(min(common, self.memory.length, len(tokens) - 1))
 
 
 class PrefixCache:
@@ -59,7 +59,7 @@ class PrefixCache:
             self._entries.pop()
 
     def keep(self, tokens: Sequence[int], memory: SequenceMemory) -> None:
-        self._entries.insert(0, PrefixEntry(tokens, memory))
+        self._entries.insert(0, PrefixEntry(tokens, memory, memory.bytes))
         del self._entries[MOST:]
         while self.bytes > self._limit:
             self._entries.pop()
@@ -88,7 +88,7 @@ class PrefixCache:
 
 
 def shared_prefix(one: Sequence[int], other: Sequence[int]) -> int:
-    for index, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return index
-    return min(len(one), len(other))
+    """How many tokens they have in common, from the first on; of arrays nothing is copied."""
+    length = min(len(one), len(other))
+    differs = np.asarray(one, np.int32)[:length] != np.asarray(other, np.int32)[:length]
+    return int(differs.argmax()) if differs.any() else length

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import mlx.core as mx
-import numpy as np
 
 from ..contracts import LayerMemory, SequenceMemory
 from ..core import ContextError, Event, Finish, Priority, Request, RequestError, Sampling, Usage
@@ -174,13 +173,6 @@ class Row:
         first = now if self.first is None else self.first
         began = first if self.began is None else self.began
         return Usage(self.prompt, self.cached, len(self.tokens) - self.prompt, first - began, now - first)
-
-
-def alike(one: array[int], other: array[int]) -> int:
-    """How many tokens they have in common from the first on."""
-    length = min(len(one), len(other))
-    differs = np.frombuffer(one, np.int32)[:length] != np.frombuffer(other, np.int32)[:length]
-    return int(differs.argmax()) if differs.any() else length
 
 
 def check(request: Request, vocab: int, context: int) -> None:

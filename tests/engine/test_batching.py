@@ -192,7 +192,7 @@ def test_a_full_queue_refuses_with_a_reason(many: Many) -> None:
 
 def test_conversations_that_alternate_each_find_what_they_left(many: Many) -> None:
     many.model.gate.set()
-    turns = [prompt_of(50, salt) for salt in range(4)]
+    turns = [prompt_of(50, salt) for salt in range(12)]
     for _ in range(3):
         for i, prompt in enumerate(turns):
             events = list(many.engine.submit(Request(tuple(prompt), 5, GREEDY)))
