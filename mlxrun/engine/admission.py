@@ -52,13 +52,12 @@ class Admission:
         if (reason := self._room.never_room_for(tokens, CHUNK)) is not None:
             raise ContextError(reason)
 
-    def admit(
-        self, row: Row, running: Sequence[Row], retry_after: Callable[[int], float | None], now: float
-    ) -> Admitted:
-        reason = self.full or self.shortage(row, running)
+    def admit(self, row: Row, claims: Claims, retry_after: Callable[[int], float | None], now: float) -> Admitted:
+        """`claims`: of all that run."""
+        reason = self.full or self.shortage(row, claims)
         if reason is None:
             return self._begin(row, now)
-        if running:
+        if claims:
             return Admitted.LATER
         if row.stopped:
             row.tell(Event(finish=Finish.FAILED, reason=reason, usage=row.usage(now)))
@@ -68,9 +67,8 @@ class Admission:
             row.tell(Event(finish=Finish.REFUSED, reason=reason, refusal=refusal, retry_after=wait))
         return Admitted.NEVER
 
-    def shortage(self, row: Row, running: Sequence[Row]) -> str | None:
+    def shortage(self, row: Row, claims: Claims) -> str | None:
         """Why there is no memory for it now; what ended requests left is worth less than what is here."""
-        claims = [(in_steps(min(len(other.tokens) + AHEAD, other.limit)), other.memory.bytes) for other in running]
         tokens = min(len(row.tokens) + AGAIN, row.limit) if row.stopped else len(row.tokens)
         while (reason := self._room.room_for(tokens, CHUNK, claims)) is not None and self._prefixes.bytes:
             self._prefixes.shrink(max(1, self._prefixes.bytes // 4))
@@ -85,9 +83,10 @@ class Admission:
         return Admitted.YES
 
 
-def in_steps(tokens: int) -> int:
-    """Of AHEAD tokens: what they take is asked for again and again."""
-    return -(-tokens // AHEAD) * AHEAD
+def claim(row: Row) -> tuple[int, int]:
+    """In steps of AHEAD tokens: what so many take is asked for again and again."""
+    tokens = min(len(row.tokens) + AHEAD, row.limit)
+    return -(-tokens // AHEAD) * AHEAD, row.memory.bytes
 
 
 def is_read_for(row: Row, running: Sequence[Row]) -> bool:

@@ -76,7 +76,7 @@ class Engine:
         self._draining, self._closing = threading.Event(), threading.Event()
         self._ended = threading.Event()  # `start` has the one that comes
         self._cache_bytes, self._prefix_bytes, self._paged_bytes, self._measured = 0, 0, 0, 0.0
-        self._idle_since: float | None = None  # the device, while somebody has work for it
+        self._idle_since: float | None = None  # the device
 
     @classmethod
     def start(
@@ -236,7 +236,7 @@ class Engine:
 
     def _step(self) -> None:
         """A function of its own, so that nothing of the last pass is held while we wait."""
-        planned = self._clock()
+        planned, computed_here = self._clock(), time.thread_time()
         plan = self._scheduler.plan()
         if plan is None:
             return
@@ -253,7 +253,10 @@ class Engine:
                 if unsampled is not None:
                     self._runner.sample(unsampled, self._scheduler.go_on(unsampled.rows))
                 self._kernels.went_well(self._scheduler.retrying)
-            self._count(plan, planned, began, launched, done)
+            self._count(plan, launched, done)
+            host = time.thread_time() - computed_here
+            self.counters.counted("host_seconds", host)
+            self.counters.counted("wait_seconds", max(0.0, self._clock() - planned - host))
         except Exception as error:  # noqa: BLE001 one request ends, the thread lives on
             if not self._files_are_well():
                 return
@@ -262,12 +265,8 @@ class Engine:
             else:
                 self._scheduler.broke(plan, error)
 
-    def _count(self, plan: PassPlan, *times: float) -> None:
-        """Where a step's time went; `times`: when it was planned, begun, launched, and when the one before was done."""
-        planned, began, launched, done = times
-        waited = done - began if plan.waits else done - launched
-        self.counters.counted("host_seconds", self._clock() - planned - waited)
-        self.counters.counted("device_wait_seconds", waited)
+    def _count(self, plan: PassPlan, launched: float, done: float) -> None:
+        """How long the device had nothing to do, while somebody had work for it."""
         if plan.waits:  # nothing is under way until the next pass is launched
             self._idle_since = done
         elif self._idle_since is not None:

@@ -6,6 +6,7 @@ Sets how much MLX may keep of what is freed, and what is wired, and takes both b
 from __future__ import annotations
 
 import gc
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from .scheduler import Scheduler
 
 LOGITS = 2 * 4  # bytes of a token's logits and of what they become when one is drawn, for each row
+PASSES = 2  # while there is room for what so many compute,
+LOOK_AGAIN = 0.1  # seconds may pass before the next look
 BUFFERS = 1.1  # of the weights' bytes, what their buffers take at most: whole pages, and what lies between them
 SHORTAGE = "shorten the prompt, wait for others to end, or load with a smaller context"
 
@@ -29,6 +32,7 @@ class MemoryGuard:
     def __init__(self, model: Runnable) -> None:
         held = model.holdings
         self._model, self._holdings = model, held
+        self._look_again = 0.0
         self._planned = lru_cache(maxsize=4096)(lambda tokens, rows: model.planned_bytes(tokens, rows))
         self.headroom = None if held.budget is None else Headroom(held.budget, held.before)
         self.wiring = Wiring("off" if held.budget is None else held.budget.wire)
@@ -83,8 +87,14 @@ class MemoryGuard:
         )
 
     def look(self, scheduler: Scheduler) -> None:
-        """Between two passes: what must go goes."""
-        if self.headroom is None or not scheduler.busy or self.headroom.over() <= 0:
+        """Between two passes: what must go goes. To ask the system takes longer than to plan a pass."""
+        now = time.monotonic()
+        if self.headroom is None or not scheduler.busy or now < self._look_again:
+            return
+        over = self.headroom.over()
+        if over <= 0:
+            enough = over < -PASSES * self.headroom.budget.activations
+            self._look_again = now + LOOK_AGAIN if enough else 0.0
             scheduler.refuse_new(None)
             return
         mx.synchronize()  # what runs holds what it was given

@@ -15,7 +15,7 @@ from dataclasses import replace
 from ..core import Event, Finish, Refusal, RequestError
 from ..loading.model import Runnable
 from ..spec import ModelError
-from .admission import Admission, Admitted, Endless, Room, is_read_for
+from .admission import Admission, Admitted, Endless, Room, claim, is_read_for
 from .budget import PassBudget, PassTimer
 from .choices import rows_of
 from .commit import commit, end_of
@@ -27,6 +27,7 @@ from .sampler import Ahead
 from .statistics import Counters
 from .waiting import MOST, Waiting
 
+AT_ONCE = 16  # rows that are admitted before a pass: those who speak wait meanwhile
 LOOK_AGAIN = 0.05  # seconds after which it is seen once more whether there is memory for those who wait
 
 
@@ -220,12 +221,15 @@ class Scheduler:
             self._tell_end(row, row.over(now) or Event(finish=Finish.CANCELLED))
 
     def _admit(self, now: float) -> None:
+        claims, most = [claim(row) for row in self._running], len(self._running) + AT_ONCE
         for row in self._waiting.in_order(now):
+            if len(self._running) >= most:
+                return
             if self._prefixes.shares and is_read_for(row, self._running):
                 continue
             if not self._prefixes.ready(row.tokens, idle=not self._running):
                 continue
-            admitted = self._admission.admit(row, self._running, self._waiting.retry_after, now)
+            admitted = self._admission.admit(row, claims, self._waiting.retry_after, now)
             if admitted is Admitted.LATER:
                 self._admit_at = now + LOOK_AGAIN
                 if row.urgent(now):
@@ -235,6 +239,7 @@ class Scheduler:
             if admitted is Admitted.YES:
                 self.counters.counted("cached_tokens", row.memory.length)
                 self._running.append(row)
+                claims.append(claim(row))
             else:
                 self.counters.counted("refused")
                 self._release(row)
@@ -242,15 +247,17 @@ class Scheduler:
     def _bear(self, row: Row, now: float) -> None:
         """The prompt is read but for its last token: from there on the request's answers part."""
         unborn, row.unborn = row.unborn, []
+        claims = [claim(one) for one in self._running]
         for other in unborn:
             memory = None
-            if self._admission.shortage(other, self._running) is None:
+            if self._admission.shortage(other, claims) is None:
                 memory = row.memory.fork()
             if memory is None:
                 self._waiting.add_first(other)
             else:
                 other.begin(memory, memory.length, now)
                 self._running.append(other)
+                claims.append(claim(other))
                 self.counters.counted("forks")
 
     def _stop_youngest(self, rows: list[Row], spare: bool = True) -> bool:

@@ -167,3 +167,48 @@ def test_a_refused_kernel_is_told_of(folder: Path) -> None:
         assert said in engine.notes
     finally:
         engine.close()
+
+
+class Asked:
+    """A scheduler that only listens."""
+
+    busy = True
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+
+    def refuse_new(self, reason: str | None) -> None:
+        self.said.append(reason)
+
+    def forget(self, wanted: int) -> None:
+        self.said.append(wanted)
+
+    def make_room(self, reason: str) -> None:
+        self.said.append("somebody stops")
+
+
+def test_the_system_is_not_asked_for_each_pass_while_there_is_room(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, asked, now = [0], [0], [0.0]
+
+    def measure() -> int:
+        asked[0] += 1
+        return taken[0]
+
+    monkeypatch.setattr(memory_guard, "Headroom", lambda budget, before: Headroom(budget, before, measure=measure))
+    monkeypatch.setattr(memory_guard.time, "monotonic", lambda: now[0])
+    guard = memory_guard.MemoryGuard(load_model(folder, options=LoadOptions(memory=300 * MIB)))
+    assert guard.headroom is not None
+    scheduler = Asked()
+    for _ in range(100):
+        guard.look(scheduler)
+    assert asked[0] == 1
+    now[0] += 0.2
+    taken[0] = guard.headroom.limit - 1  # little is left: from now on each pass counts
+    for _ in range(10):
+        guard.look(scheduler)
+    assert asked[0] == 11
+    taken[0] = guard.headroom.limit + (1 << 30)
+    guard.look(scheduler)
+    assert scheduler.said[-1] == "somebody stops"
