@@ -18,7 +18,7 @@ AGAIN = 256  # tokens for which a row that had to stop must have room, or it wou
 SHARED = 64  # tokens of a prompt that are worth waiting for
 
 
-class Room(Protocol):
+class RoomLeft(Protocol):
     """What of the machine's memory is left. Without a plan there is always some."""
 
     def room_for(self, tokens: int, rows: int, claims: Claims = ()) -> str | None:
@@ -43,7 +43,7 @@ class Admitted(Enum):
 
 
 class Admission:
-    def __init__(self, prefixes: Prefixes, room: Room) -> None:
+    def __init__(self, prefixes: Prefixes, room: RoomLeft) -> None:
         self._prefixes, self._room = prefixes, room
         self.full: str | None = None  # why nothing new may begin
 

@@ -2,10 +2,9 @@
 
 Those who speak feel a pass as the gap between two tokens, so prompts that come later may make it GAP times as long as
 it is without them. Where nobody speaks, or only those whose requests came together with the prompts, a pass takes ALONE
-seconds more: the longest that a cancel or a new request waits. What
-a prompt token costs depends on how deep it stands and on who else is in the pass, so both are learned apart. What
-counts of the last few passes is a quick one: a machine that has other things to do only ever makes them longer.
-Knows numbers only.
+seconds more: the longest that a cancel or a new request waits. What a prompt token costs depends on how deep it stands
+and on who else is in the pass, so both are learned apart. What counts of the last few passes is a quick one: a machine
+that has other things to do only ever makes them longer. Knows numbers only.
 """
 
 from __future__ import annotations
@@ -17,13 +16,14 @@ from dataclasses import dataclass, field
 CHUNK = 512  # prompt tokens in one pass at most: a plan counts the memory of so many
 ENOUGH = 64  # where nobody speaks, at least: a pass reads all weights, however few tokens share that
 LEAST = 4  # beside those who speak, whatever it costs: a prompt gets on
-GAP = 2.7  # a pass with prompts, in passes without
+GAP = 2.5  # a pass with prompts, in passes without
 ALONE = 0.150  # seconds
 REMEMBERED = 9  # passes of a kind
 QUICK = 4  # one of so many is quicker than the one that counts
 BASE = 0.3  # of a pass, what does not grow with its rows, where that was not measured
 PROBES = 2  # plain passes in a row: the first is read while the second is computed
 STALE = 64  # passes with prompts after which a plain one is measured again
+DEEPER = 1.4  # what a token costs twice as deep, where that was not measured
 SHALLOW = 512  # tokens; depths below are one kind, and each twice as deep is another
 
 
@@ -137,8 +137,8 @@ def depth_of(kind: int) -> int:
 def nearest(known: dict[int, Times], wanted: int) -> float | None:
     if not known:
         return None
-    times = known.get(wanted) or known[min(known, key=lambda one: abs(one - wanted))]
-    return times.usual
+    closest = min(known, key=lambda one: abs(one - wanted))
+    return known[closest].usual * DEEPER ** max(0, wanted - closest)
 
 
 def rounded(tokens: int) -> int:
@@ -158,12 +158,13 @@ class PassTimer:
     def passed(self, load: Load | None, began: float, now: float, *, read: bool, waited: bool) -> None:
         """A pass was begun, `read`: meanwhile the tokens of the one before; `waited`: until it was done itself."""
         before, self._open = self._open, None
-        if load is None or not waited:
-            self._open = None if load is None else (load, began)
-            if read and before is not None:
-                self._learn(before[0], now - max(self._done, before[1]))
-        elif not read:  # of two that are waited for together neither's own time is known
-            self._learn(load, now - max(self._done, began))
+        if read and before is not None and not waited:
+            self._learn(before[0], now - max(self._done, before[1]))
+        if load is not None and (read or before is None):  # else two are under way, and neither's own time is known
+            if not waited:
+                self._open = load, began
+            elif not read:
+                self._learn(load, now - max(self._done, began))
         if read or waited:
             self._done = now
 

@@ -41,8 +41,9 @@ class PassPlan:
 
     @property
     def waits(self) -> bool:
-        """Whether it is waited for as it is run: nobody's next token comes of it, or what breaks must break there."""
-        return bool(self.parts) and (self.alone or not any(part.samples for part in self.parts))
+        """Whether it is waited for as it is run: there is nothing to read before the next, and we would run ever
+        further ahead; or what breaks must break there."""
+        return bool(self.parts) and (self.alone or not (self.ready or any(part.samples for part in self.parts)))
 
 
 def plan_for(members: Sequence[Row], budget: PassBudget, now: float, alone: bool = False) -> PassPlan:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import mlx.core as mx
 
-from ..contracts import LayerMemory, SequenceMemory
+from ..contracts import KeyStore, LayerMemory, SequenceMemory
 from ..core import ContextError, Event, Finish, Priority, Request, RequestError, Sampling, Usage
 from .constraint import Guide
 from .handle import Handle
@@ -32,6 +32,7 @@ class NoMemory:
 
     length: int = 0
     context: int = 0
+    store: KeyStore | None = None
     layers: Sequence[LayerMemory | None] = ()
     bytes: int = 0
     store: None = None

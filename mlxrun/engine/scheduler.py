@@ -15,7 +15,7 @@ from dataclasses import replace
 from ..core import Event, Finish, Refusal, RequestError
 from ..loading.model import Runnable
 from ..spec import ModelError
-from .admission import Admission, Admitted, Endless, Room, claim, is_read_for
+from .admission import Admission, Admitted, Endless, RoomLeft, claim, is_read_for
 from .budget import PassBudget, PassTimer
 from .choices import rows_of
 from .commit import commit, end_of
@@ -37,7 +37,7 @@ class Scheduler:
         model: Runnable,
         context: int,
         kept_bytes: int,
-        room: Room | None = None,
+        room: RoomLeft | None = None,
         clock: Callable[[], float] = time.perf_counter,
         queue: int = MOST,
     ) -> None:
@@ -215,10 +215,10 @@ class Scheduler:
         for row in self._running[:]:
             if (event := row.over(now)) is not None:
                 self._end(row, event)
-        for row in [row for row in self._waiting.in_order(now) if row.over(now)] if self._waiting else []:
+        for row, event in self._waiting.over(now):
             self._waiting.remove(row)
             self._release(row)
-            self._tell_end(row, row.over(now) or Event(finish=Finish.CANCELLED))
+            self._tell_end(row, event)
 
     def _admit(self, now: float) -> None:
         claims, most = [claim(row) for row in self._running], len(self._running) + AT_ONCE
@@ -267,7 +267,7 @@ class Scheduler:
             return len(staying) < len(rows)
         now = self._clock()
         lowest = [row for row in staying if not row.urgent(now)] or staying
-        lowest[-1].leaving = True
+        max(lowest, key=lambda row: (row.handle.submitted, row.choice)).leaving = True
         return True
 
     def _stop(self, row: Row) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from ..core import Event
 from .request import Row
 
 MOST = 1024  # rows; requests beyond that are refused, where the settings do not say
@@ -43,6 +44,10 @@ class Waiting:
             return self._rows[:]
         first = [row for row, at_once in zip(self._rows, urgent, strict=True) if at_once]
         return first + [row for row, at_once in zip(self._rows, urgent, strict=True) if not at_once]
+
+    def over(self, now: float) -> list[tuple[Row, Event]]:
+        """Those that nobody wants any more or whose time is up."""
+        return [(row, event) for row in self._rows if (event := row.over(now)) is not None]
 
     def take_all(self) -> list[Row]:
         rows, self._rows = self._rows, []

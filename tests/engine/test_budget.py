@@ -48,6 +48,17 @@ def test_who_speaks_hardly_notices_a_long_prompt() -> None:
     assert first <= 2.5 * alone.times(only)[0]
 
 
+def test_the_last_word_does_not_wait_for_somebody_s_prompt() -> None:
+    simulated = Simulated()
+    speaker = simulated.submit([1, 2, 3], max_tokens=40, sampling=GREEDY)
+    simulated.until(lambda: len(simulated.tokens(speaker)) > 10)
+    normal = median(gaps(simulated, speaker))
+    simulated.submit(prompt_of(3900), max_tokens=5, sampling=GREEDY)
+    simulated.finish()
+    assert simulated.tokens(speaker) == continuation([1, 2, 3], 40)
+    assert max(gaps(simulated, speaker)) <= 6 * normal
+
+
 def test_alone_a_prompt_goes_in_passes_of_a_bounded_time() -> None:
     simulated = Simulated()
     simulated.submit(prompt_of(3900), max_tokens=1, sampling=GREEDY)
@@ -125,6 +136,11 @@ def test_a_pass_is_timed_from_when_the_one_before_was_done() -> None:
     timer.passed(one, 7.0, 7.1, read=False, waited=False)
     timer.passed(prompt, 7.1, 8.0, read=True, waited=True)  # whose time was whose nobody knows
     assert learned == []
+    timer.passed(one, 8.0, 8.1, read=False, waited=False)
+    timer.passed(prompt, 8.1, 8.2, read=True, waited=False)  # the last word of who spoke, and nothing to read after it
+    timer.passed(prompt, 8.2, 9.0, read=False, waited=True)  # both prompts' passes
+    assert learned == [(one, 0.2)]
+    learned.clear()
     timer.passed(one, 8.0, 8.1, read=False, waited=False)
     timer.forget()
     timer.passed(one, 9.0, 9.1, read=False, waited=False)
