@@ -35,7 +35,6 @@ class NoMemory:
     store: KeyStore | None = None
     layers: Sequence[LayerMemory | None] = ()
     bytes: int = 0
-    store: None = None
     points: Sequence[int] = ()
 
     def reusable(self, length: int) -> int:
