@@ -363,3 +363,12 @@ def test_who_must_stop_goes_on_where_it_was(engine: Engine, forgets: bool) -> No
     assert (undisturbed, stopped > 0) == (0, True)
     assert short == enough
     assert all(re.fullmatch("([a-z][0-9]){70}", text) for text in short)
+
+
+def test_a_complete_answer_that_is_shorter_than_asked_for_says_so(engine: Engine) -> None:
+    last = list(ask(engine, Constraint(Shape.CHOICE, '["yes"]'), min_tokens=5))[-1]
+    assert last.finish is Finish.STOP
+    assert last.reason == "What the answer must be was complete after 3 tokens, before min_tokens (5)."
+    waits = engine.counters.snapshot().totals
+    assert waits["masks"] >= 3
+    assert waits["mask_wait_seconds"] > 0
