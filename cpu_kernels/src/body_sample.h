@@ -26,10 +26,19 @@ float top_of(const float* x, int n) {
 }
 
 // w = e^((x - top) * scale), where n is a whole number of kPeak; the largest of each kPeak of them; returns their sum.
+// Where all of a block are minus infinity, as behind a mask, their weights are 0 without the slow products that
+// underflow.
 float weigh(const float* x, int n, float top, float scale, float* w, float* peaks) {
   F sum = zero();
   const F shift = set1(top), factor = set1(scale);
   for (int i = 0; i < n; i += kPeak) {
+    F highest = load(x + i);
+    for (int j = i + 16; j < i + kPeak; j += 16) highest = vmax(load(x + j), highest);
+    if (largest(highest) == -INFINITY) {
+      for (int j = i; j < i + kPeak; j += 16) store(w + j, zero());
+      peaks[i / kPeak] = 0;
+      continue;
+    }
     F most = zero();
     for (int j = i; j < i + kPeak; j += 16) {
       const F e = exp(mul(sub(load(x + j), shift), factor));

@@ -256,12 +256,22 @@ void punish_used(const Row& row) {
   }
 }
 
+// Most words of a mask are all or nothing: a grammar allows whole ranges, or next to none.
+void keep_allowed(const Row& row) {
+  for (int begin = 0; begin < row.vocab; begin += 32) {
+    const uint32_t word = row.mask[begin / 32];
+    const int end = std::min(row.vocab, begin + 32);
+    if (!word) std::fill(row.scores + begin, row.scores + end, -INFINITY);
+    else if (~word)
+      for (int i = begin; i < end; i++)
+        if (!(word >> (i - begin) & 1)) row.scores[i] = -INFINITY;
+  }
+}
+
 void edit(const Row& row) {
   for (int i = row.places->bias; i < row.places->bias_end; i++)
     if (row.bias_ids[i] >= 0 && row.bias_ids[i] < row.vocab) row.scores[row.bias_ids[i]] += row.bias[i];
-  if (row.mask)
-    for (int i = 0; i < row.vocab; i++)
-      if (!(row.mask[i / 32] >> (i % 32) & 1)) row.scores[i] = -INFINITY;
+  if (row.mask) keep_allowed(row);
   punish_used(row);
   if (row.wish->dry > 0) punish_repeated(row);
 }

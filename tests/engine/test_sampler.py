@@ -46,6 +46,16 @@ def one(logits: mx.array, sampling: Sampling, device: Device) -> tuple[int, Toke
     return samples.token(0), samples.logprob(0)
 
 
+def allowances(vocab: int) -> list[frozenset[int]]:
+    """Every other token, all of them, and next to none: words of a mask that are all, nothing and between."""
+    if vocab <= 6:
+        return []
+    return [
+        frozenset(found)
+        for found in (range(0, vocab, 2), range(vocab), range(vocab - 4, vocab), range(3, min(36, vocab)))
+    ]
+
+
 def same_as_oracle(rows: np.ndarray, draws: list[Draw], device: Device) -> None:
     """Each token, but where the best two differ by rounding only or a cut goes through rounding."""
     samples = sample(mx.array(rows, mx.float32), draws, device)
@@ -105,7 +115,7 @@ def test_every_edit(name: str, data: st.DataObject, vocab: int, seed: int) -> No
         dry_breakers=st.frozensets(ids, max_size=2),
         bias=st.lists(st.tuples(ids, st.sampled_from([-100.0, -1.0, 2.5])), max_size=3).map(tuple),
         banned=st.frozensets(ids, max_size=2),
-        allowed=st.sampled_from([None, frozenset(range(0, vocab, 2)) if vocab > 6 else None]),
+        allowed=st.sampled_from([None, *allowances(vocab)]),
         min_tokens=st.sampled_from([0, 5]),
     )
     draws = []
