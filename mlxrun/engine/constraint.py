@@ -54,6 +54,7 @@ class Grammar:
     constraint: Constraint
     start: LLMatcher
     vocabulary: TokenVocabulary
+    size: int  # tokens that the model knows
     worker: Worker
 
     def guide(self) -> Guide:
@@ -67,7 +68,7 @@ class Guide:
     def __init__(self, grammar: Grammar) -> None:
         self._grammar, self._constraint, self._worker = grammar, grammar.constraint, grammar.worker
         self._matcher: LLMatcher | None = None  # the worker's, copied when it first needs it
-        self._words = -(-len(grammar.vocabulary.tokens) // 32)
+        self._words = -(-grammar.size // 32)
         self._free = self._constraint.after is not None and self._constraint.opener is None
         self._tail: tuple[int, ...] = ()  # of what was free
         self.position = 0  # tokens of the answer that were read
@@ -193,7 +194,7 @@ class Grammars:
                 self._kept[known] = start
                 while len(self._kept) > KEPT:
                     self._kept.popitem(last=False)
-        return Grammar(constraint, start, vocabulary, self.masks)
+        return Grammar(constraint, start, vocabulary, self._size, self.masks)
 
     def close(self) -> None:
         for worker in (self._compiler, self._sorter, self.masks):
@@ -204,16 +205,7 @@ class Grammars:
             return self._vocabulary
         if self._make_vocabulary is None:
             raise RequestError("Answers of this model cannot be constrained: nobody told what its tokens stand for.")
-        vocabulary = self._make_vocabulary()
-        if not vocabulary.ends:
-            raise RequestError("Answers of this model cannot be constrained: its tokenizer has no token that ends one.")
-        missing = (b"",) * (self._size - len(vocabulary.tokens))
-        fitted = TokenVocabulary(
-            (*vocabulary.tokens[: self._size], *missing),
-            frozenset(i for i in vocabulary.special if i < self._size),
-            vocabulary.ends,
-            vocabulary.encode,
-        )
+        fitted = fitted_to(self._make_vocabulary(), self._size)
         self._tokenizer = self._sorter.result(self._sorter.begin(lambda: tokenizer_of(fitted)))
         self._vocabulary = fitted
         return fitted
@@ -275,6 +267,16 @@ def grammar_text(constraint: Constraint) -> str:
         texts = [json.dumps(one, ensure_ascii=False) for one in choices_of(constraint.text)]
         return LLMatcher.grammar_from_lark("start: " + " | ".join(texts))
     return LLMatcher.grammar_from_lark(constraint.text)
+
+
+def fitted_to(vocabulary: TokenVocabulary, size: int) -> TokenVocabulary:
+    """Of `size` tokens. Where none ends an answer there is one more, which is never drawn: llguidance wants one."""
+    tokens = (*vocabulary.tokens[:size], *(b"",) * (size - len(vocabulary.tokens)))
+    special = frozenset(i for i in vocabulary.special if i < size)
+    ends = frozenset(i for i in vocabulary.ends if i < size)
+    if not ends:
+        tokens, special, ends = (*tokens, b"<end>"), special | {size}, frozenset({size})
+    return TokenVocabulary(tokens, special, ends, vocabulary.encode)
 
 
 def tokenizer_of(vocabulary: TokenVocabulary) -> LLTokenizer:

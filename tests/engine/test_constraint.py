@@ -6,12 +6,13 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlxrun.core import Constraint, Event, Finish, Refusal, Request, RequestError, Sampling, Shape, TokenVocabulary
+from mlxrun.core import Constraint, Event, Finish, Refusal, Request, Sampling, Shape, TokenVocabulary
 from mlxrun.engine import constraint as module
 from mlxrun.engine.constraint import ConstraintError, Grammars
 from mlxrun.engine.engine import Engine
@@ -215,9 +216,17 @@ def test_without_a_vocabulary_nothing_can_be_constrained() -> None:
     engine = Engine.start(WavyModel)
     assert "cannot be constrained: nobody told" in refused(ask(engine, CASES["regex"][0]))
     engine.close()
-    endless = Grammars(lambda: TokenVocabulary((b"a",), frozenset(), frozenset(), lambda text: []), 1)
-    with pytest.raises(RequestError, match="no token that ends one"):
-        endless.compiled(CASES["regex"][0])
+
+
+def test_where_no_token_ends_an_answer_its_completion_does() -> None:
+    endless = TokenVocabulary(SPELLED[:96], frozenset({95}), frozenset(), lambda text: list(ids(text)))
+    for size in (95, 96, 97, 128):
+        guide = Grammars(lambda: endless, size).compiled(Constraint(Shape.REGEX, "a?b")).guide()
+        mask = guide.mask()
+        assert mask.bits is not None
+        assert len(mask.bits) == -(-size // 32)
+        guide.read(ids("b")[0])
+        assert guide.mask().complete
 
 
 def test_bans_that_leave_nothing_end_the_request(engine: Engine) -> None:
@@ -251,7 +260,7 @@ def broken(engine: Engine, how: Callable[[], object], at: int) -> None:
                     how()
                 return self.inner.consume_tokens(tokens)
 
-        return module.Grammar(constraint, Odd(), grammar.vocabulary, grammar.worker)
+        return replace(grammar, start=Odd())
 
     engine._grammars.compiled = once
 

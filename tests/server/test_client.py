@@ -89,6 +89,10 @@ ASKED: dict[str, dict[str, Any]] = {
         "mirostat_tau": 0.0,
         "min_tokens": 3,
     },
+    "one of two": {"choice": ["yes", "no"], "max_tokens": 12},
+    "a match": {"regex": "[a-c]{4}", "temperature": 1, "seed": 3},
+    "JSON": {"json_schema": {"enum": [{"a": 1}, None]}, "temperature": 1, "seed": 3},
+    "a grammar": {"grammar": 'start: "x"+ "y"', "temperature": 1, "seed": 3, "max_tokens": 40},
     "of a surprise": {"temperature": 1, "seed": 2, "max_tokens": 12, "mirostat_tau": 3.0, "mirostat_eta": 0.2},
 }
 
@@ -168,6 +172,12 @@ def test_who_cancels_keeps_what_came(where: str, request: pytest.FixtureRequest)
         ({"seed": "x"}, "seed must be a whole number, not 'x'"),
         ({"temperature": "hot"}, "temperature must be a number, not 'hot'"),
         ({"template": 5}, "template must be a dict"),
+        ({"regex": 5}, "regex must be text, not 5"),
+        ({"choice": "yes"}, "choice must be a list of texts, not 'yes'"),
+        ({"json_schema": "x"}, "json_schema must be a dict, not 'x'"),
+        ({"json_schema": {"a": b"x"}}, "json_schema must be plain JSON"),
+        ({"json_schema": {"a": {}}, "regex": "a"}, "json_schema and regex both say what the answer must be"),
+        ({"regex": "a(b"}, "unclosed group"),
     ],
 )
 def test_what_makes_no_sense_is_refused_alike(
