@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core import Event, Finish
-from .constraint import ConstraintError
+from .constraint import ConstraintError, Guide
 from .request import Row
 from .sampler import Ahead
 
@@ -33,16 +33,16 @@ def commit(row: Row, ahead: Ahead, now: float) -> Event:
     return Event((token,), logprobs)
 
 
-def end_of(row: Row) -> Event | None:
-    """Whether the row ends with what was read: what it is constrained by is complete, or broke. Waits for that."""
-    if row.guide is None:
-        return None
+def end_of(guide: Guide, least: int = 0) -> Event | None:
+    """Whether a row ends with what was read: what it is constrained by is complete, or broke. Waits for that.
+
+    `least`: tokens that it should have had.
+    """
     try:
-        complete = row.guide.mask().complete
+        complete = guide.mask().complete
     except ConstraintError as error:
         return Event(finish=Finish.FAILED, reason=str(error))
     if not complete:
         return None
-    said, least = len(row.tokens) - row.prompt, row.sampling.min_tokens
-    short = f"What the answer must be was complete after {said} tokens, before min_tokens ({least})."
-    return Event(finish=Finish.STOP, reason=short if said < least else None)
+    short = f"What the answer must be was complete after {guide.position} tokens, before min_tokens ({least})."
+    return Event(finish=Finish.STOP, reason=short if guide.position < least else None)

@@ -134,13 +134,14 @@ class Scheduler:
     def go_on(self, rows: Iterable[Row]) -> list[Row]:
         """Of these, those who say another token. What an answer is constrained by may be complete, which ends it."""
         running = [row for row in rows if row in self._running]
-        guided = [row for row in running if row.guide is not None]
-        began = self._clock()
-        for row in guided:
-            if (last := end_of(row)) is not None:
-                self._end(row, last)
-        if guided:
-            self.counters.counted("masks", len(guided))
+        began, masks = self._clock(), 0
+        for row in running:
+            if row.guide is not None:
+                masks += 1
+                if (last := end_of(row.guide, row.sampling.min_tokens)) is not None:
+                    self._end(row, last)
+        if masks:
+            self.counters.counted("masks", masks)
             self.counters.counted("mask_wait_seconds", self._clock() - began)
         return [row for row in running if row in self._running]
 
