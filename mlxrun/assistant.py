@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .core import Constraint, Event, Finish, Request, RequestError, Sampling, TokenLogprob
-from .engine.engine import Engine
+from .engine.draft.begin import Speculate, model_drafts, no_drafts, text_drafts
+from .engine.engine import Aids, Engine
 from .engine.handle import Handle
 from .engine.idle_work import Idle
 from .engine.waiting import MOST as QUEUE_LIMIT
 from .loading import LoadOptions, OpenedModel, load_opened, open_model
+from .loading.beside import plan_beside
 from .parts import Piece, Token, merged
 from .text import advice
 from .text.breakers import breaker_ids
@@ -28,6 +30,7 @@ from .text.opening import folder_tokenizer, gguf_tokenizer
 from .text.quoting import Quoting
 from .text.reasoning_formats import ReasoningFormat, format_of
 from .text.router import PartRouter
+from .text.same_tokens import why_not_same
 from .text.stops import StopParts
 from .text.template import ChatTemplate
 from .text.tokenizer import Tokenizer, well_formed
@@ -152,9 +155,15 @@ class Assistant:
             recommended(opened.checkpoint),
         )
         stop = Stop(options.progress)
-        options = replace(options, progress=stop)
-        spelled, load = partial(vocabulary_of, tokenizer), partial(load_opened, opened, options)
-        engine = Engine.start(load, options.context, stop.now, idle, queue_limit=queue_limit, vocabulary=spelled)
+        options, speculate = drafting(replace(options, progress=stop), opened, tokenizer)
+        engine = Engine.start(
+            partial(load_opened, opened, options),
+            options.context,
+            stop.now,
+            idle,
+            queue_limit=queue_limit,
+            aids=Aids(partial(vocabulary_of, tokenizer), speculate),
+        )
         assistant = cls(name or opened.path.stem, engine, tokenizer, template)
         assistant.sampling = sampling
         return assistant
@@ -209,6 +218,18 @@ class Assistant:
         if wish.sampling.dry_multiplier == 0:
             return wish.sampling
         return replace(wish.sampling, dry_breakers=self._breakers_of(wish.dry_breakers))
+
+
+def drafting(options: LoadOptions, opened: OpenedModel, tokenizer: Tokenizer) -> tuple[LoadOptions, Speculate]:
+    """Who drafts, and how the model is to be loaded then: beside the one that drafts for it."""
+    if not options.drafts:
+        return options, no_drafts
+    if options.draft_model is None:
+        return options, text_drafts
+    small = open_model(options.draft_model, mapped=options.mapped, device=opened.device)
+    why = why_not_same(tokenizer_of(small.checkpoint), tokenizer)
+    large_options, small_options = plan_beside(small, opened, options, why)
+    return large_options, model_drafts(lambda: load_opened(small, small_options))
 
 
 class Stop:

@@ -19,6 +19,7 @@ UNITS = {"": 1, "B": 1} | {
 }
 
 
+OFF, TEXT = "off", "text"
 Kernels = Literal["auto", "mlx", "ours"]
 Wire = Literal["off", "own", "weights", "max"]
 
@@ -35,6 +36,7 @@ class Settings:
     memory: int | None = None  # bytes that a model may take; None: what the machine has to give
     kernels: Kernels = "auto"  # on a GPU: as measured, MLX's only, or ours wherever they can
     wire: Wire = "weights"  # what of a Mac's memory is kept from being paged out
+    draft: str = TEXT  # who proposes tokens that may come next: nobody (off), the text itself, or that and a model
     queue: int | None = None  # requests that may wait for a model; None: as many as is usual
     prefix_disk: int | None = None  # bytes of what a model has read that may be on disk; None: nothing is
     tune: bool = True  # whether an idle engine measures what was never measured here
@@ -62,9 +64,10 @@ class Settings:
         """Copies of models that `--quantize` made; made again where they are missing."""
         return self.home / "quantized"
 
-    def but(self, *, context: int | None = None, wire: Wire | None = None) -> Settings:
+    def but(self, *, context: int | None = None, wire: Wire | None = None, draft: str | None = None) -> Settings:
         """The same with flags laid over it; None means that the flag was not given."""
-        return replace(self, context=self.context if context is None else context, wire=wire or self.wire)
+        context = self.context if context is None else context
+        return replace(self, context=context, wire=wire or self.wire, draft=draft or self.draft)
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -80,6 +83,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         prefix_disk=_size(environ, "MLXRUN_PREFIX_DISK"),
         kernels=cast(Kernels, _choice(environ, "MLXRUN_KERNELS", get_args(Kernels), "auto")),
         wire=cast(Wire, _choice(environ, "MLXRUN_WIRE", get_args(Wire), "weights")),
+        draft=environ.get("MLXRUN_DRAFT", "").strip() or TEXT,
         tune=_choice(environ, "MLXRUN_TUNE", ("auto", "off"), "auto") == "auto",
     )
 

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 HELP = "tell what mlxrun uses on this machine, and why"
 NOT_WELL = 1  # exit code
-VARIABLES = ("HOME", "THREADS", "CONTEXT", "MEMORY", "KERNELS", "WIRE", "TUNE", "KEY", "PRECISION", "ISA", "NATIVE")
+VARIABLES = (
+    *("HOME", "THREADS", "CONTEXT", "MEMORY", "KERNELS", "WIRE", "DRAFT", "QUEUE", "TUNE", "KEY"),
+    *("PRECISION", "ISA", "NATIVE"),
+)
 SECRET = ("KEY", "TOKEN")  # ends of names whose values are nobody's business
 PACKAGES = ("mlx-lm", "numpy", "tokenizers", "huggingface_hub", "textual", "starlette", "uvicorn")
 GPU_SERVES = "not needed: the GPU does the work"

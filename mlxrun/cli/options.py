@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from ..core import Sampling
-from ..settings import Wire
+from ..settings import OFF, Wire
 
 if TYPE_CHECKING:
     from ..loading import LoadOptions, OpenedModel
@@ -61,6 +61,11 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
         choices=get_args(Wire),
         help="what a Mac may not page out: nothing, weights that are not mapped, weights (usual), or all",
     )
+    parser.add_argument(
+        "--draft",
+        metavar="MODEL",
+        help="a smaller model with the same tokens, whose guesses this one checks; text (usual): what repeats; off",
+    )
     parser.add_argument("--no-map", action="store_true", help="read the weights; map no file, and keep none ready")
 
 
@@ -80,8 +85,10 @@ def open_flagged(path: Path, flags: argparse.Namespace, device: Device) -> Opene
 def load_options(flags: argparse.Namespace, settings: Settings) -> LoadOptions:
     """What loading needs to know, with progress on a terminal."""
     from ..loading import LoadOptions
+    from ..store.resolve import draft_model
     from .progress import Bar
 
+    settings = settings.but(wire=flags.wire, draft=flags.draft)
     ready = None if flags.no_map else settings.ready
     return LoadOptions(
         context=settings.context,
@@ -94,5 +101,7 @@ def load_options(flags: argparse.Namespace, settings: Settings) -> LoadOptions:
         prefixes=None if settings.prefix_disk is None else settings.prefixes,
         prefix_bytes=settings.prefix_disk or 0,
         progress=Bar("Preparing the weights"),
-        wire=settings.but(wire=flags.wire).wire,
+        wire=settings.wire,
+        drafts=settings.draft != OFF,
+        draft_model=draft_model(settings),
     )

@@ -9,9 +9,9 @@ from typing import Any
 from ..assistant import Answer, Assistant, Wish
 from ..core import Finish, Memory, Refusal, RequestError
 from ..parts import Piece
-from ..settings import from_environment
+from ..settings import OFF, from_environment
 from ..spec import ModelError
-from ..store.resolve import resolve
+from ..store.resolve import draft_model, resolve
 from .store import on_this_machine
 from .types import Ask, ModelInfo
 
@@ -56,6 +56,8 @@ class LocalTransport:
             ready=settings.ready,
             unchecked=how.pop("unchecked", False),
             wire=settings.wire,
+            drafts=settings.draft != OFF,
+            draft_model=draft_model(settings),
         )
         options = how.pop("options", given)
         if options.device is None:

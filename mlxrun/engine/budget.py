@@ -34,6 +34,7 @@ class Load:
     speaking: int  # rows that decode
     prompt: int = 0  # prompt tokens
     depth: int = 0  # at which they stand, in the mean
+    drafts: int = 0  # rows of those who speak that hold a draft
     hurried: bool = False  # as many as if nobody spoke: nobody who does began before their requests came
 
     @property

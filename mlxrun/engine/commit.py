@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterator
+
 from ..core import Event, Finish
 from .constraint import ConstraintError, Guide
 from .request import Row
-from .sampler import Ahead
+from .sampler import Ahead, Samples
 
 WHY_NO_TOKEN = {
     -1: "The model computed something that is not a number.",
@@ -13,18 +16,27 @@ WHY_NO_TOKEN = {
 }
 
 
-def commit(row: Row, ahead: Ahead, now: float) -> Event:
-    """The row has one more token; an event with `finish` is its last."""
-    token = ahead.samples.token(ahead.row)
+def commit(row: Row, ahead: Ahead, now: float) -> Iterator[Event]:
+    """The row has one more token, and one more for each draft that was right. An event with `finish` is the last."""
+    for index in range(len(ahead.drafts) + 1):
+        yield said(row, ahead.samples, ahead.row + index, now)
+        if row.tokens[-1:] != array("i", ahead.drafts[index : index + 1]):
+            return
+        if row.guide is not None and end_of(row.guide) is not None:
+            return
+
+
+def said(row: Row, samples: Samples, at: int, now: float) -> Event:
+    token = samples.token(at)
     if token < 0:
         return Event(finish=Finish.FAILED, reason=WHY_NO_TOKEN[token])
     row.first = now if row.first is None else row.first
     row.tokens.append(token)
     if row.sampling.mirostat_tau:
-        row.surprise = ahead.samples.surprise(ahead.row)
+        row.surprise = samples.surprise(at)
     if token in row.handle.request.stop_ids:
         return Event(finish=Finish.STOP)
-    logprob = ahead.samples.logprob(ahead.row)
+    logprob = samples.logprob(at)
     logprobs = () if logprob is None else (logprob,)
     if len(row.tokens) >= row.limit:
         return Event((token,), logprobs, Finish.LENGTH)

@@ -98,6 +98,11 @@ class Guide:
             return Mask(with_bit(mask.bits, self._constraint.opener))
         return mask
 
+    @property
+    def free(self) -> bool:
+        """Whether anything may come, until its marker does."""
+        return self._free
+
     def fits(self, draft: Sequence[int]) -> int:
         """How many of these tokens may come from here on, one after the other."""
         if self._free or self._task is None:

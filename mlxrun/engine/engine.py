@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import mlx.core as mx
 
@@ -19,11 +20,13 @@ from ..core import Event, Finish, Memory, Refusal, Request, RequestError, TokenV
 from ..loading.file_guard import FileGuard
 from ..loading.model import Runnable, Unloaded
 from ..loading.used import Used
-from ..memory.claim import Claim
+from ..memory.claim import Claim, together
 from ..memory.machine import available_bytes, total_bytes
 from . import threads
 from .awake import Awake
 from .constraint import Grammars
+from .draft.begin import Speculate, no_drafts
+from .draft.speculation import Speculation, SpeculationCounts
 from .handle import Handle
 from .idle_work import Idle, IdleWork
 from .kernel_guard import KernelGuard
@@ -52,6 +55,16 @@ class Draining(RequestError):
     refusal = Refusal.BUSY
 
 
+@dataclass(frozen=True, slots=True)
+class Aids:
+    """What an engine is given beside its model."""
+
+    vocabulary: Callable[[], TokenVocabulary] | None = None
+    """Asked once, when the first answer is to be constrained, on the thread that submits it."""
+    speculate: Speculate = no_drafts
+    """Makes of the model and its context, on the engine's thread, what proposes drafts."""
+
+
 class Engine:
     def __init__(
         self,
@@ -61,12 +74,14 @@ class Engine:
         clock: Clock = time.perf_counter,
         queue_limit: int = MOST,
         vocabulary: Callable[[], TokenVocabulary] | None = None,
+        speculation: Speculation | None = None,
     ) -> None:
         """Use `start`: whoever makes an Engine must be on the thread that runs it."""
         self.model, self.context = model, context
         self._guard, self._files = MemoryGuard(model), FileGuard(model)
         kept = int(KEPT_SHARE * available_bytes())
-        self._clock, self._scheduler = clock, Scheduler(model, context, kept, self._guard, clock, queue_limit)
+        self._clock, self._speculation = clock, speculation or Speculation()
+        self._scheduler = Scheduler(model, context, kept, self._guard, clock, queue_limit, self._speculation)
         self._runner, self._kernels = Runner(model), KernelGuard(model)
         self._grammars = Grammars(vocabulary, model.vocab)
         self._awake = Awake()
@@ -87,24 +102,24 @@ class Engine:
         idle: Idle | None = None,
         clock: Clock = time.perf_counter,
         queue_limit: int = MOST,
-        vocabulary: Callable[[], TokenVocabulary] | None = None,
+        aids: Aids | None = None,
     ) -> Engine:
         """Load the model on a thread of its own and serve it from there; what loading raises is raised here.
 
         What `idle` makes of the model is gone through a step at a time, on that thread, while nobody asks;
         then the memory that only requests need is given back.
-        `vocabulary` is asked once, when the first answer is to be constrained, on the thread that submits it.
         By `clock` it is found how much a pass may hold, and when a deadline has passed. Beyond `queue_limit` requests
         that wait the next is refused.
         Interrupted meanwhile, we call `abandon`, which should make `load` raise, and wait a moment for that.
         """
+        aids = aids or Aids()
         born: queue.SimpleQueue[Engine | BaseException] = queue.SimpleQueue()
 
         def live() -> None:
             try:
                 model = load()
                 allowed = allowed_context(context, model.context) or model.context
-                engine = cls(model, allowed, idle, clock, queue_limit, vocabulary)
+                engine = cls(model, allowed, idle, clock, queue_limit, aids.vocabulary, aids.speculate(model, allowed))
                 engine._kernels.try_out()
             except BaseException as error:  # noqa: BLE001 whoever waits for us raises it
                 born.put(error)
@@ -177,18 +192,26 @@ class Engine:
         """What it holds of this machine, for who loads another model beside it; from any thread."""
         held = self.model.holdings
         activations = 0 if held.budget is None else held.budget.activations
-        return Claim(held.used.own + self._cache_bytes, held.used.mapped, activations)
+        own = Claim(held.used.own + self._cache_bytes, held.used.mapped, activations)
+        return together((own, self._speculation.claim))
 
     def used(self) -> Used:
         """What of this machine is really used; from any thread."""
         return self._guard.used.with_refused(self._kernels.refused)
 
     @property
+    def drafts(self) -> SpeculationCounts:
+        """What was drafted, and what of it was right; from any thread."""
+        return self._speculation.counts
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of this model as it stands here."""
         used = self.used()
         wired = () if used.wired is None else (used.wiring,)
-        return tuple(dict.fromkeys((*self.model.notes, *used.fallbacks, *wired)))
+        given_up = self.drafts.given_up
+        told = () if given_up is None else (given_up,)
+        return tuple(dict.fromkeys((*self.model.notes, *used.fallbacks, *wired, *told)))
 
     def statistics(self) -> Statistics:
         """What was counted until now, and how things stood a moment ago; from any thread."""
@@ -215,6 +238,7 @@ class Engine:
         self._files.close()
         self.model = Unloaded(self.model.device, self.model.vocab, self.model.context, self.model.notes)
         self._scheduler, self._runner = Scheduler(self.model, self.context, 0), Runner(self.model)
+        self._speculation = Speculation(counts=self._speculation.counts)
         self._guard.wiring.release()
         self._guard, self._files = MemoryGuard(self.model), FileGuard(self.model)
         self._kernels = KernelGuard(self.model)

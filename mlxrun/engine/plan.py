@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .budget import CHUNK, GAP, LEAST, Load, PassBudget, split_budget
+from .draft.base import NO_DRAFTS, Drafts
+from .draft.speculation import NOTHING, Riding
 from .request import Row
 from .sampler import Ahead
 
@@ -19,16 +21,17 @@ MOST_SPEAKING = CHUNK - LEAST  # rows; a plan counts the memory of a pass of CHU
 
 @dataclass(frozen=True, slots=True)
 class PassPart:
-    """What of one row goes through the model: `ids`, or where there are none the token that is ahead."""
+    """What of one row goes through the model: `ids`, or where there are none the token that is ahead; then drafts."""
 
     row: Row
     ids: Sequence[int] | None
     samples: bool  # whether its last token is where the next one is chosen
-    end: int  # how long its memory is afterwards
+    end: int  # how long its memory is afterwards, but for drafts
+    drafts: Drafts = NO_DRAFTS
 
     @property
     def count(self) -> int:
-        return 1 if self.ids is None else len(self.ids)
+        return (1 if self.ids is None else len(self.ids)) + len(self.drafts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +49,22 @@ class PassPlan:
         return bool(self.parts) and (self.alone or not (self.ready or any(part.samples for part in self.parts)))
 
 
-def plan_for(members: Sequence[Row], budget: PassBudget, now: float, alone: bool = False) -> PassPlan:
+def plan_for(
+    members: Sequence[Row], budget: PassBudget, now: float, alone: bool = False, riding: Riding = NOTHING
+) -> PassPlan:
+    ready = tuple((row, row.ahead) for row in members if row.ahead is not None)
+    if riding.read_first or any(ahead.drafts for _, ahead in ready):  # where these end is not known before
+        return PassPlan(tuple(members), (), ready, alone, None)
     goes_on = [row for row in members if row.speaks and not row.ends_ahead and not row.leaving]
     reading = [row for row in members if not row.speaks and not row.leaving]
     speaking, taken = chosen(goes_on, bool(reading), budget, now)
-    parts = [next_token(row) for row in speaking]
+    parts = [next_token(row, riding.drafts.get(row, NO_DRAFTS)) for row in speaking]
     parts.sort(key=lambda part: part.ids is not None)
     early = [row for row in reading if came_before(row, speaking, now)]
     if early:
         parts += prompt_parts(early, budget.prompt_tokens(0, early[0].memory.length), now)
     elif reading and not budget.wants_plain(len(speaking)):
         parts += prompt_parts(reading, budget.prompt_tokens(len(speaking), reading[0].memory.length, taken), now)
-    ready = tuple((row, row.ahead) for row in members if row.ahead is not None)
     return PassPlan(tuple(members), tuple(parts), ready, alone, load_of(parts, len(speaking), bool(early)))
 
 
@@ -87,9 +94,9 @@ def chosen(speaking: Sequence[Row], reading: bool, budget: PassBudget, now: floa
     return everybody, taken
 
 
-def next_token(row: Row) -> PassPart:
+def next_token(row: Row, drafts: Drafts) -> PassPart:
     end = row.memory.length + 1
-    return PassPart(row, None if row.ahead is not None else row.tokens[-1:], True, end)
+    return PassPart(row, None if row.ahead is not None else row.tokens[-1:], True, end, drafts)
 
 
 def prompt_parts(reading: Sequence[Row], budget: int, now: float) -> list[PassPart]:
@@ -108,6 +115,6 @@ def load_of(parts: Sequence[PassPart], speaking: int, hurried: bool) -> Load | N
     prompts = parts[speaking:]
     tokens = sum(part.count for part in prompts)
     if not tokens:
-        return Load(speaking) if speaking else None
+        return Load(speaking, drafts=sum(len(part.drafts) for part in parts)) if speaking else None
     depth = sum(part.count * (part.end - part.count // 2) for part in prompts) // tokens
-    return Load(speaking, tokens, depth, hurried and speaking > 0)
+    return Load(speaking, tokens, depth, hurried=hurried and speaking > 0)

@@ -18,8 +18,10 @@ import mlx.core as mx
 
 from ..contracts import KeyStore, LayerMemory, SequenceMemory
 from ..core import ContextError, Event, Finish, Priority, Request, RequestError, Sampling, Usage
-from .constraint import Guide
+from .constraint import FREE, Guide
+from .draft.base import NO_DRAFTS, Drafting, Drafts
 from .handle import Handle
+from .mask_worker import LateError
 from .sampler import Ahead, Draw
 
 MOST_CHOICES = 128  # of one request
@@ -76,6 +78,7 @@ class Row:
     surprise: float | None = None  # of the last token that was read, where its sampling goes by that
     goal: int = 0  # it runs alone until its memory is this long: a batch that it was in broke
     guide: Guide | None = None  # what its answer must be
+    drafting: Drafting = field(default_factory=Drafting)
     still: int = 0  # passes since it was last in one
     leaving: bool = False  # it must stop once what was launched of it is read
     stopped: bool = False  # it had to stop, and has not begun again
@@ -150,9 +153,46 @@ class Row:
         return self.handle.request.priority is Priority.INTERACTIVE or now - self.handle.submitted >= PATIENCE
 
     @property
+    def can_go_back(self) -> bool:
+        """Whether its memory could forget its last tokens."""
+        if self.drafting.fixed is None:
+            length = self.memory.length - 1
+            self.drafting.fixed = length > 0 and self.memory.reusable(length) != length
+        return not self.drafting.fixed
+
+    def settle(self) -> bool:
+        """Forget the drafts that were not said. False: its memory cannot."""
+        length = len(self.tokens) - 1
+        return self.memory.length <= length or self.memory.rewind(length)
+
+    def allowed(self, drafts: Drafts) -> Drafts:
+        """As many of them as what its answer must be lets come."""
+        if self.guide is None:
+            return drafts
+        try:
+            return drafts.cut(self.guide.fits(drafts.tokens))
+        except LateError:  # which ends the answer where its next mask is asked for
+            return NO_DRAFTS
+
+    @property
     def needs_last(self) -> bool:
         """Whether its next token can only be drawn once the one before is read."""
         return self.guide is not None or self.sampling.needs_last
+
+    def draws(self, drafts: Drafts) -> list[Draw]:
+        """Of the token that comes next, and of those after each draft if it is right."""
+        first = self.draw
+        if not drafts:
+            return [first]
+        known, text = len(self.tokens), self.tokens
+        if first.sampling.needs_last:
+            text = text + array("i", drafts.tokens)
+        draws = [replace(first, index=first.index + i, text=text[: known + i]) for i in range(len(drafts) + 1)]
+        if self.guide is None:
+            return draws
+        masks = self.guide.along(drafts.tokens)
+        masks += [FREE] * (len(draws) - len(masks))  # behind the end of what it must be: nothing is read there
+        return [replace(draw, bits=mask.bits) for draw, mask in zip(draws, masks, strict=True)]
 
     @property
     def draw(self) -> Draw:

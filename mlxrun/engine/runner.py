@@ -22,9 +22,13 @@ from .sampler import Ahead, Draw, Samples, best_alone, only_best, sample
 class Unsampled:
     """A pass whose tokens are drawn once the last ones are read."""
 
-    rows: tuple[Row, ...]
-    logits: mx.array  # (R, V)
+    parts: tuple[PassPart, ...]
+    logits: mx.array  # (R, V), of each part one and then one for each of its drafts
     alone: bool
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return tuple(part.row for part in self.parts)
 
 
 class Runner:
@@ -43,27 +47,27 @@ class Runner:
         """Start what is drawn for those of its rows who still run: what they said last is read."""
         if not rows:
             return
-        logits = unsampled.logits
-        if len(rows) < len(unsampled.rows):
-            places = {id(row): place for place, row in enumerate(unsampled.rows)}
-            logits = logits[mx.array([places[id(row)] for row in rows])]
-        samples = sample(logits, [row.draw for row in rows], self._model.device)
-        start(look_ahead(rows, samples), unsampled.alone)
+        still, logits = set(rows), unsampled.logits
+        parts = [part for part in unsampled.parts if part.row in still]
+        if len(parts) < len(unsampled.parts):
+            owners = [part.row for part in unsampled.parts for _ in range(1 + len(part.drafts))]
+            logits = logits[mx.array([place for place, row in enumerate(owners) if row in still])]
+        start(look_ahead(parts, sample(logits, draws_of(parts), self._model.device)), unsampled.alone)
 
     def _start(self, plan: PassPlan) -> Unsampled | None:
         parts = plan.parts
         hidden = self._model(ids_of(parts), [(part.row.memory, part.count) for part in parts])
         arrays = [array for part in parts for array in part.row.memory.arrays()]
-        chosen = tuple(part.row for part in parts if part.samples)
+        chosen = tuple(part for part in parts if part.samples)
         unsampled = None
         if chosen:
-            ends = [end - 1 for end, part in zip(row_ends(parts), parts, strict=True) if part.samples]
-            rows = hidden if len(ends) == hidden.shape[0] else hidden[mx.array(ends)]
-            if any(row.needs_last for row in chosen):
+            sampled = sampled_rows(parts)
+            rows = hidden if len(sampled) == hidden.shape[0] else hidden[mx.array(sampled)]
+            if any(part.row.needs_last for part in chosen):
                 unsampled = Unsampled(chosen, self._model.logits(rows), plan.alone)
                 arrays.append(unsampled.logits)
             else:
-                arrays += look_ahead(chosen, self._sampled(rows, [row.draw for row in chosen]))
+                arrays += look_ahead(chosen, self._sampled(rows, draws_of(chosen)))
         start(arrays, plan.waits)  # which bounds how far we run ahead
         for part in parts:
             if plan.alone and part.row.memory.length >= part.row.goal:
@@ -75,9 +79,15 @@ class Runner:
         return sample(self._model.logits(rows), draws, self._model.device) if best is None else only_best(best)
 
 
-def look_ahead(rows: Sequence[Row], samples: Samples) -> list[mx.array]:
-    for index, row in enumerate(rows):
-        row.ahead = Ahead(samples, index)
+def draws_of(parts: Sequence[PassPart]) -> list[Draw]:
+    return [draw for part in parts for draw in part.row.draws(part.drafts)]
+
+
+def look_ahead(parts: Sequence[PassPart], samples: Samples) -> list[mx.array]:
+    first = 0
+    for part in parts:
+        part.row.ahead = Ahead(samples, first, part.drafts.tokens)
+        first += 1 + len(part.drafts)
     return samples.arrays
 
 
@@ -103,11 +113,13 @@ def ids_of(parts: Sequence[PassPart]) -> mx.array:
         of_one_pass = list(group)
         tokens, rows = of_one_pass[0].samples.tokens, [one.row for one in of_one_pass]
         pieces.append(tokens if rows == list(range(tokens.size)) else tokens[mx.array(rows)])
-    prompts = [token for part in parts for token in part.ids or ()]
+    prompts = [token for part in parts if part.ids is not None for token in (*part.ids, *part.drafts.tokens)]
     if prompts:
         pieces.append(mx.array(prompts, mx.int32))
     return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces)
 
 
-def row_ends(parts: Sequence[PassPart]) -> list[int]:
-    return list(accumulate(part.count for part in parts))
+def sampled_rows(parts: Sequence[PassPart]) -> list[int]:
+    """Of what goes through the model: the last of each part that samples, and those that its drafts follow on."""
+    ends = zip(accumulate(part.count for part in parts), parts, strict=True)
+    return [row for end, part in ends if part.samples for row in range(end - 1 - len(part.drafts), end)]

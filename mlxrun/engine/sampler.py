@@ -65,10 +65,12 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """A token that is built and not read: one row of what a pass sampled."""
+    """A token that is built and not read: one row of what a pass sampled. Of each draft the row behind it tells what
+    follows if it is right."""
 
     samples: Samples
     row: int
+    drafts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ from ..core import Event, Finish, Refusal, RequestError
 from ..loading.model import Runnable
 from ..spec import ModelError
 from .admission import Admission, Admitted, Endless, RoomLeft, claim, is_read_for
-from .budget import PassBudget, PassTimer
+from .budget import Load, PassBudget, PassTimer
 from .choices import rows_of
 from .commit import commit, end_of
+from .draft.speculation import NOTHING, Speculation
 from .handle import Handle
 from .plan import PassPlan, plan_for
 from .prefix_cache import PrefixCache
@@ -40,16 +41,19 @@ class Scheduler:
         room: RoomLeft | None = None,
         clock: Callable[[], float] = time.perf_counter,
         queue: int = MOST,
+        speculation: Speculation | None = None,
     ) -> None:
         self._model, self._context, self._clock = model, context, clock
         self._prefixes = model.prefixes(context, kept_bytes) or PrefixCache(model, context, kept_bytes)
         self._admission = Admission(self._prefixes, room or Endless())
         self._budget = PassBudget()
-        self._timer = PassTimer(self._budget.learn)
+        self._timer = PassTimer(self._learn)
         self._waiting = Waiting(queue)
         self._running: list[Row] = []
         self._admit_at = 0.0
         self.counters = Counters()
+        self._speculation = speculation or Speculation()
+        self._speculation.counted = self.counters.counted
 
     @property
     def busy(self) -> bool:
@@ -66,7 +70,8 @@ class Scheduler:
 
     @property
     def cache_bytes(self) -> int:
-        return self._prefixes.held([row.memory for row in self._running])
+        held = self._prefixes.held([row.memory for row in self._running])
+        return held + self._speculation.bytes(self._running)
 
     def add(self, *handles: Handle) -> None:
         """One for each answer to a request that `check` has let pass."""
@@ -96,11 +101,12 @@ class Scheduler:
         if not self._running:
             return None
         alone = [row for row in self._running if row.goal][:1]
-        plan = plan_for(alone or self._running, self._budget, now, bool(alone))
+        riding = NOTHING if alone else self._speculation.plan(self._running, self._budget.plain(len(self._running)))
+        plan = plan_for(alone or self._running, self._budget, now, bool(alone), riding)
         for row in plan.members:
             row.still += 1
         for part in plan.parts:
-            part.row.still = 0
+            part.row.still, part.row.drafting.riding = 0, len(part.drafts)
         return plan
 
     def ran(self, plan: PassPlan, began: float) -> None:
@@ -122,12 +128,17 @@ class Scheduler:
         """Read the tokens and say so; end the rows that end there, and stop those that must stop."""
         now = self._clock()
         for row, ahead in ready:
-            event = commit(row, ahead, now)
-            self.counters.counted("output_tokens")
-            if event.finish is None:
+            last: Event | None = None
+            for event in commit(row, ahead, now):
+                self.counters.counted("output_tokens")
+                if event.finish is not None:
+                    last = event
+                    break
                 row.tell(event)
-            else:
-                self._end(row, event)
+            if ahead.drafts and not row.settle():
+                row.begin_anew(self._model.new_sequence(self._context))
+            if last is not None:
+                self._end(row, last)
         for row in [row for row in self._running if row.leaving and row.ahead is None]:
             self._stop(row)
 
@@ -146,8 +157,9 @@ class Scheduler:
         return [row for row in running if row in self._running]
 
     def broke(self, plan: PassPlan, error: Exception) -> None:
-        """The row that broke ends. Of several any one may be it, so each begins anew by itself."""
-        if plan.alone or len(self._running) == 1:
+        """The row that broke ends. Of several, or of drafts, any one may be it: each row begins anew by itself."""
+        drafted = any(part.drafts for part in plan.parts)
+        if plan.alone or (len(self._running) == 1 and not drafted):
             known = isinstance(error, ModelError | RequestError)
             reason = str(error) if known else f"{type(error).__name__}: {error}"
             for row in plan.members:
@@ -177,6 +189,7 @@ class Scheduler:
         """Of what ended requests left, at least so many bytes, or all of it."""
         self.counters.counted("prefix_bytes_dropped", min(wanted, self._prefixes.bytes))
         self._prefixes.shrink(wanted)
+        self._speculation.forget()
         self._model.give_back()
 
     def refuse_new(self, reason: str | None) -> None:
@@ -211,6 +224,12 @@ class Scheduler:
         if (each := self._waiting.seconds_between_ends) is not None:
             now["seconds_between_ends"] = each
         self.counters.stands(now, self._budget.told)
+
+    def _learn(self, load: Load, seconds: float) -> None:
+        if load.drafts:
+            self._speculation.took(load.speaking, load.drafts, seconds)
+        else:
+            self._budget.learn(load, seconds)
 
     def _refuse(self, rows: Iterable[Row], reason: str, refusal: Refusal, retry_after: float | None = None) -> None:
         for row in rows:
@@ -278,6 +297,7 @@ class Scheduler:
 
     def _stop(self, row: Row) -> None:
         self._running.remove(row)
+        self._speculation.ended(row)
         if row.memory.length:
             self._prefixes.keep(row.tokens[:], row.memory)
         row.stop()
@@ -287,6 +307,7 @@ class Scheduler:
 
     def _end(self, row: Row, last: Event) -> None:
         self._running.remove(row)
+        self._speculation.ended(row)
         if last.finish is not Finish.FAILED:
             self._prefixes.keep(row.tokens, row.memory)
         self._release(row)

@@ -35,3 +35,5 @@ class LoadOptions:
     device: Device | None = None  # by which forms it shall run; None: what is best here
     unchecked: bool = False  # a model type without a recipe runs on a class of mlx-lm that nobody has checked
     wire: Policy = "weights"  # what of a GPU's memory is kept from being paged out
+    drafts: bool = True  # whether tokens that may come next are tried ahead: out of the text itself,
+    draft_model: Path | None = None  # and by this smaller model with the same tokens

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..settings import Settings, from_environment
+from ..settings import OFF, TEXT, Settings, from_environment
 from ..spec import ModelError
 from . import catalogue, names, pull, starter
 from .names import Name
@@ -26,6 +26,11 @@ def resolve(name: str, settings: Settings | None = None) -> Path:
     settings = settings or from_environment()
     place = _where(name, settings)
     return place if isinstance(place, Path) else pull.pull_model(place, settings)
+
+
+def draft_model(settings: Settings) -> Path | None:
+    """Which model drafts, where a person named one."""
+    return None if settings.draft in (OFF, TEXT) else resolve(settings.draft, settings)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pytest
 from mlxrun.core import Constraint, Event, Finish, Refusal, Request, Sampling, Shape, TokenVocabulary
 from mlxrun.engine import constraint as module
 from mlxrun.engine.constraint import ConstraintError, Grammars
-from mlxrun.engine.engine import Engine
+from mlxrun.engine.engine import Aids, Engine
 from mlxrun.engine.handle import Handle
 
 from .simulated import Simulated, SmallRoom
@@ -61,7 +61,7 @@ def prompt(text: str) -> tuple[int, ...]:
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    engine = Engine.start(WavyModel, vocabulary=lambda: VOCABULARY)
+    engine = Engine.start(WavyModel, aids=Aids(lambda: VOCABULARY))
     yield engine
     engine.close()
 
