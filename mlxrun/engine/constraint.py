@@ -28,7 +28,8 @@ COMPILE_SECONDS = 2.0
 FIRST_SECONDS = 30.0  # to sort a vocabulary, once
 STACK = 256 << 20  # bytes that are reserved, not used: llguidance goes down chains of rules by recursion, unbounded,
 MOST_TEXT = 128 << 10  # and with this many characters no chain is too long for that
-KEPT = 64  # compiled grammars
+KEPT = 64  # compiled grammars,
+KEPT_TEXT = 2 * MOST_TEXT  # and characters of them: a character may cost 300 bytes
 SPACES = r"[ \t\r\n]{1,64}"  # between the tokens of JSON; without a limit small models write nothing else
 
 
@@ -197,7 +198,7 @@ class Grammars:
                 raise RequestError(f"The {NAMES[constraint.shape]} cannot be used: {error}.") from error
             with self._lock:
                 self._kept[known] = start
-                while len(self._kept) > KEPT:
+                while len(self._kept) > KEPT or sum(len(text) for _, text in self._kept) > KEPT_TEXT:
                     self._kept.popitem(last=False)
         return Grammar(constraint, start, vocabulary, self._size, self.masks)
 

@@ -381,3 +381,18 @@ def test_a_complete_answer_that_is_shorter_than_asked_for_says_so(engine: Engine
     waits = engine.counters.snapshot().totals
     assert waits["masks"] >= 3
     assert waits["mask_wait_seconds"] > 0
+
+
+def test_compiled_constraints_are_kept_within_a_limit(engine: Engine) -> None:
+    kept = engine._grammars._kept
+    first = Constraint(Shape.REGEX, "a")
+    assert engine._grammars.compiled(first).start is engine._grammars.compiled(first).start
+    for index in range(module.KEPT):
+        engine._grammars.compiled(Constraint(Shape.REGEX, f"a{{{index + 1}}}"))
+    assert len(kept) == module.KEPT
+    assert (Shape.REGEX, "a") not in kept
+    for index in range(3):
+        long = "|".join(f"{index}{word}" for word in range(18_000))
+        engine._grammars.compiled(Constraint(Shape.REGEX, long))
+    assert sum(len(text) for _, text in kept) <= module.KEPT_TEXT
+    assert (Shape.REGEX, long) in kept
