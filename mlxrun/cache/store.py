@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
 from ..ops.device import Device
-from ..ops.paged import KeyPlace, PagedPass, PageMemory
+from ..ops.paged import KeyPlace, PagedPass, page_memory
 from ..spec import Attention, Decoder, LatentAttention, Layer, SideBySide
 from .kinds import PAGE, group_of
 from .pages import PageIds
@@ -43,7 +43,7 @@ class PagedStore:
             members = [i for i, group in enumerate(found) if group == name]
             sizes = [shape.bytes(size) for i in members for shape in shapes[i]]
             ends = list(accumulate(sizes))
-            memory = PageMemory(ends[-1], max(1, MOST // ends[-1]))
+            memory = page_memory(ends[-1], max(1, MOST // ends[-1]))
             starts = iter([0, *ends])
             for i in members:
                 self.places[i] = tuple(shape.place(memory, next(starts), size, index) for shape in shapes[i])
@@ -117,7 +117,7 @@ class KeyShape:
         exact = self.heads * size * (self.dims[0] + max(0, self.dims[1])) * self.dtype.size
         return -(-exact // LINE) * LINE
 
-    def place(self, memory: PageMemory, offset: int, size: int, group: int) -> KeyPlace:
+    def place(self, memory: Any, offset: int, size: int, group: int) -> KeyPlace:
         return KeyPlace.within(memory, offset, size, group, self.heads, self.dims, self.dtype)
 
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import mlx.core as mx
 
 from ..cpu_kernels import native
-
-PageMemory: TypeAlias = native.Pages  # of one group of layers: addresses that stay, bytes where something was written
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +27,23 @@ class KeyPlace:
 
     @classmethod
     def within(
-        cls, memory: PageMemory, offset: int, size: int, group: int, heads: int, dims: tuple[int, int], dtype: mx.Dtype
+        cls,
+        memory: native.Pages,
+        offset: int,
+        size: int,
+        group: int,
+        heads: int,
+        dims: tuple[int, int],
+        dtype: mx.Dtype,
     ) -> KeyPlace:
         """`offset` bytes into each page of `size` positions. `dims`: of a key and a value; below 0: a value is so much
         of the beginning of its key."""
         return cls(native.PagePlace(memory, offset, size, heads, *dims, dtype), group, dtype)
+
+
+def page_memory(page_bytes: int, most: int) -> native.Pages:
+    """Of one group of layers: addresses that stay, bytes where something was written."""
+    return native.Pages(page_bytes, most)
 
 
 class KeyRule(NamedTuple):
