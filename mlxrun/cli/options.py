@@ -11,6 +11,7 @@ from ..core import Sampling
 from ..settings import OFF, Wire
 
 if TYPE_CHECKING:
+    from ..engine.registry import Beside
     from ..loading import LoadOptions, OpenedModel
     from ..ops.device import Device
     from ..settings import Settings
@@ -105,3 +106,17 @@ def load_options(flags: argparse.Namespace, settings: Settings) -> LoadOptions:
         drafts=settings.draft != OFF,
         draft_model=draft_model(settings),
     )
+
+
+def beside_others(how: LoadOptions, beside: Beside, least: int) -> LoadOptions:
+    """As it can be loaded beside the models that are there, and no longer than somebody waits for it."""
+    from ..engine.registry import NotLoaded
+
+    inner = how.progress
+
+    def progress(done: int, total: int) -> None:
+        if beside.stopping():
+            raise NotLoaded("Nobody waits for this model any more.")
+        inner(done, total)
+
+    return replace(how, others=beside.others, least=None if beside.last else least, progress=progress)

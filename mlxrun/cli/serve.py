@@ -1,12 +1,18 @@
-"""mlxrun serve [MODEL]: OpenAI's interface over HTTP, on this machine unless told otherwise."""
+"""mlxrun serve [MODEL ...]: OpenAI's interface over HTTP, on this machine unless told otherwise."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
+from typing import TYPE_CHECKING
 
-from . import options, quantize, service
-from .terminal import aside, say, tell
+from ..core import Sampling
+from . import offered, options, quantize, service
+from .terminal import say, tell
+
+if TYPE_CHECKING:
+    from ..server.models import Models
 
 HELP = "answer over HTTP, as OpenAI's interface"
 DEFAULT = "smollm2"
@@ -14,11 +20,10 @@ KEY = "MLXRUN_KEY"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", nargs="?", default=DEFAULT, help=f"as for run; without it {DEFAULT}")
+    offered.add_models(parser, DEFAULT)
     parser.add_argument("--host", default="127.0.0.1", help="an address other machines can reach needs a key")
     parser.add_argument("--port", type=int, default=8080, help="0: any that is free")
     parser.add_argument("--key", help=f"what clients must send; better in the environment as {KEY}")
-    parser.add_argument("--name", help="what clients call the model")
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="answer to this name too")
     parser.add_argument("--allow-origin", action="append", default=[], metavar="URL", help="let this web page ask")
     parser.add_argument("--max-concurrent", type=int, metavar="N", help="answers on their way at most, queue included")
@@ -39,52 +44,81 @@ def usual_flags() -> argparse.Namespace:
     return parser.parse_args([])
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM while a model loads: the load ends, and we do, in order."""
+
+
 def main(flags: argparse.Namespace) -> int:
     if flags.uninstall_service:
         tell(*service.uninstall())
         return 0
-    from ..assistant import QUEUE_LIMIT, Assistant, recommended
-    from ..core import RequestError
-    from ..server import app, run
-    from ..settings import from_environment
-    from ..store.resolve import resolve
-    from ..tune import begin
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        return serve(flags)
+    except Terminated:
+        return 0
 
-    key = flags.key if flags.key is not None else os.environ.get(KEY)
+
+def terminate(number: int, frame: object) -> None:
+    raise Terminated
+
+
+def serve(flags: argparse.Namespace) -> int:
+    from ..engine.registry import Beside
+    from ..memory.claim import NO_CLAIM
+    from ..server import app, run
+    from ..server.models import Models
+    from ..settings import from_environment
+
     most = app.MAX_CONCURRENT if flags.max_concurrent is None else flags.max_concurrent
-    if most < 1:
-        raise RequestError(f"--max-concurrent must be a whole number from 1 on, not {most}.")
     grace = run.GRACE if flags.grace is None else flags.grace
-    if not 0 <= grace <= 3600:
-        raise RequestError(f"--grace must be a number of seconds from 0 to 3600, not {grace}.")
-    run.check_reach(flags.host, key)
-    run.check_port(flags.port)
-    run.check_names(flags.allow_host, flags.allow_origin)
+    key = flags.key if flags.key is not None else os.environ.get(KEY)
+    check(flags, most, grace, key)
     settings = from_environment().but(context=flags.context)
     if flags.install_service:
         tell(*service.install(flags, usual_flags(), key))
         return 0
     listener = run.listen(flags.host, flags.port)
-    place = resolve(flags.model, settings)
-    name = flags.name or (place.stem if os.path.exists(os.path.expanduser(flags.model)) else flags.model)
-    tuning = begin(settings)
-    opened = options.open_flagged(place, flags, tuning.device)
-    config = app.ServerConfig(
-        name=name,
-        sampling=options.sampling(flags, recommended(opened.checkpoint)),
-        key=key,
-        hosts=(*run.names_of(flags.host), *flags.allow_host),
-        origins=tuple(flags.allow_origin),
-        max_concurrent=most,
-    )
-    opened = quantize.copy_of(opened, flags, settings)
-    how = options.load_options(flags, settings)
-    assistant = Assistant.load(opened, how, name=name, idle=tuning.idle, queue_limit=settings.queue or QUEUE_LIMIT)
+    offer = offered.offered(flags, settings, DEFAULT)
+    models = Models(offer.load, offer.names, offer.first, offer.limits())
     try:
-        for note in assistant.engine.notes:
-            aside(note)
-        say(f"{name} answers at {run.address_of(listener)}/v1, context {assistant.engine.context} tokens.")
-        run.serve(app.Server(assistant, config), listener, grace)
+        if offer.first is not None:
+            models.registry.hold(offer.first, offer.load(offer.first, Beside(NO_CLAIM, True, lambda: False)))
+        config = app.ServerConfig(
+            sampling=models.sampling(options.sampling(flags, Sampling())),
+            key=key,
+            hosts=(*run.names_of(flags.host), *flags.allow_host),
+            origins=tuple(flags.allow_origin),
+            max_concurrent=most,
+        )
+        server = app.Server(models, config)
+        say(ready_line(models, f"{run.address_of(listener)}/v1"))
+        run.serve(server, listener, grace)
     finally:
-        assistant.close()
+        models.close()
     return 0
+
+
+def check(flags: argparse.Namespace, most: int, grace: float, key: str | None) -> None:
+    from ..core import RequestError
+    from ..server import run
+
+    if most < 1:
+        raise RequestError(f"--max-concurrent must be a whole number from 1 on, not {most}.")
+    if not 0 <= grace <= 3600:
+        raise RequestError(f"--grace must be a number of seconds from 0 to 3600, not {grace}.")
+    run.check_reach(flags.host, key)
+    run.check_port(flags.port)
+    run.check_names(flags.allow_host, flags.allow_origin)
+
+
+def ready_line(models: Models, url: str) -> str:
+    from ..server.models import listed
+
+    loaded = [
+        f"{voice.name} answers at {url}, context {voice.assistant.engine.context} tokens" for voice in models.voices()
+    ]
+    others = [name for name in models.names() if name != models.first]
+    if not loaded:
+        return f"mlxrun answers at {url} and loads what is asked for: {listed(others)}."
+    return f"{loaded[0]}{f'; loaded when asked for: {listed(others)}' if others else ''}."

@@ -65,13 +65,16 @@ def uninstall() -> list[str]:
 def words_of(flags: argparse.Namespace, usual: argparse.Namespace) -> list[str]:
     """The arguments again, for a program that starts in another folder. A key has no place among them: others can see
     a program's arguments."""
-    model = flags.model
-    words = [str(Path(model).expanduser().absolute()) if os.path.exists(os.path.expanduser(model)) else model]
+    words = [
+        str(Path(model).expanduser().absolute()) if os.path.exists(os.path.expanduser(model)) else model
+        for model in flags.model
+    ]
     for name, value in vars(usual).items():
         given = getattr(flags, name)
         if name in ("model", "key", "install_service", "uninstall_service") or given == value:
             continue
         flag = f"--{name.replace('_', '-')}"
+        given = given.expanduser().absolute() if isinstance(given, Path) else given
         values: Sequence[Any] = given if isinstance(given, list) else [given]
         words += [flag] if given is True else [f"{flag}={one}" for one in values]
     return words

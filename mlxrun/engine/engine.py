@@ -11,7 +11,7 @@ import atexit
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -174,18 +174,7 @@ class Engine:
 
     def memory(self) -> Memory:
         """As it is right now; from any thread, nothing is computed for it."""
-        uncounted, cache = self._guard.mapped + self._paged_bytes, self._cache_bytes  # by MLX
-        active, peak = mx.get_active_memory() + uncounted, mx.get_peak_memory() + uncounted
-        return Memory(
-            weights=max(0, active - cache),
-            cache=cache,
-            active=active,
-            peak=peak,
-            free=available_bytes(),
-            total=total_bytes(),
-            prefix_cache=self._prefix_bytes,
-            freed=mx.get_cache_memory(),
-        )
+        return memory_of((self,))
 
     @property
     def claim(self) -> Claim:
@@ -340,3 +329,21 @@ class Engine:
 def tell_closed(handles: tuple[Handle, ...]) -> None:
     for handle in handles:
         handle.post(Event(finish=Finish.CANCELLED, reason=CLOSED))
+
+
+def memory_of(engines: Iterable[Engine]) -> Memory:
+    """Of all engines of this process: MLX counts their arrays together."""
+    known = list(engines)
+    cache = sum(one._cache_bytes for one in known)
+    uncounted = sum(one._guard.mapped + one._paged_bytes for one in known)  # by MLX
+    active, peak = mx.get_active_memory() + uncounted, mx.get_peak_memory() + uncounted
+    return Memory(
+        weights=max(0, active - cache),
+        cache=cache,
+        active=active,
+        peak=peak,
+        free=available_bytes(),
+        total=total_bytes(),
+        prefix_cache=sum(one._prefix_bytes for one in known),
+        freed=mx.get_cache_memory(),
+    )

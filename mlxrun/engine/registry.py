@@ -140,13 +140,21 @@ class Registry(Generic[M]):
         slot.loading.add_done_callback(partial(self._hand_over, slot, asked))
         return asked
 
+    def hold(self, name: str, model: M) -> None:
+        """One that is loaded already."""
+        slot: Slot[M] = Slot(name, self._limits.keep, name in self._limits.pinned, used=self._clock())
+        slot.loading.set_result(model)
+        with self._changed:
+            self._slots[name] = slot
+            self._watch(slot)
+
     def unload(self, name: str) -> bool:
         """As soon as nobody uses it; False: there is no such model here."""
         with self._changed:
             slot = self._slots.get(name)
             if slot is not None:
                 slot.keep, slot.pinned = 0.0, False
-                self._changed.notify_all()
+                self._watch(slot)
             return slot is not None
 
     def states(self) -> list[State[M]]:
@@ -177,10 +185,15 @@ class Registry(Generic[M]):
         self._slots[name] = slot
         slot.loading = self._loader.submit(self._bring, slot)
         slot.loading.add_done_callback(self._tell)
-        if self._sweeper is None:
+        self._watch(slot)
+        return slot
+
+    def _watch(self, slot: Slot[M]) -> None:
+        """It may go by itself; a server of one model that stays has no thread for this."""
+        if self._sweeper is None and not slot.pinned:
             self._sweeper = threading.Thread(target=self._sweep, name="mlxrun-idle", daemon=True)
             self._sweeper.start()
-        return slot
+        self._changed.notify_all()
 
     def _tell(self, _: object = None) -> None:
         with self._changed:

@@ -7,7 +7,7 @@ how many wait, is asked for when a pass is over. A snapshot is frozen and stays 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +28,21 @@ class Statistics:
     @property
     def _all(self) -> tuple[tuple[str, Mapping[str, float]], ...]:
         return ("totals", self.totals), ("now", self.now), ("seconds", self.seconds)
+
+
+def together(known: Iterable[Statistics]) -> Statistics:
+    """Of several engines: what is counted adds up, and a pass takes as long as that of the slowest."""
+    several = list(known)
+    if len(several) == 1:
+        return several[0]
+    found: tuple[dict[str, float], ...] = ({}, {}, {})
+    for one in several:
+        for told, of in zip(found, (one.totals, one.now), strict=False):
+            for name, value in of.items():
+                told[name] = told.get(name, 0) + value
+        for name, value in one.seconds.items():
+            found[2][name] = max(value, found[2].get(name, 0.0))
+    return Statistics(*found)
 
 
 def plain(value: float) -> float:

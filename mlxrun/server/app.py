@@ -1,12 +1,13 @@
-"""The ASGI application: routes, guard, errors. It is handed an assistant and knows nothing below it."""
+"""The ASGI application: routes, guard, errors. It is handed models and knows nothing below them."""
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from threading import Barrier
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,11 +17,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from ..assistant import Assistant
 from ..core import RequestError, Sampling
 from ..spec import ModelError
-from .check import shown
-from .dialect import Dialect, Json, Voice
+from .body import parse, read
+from .check import check, shown
+from .dialect import Dialect, Json
 from .dialects import DIALECTS
 from .docs_page import POLICY, page
 from .errors import ApiError, JsonResponse
@@ -28,17 +29,18 @@ from .exchange import Traffic
 from .generate import Generate, House
 from .guard import Guard
 from .metrics import Counted, Metrics
-from .openapi import document
+from .models import Models
+from .openapi import NAMED, document
 
 BODY_LIMIT = 16 << 20  # bytes
 MAX_CONCURRENT = 128
 THREADS = 4  # that render and tokenize
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class ServerConfig:
-    name: str  # of the model, for clients
-    sampling: Sampling = field(default_factory=Sampling)  # where a request does not say
+    sampling: Sampling = field(default_factory=Sampling)  # that the documents tell, where a request does not say
     key: str | None = None
     hosts: tuple[str, ...] = ()  # names that this server answers to, besides addresses and localhost
     origins: tuple[str, ...] = ()  # web pages that may ask
@@ -49,13 +51,11 @@ class ServerConfig:
 class Server:
     """`app` is the ASGI application; `traffic` lets whoever runs it end what is on its way."""
 
-    def __init__(self, assistant: Assistant, config: ServerConfig, dialects: Sequence[Dialect] = DIALECTS) -> None:
-        self.metrics, self.traffic = Metrics(config.name), Traffic(config.max_concurrent)
-        self._engine, self._name, self._created = assistant.engine, config.name, int(time.time())
-        self.metrics.tell(assistant.engine.memory, assistant.engine.statistics)
-        pool = started_pool(THREADS)
-        voice = Voice(assistant, config.name, config.sampling)
-        self._house = House(voice, self.traffic, self.metrics, pool, config.body_limit)
+    def __init__(self, models: Models, config: ServerConfig, dialects: Sequence[Dialect] = DIALECTS) -> None:
+        self.metrics, self.traffic = Metrics(models.first or ""), Traffic(config.max_concurrent)
+        self.models = models
+        self.metrics.tell(models.memory, models.statistics)
+        self._house = House(models, self.traffic, self.metrics, started_pool(THREADS), config.body_limit)
         self._dialects = {dialect.path: dialect for dialect in dialects}
         self._document = document(dialects, config.sampling)
         self._page = page(self._document)
@@ -66,6 +66,8 @@ class Server:
             *(Route(d.path, Generate(self._house, d), methods=["POST"]) for d in self._dialects.values()),
             Route("/v1/models", self._models),
             Route("/v1/models/{id:path}", self._model),
+            Route("/models/load", self._load, methods=["POST"]),
+            Route("/models/unload", self._unload, methods=["POST"]),
             Route("/health", self._health),
             Route("/memory", self._memory),
             Route("/metrics", self._metrics),
@@ -95,28 +97,54 @@ class Server:
         dialect = self._dialects.get(path)
         return JsonResponse(error.body if dialect is None else dialect.error(error), error.status, error.headers)
 
+    def stop(self) -> None:
+        """End what is on its way, loads included; each answer says so to its reader."""
+        self.traffic.stop()
+        self.models.stop()
+
     def close(self) -> None:
         self._house.pool.shutdown(wait=False, cancel_futures=True)
 
     async def _models(self, _: Request) -> Response:
-        return JsonResponse({"object": "list", "data": [self._described()]})
+        def told() -> Json:
+            return {"object": "list", "data": self.models.described(self.models.names())}
+
+        return JsonResponse(await self._aside(told))
 
     async def _model(self, request: Request) -> Response:
-        self._house.voice.check_name(request.path_params["id"])
-        return JsonResponse(self._described())
+        def told() -> Json:
+            return self.models.described([self.models.name_of(request.path_params["id"])])[0]
 
-    def _described(self) -> Json:
-        own = {"id": self._name, "object": "model", "created": self._created, "owned_by": "mlxrun"}
-        return {**own, "context_length": self._engine.context}
+        return JsonResponse(await self._aside(told))
+
+    async def _load(self, request: Request) -> Response:
+        """Answers when it is loaded, so that who asks learns why it is not."""
+        lease = await self.models.lease(await self._named(request))
+        lease.release()
+        return JsonResponse({"success": True})
+
+    async def _unload(self, request: Request) -> Response:
+        name = await self._named(request)
+        return JsonResponse({"success": self.models.registry.unload(name)})
+
+    async def _named(self, request: Request) -> str:
+        body = parse(await read(request, self._house.body_limit))
+        check(body, NAMED)
+        return await self._aside(lambda: self.models.name_of(body["model"]))
+
+    async def _aside(self, work: Callable[[], T]) -> T:
+        """What may look at the disk, or take long."""
+        return await asyncio.get_running_loop().run_in_executor(self._house.pool, work)
 
     async def _health(self, _: Request) -> Response:
-        stopping = self.traffic.stopping
-        told: Json = {"status": "stopping" if stopping else "ok", "server": "mlxrun", "model": self._name}
-        told["used"] = self._engine.used().data()
+        stopping, first = self.traffic.stopping, self.models.first
+        told: Json = {"status": "stopping" if stopping else "ok", "server": "mlxrun", "model": first}
+        told["models"] = loaded = self.models.loaded()
+        told["used"] = next((one["used"] for one in loaded if one["name"] == first), None)
         return JsonResponse(told, 503 if stopping else 200)
 
     async def _memory(self, _: Request) -> Response:
-        return JsonResponse(asdict(self._engine.memory()))
+        return JsonResponse(asdict(self.models.memory()))
 
     async def _metrics(self, _: Request) -> Response:
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")

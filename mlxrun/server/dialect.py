@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 from ..assistant import Answer, Assistant
 from ..core import Sampling
+from ..engine.registry import Keep
+from ..memory.claim import Claim
 from ..parts import Piece
-from .check import shown
 from .errors import ApiError
 
 Body = Mapping[str, Any]
@@ -59,6 +60,14 @@ class Job:
 
 
 @dataclass(frozen=True)
+class WantedModel:
+    """Which model a request is for."""
+
+    model: str | None = None  # by its name; None: the request names none
+    keep: Keep = "usual"  # seconds that it stays loaded after this request; None: until its memory is wanted
+
+
+@dataclass(frozen=True)
 class Voice:
     """Who answers, under which name, and how where a request does not say."""
 
@@ -66,10 +75,12 @@ class Voice:
     name: str
     sampling: Sampling
 
-    def check_name(self, asked: str | None) -> None:
-        if asked is not None and asked != self.name:
-            message = f"There is no model {shown(asked)} here; {self.name!r} is served."
-            raise ApiError(404, message, param="model", code="model_not_found")
+    @property
+    def claim(self) -> Claim:
+        return self.assistant.claim
+
+    def close(self) -> None:
+        self.assistant.close()
 
 
 @dataclass(frozen=True)
@@ -92,8 +103,11 @@ class Dialect(Protocol):
     @property
     def operation(self) -> Operation: ...
 
+    def check(self, body: Body) -> WantedModel:
+        """Before a model is loaded for it: raises an ApiError for what no model could serve."""
+
     def read(self, body: Body, voice: Voice) -> Job:
-        """Raises an ApiError, a RequestError or a ModelError for what cannot be served."""
+        """Of a body that was checked. Raises an ApiError, a RequestError or a ModelError for what cannot be served."""
 
     def error(self, error: ApiError) -> Json:
         """The body of an error's response."""

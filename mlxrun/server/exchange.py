@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from starlette.types import Receive
@@ -96,14 +96,18 @@ class Traffic:
         self._reserved += count
         return True
 
-    def enter(self, answers: Sequence[Answer]) -> None:
+    def leave(self, count: int) -> None:
+        self._reserved -= count
+
+    @contextmanager
+    def running(self, answers: Sequence[Answer]) -> Iterator[None]:
         self._running.update(answers)
         if self.stopping:
             self.stop()
-
-    def leave(self, count: int, answers: Sequence[Answer]) -> None:
-        self._reserved -= count
-        self._running.difference_update(answers)
+        try:
+            yield
+        finally:
+            self._running.difference_update(answers)
 
     def stop(self) -> None:
         """Cancel all that runs and all that still comes; each answer says so to its reader."""

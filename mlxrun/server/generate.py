@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from ..assistant import Answer
+from ..engine.registry import Keep
 from ..memory.headroom import trim_heaps
 from ..parts import Piece, joined
-from . import body
-from .dialect import Dialect, Encoder, Job, Json, Voice
+from .body import parse, read
+from .dialect import Body, Dialect, Encoder, Job, Json
 from .errors import ApiError, JsonResponse, failure_of, later
 from .exchange import ClientGone, Exchange, Traffic, started, while_there
 from .metrics import Metrics
+from .models import Models
 
 LARGE = 1 << 20  # bytes of a body
 SOON = 1.0  # seconds that one who may not ask now stays away, at least
@@ -31,7 +32,7 @@ HEADERS = [
 
 @dataclass(frozen=True)
 class House:
-    voice: Voice
+    models: Models
     traffic: Traffic
     metrics: Metrics
     pool: ThreadPoolExecutor  # for what takes longer than the event loop may stand still
@@ -45,7 +46,7 @@ class Generate:
         self._house, self._dialect = house, dialect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raw = await body.read(Request(scope, receive), self._house.body_limit)
+        raw = await read(Request(scope, receive), self._house.body_limit)
         try:
             with suppress(ClientGone):
                 await while_there(receive, self._respond(raw, scope, receive, send))
@@ -55,15 +56,25 @@ class Generate:
 
     async def _respond(self, raw: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         house, loop = self._house, asyncio.get_running_loop()
-        job = await loop.run_in_executor(house.pool, lambda: self._dialect.read(body.parse(raw), house.voice))
-        answers: list[Answer] = []
-        if not house.traffic.reserve(job.answers):
-            message = f"{house.traffic.limit} answers are on their way already, and no more may be; try again."
-            wait = house.voice.assistant.engine.statistics().now.get("seconds_between_ends", SOON)
-            raise ApiError(429, message, code="too_many_requests", headers=later(max(SOON, wait)))
-        try:
-            answers = await started(house.pool, job.start)
-            house.traffic.enter(answers)
+        body, name, keep = await loop.run_in_executor(house.pool, self._wanted, raw)
+        with Reserved(house) as place:
+            lease = await house.models.lease(name, keep)
+            try:
+                job = await loop.run_in_executor(house.pool, lambda: self._dialect.read(body, lease.model))
+                place.widen(job.answers)
+                await self._answer(job, scope, receive, send)
+            finally:
+                lease.release()
+
+    def _wanted(self, raw: bytes) -> tuple[Body, str, Keep]:
+        body = parse(raw)
+        wanted = self._dialect.check(body)
+        return body, self._house.models.name_of(wanted.model), wanted.keep
+
+    async def _answer(self, job: Job, scope: Scope, receive: Receive, send: Send) -> None:
+        house = self._house
+        answers = await started(house.pool, job.start)
+        with house.traffic.running(answers):
             exchange = Exchange(answers, house.metrics)
             try:
                 if job.stream:
@@ -72,8 +83,27 @@ class Generate:
                     await JsonResponse(await whole(exchange, job))(scope, receive, send)
             finally:
                 exchange.close()
-        finally:
-            house.traffic.leave(job.answers, answers)
+
+
+class Reserved:
+    """Of so many answers among those that are on their way; of one while it is not known of how many."""
+
+    def __init__(self, house: House) -> None:
+        self._traffic, self._models, self._count = house.traffic, house.models, 0
+
+    def __enter__(self) -> Reserved:
+        self.widen(1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._traffic.leave(self._count)
+
+    def widen(self, count: int) -> None:
+        if not self._traffic.reserve(count - self._count):
+            message = f"{self._traffic.limit} answers are on their way already, and no more may be; try again."
+            wait = later(max(SOON, self._models.seconds_between_ends()))
+            raise ApiError(429, message, code="too_many_requests", headers=wait)
+        self._count = count
 
 
 class BodyStream:

@@ -9,7 +9,7 @@ from typing import Any
 from .. import __version__
 from ..core import Memory, Sampling
 from .dialect import Dialect, Json, Operation
-from .fields import COUNT, TEXT, flag, listed, maybe, record, ref, text, whole
+from .fields import COUNT, TEXT, fixed, flag, listed, maybe, number, record, ref, text, whole
 
 ABOUT = (
     "Language models on this machine, in the words of OpenAI's interface. A field that would change the answer "
@@ -27,8 +27,23 @@ USED = record(  # loading.used.Used
     wiring_failed=flag("whether wiring was wanted, and this machine is one for it"),
     refused=listed(text("a kernel that did not do what it was chosen for")),
 )
+STATES = ("unloaded", "loading", "loaded")
+MODEL = record(id=TEXT, object={"enum": ["model"]}, created=COUNT, owned_by=TEXT, state={"enum": list(STATES)})
+MODEL["properties"]["context_length"] = whole("tokens; of a model that is loaded", minimum=0)
+LOADED = record(  # server.models.told_of
+    name=TEXT,
+    state={"enum": list(STATES[1:])},
+    requests=whole("that use it or wait for it", minimum=0),
+    pinned=flag("whether it stays whatever happens"),
+    bytes=maybe(whole("that it holds", minimum=0)),
+    used=maybe(USED),
+    idle_seconds=maybe(number("since its last use")),
+    unloads_in_seconds=maybe(number("until it goes by itself")),
+)
+NAMED = fixed("model", model=text("One that GET /v1/models names."))
+ANSWERED: Json = {"application/json": {"schema": record(success=flag("False: it was not loaded."))}}
 SCHEMAS: Json = {
-    "Model": record(id=TEXT, object={"enum": ["model"]}, created=COUNT, owned_by=TEXT, context_length=COUNT),
+    "Model": MODEL,
     "ModelList": record(object={"enum": ["list"]}, data=listed(ref("Model"))),
     "Error": ERROR,
 }
@@ -37,12 +52,20 @@ SCHEMAS: Json = {
 def document(dialects: Sequence[Dialect], defaults: Sampling) -> Json:
     paths: Json = {dialect.path: {"post": _post(dialect.operation, defaults)} for dialect in dialects}
     model = {"name": "id", "in": "path", "required": True, "schema": TEXT}
-    paths["/v1/models"] = {"get": _get("models", "The model that is served", ref("ModelList"))}
+    paths["/v1/models"] = {"get": _get("models", "The models that are served", ref("ModelList"))}
     paths["/v1/models/{id}"] = {
         "get": _get("model", "That model, if it is served", ref("Model")) | {"parameters": [model]}
     }
-    health = record(status=TEXT, server={"const": "mlxrun"}, model=TEXT, used=USED)
-    told = "Whether requests are answered, and what of this machine is used"
+    loads = Operation(
+        "loadModel", "Load a model, and answer when it is there", NAMED, "It is.", ANSWERED, {}, ref("Error")
+    )
+    unloads = Operation(
+        "unloadModel", "Unload a model once nobody uses it", NAMED, "It will.", ANSWERED, {}, ref("Error")
+    )
+    paths["/models/load"] = {"post": _post(loads, defaults)}
+    paths["/models/unload"] = {"post": _post(unloads, defaults)}
+    health = record(status=TEXT, server={"const": "mlxrun"}, model=maybe(TEXT), models=listed(LOADED), used=maybe(USED))
+    told = "Whether requests are answered, what is loaded, and what of this machine is used"
     paths["/health"] = {"get": _get("health", told, health)}
     memory = record(**{field.name: COUNT for field in fields(Memory)})
     paths["/memory"] = {"get": _get("memory", "Bytes that weights and sequences take, and what is free", memory)}

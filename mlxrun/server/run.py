@@ -109,7 +109,7 @@ class Process(uvicorn.Server):
             timeout_graceful_shutdown=int(grace + LAST_WORDS) + 1,
         )
         super().__init__(config)
-        self._traffic, self._grace = server.traffic, grace
+        self._server, self._grace = server, grace
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -117,9 +117,9 @@ class Process(uvicorn.Server):
 
         def stop() -> None:
             if self.should_exit:
-                self._traffic.stop()
+                self._server.stop()
             else:
-                loop.call_later(self._grace, self._traffic.stop)
+                loop.call_later(self._grace, self._server.stop)
             self.should_exit = True
 
         for number in (signal.SIGTERM, signal.SIGINT):

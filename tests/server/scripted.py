@@ -15,11 +15,14 @@ from mlxrun.assistant import Assistant
 from mlxrun.core import Event, Finish, Memory, Request, RequestError, Sampling, TokenLogprob, Usage
 from mlxrun.engine.engine import Engine, check
 from mlxrun.engine.handle import Handle
+from mlxrun.engine.registry import Limits
 from mlxrun.engine.statistics import Statistics
 from mlxrun.loading.used import Used
+from mlxrun.memory.claim import Claim
 from mlxrun.server.app import Server, ServerConfig
-from mlxrun.server.dialect import Dialect
+from mlxrun.server.dialect import Dialect, Voice
 from mlxrun.server.dialects import DIALECTS
+from mlxrun.server.models import Models
 from mlxrun.text.template import ChatTemplate
 from mlxrun.text.tokenizer import Marks, Tokenizer
 
@@ -86,6 +89,13 @@ class ScriptedEngine:
     def memory(self) -> Memory:
         return Memory(weights=3, cache=2, active=6, peak=7, free=10, total=20)
 
+    @property
+    def claim(self) -> Claim:
+        return Claim(own=2, mapped=5)
+
+    def close(self) -> None:
+        """Whoever asks still gets an answer."""
+
     def used(self) -> Used:
         return Used("a script's", mapped=5, files=1, own=2, why_not_wired="there is nothing to wire")
 
@@ -105,6 +115,11 @@ class ScriptedEngine:
         return (TokenLogprob(-1.0, ((token, -1.0), (token + 1, float("-inf")))[:wanted]),)
 
 
+def assistant_of(name: str, engine: ScriptedEngine, template: str | None = TEMPLATE) -> Assistant:
+    chat = ChatTemplate({} if template is None else {"default": template}, {}, model="Scripted")
+    return Assistant(name, cast(Engine, engine), Bytes(), chat)
+
+
 def server(
     engine: ScriptedEngine | None = None,
     template: str | None = TEMPLATE,
@@ -112,10 +127,12 @@ def server(
     **config: Any,
 ) -> tuple[Server, ScriptedEngine]:
     engine = engine or ScriptedEngine()
-    chat = ChatTemplate({} if template is None else {"default": template}, {}, model="Scripted")
-    assistant = Assistant("scripted", cast(Engine, engine), Bytes(), chat)
-    given = {"name": "scripted", "sampling": Sampling(temperature=0.7), **config}
-    return Server(assistant, ServerConfig(**given), dialects), engine
+    given = {"sampling": Sampling(temperature=0.7), **config}
+    name = given.pop("name", "scripted")
+    voice = Voice(assistant_of(name, engine, template), name, given["sampling"])
+    models = Models(lambda name, beside: voice, lambda: (name,), name, Limits(pinned=frozenset({name})))
+    models.registry.hold(name, voice)
+    return Server(models, ServerConfig(**given), dialects), engine
 
 
 def ask(own: Server, path: str, body: Any = None, *, method: str | None = None, **more: Any) -> httpx.Response:

@@ -15,7 +15,7 @@ from mlxrun.core import Event, Finish, Sampling
 from mlxrun.parts import Arguments, CallBegun, Media, Piece, Said, Thought
 from mlxrun.server.app import Server
 from mlxrun.server.check import check
-from mlxrun.server.dialect import Body, Encoder, Job, Json, Operation, Voice
+from mlxrun.server.dialect import Body, Encoder, Job, Json, Operation, Voice, WantedModel
 from mlxrun.server.dialects import DIALECTS
 from mlxrun.server.dialects.openai import Framing
 from mlxrun.server.dialects.openai_chat import ChatEncoder
@@ -73,10 +73,13 @@ class Tales:
         error=TROUBLE,
     )
 
+    def check(self, body: Body) -> WantedModel:
+        check(body, self.operation.request)
+        return WantedModel()
+
     def read(self, body: Body, voice: Voice) -> Job:
         from mlxrun.assistant import Wish
 
-        check(body, self.operation.request)
         wish = Wish(sampling=voice.sampling, stop=(body["until"],) if "until" in body else ())
         messages = [{"role": "user", "content": body["about"]}]
         return Job(lambda: [voice.assistant.chat(messages, wish)], 1, TaleEncoder(), bool(body.get("stream")))

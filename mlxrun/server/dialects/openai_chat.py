@@ -7,7 +7,7 @@ from typing import Any
 
 from ...parts import Piece, Said, Thought, Token
 from ..check import check
-from ..dialect import Body, Job, Json, Operation, Voice
+from ..dialect import Body, Job, Json, Operation, Voice, WantedModel
 from ..errors import ApiError
 from ..fields import ref
 from .openai import FINISHES, LEAST, ChoiceEncoder, Framing, framing, wish
@@ -79,9 +79,11 @@ class ChatCompletions:
     def error(self, error: ApiError) -> Json:
         return error.body
 
-    def read(self, body: Body, voice: Voice) -> Job:
+    def check(self, body: Body) -> WantedModel:
         check(body, CHAT)
-        voice.check_name(body.get("model"))
+        return WantedModel(body.get("model"))
+
+    def read(self, body: Body, voice: Voice) -> Job:
         messages = [message_of(message) for message in body["messages"]]
         logprobs = wanted_logprobs(body)
         asked = wish(body, voice.sampling, limit_of(body), logprobs)

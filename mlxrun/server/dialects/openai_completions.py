@@ -10,7 +10,7 @@ from typing import Any
 from ...assistant import Answer
 from ...parts import Piece, Said, Token
 from ..check import check
-from ..dialect import Body, Job, Json, Operation, Voice
+from ..dialect import Body, Job, Json, Operation, Voice, WantedModel
 from ..errors import ApiError
 from ..fields import ref
 from .openai import FINISHES, LEAST, ChoiceEncoder, Framing, framing, wish
@@ -77,9 +77,11 @@ class Completions:
     def error(self, error: ApiError) -> Json:
         return error.body
 
-    def read(self, body: Body, voice: Voice) -> Job:
+    def check(self, body: Body) -> WantedModel:
         check(body, COMPLETION)
-        voice.check_name(body.get("model"))
+        return WantedModel(body.get("model"))
+
+    def read(self, body: Body, voice: Voice) -> Job:
         prompts, count = prompts_of(body["prompt"]), body.get("n") or 1
         answers = len(prompts) * count
         if answers > MAX_ANSWERS:

@@ -1,0 +1,144 @@
+"""Which models `mlxrun serve` offers, by the names that clients call them, and how one of them is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core import RequestError
+from . import options, quantize
+from .terminal import aside
+
+if TYPE_CHECKING:
+    from ..engine.registry import Beside, Limits
+    from ..server.dialect import Voice
+    from ..settings import Settings
+
+DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|m|h|)", re.ASCII)
+SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+FOR_EVER = "-1"
+KEEP = 300.0  # seconds that one of several models stays after its last use
+WORTH_HAVING = 8192  # tokens; idle models go before one is loaded with a shorter context than it could have
+
+
+def add_models(parser: argparse.ArgumentParser, default: str) -> None:
+    usual = f"as for run, one or several; without it {default}. The first is loaded at once, others when asked for"
+    parser.add_argument("model", metavar="MODEL", nargs="*", help=usual)
+    parser.add_argument("--name", help="what clients call the model, where it is one")
+    parser.add_argument("--models-dir", type=Path, metavar="DIR", help="offer the models of this folder too")
+    parser.add_argument("--installed", action="store_true", help="offer what mlxrun list shows too")
+    parser.add_argument(
+        "--keep-alive",
+        metavar="TIME",
+        help="30s, 5m or 1h without requests after which a model is unloaded; -1: never. "
+        "Usual are 5m, and never for one model alone",
+    )
+    parser.add_argument(
+        "--max-models", type=int, metavar="N", help="loaded at once; as many as fit where it is not given"
+    )
+    parser.add_argument(
+        "--pin", action="append", default=[], metavar="MODEL", help="once it is loaded, keep it (repeatable)"
+    )
+
+
+@dataclass(frozen=True)
+class Offered:
+    flags: argparse.Namespace
+    settings: Settings
+    named: Mapping[str, Path]
+
+    @property
+    def first(self) -> str | None:
+        return next(iter(self.named), None)
+
+    @property
+    def alone(self) -> bool:
+        return len(self.named) == 1 and self.flags.models_dir is None and not self.flags.installed
+
+    def names(self) -> list[str]:
+        return list(self.places())
+
+    def places(self) -> dict[str, Path]:
+        """As they are now: folders come and go."""
+        return {**dict(self._found()), **self.named}
+
+    def _found(self) -> Iterator[tuple[str, Path]]:
+        from ..store.folder import models_in
+        from ..store.resolve import list_installed
+
+        if self.flags.installed:
+            yield from ((name, place) for name, place in list_installed(self.settings) if place is not None)
+        if self.flags.models_dir is not None:
+            yield from models_in(self.flags.models_dir).items()
+
+    def limits(self) -> Limits:
+        from ..engine.registry import Limits
+
+        usual = None if self.alone else KEEP
+        keep = usual if self.flags.keep_alive is None else seconds_of(self.flags.keep_alive)
+        most = self.flags.max_models
+        if most is not None and most < 1:
+            raise RequestError(f"--max-models must be a whole number from 1 on, not {most}.")
+        pins = set(self.flags.pin)
+        if unknown := pins - self.places().keys():
+            raise RequestError(f"--pin names {sorted(unknown)[0]!r}, which is none of the models that are offered.")
+        stays = self.named if self.alone and keep is None else ()
+        return Limits(most=most, keep=keep, pinned=frozenset({*pins, *stays}))
+
+    def load(self, name: str, beside: Beside) -> Voice:
+        from ..assistant import QUEUE_LIMIT, Assistant, recommended
+        from ..server.dialect import Voice
+        from ..spec import ModelError
+        from ..store.resolve import resolve
+        from ..tune import begin
+
+        place = self.named.get(name) or self.places().get(name)
+        if place is None:
+            raise ModelError("It is not there any more.")
+        tuning = begin(self.settings)
+        opened = options.open_flagged(resolve(str(place), self.settings), self.flags, tuning.device)
+        sampling = options.sampling(self.flags, recommended(opened.checkpoint))
+        opened = quantize.copy_of(opened, self.flags, self.settings)
+        how = options.load_options(self.flags, self.settings)
+        how = options.beside_others(how, beside, WORTH_HAVING)
+        queue = self.settings.queue or QUEUE_LIMIT
+        assistant = Assistant.load(opened, how, name=name, idle=tuning.idle, queue_limit=queue)
+        for note in assistant.engine.notes:
+            aside(note if self.alone else f"{name}: {note}")
+        return Voice(assistant, name, sampling)
+
+
+def offered(flags: argparse.Namespace, settings: Settings, default: str) -> Offered:
+    """Fetches what is named and not here yet."""
+    from ..store.resolve import resolve
+
+    folder = flags.models_dir
+    if folder is not None and not folder.expanduser().is_dir():
+        raise RequestError(f"--models-dir names {folder}, which is no folder.")
+    flags.models_dir = folder and folder.expanduser()
+    asked = flags.model or ([default] if folder is None and not flags.installed else [])
+    if flags.name is not None and len(asked) != 1:
+        raise RequestError(f"--name is for one model, and {len(asked)} are named.")
+    named: dict[str, Path] = {}
+    for one in asked:
+        place = resolve(one, settings)
+        name = flags.name or (place.stem if os.path.exists(os.path.expanduser(one)) else one)
+        if name in named:
+            raise RequestError(f"Two of the models would be called {name!r}: serve them apart, or rename a folder.")
+        named[name] = place
+    return Offered(flags, settings, named)
+
+
+def seconds_of(text: str) -> float | None:
+    """None: for ever."""
+    found = DURATION.fullmatch(text.strip())
+    if text.strip() == FOR_EVER:
+        return None
+    if found is None:
+        raise RequestError(f"--keep-alive must be a time such as 30s, 5m or 1h, or -1 for ever, not {text!r}.")
+    return float(found[1]) * SECONDS[found[2]]

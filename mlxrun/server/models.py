@@ -1,0 +1,141 @@
+"""Which models a server has, which of them a request means, and what is told of them; the registry loads them.
+
+A name is looked up in what can be served and nowhere else: no request makes a path of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+
+from ..core import Memory, Sampling
+from ..engine.engine import memory_of
+from ..engine.registry import Keep, Lease, Limits, Load, NoRoom, NotLoaded, Registry, State
+from ..engine.statistics import Statistics, together
+from ..spec import ModelError
+from .check import shown
+from .dialect import Json, Voice
+from .errors import LATER, ApiError
+
+MOST_NAMES = 12  # in a sentence
+
+
+class Models:
+    def __init__(
+        self,
+        load: Load[Voice],
+        names: Callable[[], Iterable[str]],
+        first: str | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """`names`: of all that can be loaded, asked whenever somebody wants to know. `first`: where none is named."""
+        self.registry = Registry(load, limits)
+        self.first, self._names, self._created = first, names, int(time.time())
+
+    def names(self) -> list[str]:
+        """The one that answers where none is named, then those that are loaded, then the others."""
+        loaded = (state.name for state in self.registry.states())
+        return list(dict.fromkeys((*(() if self.first is None else (self.first,)), *loaded, *self._names())))
+
+    def name_of(self, asked: str | None) -> str:
+        """Raises for a model that is not here. May look at the disk."""
+        if asked is not None and (asked == self.first or self.registry.has(asked) or asked in self._names()):
+            return asked
+        if asked is None and self.first is not None:
+            return self.first
+        names = self.names()
+        if asked is None:
+            raise ApiError(400, f"model must name one of the models here: {listed(names)}.", param="model")
+        served = f"{listed(names)} {'is' if len(names) == 1 else 'are'} served"
+        raise ApiError(404, f"There is no model {shown(asked)} here; {served}.", param="model", code="model_not_found")
+
+    def described(self, names: Iterable[str]) -> list[Json]:
+        """As /v1/models tells it."""
+        states = {state.name: state for state in self.registry.states()}
+        return [self._described(name, states.get(name)) for name in names]
+
+    def _described(self, name: str, state: State[Voice] | None) -> Json:
+        own = {"id": name, "object": "model", "created": self._created, "owned_by": "mlxrun"}
+        if state is None:
+            return {**own, "state": "unloaded"}
+        if state.model is None:
+            return {**own, "state": "loading"}
+        return {**own, "state": "loaded", "context_length": state.model.assistant.engine.context}
+
+    def loaded(self) -> list[Json]:
+        """As /health tells it: what is loaded or on its way."""
+        return [told_of(state) for state in self.registry.states()]
+
+    def voices(self) -> list[Voice]:
+        return [state.model for state in self.registry.states() if state.model is not None]
+
+    def sampling(self, usual: Sampling) -> Sampling:
+        """Where neither a request nor the model's authors say; with one model also what these say."""
+        return next((voice.sampling for voice in self.voices() if voice.name == self.first), usual)
+
+    def statistics(self) -> Statistics:
+        """Of all models that are loaded, together."""
+        return together(voice.assistant.engine.statistics() for voice in self.voices())
+
+    def seconds_between_ends(self) -> float:
+        """How long it takes until some answer has ended; 0: nobody knows."""
+        told = [voice.assistant.engine.statistics().now for voice in self.voices()]
+        return min((now["seconds_between_ends"] for now in told if "seconds_between_ends" in now), default=0.0)
+
+    def memory(self) -> Memory:
+        engines = [voice.assistant.engine for voice in self.voices()]
+        return engines[0].memory() if len(engines) == 1 else memory_of(engines)
+
+    async def lease(self, name: str, keep: Keep = "usual") -> Lease[Voice]:
+        """Waits for a load without a thread. If we are cancelled meanwhile, nobody keeps the lease."""
+        try:
+            asked = self.registry.lease(name, keep)
+            try:
+                return await asyncio.shield(asyncio.wrap_future(asked))
+            except asyncio.CancelledError:
+                if not asked.cancel():
+                    asked.add_done_callback(give_back)
+                raise
+        except NoRoom as error:
+            raise ApiError(503, str(error), headers=LATER) from error
+        except NotLoaded as error:
+            raise ApiError(503, "The server is stopping.", headers=LATER) from error
+        except (ModelError, MemoryError, OSError) as error:
+            raise ApiError(500, f"The model {name!r} could not be loaded: {said(error)}") from error
+
+    def stop(self) -> None:
+        self.registry.stop()
+
+    def close(self) -> None:
+        self.registry.close()
+
+
+def listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return (", ".join(map(repr, names[:MOST_NAMES])) or "none") + more
+
+
+def told_of(state: State[Voice]) -> Json:
+    told: Json = {"name": state.name, "state": "loading" if state.model is None else "loaded"}
+    told |= {"requests": state.users, "pinned": state.pinned, "bytes": None, "used": None}
+    told |= {"idle_seconds": rounded(state.idle), "unloads_in_seconds": rounded(state.goes)}
+    if state.model is not None:
+        told |= {"bytes": state.model.claim.total, "used": state.model.assistant.engine.used().data()}
+    return told
+
+
+def rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
+
+def said(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}."
+    return str(error) or "there was not enough memory."
+
+
+def give_back(asked: Future[Lease[Voice]]) -> None:
+    if not asked.cancelled() and asked.exception() is None:
+        asked.result().release()
