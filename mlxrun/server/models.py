@@ -122,7 +122,8 @@ def told_of(state: State[Voice]) -> Json:
     told |= {"requests": state.users, "pinned": state.pinned, "bytes": None, "used": None}
     told |= {"idle_seconds": rounded(state.idle), "unloads_in_seconds": rounded(state.goes)}
     if state.model is not None:
-        told |= {"bytes": state.model.claim.total, "used": state.model.assistant.engine.used().data()}
+        claim = state.model.claim
+        told |= {"bytes": claim.own + claim.mapped, "used": state.model.assistant.engine.used().data()}
     return told
 
 
