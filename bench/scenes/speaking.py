@@ -36,9 +36,8 @@ def host(peer: Any, prompts: Prompts, sizes: Sizes) -> Played:
     found: Played = {}
     for count in (1, 8, 32):
         told = peer.ask([Ask(prompts(16), sizes.speaks) for _ in range(count)])
-        begin, end = max(one.host[0] for one in told), min(one.host[-1] for one in told)
-        steps = min(sum(begin <= each < end for each in one.host) for one in told)
-        found[f"ms a step at {count}"] = 1000 * (end - begin) / max(1, steps)
+        steps = [b - a for one in told for a, b in zip(one.host, one.host[1:], strict=False)]
+        found[f"ms a step at {count}"] = 1000 * median(steps)
     return found
 
 

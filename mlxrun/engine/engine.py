@@ -228,7 +228,7 @@ class Engine:
         self.model = Unloaded(self.model.device, self.model.vocab, self.model.context, self.model.notes)
         self._scheduler, self._runner = Scheduler(self.model, self.context, 0), Runner(self.model)
         self._speculation = Speculation(counts=self._speculation.counts)
-        self._guard.wiring.release()
+        self._guard.release()
         self._guard, self._files = MemoryGuard(self.model), FileGuard(self.model)
         self._kernels = KernelGuard(self.model)
         self._cache_bytes = self._prefix_bytes = self._paged_bytes = 0

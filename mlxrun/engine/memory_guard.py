@@ -14,6 +14,7 @@ import mlx.core as mx
 
 from ..loading.model import Runnable
 from ..memory.headroom import Budget, Headroom, Pressure, give_back
+from ..memory.shared_limit import SharedLimit
 from ..memory.wiring import Wiring
 from ..ops.native import release
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 LOGITS = 2 * 4  # bytes of a token's logits and of what they become when one is drawn, for each row
 PASSES = 2  # while there is room for what so many compute,
 LOOK_AGAIN = 0.1  # seconds may pass before the next look
+BUFFER_LIMIT = SharedLimit(lambda limit: mx.set_cache_limit(limit))  # of freed buffers that MLX keeps
 BUFFERS = 1.1  # of the weights' bytes, what their buffers take at most: whole pages, and what lies between them
 SHORTAGE = "shorten the prompt, wait for others to end, or load with a smaller context"
 
@@ -38,7 +40,7 @@ class MemoryGuard:
         self.wiring = Wiring("off" if held.budget is None else held.budget.wire)
         self.used = held.used.with_wired(None, "nobody planned for this model")
         if held.budget is not None:
-            mx.set_cache_limit(held.budget.cache_limit)
+            BUFFER_LIMIT.want(self, held.budget.cache_limit)
             self._wire(held.budget)
 
     def _wire(self, budget: Budget) -> None:
@@ -47,6 +49,11 @@ class MemoryGuard:
         held = min(mx.get_active_memory(), int(BUFFERS * budget.weights))
         wired = self.wiring.wire(max(budget.weights, held), budget.mapped)
         self.used = self.used.with_wired(wired.bytes, wired.why_not, failed=wired.failed)
+
+    def release(self) -> None:
+        """The model is gone: what was set for it is not any more."""
+        self.wiring.release()
+        BUFFER_LIMIT.drop(self)
 
     @property
     def mapped(self) -> int:

@@ -8,6 +8,7 @@ whole machines panic (mlx issue 3186): the usual policy leaves what grows alone.
   weights  all weights, mapped or not. llama.cpp does so too, and buffers that are not wired must be made resident by
            the driver for every command
   max      all that Metal recommends
+Several models of one process want their weights wired together, and MLX has one limit for all of them.
 Where there is no Metal nothing is ever called. Never run on a Mac, so which of `own` and `weights` is better nobody
 measured.
 """
@@ -18,10 +19,12 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 import mlx.core as mx
 
 from .. import gpu
+from .shared_limit import SharedLimit
 
 Policy = Literal["off", "own", "weights", "max"]
 POLICIES: tuple[str, ...] = get_args(Policy)
@@ -36,12 +39,19 @@ class Wired:
     failed: bool = False  # somebody wanted it, and this machine is one for it
 
 
+_limits: WeakKeyDictionary[Any, SharedLimit] = WeakKeyDictionary()  # by whose limit it is: MLX's, or a stand-in's
+
+
+def limit_of(mlx: Any) -> SharedLimit:
+    return _limits.setdefault(mlx, SharedLimit(lambda limit: mlx.set_wired_limit(limit)))
+
+
 class Wiring:
     def __init__(self, policy: str = "weights", mlx: Any = mx, system: Callable[[], int | None] | None = None) -> None:
         """`system`: which macOS this is; None: nobody knows."""
         if policy not in POLICIES:
             raise ValueError(f"wiring must be {', '.join(POLICIES)}, not {policy!r}")
-        self.policy, self._mlx, self._before = policy, mlx, None
+        self.policy, self._mlx, self._limit = policy, mlx, limit_of(mlx)
         self._system = system or macos
 
     def wire(self, weights: int, mapped: int = 0) -> Wired:
@@ -68,12 +78,12 @@ class Wiring:
 
     def _set(self, wanted: int, most: int, weights: int) -> Wired:
         try:
-            self._before = self._mlx.set_wired_limit(wanted)
-            stands = self._mlx.set_wired_limit(wanted)  # there is no other way to ask
+            total = self._limit.want(self, wanted, int(UNWIRED_SHARE * most))
+            stands = self._mlx.set_wired_limit(total)  # there is no other way to ask
         except gpu.RAISED as error:
             return Wired(None, f"MLX refused it: {(str(error) or repr(error)).splitlines()[0]}", failed=True)
-        if stands != wanted:
-            return Wired(None, f"MLX was asked for {wanted} bytes and has {stands}", failed=True)
+        if stands != total:
+            return Wired(None, f"MLX was asked for {total} bytes and has {stands}", failed=True)
         if self.policy == "weights" and wanted < weights:
             why = f"the weights take {weights} bytes, and Metal recommends no more than {most} in all"
             return Wired(wanted, why, failed=True)
@@ -81,10 +91,7 @@ class Wiring:
 
     def release(self) -> None:
         """As it was before, once what runs has ended."""
-        if self._before is not None:
-            self._mlx.synchronize()
-            self._mlx.set_wired_limit(self._before)
-            self._before = None
+        self._limit.drop(self, self._mlx.synchronize)
 
 
 def macos() -> int | None:

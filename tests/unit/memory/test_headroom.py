@@ -122,6 +122,19 @@ def test_what_is_wired(
     assert metal.calls == ([] if wired is None else [wired, wired, -1, 7])
 
 
+def test_two_models_are_wired_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    become(monkeypatch, Mac({"max_recommended_working_set_size": 1000}))
+    metal = FakeMetal()
+    first, second, third = (Wiring("weights", metal) for _ in range(3))
+    for wiring, weights in ((first, 300), (second, 400), (third, 500)):
+        assert wiring.wire(weights).bytes == weights
+    assert metal.calls[::2] == [300, 700, 900]  # no more than a share of what Metal recommends
+    metal.calls.clear()
+    for wiring in (second, first, third, third):
+        wiring.release()
+    assert metal.calls == [-1, 800, -1, 500, -1, 7]
+
+
 def test_what_is_not_wired_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     become(monkeypatch, Mac({"max_recommended_working_set_size": 1000}))
     old = FakeMetal()
