@@ -26,6 +26,7 @@ LOGITS = 2 * 4  # bytes of a token's logits and of what they become when one is 
 PASSES = 2  # while there is room for what so many compute,
 LOOK_AGAIN = 0.1  # seconds may pass before the next look
 BUFFER_LIMIT = SharedLimit(lambda limit: mx.set_cache_limit(limit))  # of freed buffers that MLX keeps
+MAPPED = SharedLimit(lambda total: 0)  # weights of all models that are pages of files; a sum, and nothing is set
 BUFFERS = 1.1  # of the weights' bytes, what their buffers take at most: whole pages, and what lies between them
 SHORTAGE = "shorten the prompt, wait for others to end, or load with a smaller context"
 
@@ -42,6 +43,9 @@ class MemoryGuard:
         if held.budget is not None:
             BUFFER_LIMIT.want(self, held.budget.cache_limit)
             self._wire(held.budget)
+        if self.headroom is not None:
+            then = MAPPED.want(self, self.headroom.budget.mapped)
+            self.headroom.taken_since = lambda: MAPPED.total - then
 
     def _wire(self, budget: Budget) -> None:
         """All that MLX holds by now is weights, once it has let go of what they were made with, or another model's."""
@@ -54,6 +58,7 @@ class MemoryGuard:
         """The model is gone: what was set for it is not any more."""
         self.wiring.release()
         BUFFER_LIMIT.drop(self)
+        MAPPED.drop(self)
 
     @property
     def mapped(self) -> int:

@@ -67,12 +67,18 @@ class Headroom:
     ) -> None:
         """`before`: what the process took before it loaded. `lag`: seconds that the system's numbers may be old."""
         self.budget = budget
-        self.limit = before + budget.usable - budget.mapped
+        self._limit = before + budget.usable - budget.mapped
+        self.taken_since: Callable[[], int] = lambda: 0  # bytes that other models of this process map since then
         self._measure = measure or footprint
         self._free = free
         self._swap = swap or SwapWatch()
         self._lag, self._clock = system_lag() if lag is None else lag, clock
         self._short_since: float | None = None
+
+    @property
+    def limit(self) -> int:
+        """Of what this process takes, all its models together."""
+        return self._limit - self.taken_since()
 
     def free(self) -> int:
         """Of the machine's memory; what the system had to move to its swap meanwhile is not free, whatever it says."""

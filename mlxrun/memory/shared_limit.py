@@ -25,6 +25,11 @@ class SharedLimit:
             self._wanted[owner] = amount
             return total
 
+    @property
+    def total(self) -> int:
+        with self._lock:
+            return sum(self._wanted.values())
+
     def drop(self, owner: object, first: Callable[[], object] = lambda: None) -> None:
         """As it would be without, once `first` is done; as it was at the beginning, when nobody is left."""
         with self._lock:
