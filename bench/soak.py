@@ -1,10 +1,12 @@
 """A soak: the real server under clients that stream, cancel, hang up and send too much; what it holds before and after.
 
-    python bench/soak.py [MODEL] [--seconds 60] [--clients 6] [--large 12] [--crowd 0] [--seed 0] [--json]
+    python bench/soak.py [MODEL] [--seconds 60] [--clients 6] [--swap] [--large 12] [--crowd 0] [--seed 0] [--json]
 
+Answers are drawn in every way, some prompts begin alike, some are long. With --swap the model is served under two names
+of which one may be loaded at a time, so that whoever asks for the other has them change places.
 Tells anonymous and file-mapped memory, threads, open descriptors, and what the server says of its own caches: before,
 during, right after and after a silence. What grew beside the prefix cache, which is meant to grow, is judged against
---most, and threads against what they were once the model was loaded; beyond either it ends with 1.
+--most, and threads and descriptors against what they were after the first answers; beyond any it ends with 1.
 Reads /proc, so it needs Linux.
 """
 
@@ -17,9 +19,10 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +33,20 @@ MB = 1e6
 READY = re.compile(r"answers at (http://\S+)/v1")
 START_SECONDS, ASK_SECONDS = 300, 300
 SAMPLES = 4  # while it runs
+NAMES = ("m", "twin")
+DOCUMENT = 300  # words that many prompts begin with
+LOOKS = 5  # at descriptors
 SETTLE = 5.0  # seconds after the first answers, for what only requests need to be given back
+DRAWN: list[dict[str, object]] = [  # how answers are drawn
+    {},
+    {"temperature": 0},
+    {"top_p": 0.9, "seed": 5},
+    {"top_k": 20, "min_p": 0.05},
+    {"logprobs": 3},
+    {"repetition_penalty": 1.2, "presence_penalty": 0.5},
+    {"dry_multiplier": 0.8},
+    {"mirostat": 2},
+]
 WORDS = [
     "the",
     "old",
@@ -94,16 +110,36 @@ class Soaked:
             told["freed"] / MB,
             told["active"] / MB,
             len(list((self._folder / "task").iterdir())),
-            len(list((self._folder / "fd").iterdir())),
+            min(self._descriptors() for _ in range(LOOKS)),
         )
+
+    def _descriptors(self) -> int:
+        """Those of a connection that has ended may still be there."""
+        time.sleep(0.1)
+        return len(list((self._folder / "fd").iterdir()))
 
     def thread_names(self) -> Counter[str]:
         return Counter((task / "comm").read_text().strip() for task in (self._folder / "task").iterdir())
 
 
 @contextmanager
-def soaked(model: str) -> Iterator[Soaked]:
-    command = [sys.executable, "-m", "mlxrun", "serve", model, "--name", "m", "--port", "0"]
+def soaked(model: str, *, swap: bool) -> Iterator[Soaked]:
+    """Under the name m; with `swap` under the name twin too, one of the two at a time."""
+    from mlxrun.store.resolve import resolve
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = resolve(model).absolute()
+        ending = place.suffix if place.is_file() else ""
+        named = [Path(folder) / f"{name}{ending}" for name in NAMES[: 1 + swap]]
+        for link in named:
+            link.symlink_to(place)
+        with started([*map(str, named), *(["--max-models", "1"] if swap else [])]) as server:
+            yield server
+
+
+@contextmanager
+def started(arguments: list[str]) -> Iterator[Soaked]:
+    command = [sys.executable, "-m", "mlxrun", "serve", *arguments, "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         lines = iter(process.stderr or ())
@@ -142,8 +178,8 @@ def request_of(body: bytes, path: str = "/v1/completions") -> bytes:
 class Client:
     """Behaves in another way each time, drawn from `seed`; what it did is counted."""
 
-    def __init__(self, port: int, seed: int, did: Counter[str]) -> None:
-        self._port, self._pick, self._did = port, random.Random(seed), did
+    def __init__(self, port: int, seed: int, did: Counter[str], names: Sequence[str] = NAMES[:1]) -> None:
+        self._port, self._pick, self._did, self._names = port, random.Random(seed), did, names
 
     async def until(self, end: float) -> None:
         kinds: list[tuple[Callable[[], Awaitable[None]], int]] = [
@@ -151,6 +187,7 @@ class Client:
             (self.cancel, 4),
             (self.hang_up, 2),
             (self.idle, 1),
+            (self.unload, int(len(self._names) > 1)),
         ]
         while time.monotonic() < end:
             (kind,) = self._pick.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])
@@ -161,10 +198,21 @@ class Client:
     def _asked(self) -> bytes:
         pick = self._pick
         words = " ".join(pick.choices(WORDS, k=pick.randint(5, 400)))
+        if pick.random() < 0.3:
+            words = f"{' '.join(WORDS[i % len(WORDS)] for i in range(DOCUMENT))} {words}"
         body = {"prompt": words, "max_tokens": pick.randint(4, 64), "stream": pick.random() < 0.8}
+        body["model"] = pick.choices(self._names, [8, 1][: len(self._names)])[0]
         if pick.random() < 0.2:
             body["n"] = 2
+        body |= pick.choice(DRAWN)
         return json.dumps(body).encode()
+
+    async def unload(self) -> None:
+        """Whoever uses it goes on; the next one has it loaded again."""
+        async with connected(self._port) as (reader, writer):
+            body = json.dumps({"model": self._pick.choice(self._names)}).encode()
+            writer.write(request_of(body, "/models/unload"))
+            await reader.read(1 << 16)
 
     async def stream(self) -> None:
         """A whole answer."""
@@ -211,7 +259,8 @@ class Client:
 
 async def storm(port: int, flags: argparse.Namespace, did: Counter[str]) -> None:
     end = time.monotonic() + flags.seconds
-    clients = [Client(port, flags.seed + number, did) for number in range(flags.clients)]
+    names = NAMES[: 1 + flags.swap]
+    clients = [Client(port, flags.seed + number, did, names) for number in range(flags.clients)]
     await asyncio.gather(*(client.until(end) for client in clients))
 
     async def one(number: int, kind: str) -> None:
@@ -255,6 +304,7 @@ def main() -> None:
     parser.add_argument("model", metavar="MODEL", nargs="?", default="smollm2")
     parser.add_argument("--seconds", type=float, default=60, help="that the clients go on")
     parser.add_argument("--clients", type=int, default=6)
+    parser.add_argument("--swap", action="store_true", help="two names, of which one may be loaded at a time")
     parser.add_argument("--large", type=int, default=12, help="bodies of up to 15 MiB afterwards, four at once")
     parser.add_argument("--crowd", type=int, default=0, help="clients at once at the end, all of which leave")
     parser.add_argument("--silence", type=float, default=30, help="seconds after it")
@@ -266,34 +316,42 @@ def main() -> None:
         raise SystemExit("bench/soak.py reads /proc, which only Linux has.")
     samples: list[Sample] = []
     did: Counter[str] = Counter()
-    with soaked(flags.model) as server:
+    with soaked(flags.model, swap=flags.swap) as server:
         samples.append(server.sample("loaded"))
-        names = server.thread_names()
-        asyncio.run(first_answers(server.port))
+        asyncio.run(first_answers(server.port, NAMES[: 1 + flags.swap]))
         time.sleep(SETTLE)
         samples.append(server.sample("before"))
+        names = server.thread_names()
         asyncio.run(watched(server, flags, samples, did))
         samples.append(server.sample("after"))
         time.sleep(flags.silence)
         samples.append(server.sample("silence"))
         new = server.thread_names() - names
-    loaded, before, after = samples[0], samples[1], samples[-1]
-    grown, threads = after.own - before.own, after.threads - loaded.threads
+    before, after = samples[1], samples[-1]
+    grown, threads = after.own - before.own, after.threads - before.threads
+    descriptors = after.descriptors - before.descriptors
     if flags.json:
         told = [asdict(one) for one in samples]
-        print(json.dumps({"samples": told, "clients": did, "grown": grown, "threads": threads}, indent=2))
+        print(
+            json.dumps(
+                {"samples": told, "clients": did, "grown": grown, "threads": threads, "descriptors": descriptors},
+                indent=2,
+            )
+        )
     else:
         print(table(samples))
         print("clients: " + ", ".join(f"{count} {kind}" for kind, count in sorted(did.items())))
-        print(f"beside the prefix cache {grown:+.1f} MB; threads {threads:+d} {dict(new) or ''}".rstrip())
-    if grown > flags.most or threads > 0:
+        threads_told = f"threads {threads:+d} {dict(new) or ''}".rstrip()
+        print(f"beside the prefix cache {grown:+.1f} MB; descriptors {descriptors:+d}; {threads_told}")
+    if grown > flags.most or threads > 0 or descriptors > 0:
         raise SystemExit(1)
 
 
-async def first_answers(port: int) -> None:
-    """What is only made once: as many answers at a time as the server has threads for."""
+async def first_answers(port: int, names: Sequence[str]) -> None:
+    """What is only made once: as many answers at a time as the server has threads for, of each model in turn."""
     did: Counter[str] = Counter()
-    await asyncio.gather(*(Client(port, number, did).stream() for number in range(8)))
+    for name in (*names[1:], *names[:1]):
+        await asyncio.gather(*(Client(port, number, did, [name]).stream() for number in range(8)))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from ..parts import Piece
 from .events import Reading, server_events
 from .types import Ask, ClientError, ModelInfo, Options
 
+LOADED = "loaded"  # as our server says; others say nothing, and have what they list
 CONNECT_SECONDS = 5.0  # also for the small questions; an answer may take as long as it takes
 BROKEN = (OSError, ValueError, http.client.HTTPException)  # ValueError: a response that is no HTTP
 
@@ -176,8 +177,8 @@ def models_at(address: Address) -> list[ModelInfo]:
     try:
         if status != http.client.OK:
             raise ClientError(f"The server at {address.url} says: {body['error']['message']}")
-        return [ModelInfo(str(model["id"]), loaded=True) for model in body["data"]]
-    except (TypeError, KeyError) as error:
+        return [ModelInfo(str(model["id"]), loaded=model.get("state", LOADED) == LOADED) for model in body["data"]]
+    except (TypeError, KeyError, AttributeError) as error:
         raise ClientError(f"What answers at {address.url} is no server for models.") from error
 
 

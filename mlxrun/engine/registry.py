@@ -119,6 +119,7 @@ class Registry(Generic[M]):
     ) -> None:
         self._load, self._limits, self._clock = load, limits or Limits(), clock
         self._slots: dict[str, Slot[M]] = {}
+        self._waiting: set[Future[Lease[M]]] = set()  # for a load; who takes one out answers it
         self._leaving: list[Slot[M]] = []  # to be closed; nobody can ask for them any more
         self._changed = threading.Condition()  # guards the slots; told of whatever may let somebody go on
         self._loader = ThreadPoolExecutor(1, "mlxrun-loader")
@@ -135,7 +136,8 @@ class Registry(Generic[M]):
             slot = self._slots.get(name) or self._begin(name)
             slot.users += 1
             slot.keep = self._limits.keep if keep == "usual" else keep
-        asked: Future[Lease[M]] = Future()
+            asked: Future[Lease[M]] = Future()
+            self._waiting.add(asked)
         asked.add_done_callback(lambda done: self._let_go(slot) if done.cancelled() else None)
         slot.loading.add_done_callback(partial(self._hand_over, slot, asked))
         return asked
@@ -169,6 +171,10 @@ class Registry(Generic[M]):
         """No more loads, and one that is under way ends; who waits is told so. What is loaded stays."""
         self._closed.set()
         self._tell()
+        with self._changed:
+            waiting = list(self._waiting)
+        for asked in waiting:
+            self._answer(asked, NotLoaded(CLOSED))
 
     def close(self) -> None:
         """Unload everything, whoever uses it."""
@@ -200,12 +206,20 @@ class Registry(Generic[M]):
             self._changed.notify_all()
 
     def _hand_over(self, slot: Slot[M], asked: Future[Lease[M]], loading: Future[M]) -> None:
+        error = loading.exception()
+        self._answer(asked, Lease(loading.result(), partial(self._let_go, slot)) if error is None else error)
+
+    def _answer(self, asked: Future[Lease[M]], what: Lease[M] | BaseException) -> None:
+        with self._changed:
+            if asked not in self._waiting:
+                return  # he was told
+            self._waiting.remove(asked)
         if not asked.set_running_or_notify_cancel():
             return
-        if (error := loading.exception()) is not None:
-            asked.set_exception(error)
+        if isinstance(what, Lease):
+            asked.set_result(what)
         else:
-            asked.set_result(Lease(loading.result(), partial(self._let_go, slot)))
+            asked.set_exception(what)
 
     def _let_go(self, slot: Slot[M]) -> None:
         with self._changed:

@@ -49,7 +49,7 @@ class House:
     gates: dict[str, threading.Event] = field(default_factory=dict)  # a load waits for its own
     begun: dict[str, threading.Event] = field(default_factory=dict)
     in_use: dict[str, int] = field(default_factory=dict)
-    shorter: list[str] = field(default_factory=list)  # loaded with less than they wanted
+    deaf: bool = False  # a load does not notice that nobody wants it
     size: Callable[[str], int] = lambda name: 1
     loading: int = 0
 
@@ -63,7 +63,7 @@ class House:
                 begun.set()
             if (gate := self.gates.get(name)) is not None:
                 while not gate.wait(0.005):
-                    if beside.stopping():
+                    if beside.stopping() and not self.deaf:
                         raise NotLoaded("It was stopped.")
             if (error := self.broken.get(name)) is not None:
                 raise error
@@ -299,6 +299,18 @@ def test_closing_ends_what_is_under_way(waiting: str) -> None:
         own.lease("a")
 
 
+def test_stopping_tells_who_waits_though_the_load_does_not_end() -> None:
+    house = House(gates={"a": threading.Event()}, deaf=True)
+    with registry(house) as own:
+        asked = [own.lease(name) for name in ("a", "a", "b")]
+        until(lambda: house.loads == ["a"])
+        own.stop()
+        for one in asked:
+            with pytest.raises(NotLoaded):
+                one.result(0)
+        house.gates["a"].set()
+
+
 def test_many_ask_for_many_in_little_room() -> None:
     """Whoever has a lease has a model that is open; what fails is only for want of room, and nothing is left behind."""
     house = House(room=3, size=lambda name: 1 + int(name) % 2)
@@ -341,4 +353,6 @@ def test_many_ask_for_many_in_little_room() -> None:
         assert not failed
         assert len(served) > 100
         assert sum(thing.size for thing in house.open) <= house.room
+        for number in range(6):  # some were to stay
+            own.unload(str(number))
         until(lambda: not house.open)

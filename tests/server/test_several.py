@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
+from mlxrun.client.http import HttpTransport
+
 from .process import SECONDS, Serving, command, serving
 
 
@@ -62,6 +64,13 @@ def test_models_come_when_asked_for_and_go_for_others(own: Serving) -> None:
     assert len(set(said.values())) == 1  # the same weights
     assert loaded(own) == {"two", "org/three"}
     assert all(model["bytes"] > 0 and model["unloads_in_seconds"] > 200 for model in health(own))
+
+
+def test_a_client_sees_which_are_loaded(own: Serving) -> None:
+    ask(own, "one")
+    told = {model.name: model.loaded for model in HttpTransport.open(own.url, None, "one").models()}
+    assert told.keys() == {"broken", "one", "org/three", "two"}
+    assert (told["one"], told["broken"]) == (True, False)
 
 
 def test_a_model_that_is_broken_is_told_and_others_answer(own: Serving) -> None:
@@ -145,6 +154,6 @@ def test_a_signal_while_a_model_loads_that_somebody_asked_for(
         until(lambda: any(model["state"] == "loading" for model in health(server)))
         assert server.stop() == 0
         asked.join()
-    assert refused[0].status_code == 503
+    assert refused[0].status_code == 503, refused[0].text
     assert refused[0].json()["error"]["message"] == "The server is stopping."
     assert not list((tmp_path / "ready").glob("*.safetensors*"))
