@@ -35,10 +35,12 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	@set -e; for file in $(filter-out bench/soak.py,$(wildcard bench/*.py)); do echo "== $$file"; $(BIN)/python $$file; done
 
-# the server under clients that cancel, hang up and send too much, for two minutes: what it holds before and after
+# the server under clients that cancel, hang up, have models change places and send too much: what it holds before and
+# after. make soak SECONDS=1800
+SECONDS = 60
 soak: $(VENV)/.installed-dev
 	@$(BIN)/mlxrun pull $(STARTER)
-	$(BIN)/python bench/soak.py $(STARTER) --crowd 300
+	$(BIN)/python bench/soak.py $(STARTER) --swap --seconds $(SECONDS) --crowd 300
 
 # references need torch and transformers, which nothing else here does: a venv of their own
 golden: .venv-golden/.installed
