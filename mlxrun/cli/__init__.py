@@ -17,7 +17,7 @@ from ..core import RequestError
 from ..descriptors import raise_limit
 from ..settings import SettingsError, from_environment
 from ..spec import ModelError, one_line
-from . import convert, doctor, fit, prune, pull, rm, run, selftest, serve, show, tune, verify
+from . import convert, doctor, fit, prune, ps, pull, rm, run, selftest, serve, show, tune, verify
 from . import eval as eval_command
 from . import list as list_command
 from .terminal import forgive_encodings, open_what_is_closed, say
@@ -35,6 +35,7 @@ COMMANDS = {
     "convert": convert,
     "eval": eval_command,
     "list": list_command,
+    "ps": ps,
     "pull": pull,
     "rm": rm,
     "prune": prune,
@@ -43,7 +44,7 @@ COMMANDS = {
     "tune": tune,
     "selftest": selftest,
 }
-WITHOUT_MLX = ("doctor",)  # it tells what is missing, beside all else
+WITHOUT_MLX = ("doctor", "ps")  # one tells what is missing, beside all else; the other only asks a server
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

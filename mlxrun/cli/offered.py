@@ -15,7 +15,7 @@ from . import options, quantize
 from .terminal import aside
 
 if TYPE_CHECKING:
-    from ..engine.registry import Beside, Limits
+    from ..engine.registry import Beside, RegistryLimits
     from ..server.dialect import Voice
     from ..settings import Settings
 
@@ -76,8 +76,8 @@ class Offered:
         if self.flags.models_dir is not None:
             yield from models_in(self.flags.models_dir).items()
 
-    def limits(self) -> Limits:
-        from ..engine.registry import Limits
+    def limits(self) -> RegistryLimits:
+        from ..engine.registry import RegistryLimits
 
         usual = None if self.alone else KEEP
         keep = usual if self.flags.keep_alive is None else seconds_of(self.flags.keep_alive)
@@ -88,7 +88,7 @@ class Offered:
         if unknown := pins - self.places().keys():
             raise RequestError(f"--pin names {sorted(unknown)[0]!r}, which is none of the models that are offered.")
         stays = self.named if self.alone and keep is None else ()
-        return Limits(most=most, keep=keep, pinned=frozenset({*pins, *stays}))
+        return RegistryLimits(most=most, keep=keep, pinned=frozenset({*pins, *stays}))
 
     def load(self, name: str, beside: Beside) -> Voice:
         from ..assistant import QUEUE_LIMIT, Assistant, recommended

@@ -59,7 +59,7 @@ Keep = float | Literal["usual"] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RegistryLimits:
     most: int | None = None  # models at once; None: as many as fit
     keep: float | None = None  # seconds that one stays after its last use; None: until its memory is wanted
     pinned: frozenset[str] = frozenset()  # stay whatever happens, unless a person says otherwise
@@ -115,9 +115,9 @@ class Lease(Generic[M]):
 
 class Registry(Generic[M]):
     def __init__(
-        self, load: Load[M], limits: Limits | None = None, clock: Callable[[], float] = time.monotonic
+        self, load: Load[M], limits: RegistryLimits | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._load, self._limits, self._clock = load, limits or Limits(), clock
+        self._load, self._limits, self._clock = load, limits or RegistryLimits(), clock
         self._slots: dict[str, Slot[M]] = {}
         self._waiting: set[Future[Lease[M]]] = set()  # for a load; who takes one out answers it
         self._leaving: list[Slot[M]] = []  # to be closed; nobody can ask for them any more

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 
 from ..core import Memory, Sampling
 from ..engine.engine import memory_of
-from ..engine.registry import Keep, Lease, Limits, Load, NoRoom, NotLoaded, Registry, State
+from ..engine.registry import Keep, Lease, Load, NoRoom, NotLoaded, Registry, RegistryLimits, State
 from ..engine.statistics import Statistics, together
 from ..spec import ModelError
 from .check import shown
@@ -28,7 +28,7 @@ class Models:
         load: Load[Voice],
         names: Callable[[], Iterable[str]],
         first: str | None = None,
-        limits: Limits | None = None,
+        limits: RegistryLimits | None = None,
     ) -> None:
         """`names`: of all that can be loaded, asked whenever somebody wants to know. `first`: where none is named."""
         self.registry = Registry(load, limits)

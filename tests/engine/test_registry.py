@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from mlxrun.engine.registry import Beside, Lease, Limits, NoRoom, NotLoaded, Registry
+from mlxrun.engine.registry import Beside, Lease, NoRoom, NotLoaded, Registry, RegistryLimits
 from mlxrun.loading.fit import DoesNotFit
 from mlxrun.memory.claim import Claim
 from mlxrun.spec import ModelError
@@ -78,7 +78,7 @@ class House:
 
 @contextmanager
 def registry(house: House, clock: Callable[[], float] = time.monotonic, **limits: object) -> Iterator[Registry[Thing]]:
-    own = Registry(house.load, Limits(**limits), clock)  # type: ignore[arg-type]  # limits are Limits' own fields
+    own = Registry(house.load, RegistryLimits(**limits), clock)  # type: ignore[arg-type]  # limits are RegistryLimits' own fields
     try:
         yield own
     finally:
@@ -285,7 +285,7 @@ def test_a_load_that_nobody_waits_for_ends() -> None:
 @pytest.mark.parametrize("waiting", ["load", "room"])
 def test_closing_ends_what_is_under_way(waiting: str) -> None:
     house = House(room=1, gates={"b": threading.Event()} if waiting == "load" else {})
-    own = Registry(house.load, Limits(patience=SECONDS))
+    own = Registry(house.load, RegistryLimits(patience=SECONDS))
     if waiting == "room":
         got(own.lease("a"))
     asked, queued = own.lease("b"), own.lease("c")

@@ -11,7 +11,7 @@ import pytest
 from mlxrun.core import Finish, Request, Sampling
 from mlxrun.engine import memory_guard
 from mlxrun.engine.engine import Engine
-from mlxrun.engine.registry import Beside, Limits, NoRoom, Registry
+from mlxrun.engine.registry import Beside, NoRoom, Registry, RegistryLimits
 from mlxrun.loading import LoadOptions, load_model
 from tests.unit.memory.outlines import write
 
@@ -55,7 +55,7 @@ def alone(folder: Path) -> list[int]:
 
 def test_they_answer_at_the_same_time_as_each_does_alone(folders: dict[str, Path]) -> None:
     expected = {name: alone(folders[name]) for name in NAMES}
-    own = Registry(engines(folders, None, []), Limits(most=2, keep=0.01))
+    own = Registry(engines(folders, None, []), RegistryLimits(most=2, keep=0.01))
     found: list[tuple[str, list[int]]] = []
 
     def client(first: int) -> None:
@@ -81,7 +81,7 @@ def loaded(own: Registry[Engine]) -> set[str]:
 def test_what_is_granted_is_for_all_together(folders: dict[str, Path]) -> None:
     """There is room for both, for the second with a shorter context."""
     contexts: list[int] = []
-    own = Registry(engines(folders, 300 * MIB, contexts), Limits(patience=0.0))
+    own = Registry(engines(folders, 300 * MIB, contexts), RegistryLimits(patience=0.0))
     try:
         own.lease("a").result(60).release()
         with own.lease("b").result(60) as engine:
@@ -94,7 +94,7 @@ def test_what_is_granted_is_for_all_together(folders: dict[str, Path]) -> None:
 
 def test_idle_ones_go_before_a_context_is_cut_short(folders: dict[str, Path]) -> None:
     contexts: list[int] = []
-    own = Registry(engines(folders, 250 * MIB, contexts), Limits(patience=0.0))
+    own = Registry(engines(folders, 250 * MIB, contexts), RegistryLimits(patience=0.0))
     try:
         own.lease("a").result(60).release()
         own.lease("b").result(60).release()
@@ -105,7 +105,7 @@ def test_idle_ones_go_before_a_context_is_cut_short(folders: dict[str, Path]) ->
 
 
 def test_beside_one_that_is_in_use_there_is_no_room(folders: dict[str, Path]) -> None:
-    own = Registry(engines(folders, 200 * MIB, []), Limits(patience=0.0))
+    own = Registry(engines(folders, 200 * MIB, []), RegistryLimits(patience=0.0))
     try:
         with own.lease("a").result(60) as engine:
             with pytest.raises(

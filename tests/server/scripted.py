@@ -15,7 +15,7 @@ from mlxrun.assistant import Assistant
 from mlxrun.core import Event, Finish, Memory, Request, RequestError, Sampling, TokenLogprob, Usage
 from mlxrun.engine.engine import Engine, check
 from mlxrun.engine.handle import Handle
-from mlxrun.engine.registry import Limits
+from mlxrun.engine.registry import RegistryLimits
 from mlxrun.engine.statistics import Statistics
 from mlxrun.loading.used import Used
 from mlxrun.memory.claim import Claim
@@ -130,7 +130,7 @@ def server(
     given = {"sampling": Sampling(temperature=0.7), **config}
     name = given.pop("name", "scripted")
     voice = Voice(assistant_of(name, engine, template), name, given["sampling"])
-    models = Models(lambda name, beside: voice, lambda: (name,), name, Limits(pinned=frozenset({name})))
+    models = Models(lambda name, beside: voice, lambda: (name,), name, RegistryLimits(pinned=frozenset({name})))
     models.registry.hold(name, voice)
     return Server(models, ServerConfig(**given), dialects), engine
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mlxrun.engine.registry import Beside, Limits, NotLoaded
+from mlxrun.engine.registry import Beside, NotLoaded, RegistryLimits
 from mlxrun.loading.fit import DoesNotFit
 from mlxrun.server.app import Server, ServerConfig
 from mlxrun.server.dialect import Voice
@@ -48,7 +48,7 @@ class Loads:
 
 def several(loads: Loads, first: str | None = None, **limits: Any) -> Server:
     loads.gate.set()
-    models = Models(loads, lambda: NAMES, first, Limits(**limits))
+    models = Models(loads, lambda: NAMES, first, RegistryLimits(**limits))
     return Server(models, ServerConfig())
 
 

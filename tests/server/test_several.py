@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from mlxrun.cli import main
 from mlxrun.client.http import HttpTransport
 
 from .process import SECONDS, Serving, command, serving
@@ -71,6 +73,17 @@ def test_a_client_sees_which_are_loaded(own: Serving) -> None:
     told = {model.name: model.loaded for model in HttpTransport.open(own.url, None, "one").models()}
     assert told.keys() == {"broken", "one", "org/three", "two"}
     assert (told["one"], told["broken"]) == (True, False)
+
+
+def test_ps_tells_what_is_loaded(own: Serving, capsys: pytest.CaptureFixture[str]) -> None:
+    ask(own, "one")
+    assert main(["ps", "--at", own.url]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["NAME", "HOLDS", "IN", "USE", "BY", "GOES"]
+    (mine,) = [row for row in rows if row.startswith("one ")]
+    assert re.fullmatch(r"one +[\d.]+ \w+ +nobody +in (299|300) s", mine)
+    assert main(["ps", "--at", "http://127.0.0.1:1"]) == 2
+    assert "No server answers at http://127.0.0.1:1" in capsys.readouterr().err
 
 
 def test_a_model_that_is_broken_is_told_and_others_answer(own: Serving) -> None:
