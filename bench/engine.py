@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from peers.workers import Worker
 from scenes import reading, speaking
 from scenes.asked import Prompts, median
 from scenes.ours import Ours
@@ -31,6 +32,7 @@ from scenes.scene import QUICK, WHOLE, Played, Scene, Sizes
 from scenes.server import Server
 
 SCENES = {scene.name: scene for scene in (*speaking.SCENES, *reading.SCENES)}
+MLX_STEPS = 6
 Found = dict[str, list[Played]]  # by the engine's name, one for each round
 
 
@@ -77,6 +79,25 @@ def rows(scene: Scene, found: Found) -> list[dict[str, Any]]:
     return told
 
 
+def beside_mlx_lm(told: Sequence[dict[str, Any]], file: Path, threads: int) -> dict[str, Any]:
+    """32 requests of ours against 32 rows that mlx-lm only decodes, from the same weights as float32: it reads nothing
+    and nobody comes or goes, so it does better here than it would."""
+    with Worker("mlx_plain", file, widened=True, threads=threads) as plain:
+        plain.ask("fill", context=2, batch=32, steps=MLX_STEPS)
+        rate = 32 * MLX_STEPS / plain.ask("decode", steps=MLX_STEPS)
+    ours = next(row["ours"] for row in told if (row["scene"], row["figure"]) == ("thirty-two", "tokens/s"))
+    ratio = ours / rate
+    figure = {"scene": "thirty-two", "figure": "tokens/s, the other: mlx-lm, float32, decoding only"}
+    return {
+        **figure,
+        "ours": ours,
+        "other": rate,
+        "ratio": ratio,
+        "bar": ">= 15 times the other",
+        "reached": ratio >= 15,
+    }
+
+
 def table(told: Sequence[dict[str, Any]]) -> str:
     lines = ["| scene | figure | mlxrun | llama-server | ratio | wanted | |", "|---|---|---|---|---|---|---|"]
     for row in told:
@@ -113,6 +134,7 @@ def main() -> None:
     parser.add_argument(
         "--gguf", metavar="FILE", type=Path, help="for llama-server: the same weights, its fastest form"
     )
+    parser.add_argument("--mlx-lm", action="store_true", help="32 requests beside mlx-lm too, on weights in float32")
     parser.add_argument("--first", action="store_true", help="run before everybody else (needs the right to)")
     parser.add_argument("--json", action="store_true")
     flags = parser.parse_args()
@@ -133,10 +155,12 @@ def main() -> None:
             print(f"{name} took {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     finally:
         ours.close()
+    if flags.mlx_lm and "thirty-two" in (flags.scene or SCENES):
+        told.append(beside_mlx_lm(told, resolve(flags.model), flags.threads))
     load = os.getloadavg()[0]
     if flags.json:
         here = {"processor": platform.processor(), "cores": os.cpu_count(), "threads": flags.threads, "load": load}
-        print(json.dumps({"machine": here, "sizes": vars(flags)["quick"], "figures": told}, indent=2, default=str))
+        print(json.dumps({"machine": here, "quick": flags.quick, "figures": told}, indent=2, default=str))
     else:
         print(table(told))
         print(f"\n{flags.threads} threads, medians of {flags.rounds} rounds; the machine's load at the end: {load:.1f}")
