@@ -49,7 +49,7 @@ class LoadPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class ModelShare:
     """What of this machine a model may have."""
 
     granted: int | None = None  # bytes that a person gives all models together; None: what there is
@@ -57,11 +57,11 @@ class Room:
     least: int | None = None  # tokens; a context that is shorter, and not asked for, is no use yet: others may still go
 
 
-AS_PLANNED, ALL_OF_IT = Overcommit(), Room()
+AS_PLANNED, ALL_OF_IT = Overcommit(), ModelShare()
 
 
 def plan_load(
-    recipe: Recipe, seen: DryRun, context: int | None = None, how: Overcommit = AS_PLANNED, room: Room = ALL_OF_IT
+    recipe: Recipe, seen: DryRun, context: int | None = None, how: Overcommit = AS_PLANNED, room: ModelShare = ALL_OF_IT
 ) -> LoadPlan:
     machine = left_beside(this_machine(), room.others, room.granted)
     if how.on_disk:

@@ -30,7 +30,7 @@ from .dry_run import DryRun, dry_run, dry_run_of
 from .evaluate import evaluate_weights
 from .expert_offload import offload_experts
 from .fallback import FallbackModel, load_fallback
-from .fit import LoadPlan, Overcommit, Room, plan_load
+from .fit import LoadPlan, ModelShare, Overcommit, plan_load
 from .forms import packs, plain_forms
 from .model import Holdings, Model
 from .open import OpenedModel, open_model
@@ -188,7 +188,7 @@ def prefix_folder(opened: OpenedModel, options: LoadOptions) -> PrefixFolder | N
 def plan_opened(opened: OpenedModel, dry: DryRun, options: LoadOptions) -> LoadPlan:
     """Or a refusal."""
     how = Overcommit(options.anyway, options.experts_on_disk)
-    room = Room(options.memory, options.others, options.least)
+    room = ModelShare(options.memory, options.others, options.least)
     return plan_load(opened.recipe, dry, options.context, how, room)
 
 

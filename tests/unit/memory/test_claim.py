@@ -8,7 +8,7 @@ import pytest
 
 from mlxrun.loading import fit, open_model
 from mlxrun.loading.dry_run import dry_run
-from mlxrun.loading.fit import DoesNotFit, Room, plan_load
+from mlxrun.loading.fit import DoesNotFit, ModelShare, plan_load
 from mlxrun.memory.claim import Claim, left_beside, together
 from mlxrun.memory.machine import Machine
 from tests.unit.memory.outlines import LLAMA_32_3B, write
@@ -48,18 +48,18 @@ def test_a_shorter_context_than_wanted_is_refused_while_others_may_go(
     seen = dry_run(opened.checkpoint, opened.recipe, opened.device)
     weights = seen.weights.total
 
-    def planned(room: Room, context: int | None = None) -> int:
+    def planned(room: ModelShare, context: int | None = None) -> int:
         monkeypatch.setattr(fit, "this_machine", lambda: machine(weights + 3 * GIB))
         return plan_load(opened.recipe, seen, context, room=room).context
 
-    free = planned(Room())
-    assert planned(Room(others=Claim(mapped=GIB))) < free
-    assert planned(Room(least=8192)) == free > 8192
+    free = planned(ModelShare())
+    assert planned(ModelShare(others=Claim(mapped=GIB))) < free
+    assert planned(ModelShare(least=8192)) == free > 8192
     tight = Claim(mapped=2 * GIB)
-    shorter = planned(Room(others=tight))
+    shorter = planned(ModelShare(others=tight))
     assert 512 <= shorter < 8192
     with pytest.raises(DoesNotFit, match=f"a context of {shorter} tokens only"):
-        planned(Room(others=tight, least=8192))
-    assert planned(Room(others=tight, least=8192), context=shorter) == shorter  # that is what was asked for
+        planned(ModelShare(others=tight, least=8192))
+    assert planned(ModelShare(others=tight, least=8192), context=shorter) == shorter  # that is what was asked for
     with pytest.raises(DoesNotFit, match="does not fit"):
-        planned(Room(granted=weights))
+        planned(ModelShare(granted=weights))
