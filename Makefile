@@ -10,7 +10,7 @@ HOST    = 127.0.0.1
 PORT    = 8080
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test lint bench soak golden models-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
+.PHONY: run serve test lint bench soak invariance golden models-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
@@ -70,6 +70,10 @@ kernels-mutate: $(VENV)/.installed-dev
 cuda: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12 nvidia-cuda-cccl-cu12
 	$(BIN)/python -m tests.kernels.cuda.test_compile
+
+# whether a row's bits are its own, asked of every case of the golden tests
+invariance: $(VENV)/.installed-dev
+	MLXRUN_TEST_ALL=1 $(BIN)/python -m pytest tests/engine/test_invariance.py -q -n auto
 
 # mutants of the native kernels' C++ and of what launches and chooses kernels, a sample: it goes on where it stopped
 MUTANTS = --sample 10 --minutes 25

@@ -133,6 +133,11 @@ class Sampling:
         return self.edits == () and not self.needs_last
 
     @property
+    def best_alone(self) -> bool:
+        """Whether the likeliest token is all that is asked for."""
+        return self.temperature == 0 and self.logprobs is None and self.plain
+
+    @property
     def needs_last(self) -> bool:
         """Whether the token before must be known before the next can be drawn."""
         return bool(self.presence_penalty or self.frequency_penalty or self.looks_back or self.mirostat_tau)

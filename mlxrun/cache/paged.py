@@ -85,6 +85,8 @@ class PagedSequence:
 
     def forget(self) -> None:
         """What no query will see any more, and is not worth keeping for a rewind."""
+        if not self.store.forgets:
+            return
         self.tables.commit(max(self.tables.length, self._length - SLACK))
         self.tables.forget()
 

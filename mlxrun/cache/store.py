@@ -50,6 +50,7 @@ class PagedStore:
             self._memory.append(memory)
             groups.append((name, PageIds(size, ends[-1])))
         self.groups: PagedGroups = groups
+        self.forgets = not all(group.remembers_all for group, _ in groups)
         self._written = [0] * len(groups)  # pages from the first on that may have memory
 
     @property

@@ -78,6 +78,7 @@ class Row:
     surprise: float | None = None  # of the last token that was read, where its sampling goes by that
     goal: int = 0  # it runs alone until its memory is this long: a batch that it was in broke
     guide: Guide | None = None  # what its answer must be
+    greedy: bool = False  # each token is the likeliest, and nothing is told of others
     drafting: Drafting = field(default_factory=Drafting)
     still: int = 0  # passes since it was last in one
     leaving: bool = False  # it must stop once what was launched of it is read
@@ -92,7 +93,9 @@ class Row:
             limit = min(limit, len(request.tokens) + request.max_tokens)
         seed = secrets.randbits(64) if seed is None else (seed + choice) % 2**64
         guide = None if handle.grammar is None else handle.grammar.guide()
-        return cls(handle, array("i", request.tokens), limit, request.sampling, seed, choice, guide=guide)
+        row = cls(handle, array("i", request.tokens), limit, request.sampling, seed, choice, guide=guide)
+        row.greedy = guide is None and request.sampling.best_alone
+        return row
 
     def begin(self, memory: SequenceMemory, cached: int, now: float) -> None:
         self.memory, self.still, self.stopped = memory, 0, False

@@ -15,7 +15,7 @@ import mlx.core as mx
 from ..loading.model import Runnable
 from .plan import PassPart, PassPlan
 from .request import Row
-from .sampler import Ahead, Draw, Samples, best_alone, only_best, sample
+from .sampler import Ahead, Draw, Samples, likeliest, only_best, sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +67,18 @@ class Runner:
                 unsampled = Unsampled(chosen, self._model.logits(rows), plan.alone)
                 arrays.append(unsampled.logits)
             else:
-                arrays += look_ahead(chosen, self._sampled(rows, draws_of(chosen)))
+                arrays += look_ahead(chosen, self._sampled(rows, chosen))
         start(arrays, plan.waits)  # which bounds how far we run ahead
         for part in parts:
             if plan.alone and part.row.memory.length >= part.row.goal:
                 part.row.goal = 0
         return unsampled
 
-    def _sampled(self, rows: mx.array, draws: Sequence[Draw]) -> Samples:
-        best = self._model.best(rows) if best_alone(draws) else None
-        return sample(self._model.logits(rows), draws, self._model.device) if best is None else only_best(best)
+    def _sampled(self, rows: mx.array, parts: Sequence[PassPart]) -> Samples:
+        if not all(part.row.greedy for part in parts):
+            return sample(self._model.logits(rows), draws_of(parts), self._model.device)
+        best = self._model.best(rows)
+        return likeliest(self._model.logits(rows), self._model.device) if best is None else only_best(best)
 
 
 def draws_of(parts: Sequence[PassPart]) -> list[Draw]:

@@ -20,6 +20,7 @@ import numpy as np
 from ..core import NO_IDS, Sampling, TokenLogprob
 from ..ops.device import Device
 from ..ops.sample import Asked, Drawn, Places, RowWish
+from ..ops.sample import likeliest as likeliest_rows
 from ..ops.sample import sample as sample_rows
 
 MASK = 2**64 - 1
@@ -143,13 +144,16 @@ def mixed(number: int) -> int:
 
 def best_alone(draws: Sequence[Draw]) -> bool:
     """Whether the best token of each row is all that anybody asks for."""
-    return all(
-        draw.sampling.temperature == 0 and draw.sampling.logprobs is None and draw.sampling.plain for draw in draws
-    )
+    return all(draw.sampling.best_alone for draw in draws)
 
 
 def only_best(tokens: mx.array) -> Samples:
     return Samples(Drawn(tokens), (None,) * tokens.size)
+
+
+def likeliest(logits: mx.array, device: Device) -> Samples:
+    """(R, V) -> the best token of each row, where that is all that anybody asks for."""
+    return Samples(likeliest_rows(logits, device), (None,) * logits.shape[0])
 
 
 def sample(logits: mx.array, draws: Sequence[Draw], device: Device) -> Samples:

@@ -62,8 +62,7 @@ class Pass:
     @property
     def positions(self) -> mx.array:  # (T,) int32
         if self._positions is None:
-            spans = [mx.arange(s.offset, s.offset + s.count, dtype=mx.int32) for s in self.segments]
-            self._positions = spans[0] if len(spans) == 1 else mx.concatenate(spans)
+            self._positions = mx.array([position for s in self.segments for position in s.positions], mx.int32)
         return self._positions
 
     def fold(self, x: mx.array, heads: int, dim: int) -> mx.array:

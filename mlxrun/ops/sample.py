@@ -9,7 +9,8 @@ lazy, the token before included (`last`): the next step can be built before it i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
@@ -102,22 +103,42 @@ def sample(logits: mx.array, asked: Asked, device: Device) -> Drawn:
     return _native(logits, asked) if device.native else reference(logits, asked)
 
 
+def likeliest(logits: mx.array, device: Device) -> Drawn:
+    """The largest of each row, where nothing else is asked: a step of plain rows builds nothing but this."""
+    rows = logits.shape[0]
+    if device.native:
+        return Drawn(*native.sample(logits, *_nothing_asked_natively(rows)))
+    return reference(logits, nothing_asked(rows))
+
+
+@lru_cache(maxsize=256)
+def nothing_asked(rows: int) -> Asked:
+    wishes, places = [RowWish(temperature=0.0)] * rows, [Places()] * rows
+    return Asked(wishes, places, [(0, 0)] * rows, np.zeros(0, np.int32), None, [], [], [], None)
+
+
+@lru_cache(maxsize=256)
+def _nothing_asked_natively(rows: int) -> tuple[Any, ...]:
+    return _arguments(nothing_asked(rows))
+
+
 def _native(logits: mx.array, asked: Asked) -> Drawn:
-    return Drawn(
-        *native.sample(
-            logits,
-            mx.array(np.array(asked.wishes, np.float32)),
-            mx.array(np.array(asked.places, np.int32)),
-            mx.array(np.array(asked.keys, np.uint32)),
-            mx.array(asked.tokens),
-            asked.last_ids,
-            mx.array(np.array(asked.bias_ids, np.int32)),
-            mx.array(np.array(asked.bias, np.float32)),
-            mx.array(np.array(asked.breakers, np.int32)),
-            asked.surprises,
-            asked.mask,
-            asked.best,
-        )
+    return Drawn(*native.sample(logits, *_arguments(asked)))
+
+
+def _arguments(asked: Asked) -> tuple[Any, ...]:
+    return (
+        mx.array(np.array(asked.wishes, np.float32)),
+        mx.array(np.array(asked.places, np.int32)),
+        mx.array(np.array(asked.keys, np.uint32)),
+        mx.array(asked.tokens),
+        mx.array(np.full(len(asked.wishes), -1, np.int32)) if asked.last is None else asked.last,
+        mx.array(np.array(asked.bias_ids, np.int32)),
+        mx.array(np.array(asked.bias, np.float32)),
+        mx.array(np.array(asked.breakers, np.int32)),
+        mx.array(np.zeros(len(asked.wishes), np.float32)) if asked.surprise is None else asked.surprise,
+        asked.mask,
+        asked.best,
     )
 
 
