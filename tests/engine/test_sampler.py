@@ -91,7 +91,8 @@ def test_every_cut(name: str, data: st.DataObject, vocab: int, seed: int) -> Non
         xtc_threshold=st.sampled_from([0.1013, 0.0307, 0.5009]),
     )
     draws = [Draw(data.draw(kinds), int(rng.integers(2**63)), int(rng.integers(100))) for _ in range(4)]
-    same_as_oracle(rng.normal(0, 3, (4, vocab)), draws, FORMS[name])
+    rows = np.round(rng.normal(0, 3, (4, vocab)), 4)  # apart enough for float32 at a temperature of 100, or equal
+    same_as_oracle(rows, draws, FORMS[name])
 
 
 @given(data=st.data(), vocab=VOCABS, seed=st.integers(0, 2**32 - 1))
