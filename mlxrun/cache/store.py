@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
-from ..ops.device import Device
 from ..ops.paged import KeyPlace, PagedPass, page_memory
 from ..spec import Attention, Decoder, LatentAttention, Layer, SideBySide
 from .kinds import PAGE, group_of
@@ -30,13 +29,13 @@ MOST = 2**38  # bytes that are addressed for each group; memory is taken where s
 
 
 class PagedStore:
-    def __init__(self, spec: Decoder, device: Device, dtype: mx.Dtype, size: int = PAGE) -> None:
-        """`dtype`: of what is computed."""
-        self.spec, self.device = spec, device
+    def __init__(self, spec: Decoder, types: Sequence[Sequence[mx.Dtype]], size: int = PAGE) -> None:
+        """`types`: of what each layer remembers of a token, in order."""
+        self.spec = spec
         self.after: mx.array | None = None  # the last pass that was built
         found = [group_of(layer) for layer in spec.layers]
         names = list(dict.fromkeys(group for group in found if group is not None))
-        shapes = [key_shapes(layer, device, dtype) for layer in spec.layers]
+        shapes = [key_shapes(layer, kept) for layer, kept in zip(spec.layers, types, strict=True)]
         self._memory, groups = [], []
         self.places: list[tuple[KeyPlace, ...]] = [()] * len(found)  # of each layer: its keys, and those of its indexer
         for index, name in enumerate(names):
@@ -122,12 +121,12 @@ class KeyShape:
         return KeyPlace.within(memory, offset, size, group, self.heads, self.dims, self.dtype)
 
 
-def key_shapes(layer: Layer, device: Device, dtype: mx.Dtype) -> tuple[KeyShape, ...]:
+def key_shapes(layer: Layer, types: Sequence[mx.Dtype]) -> tuple[KeyShape, ...]:
     match layer.mixer:
         case (Attention(borrows=None, causal=True) as s) | SideBySide(attention=s):
-            return (KeyShape(s.kv_heads, (s.head_dim, s.head_dim), device.kept(dtype)),)
+            return (KeyShape(s.kv_heads, (s.head_dim, s.head_dim), types[0]),)
         case LatentAttention() as s:
-            latent = KeyShape(1, (s.kv_rank + s.rope_dim, -s.kv_rank), dtype)
-            return (latent,) if s.indexer is None else (latent, KeyShape(1, (s.indexer.dim, -s.indexer.dim), dtype))
+            latent = KeyShape(1, (s.kv_rank + s.rope_dim, -s.kv_rank), types[0])
+            return (latent,) if s.indexer is None else (latent, KeyShape(1, (s.indexer.dim, -s.indexer.dim), types[1]))
         case _:
             return ()

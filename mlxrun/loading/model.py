@@ -100,6 +100,13 @@ class Runnable(Protocol):
         """The token of the largest logit of each row, -1 where one is not a number. None: take it from `logits`."""
 
 
+def key_types(decoder: DecoderModel) -> list[list[mx.Dtype]]:
+    """Of what each layer remembers of a token, in order; arrays know their type before they have values."""
+    sequence = SequenceCache(decoder.spec)
+    decoder(mx.zeros((1,), mx.int32), [(sequence, 1)])
+    return [[] if memory is None else [array.dtype for array in memory.arrays()] for memory in sequence.layers]
+
+
 @dataclass(frozen=True)
 class Model:
     decoder: DecoderModel
@@ -130,7 +137,7 @@ class Model:
         """Where the keys of all its sequences lie; None: native kernels do not compute, so each keeps its own."""
         if not self.device.native or self.spec.kind != "decoder":
             return None
-        return PagedStore(self.spec, self.device, self.decoder.dtype)
+        return PagedStore(self.spec, key_types(self.decoder))
 
     def new_sequence(self, context: int | None = None) -> SequenceMemory:
         if self.pages is None:

@@ -60,11 +60,6 @@ class DecoderModel:
         self.best_of = head if isinstance(head, QuantizedWeight) else None
         self._refuse_leftovers(params)
 
-    @property
-    def dtype(self) -> mx.Dtype:
-        """Of what is computed."""
-        return self.embed.dtype
-
     def _head(self, params: Params, width: int) -> Linear:
         if self.spec.tied:
             head = self.embed.as_linear()

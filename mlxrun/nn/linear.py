@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 
 from ..ops.device import Device
-from ..ops.embedding import embed, row_type
+from ..ops.embedding import embed
 from ..ops.matmul import matmul
 from ..ops.quantized import Matrix
 
@@ -28,10 +28,6 @@ class Embedding:
 
     def __call__(self, ids: mx.array) -> mx.array:  # (T,) -> (T, dim)
         return embed(ids, self.weight)
-
-    @property
-    def dtype(self) -> mx.Dtype:
-        return row_type(self.weight)
 
     def as_linear(self) -> Linear:
         return Linear(self.weight, self.device)

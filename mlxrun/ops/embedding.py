@@ -8,13 +8,6 @@ from ..cpu_kernels import native
 from .quantized import Matrix, Packed, QuantizedWeight
 
 
-def row_type(table: Matrix) -> mx.Dtype:
-    """Of what `embed` makes."""
-    if isinstance(table, Packed):
-        return mx.float32
-    return table.scales.dtype if isinstance(table, QuantizedWeight) else table.dtype
-
-
 def embed(ids: mx.array, table: Matrix) -> mx.array:
     """(T,) ids -> (T, dim)."""
     if isinstance(table, Packed):

@@ -13,6 +13,7 @@ from mlxrun.cpu_kernels import native as library
 from mlxrun.ops import device as devices
 from mlxrun.ops import fused, native
 from mlxrun.ops.device import Device, this_device
+from mlxrun.ops.paged import KeyPlace, KeyRule
 from mlxrun.ops.quantized import QuantizedWeight
 
 X, IDS = mx.ones((3, 8)), mx.array([[0.0], [1.0], [0.0]])
@@ -93,8 +94,9 @@ def test_products_and_layers() -> None:
 
 def test_a_stack() -> None:
     stack, heads = fused.FusedStack(FAST), front()
-    parts = fused.AttentionParts(heads, "out", "bias", "sinks", 0.75, True)  # type: ignore[arg-type]  # any will do
-    stack.add(parts, fused.FeedForward(NORM, "gate", "up", "down", "relu", FAST))  # type: ignore[arg-type]  # any will do
+    parts = fused.AttentionParts(heads, "out", "bias", True)  # type: ignore[arg-type]  # any will do
+    rule = KeyRule(0.75, window=8, chunk=16, sinks="sinks")  # type: ignore[arg-type]  # any will do
+    stack.add(parts, fused.FeedForward(NORM, "gate", "up", "down", "relu", FAST), rule)  # type: ignore[arg-type]  # any will do
     (added,) = stack._native.calls
     assert added.pop("norm") is NORM.weight
     assert added == {
@@ -103,6 +105,8 @@ def test_a_stack() -> None:
         "dim": 4,
         "norms": heads.norms,
         "scale": 0.75,
+        "window": 8,
+        "chunk": 16,
         "turned": True,
         "out": "out",
         "out_bias": "bias",
@@ -113,11 +117,15 @@ def test_a_stack() -> None:
         "act": "relu",
         "eps": 0.5,
     }
-    x, rotation, *rest = stack(X, TURN, ["k"], ["v"], [7], ["after"])  # type: ignore[list-item]  # any will do
+    places, pages = (
+        [KeyPlace("one", 0, mx.float16), KeyPlace("other", 1, mx.float16)],
+        SimpleNamespace(batches=["b", "c"]),
+    )  # type: ignore[arg-type]  # any will do
+    x, rotation, *rest = stack(X, TURN, places, pages)  # type: ignore[arg-type]  # any will do
     assert x is X
     assert same(rotation[1], TURN.freqs, TURN.positions, True, 1.5)
-    assert rest == [["k"], ["v"], [7], ["after"], 1]
-    assert same(stack(X, None, [], [], [], [])[1][1], None, None)
+    assert rest == [["one", "other"], [0, 1], ["b", "c"], 1]
+    assert same(stack(X, None, [], pages)[1][1], None, None)  # type: ignore[arg-type]  # any will do
 
 
 def test_experts() -> None:

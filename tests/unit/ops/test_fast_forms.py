@@ -129,7 +129,7 @@ REFUSED = {
     "stack": BEFORE_MIXER
     | BEFORE_FFN
     | DENSE_ONLY
-    | {"Attention.causal", "Attention.window", "Attention.chunk", "Attention.slopes", "Attention.softcap"}
+    | {"Attention.causal", "Attention.slopes", "Attention.softcap"}
     | {"Layer.per_layer_input", "Layer.out_scale", "Decoder.per_layer"},
     "best token": {"Decoder.kind", "Decoder.embed_dim", "Decoder.head_bias", "Decoder.logit_scale"}
     | {"Decoder.logit_softcap"},
