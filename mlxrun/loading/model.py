@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Protocol
 
 import mlx.core as mx
@@ -100,6 +99,13 @@ class Runnable(Protocol):
         """The token of the largest logit of each row, -1 where one is not a number. None: take it from `logits`."""
 
 
+def pages_for(decoder: DecoderModel) -> PagedStore | None:
+    """Where the keys of all its sequences lie; None: native kernels do not compute, or it has no keys to keep."""
+    if not decoder.device.native or decoder.spec.kind != "decoder":
+        return None
+    return PagedStore(decoder.spec, key_types(decoder))
+
+
 def key_types(decoder: DecoderModel) -> list[list[mx.Dtype]]:
     """Of what each layer remembers of a token, in order; arrays know their type before they have values."""
     sequence = SequenceCache(decoder.spec)
@@ -115,6 +121,10 @@ class Model:
     widths: tuple[int, int | None] = (4, None)  # bytes of a value that is computed, and of a key where narrower
     holdings: Holdings = field(default=NOTHING, repr=False)
     prefix_folder: PrefixFolder | None = None  # where what requests have read is kept for the next start
+    pages: PagedStore | None = field(init=False, repr=False)  # None: each sequence keeps its own keys
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pages", pages_for(self.decoder))
 
     @property
     def spec(self) -> Decoder:
@@ -131,13 +141,6 @@ class Model:
     @property
     def context(self) -> int:
         return self.spec.context if self.fitting is None else min(self.spec.context, self.fitting)
-
-    @cached_property
-    def pages(self) -> PagedStore | None:
-        """Where the keys of all its sequences lie; None: native kernels do not compute, so each keeps its own."""
-        if not self.device.native or self.spec.kind != "decoder":
-            return None
-        return PagedStore(self.spec, key_types(self.decoder))
 
     def new_sequence(self, context: int | None = None) -> SequenceMemory:
         if self.pages is None:
