@@ -166,4 +166,4 @@ def prefixes_of(store: PagedStore, context: int, limit: int) -> SharedPrefixes[P
             sequence.points = snapshot_points(hit.length, prompt, PAGE, hit.known)
         return sequence
 
-    return SharedPrefixes(tree, begin)
+    return SharedPrefixes(tree, begin, store.begin_anew)

@@ -44,9 +44,15 @@ WAIT = 0.02  # seconds
 class SharedPrefixes(Generic[Memory]):
     shares = True
 
-    def __init__(self, tree: PrefixTree, begin: Callable[[Hit, int], Memory], disk: DiskPrefixes | None = None) -> None:
-        """`begin`: a sequence for a prompt of so many tokens that goes on from a hit, and owns its table."""
-        self.tree, self._begin, self.disk = tree, begin, disk
+    disk: DiskPrefixes | None = None
+
+    def __init__(
+        self, tree: PrefixTree, begin: Callable[[Hit, int], Memory], begin_anew: Callable[[], None] = lambda: None
+    ) -> None:
+        """`begin`: a sequence for a prompt of so many tokens that goes on from a hit, and owns its table.
+
+        `begin_anew`: what was under way when all was cleared is not waited for."""
+        self.tree, self._begin, self._begin_anew = tree, begin, begin_anew
         self.rate = 0.0  # prompt tokens a second that are computed; 0: not known
         self._fetching: dict[tuple[Hashable, Key], Restore] = {}
 
@@ -118,6 +124,7 @@ class SharedPrefixes(Generic[Memory]):
         """Nothing that is in memory is believed."""
         self._cancel()
         self.tree.clear()
+        self._begin_anew()
 
     def close(self) -> None:
         """What is kept goes to disk, if there is one for it."""

@@ -104,8 +104,8 @@ def _load_packed(opened: OpenedModel, options: LoadOptions, before: int) -> Mode
     )
     sources = sources_of(opened)
     holdings = Holdings(budget, before, formed.files, offload=offload, blocks=formed.blocks, sources=sources, used=used)
-    model = finish_model(decoder, opened, dry, planned, (formed.note,), holdings)
-    return replace(model, prefix_folder=prefix_folder(opened, options))
+    folder = prefix_folder(opened, options)
+    return finish_model(decoder, opened, dry, planned, (formed.note,), holdings, folder)
 
 
 def _load_plain(opened: OpenedModel, options: LoadOptions, before: int) -> Model:
@@ -139,8 +139,7 @@ def _load_plain(opened: OpenedModel, options: LoadOptions, before: int) -> Model
         used=used,
     )
     told = (note, *used.fallbacks, why_not_kept(options, opened.device.native))
-    model = finish_model(decoder, opened, dry, planned, told, holdings)
-    return replace(model, prefix_folder=prefix_folder(opened, options))
+    return finish_model(decoder, opened, dry, planned, told, holdings, prefix_folder(opened, options))
 
 
 def why_not_mapped(files: Sequence[Mapped], held: Mapping[int, int]) -> str | None:
@@ -161,12 +160,13 @@ def finish_model(
     planned: LoadPlan,
     told: Sequence[str | None],
     holdings: Holdings,
+    folder: PrefixFolder | None,
 ) -> Model:
     left_out = opened.recipe.left_out
     notes = [f"{left_out} of this checkpoint is left out."] if left_out else []
     notes += [note for note in (*told, planned.note, why_slow(opened.device)) if note]
     holdings = replace(holdings, chooser=opened.device.chooser)
-    return Model(decoder, tuple(notes), planned.context, (dry.width, dry.keys), holdings)
+    return Model(decoder, tuple(notes), planned.context, (dry.width, dry.keys), holdings, folder)
 
 
 def why_not_kept(options: LoadOptions, paged: bool) -> str | None:

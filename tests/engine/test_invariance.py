@@ -151,3 +151,24 @@ def test_an_answer_is_the_same_alone_beside_others_and_from_what_was_read(
     assert usage.cached_tokens >= most // 2 // PAGE * PAGE, "the second time it was there"
     further = Request((*prompts[-1], *tokens(alone[-1]), 1, 2), 8, sampling)
     compare(cold(further), asked(simulated, further)[0])
+
+
+def test_a_pass_that_broke_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    """Passes over the same pages are computed in turn; after one that never will be, the next begins."""
+    model = load_model(checkpoint.write(checkpoint.reference("llama").checkpoint(), tmp_path))
+    assert isinstance(model, Model)
+    assert model.pages is not None
+    said = []
+    for breaks in (False, True):
+        simulated = Simulated(model=model)
+        greedy = Sampling(temperature=0)
+        handles = [simulated.submit((1, 2, 3, 4 + i), max_tokens=6, sampling=greedy) for i in range(2)]
+        for _ in range(3):
+            simulated.step()
+        if breaks:
+            assert model.pages.after is not None
+            simulated.scheduler.broke(simulated.plans[-1], RuntimeError("The device is gone."))
+            assert model.pages.after is None
+        simulated.finish()
+        said.append([tokens(simulated.events(handle)) for handle in handles])
+    assert said[0] == said[1]

@@ -302,7 +302,8 @@ def test_others_go_on_while_something_is_restored(opened):
 def test_who_comes_waits_for_what_is_on_disk(opened):
     tokens = opened().said(list(range(100, 150)))
     house = opened()
-    kept = SharedPrefixes(house.tree, lambda hit, prompt: hit, house.disk)
+    kept = SharedPrefixes(house.tree, lambda hit, prompt: hit)
+    kept.disk = house.disk
     assert not kept.ready([*tokens, 1], False)
     assert kept.ready([7, 8], False), "others need not wait"
     while not kept.ready([*tokens, 1], False, idle=True):
@@ -324,7 +325,8 @@ def test_who_comes_early_waits_until_it_is_known_what_is_there(opened):
     house = opened()
     looked: Future[None] = Future()
     house.tier._looked = looked
-    kept = SharedPrefixes(house.tree, lambda hit, prompt: hit, house.disk)
+    kept = SharedPrefixes(house.tree, lambda hit, prompt: hit)
+    kept.disk = house.disk
     assert not kept.ready([*tokens, 1], False)
     assert not kept.ready([*tokens, 1], False, idle=True)
     assert house.tier.statistics.bytes_read == 0
