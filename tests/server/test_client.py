@@ -89,7 +89,7 @@ ASKED: dict[str, dict[str, Any]] = {
         "mirostat_tau": 0.0,
         "min_tokens": 3,
     },
-    "one of two": {"choice": ["yes", "no"], "max_tokens": 12},
+    "one of two": {**GREEDY, "choice": ["yes", "no"]},
     "a match": {"regex": "[a-c]{4}", "temperature": 1, "seed": 3},
     "JSON": {"json_schema": {"enum": [{"a": 1}, None]}, "temperature": 1, "seed": 3},
     "a grammar": {"grammar": 'start: "x"+ "y"', "temperature": 1, "seed": 3, "max_tokens": 40},
