@@ -197,7 +197,6 @@ def sample(
     places: mx.array,
     keys: mx.array,
     tokens: mx.array,
-    last: mx.array,
     bias_ids: mx.array,
     bias: mx.array,
     breakers: mx.array,

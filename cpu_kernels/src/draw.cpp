@@ -204,13 +204,12 @@ void each_repeated(const int32_t* text, int n, const Row& row, Scratch& scratch,
   }
 }
 
-// The text from `begin` on, `last` behind it; without ids that are none.
+// The text from `begin` on, without ids that are none.
 struct Text {
   int32_t* ids;
   int count = 0;
   Text(const Row& row, int begin, Scratch& scratch) : ids(scratch.take<int32_t>(row.places->end - begin + 1)) {
     for (int i = begin; i < row.places->end; i++) put(row.tokens[i], row.vocab);
-    put(row.last, row.vocab);
   }
   void put(int32_t id, int vocab) {
     if (id >= 0 && id < vocab) ids[count++] = id;

@@ -100,7 +100,7 @@ NB_MODULE(_native, m) {
         },
         "x"_a, "ids"_a, "weights"_a, "gate"_a.none(), "up"_a, "down"_a, "act"_a, "gate_bias"_a = nb::none(),
         "up_bias"_a = nb::none(), "down_bias"_a = nb::none(), "residual"_a = nb::none(), "precision"_a = -1);
-  m.def("sample", &sample, "logits"_a, "wishes"_a, "places"_a, "keys"_a, "tokens"_a, "last"_a, "bias_ids"_a, "bias"_a,
+  m.def("sample", &sample, "logits"_a, "wishes"_a, "places"_a, "keys"_a, "tokens"_a, "bias_ids"_a, "bias"_a,
         "breakers"_a, "surprise"_a, "mask"_a = nb::none(), "best"_a = -1);
   m.def("rms_norm", &rms_norm, "x"_a, "weight"_a.none(), "eps"_a);
 

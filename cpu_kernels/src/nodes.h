@@ -51,11 +51,11 @@ std::vector<mx::array> heads_of(const mx::array& x, const std::vector<const Pack
 // One token from each row of logits (T, vocab): tokens (T,), -1 where a logit is not a number or infinite, -2 where none
 // may come; what mirostat is surprised by from then on (T,); and where `best` is not -1 the logarithm of the token's share
 // before anything was asked (T,), and the `best` likeliest tokens with theirs (T, best). A row of `wishes` and of
-// `places` has what sample.h tells, a row of `keys` decides what is drawn, `last` is the token that is not in `tokens`
-// yet or -1, `mask` (T, words) has a bit for each token.
+// `places` has what sample.h tells, a row of `keys` decides what is drawn, `mask` (T, words) has a bit for each
+// token.
 std::vector<mx::array> sample(const mx::array& logits, const mx::array& wishes, const mx::array& places, const mx::array& keys,
-                              const mx::array& tokens, const mx::array& last, const mx::array& bias_ids,
-                              const mx::array& bias, const mx::array& breakers, const mx::array& surprise,
+                              const mx::array& tokens, const mx::array& bias_ids, const mx::array& bias,
+                              const mx::array& breakers, const mx::array& surprise,
                               const std::optional<mx::array>& mask, int best);
 
 // The thread of this thread's stream gives back the memory that its calls worked in, once it is through with them;

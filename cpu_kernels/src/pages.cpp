@@ -97,6 +97,12 @@ PagedBatch::PagedBatch(const std::vector<int>& counts, std::vector<int> at, std:
 }
 
 void PagedBatch::check(const PagePlace& place) const {
+  if (checked_ == place.pages.get() && checked_size_ == place.size) return;
+  check_tables(place);
+  checked_ = place.pages.get(), checked_size_ = place.size;
+}
+
+void PagedBatch::check_tables(const PagePlace& place) const {
   const int most = (int)std::min<size_t>(place.pages->most(), INT32_MAX);
   for (size_t i = 0; i < count(); i++) {
     const int last = length(i) - 1;

@@ -75,8 +75,14 @@ struct PagedBatch {
   int rows() const { return starts.back(); }
   size_t count() const { return offsets.size(); }
   int length(size_t i) const { return offsets[i] + starts[i + 1] - starts[i]; }  // of sequence i after the pass
-  // That every position up to the last has a page of `place`, from `first` on.
+  // That what is written has pages, and that all are pages of the place's group. Layers of one group ask one after the
+  // other, so who was answered last is remembered; nodes are made with the interpreter's lock held.
   void check(const PagePlace& place) const;
+
+ private:
+  void check_tables(const PagePlace& place) const;
+  mutable const Pages* checked_ = nullptr;
+  mutable int checked_size_ = 0;
 };
 
 struct PagedRule {

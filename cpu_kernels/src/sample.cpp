@@ -14,7 +14,7 @@ namespace {
 
 [[noreturn]] void wrong(const std::string& what) { throw std::invalid_argument(what); }
 
-enum In { Logits, Wishes, Where, Keys, Tokens, Last, BiasIds, Bias, Breakers, Surprise, Mask };
+enum In { Logits, Wishes, Where, Keys, Tokens, BiasIds, Bias, Breakers, Surprise, Mask };
 
 class Sample : public CpuPrimitive {
  public:
@@ -46,7 +46,7 @@ class Sample : public CpuPrimitive {
         sampling::Row row{};
         row.scores = scores, row.vocab = rows.cols, row.places = &places;
         row.wish = reinterpret_cast<const sampling::Wish*>(floats(Wishes, (size_t)r * sampling::kWishes));
-        row.tokens = ints(Tokens, 0), row.last = *ints(Last, r);
+        row.tokens = ints(Tokens, 0);
         row.bias_ids = ints(BiasIds, 0), row.bias = floats(Bias, 0);
         row.breakers = ints(Breakers, 0);
         if (masked) row.mask = reinterpret_cast<const uint32_t*>(ints(Mask, (size_t)r * words));
@@ -88,8 +88,8 @@ void check(const mx::array& a, mx::Dtype type, const mx::Shape& shape, const cha
 }  // namespace
 
 std::vector<mx::array> sample(const mx::array& logits, const mx::array& wishes, const mx::array& places, const mx::array& keys,
-                              const mx::array& tokens, const mx::array& last, const mx::array& bias_ids,
-                              const mx::array& bias, const mx::array& breakers, const mx::array& surprise,
+                              const mx::array& tokens, const mx::array& bias_ids, const mx::array& bias,
+                              const mx::array& breakers, const mx::array& surprise,
                               const std::optional<mx::array>& mask, int best) {
   type_of(logits.dtype(), "logits");
   if (logits.ndim() != 2 || logits.shape(1) == 0) wrong("logits must have 2 axes (rows, tokens), and a token at least");
@@ -97,7 +97,6 @@ std::vector<mx::array> sample(const mx::array& logits, const mx::array& wishes, 
   check(wishes, mx::float32, {rows, sampling::kWishes}, "wishes");
   check(places, mx::int32, {rows, sampling::kPlaces}, "places");
   check(keys, mx::uint32, {rows, 2}, "keys");
-  check(last, mx::int32, {rows}, "last");
   check(surprise, mx::float32, {rows}, "surprise");
   check(tokens, mx::int32, {(int)tokens.size()}, "tokens");
   check(bias_ids, mx::int32, {(int)bias_ids.size()}, "bias_ids");
@@ -105,7 +104,7 @@ std::vector<mx::array> sample(const mx::array& logits, const mx::array& wishes, 
   check(breakers, mx::int32, {(int)breakers.size()}, "breakers");
   if (mask) check(*mask, mx::uint32, {rows, (vocab + 31) / 32}, "mask");
   if (best < -1 || best > vocab) wrong("best must be -1 for no report, or how many of the tokens it names");
-  std::vector<mx::array> inputs{logits, wishes, places, keys, tokens, last, bias_ids, bias, breakers, surprise};
+  std::vector<mx::array> inputs{logits, wishes, places, keys, tokens, bias_ids, bias, breakers, surprise};
   if (mask) inputs.push_back(*mask);
   std::vector<mx::Shape> shapes{{rows}, {rows}};
   std::vector<mx::Dtype> types{mx::int32, mx::float32};

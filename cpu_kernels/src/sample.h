@@ -30,7 +30,7 @@ constexpr int kWishes = sizeof(Wish) / sizeof(float);
 
 // The columns of a row of places, in `tokens`, `bias` and `breakers`.
 struct Places {
-  int32_t begin, end;    // the tokens so far, but for `last`
+  int32_t begin, end;    // the tokens so far
   int32_t answer;        // where the answer begins: presence and frequency count from there
   int32_t penalized;     // where repetition counts from
   int32_t dry;           // where repeated sequences are looked for
@@ -45,7 +45,6 @@ struct Row {
   const Wish* wish;
   const Places* places;
   const int32_t* tokens;
-  int32_t last;             // the token after them; -1: none
   const int32_t* bias_ids;
   const float* bias;
   const int32_t* breakers;  // tokens that no repeated sequence reaches across, ascending

@@ -7,12 +7,25 @@ mixers; everything else is the same question for all of them. The other half of 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
 
 import mlx.core as mx
 
 from ..ops.paged import KeyPlace
 from ..ops.span import Span
+
+
+class Rewindable(Protocol):
+    def reusable(self, length: int) -> int:
+        """The longest length <= `length` to which this could be taken back right now."""
+
+
+def agreed(length: int, all_of_it: Sequence[Rewindable]) -> int:
+    """The longest length <= `length` to which all of these could be taken back at once."""
+    while (least := min((one.reusable(length) for one in all_of_it), default=length)) < length:
+        length = least
+    return length
 
 
 class LayerCache(ABC):

@@ -13,6 +13,7 @@ import mlx.core as mx
 from ..ops.paged import KeyPlace
 from ..ops.span import Span
 from ..spec import SideBySide
+from .base import agreed
 from .evict import TreeLimits
 from .kinds import PAGE, SLACK, is_recurrent
 from .prefixes import SharedPrefixes
@@ -61,7 +62,7 @@ class PagedSequence:
     def __init__(self, store: PagedStore, context: int, tables: Tables | None = None) -> None:
         self.store, self.context = store, context
         self.tables = Tables(store.groups) if tables is None else tables
-        self._length = self.tables.end
+        self.length = self.tables.end
         self._states: list[Recurrent] = []
         self.layers: Sequence[PagedLayer | Recurrent | None] = [
             self._layer(layer.mixer, places) for layer, places in zip(store.spec.layers, store.places, strict=True)
@@ -74,20 +75,11 @@ class PagedSequence:
         self._states.append(state)
         return PagedLayer(places, state) if isinstance(mixer, SideBySide) else state
 
-    @property
-    def length(self) -> int:
-        return self._length
-
-    @length.setter
-    def length(self, length: int) -> None:
-        """A pass was built."""
-        self._length = length
-
     def forget(self) -> None:
         """What no query will see any more, and is not worth keeping for a rewind."""
         if not self.store.forgets:
             return
-        self.tables.commit(max(self.tables.length, self._length - SLACK))
+        self.tables.commit(max(self.tables.length, self.length - SLACK))
         self.tables.forget()
 
     @property
@@ -100,41 +92,31 @@ class PagedSequence:
         return sum(state.bytes for state in self._states)
 
     def reusable(self, length: int) -> int:
-        length = min(length, self._length)
-        while True:
-            agreed = min((state.reusable(length) for state in self._states), default=length)
-            agreed = self.tables.reusable(agreed)
-            if agreed == length:
-                return length
-            length = agreed
+        return agreed(min(length, self.length), [self.tables, *self._states])
 
     def rewind(self, length: int) -> bool:
-        if length > self._length or self.reusable(length) != length:
+        if length > self.length or self.reusable(length) != length:
             return False
         self.tables.rewind(length)
         for state in self._states:
             state.rewind(length)
-        self._length = length
+        self.length = length
         return True
 
     def fork(self) -> PagedSequence:
-        return self.on(self.tables.fork())
-
-    def on(self, tables: Tables) -> PagedSequence:
-        """Another sequence with these pages, and the states of this one."""
-        other = PagedSequence(self.store, self.context, tables)
+        other = PagedSequence(self.store, self.context, self.tables.fork())
         other.restore([state.snapshot() for state in self._states])
-        other._length = self._length
+        other.length = self.length
         return other
 
     def snapshot(self) -> StateSnapshot | None:
         """None: all its layers have keys."""
-        if not self._states or not self._length:
+        if not self._states or not self.length:
             return None
         states = [state.snapshot() for state in self._states]
         copies = [RecurrentState(tuple(mx.contiguous(one) for one in s.arrays or ()), s.length) for s in states]
         mx.async_eval([array for state in copies for array in state.arrays or ()])
-        return StateSnapshot(self._length, tuple(copies))
+        return StateSnapshot(self.length, tuple(copies))
 
     def restore(self, states: Sequence[RecurrentState]) -> None:
         for mine, state in zip(self._states, states, strict=True):
@@ -143,7 +125,7 @@ class PagedSequence:
     def release(self) -> None:
         """Its pages are others' from now on."""
         self.tables.release()
-        self._length = 0
+        self.length = 0
 
     def arrays(self) -> list[mx.array]:
         done = [] if self.store.after is None else [self.store.after]

@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..spec import Decoder
-from .base import LayerCache
+from .base import LayerCache, agreed
 from .kinds import memory_for
 
 
@@ -33,11 +33,7 @@ class SequenceCache:
 
     def reusable(self, length: int) -> int:
         """The longest prefix of at most `length` tokens that every layer can go back to at once."""
-        while True:
-            agreed = min((memory.reusable(length) for memory in self._owned), default=length)
-            if agreed == length:
-                return length
-            length = agreed
+        return agreed(length, self._owned)
 
     def rewind(self, length: int) -> bool:
         if length > self.length or self.reusable(length) != length:

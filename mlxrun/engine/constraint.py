@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from .mask_worker import LateError, Task, Worker
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
+T = TypeVar("T")
 MASK_SECONDS = 0.5  # that one mask may take
 COMPILE_SECONDS = 2.0
 FIRST_SECONDS = 30.0  # to sort a vocabulary, once
@@ -91,10 +92,7 @@ class Guide:
         """What may come at `position`. Waits for it; a ConstraintError tells why it never comes."""
         if self._task is None:
             return FREE
-        try:
-            mask = self._worker.result(self._task)
-        except LateError as error:
-            raise ConstraintError(f"What the answer is constrained by could not be followed: {error}.") from error
+        mask = self._result(self._task)
         if self.position == 0 and self._constraint.opener is not None and mask.bits is not None:
             return Mask(with_bit(mask.bits, self._constraint.opener))
         return mask
@@ -108,19 +106,28 @@ class Guide:
         """How many of these tokens may come from here on, one after the other."""
         if self._free or self._task is None:
             return len(draft)
-        return self._worker.result(self._worker.begin(lambda: self._current().validate_tokens(list(draft))))
+        return self._result(self._worker.begin(lambda: self._current().validate_tokens(list(draft))))
 
     def along(self, draft: Sequence[int]) -> list[Mask]:
         """The masks at `position` and after each token of a draft that `fits`."""
         if self._free or self._task is None:
             return [FREE] * (len(draft) + 1)
-        return self._worker.result(self._worker.begin(lambda: self._masks_along(draft)))
+        return self._result(self._worker.begin(lambda: self._masks_along(draft)))
 
     def forced(self) -> list[int]:
         """The tokens that must come now, as far as there is no choice."""
         if self._free or self._task is None:
             return []
-        return self._worker.result(self._worker.begin(lambda: self._current().compute_ff_tokens()))
+        return self._result(self._worker.begin(lambda: self._current().compute_ff_tokens()))
+
+    def _result(self, task: Task[T]) -> T:
+        """What a matcher said; a ConstraintError where it broke, hung or died, whatever it raised."""
+        try:
+            return self._worker.result(task)
+        except ConstraintError:
+            raise
+        except (RuntimeError, ValueError, TypeError, LookupError) as error:
+            raise ConstraintError(f"What the answer is constrained by could not be followed: {error}.") from error
 
     def _ends_freedom(self, token: int) -> bool:
         """A marker that is one token is known by its id; a longer one by its bytes, which may be split otherwise."""

@@ -250,11 +250,12 @@ class Engine:
     def _step(self) -> None:
         """A function of its own, so that nothing of the last pass is held while we wait."""
         planned, computed_here = self._clock(), time.thread_time()
-        plan = self._scheduler.plan()
-        if plan is None:
-            return
-        self._kernels.begin()
+        plan: PassPlan | None = None
         try:
+            plan = self._scheduler.plan()
+            if plan is None:
+                return
+            self._kernels.begin()
             began = self._clock()
             unsampled = self._runner.forward(plan)
             launched = self._clock()
@@ -273,7 +274,9 @@ class Engine:
         except Exception as error:  # noqa: BLE001 one request ends, the thread lives on
             if not self._files_are_well():
                 return
-            if self._kernels.broke(error):
+            if plan is None:
+                self._scheduler.refuse_all(f"{type(error).__name__}: {error}")
+            elif self._kernels.broke(error):
                 self._scheduler.begin_anew(plan)
             else:
                 self._scheduler.broke(plan, error)

@@ -16,6 +16,10 @@ T = TypeVar("T")
 STARTING = threading.Lock()  # the size of a stack is the whole process's until the thread has started
 
 
+class BrokenError(RuntimeError):
+    """A piece of work ended in a way that nobody foresaw, as native code does that panics."""
+
+
 class LateError(RuntimeError):
     """A piece of work took too long and was given up."""
 
@@ -26,19 +30,19 @@ class Task(Generic[T]):
         self.began: float | None = None
         self.done = threading.Event()
         self.value: T | None = None
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
 
     def run(self) -> None:
         try:
             value = self.work()
         except BaseException as error:  # noqa: BLE001 whoever waits for it raises it
-            self.end(error)
+            self.end(error if isinstance(error, Exception) else BrokenError(f"{type(error).__name__}: {error}"))
         else:
             if not self.done.is_set():  # else it was given up
                 self.value = value
             self.done.set()
 
-    def end(self, error: BaseException) -> None:
+    def end(self, error: Exception) -> None:
         if not self.done.is_set():
             self.error = error
         self.done.set()

@@ -18,10 +18,9 @@ import mlx.core as mx
 
 from ..contracts import KeyStore, LayerMemory, SequenceMemory
 from ..core import ContextError, Event, Finish, Priority, Request, RequestError, Sampling, Usage
-from .constraint import FREE, Guide
+from .constraint import FREE, ConstraintError, Guide
 from .draft.base import NO_DRAFTS, Drafting, Drafts
 from .handle import Handle
-from .mask_worker import LateError
 from .sampler import Ahead, Draw
 
 MOST_CHOICES = 128  # of one request
@@ -174,7 +173,7 @@ class Row:
             return drafts
         try:
             return drafts.cut(self.guide.fits(drafts.tokens))
-        except LateError:  # which ends the answer where its next mask is asked for
+        except ConstraintError:  # which ends the answer where its next mask is asked for
             return NO_DRAFTS
 
     @property

@@ -181,7 +181,6 @@ def asked_of(draws: Sequence[Draw], vocab: int) -> Asked:
         places=places,
         keys=[draw.keys for draw in draws],
         tokens=np.concatenate(texts),
-        last=None,
         bias_ids=[token for token, _ in bias],
         bias=[value for _, value in bias],
         breakers=breakers,

@@ -3,7 +3,7 @@
 The draw is exact and repeatable: of the tokens that are left, the one with the least -log(1 - u) / weight, where u is
 a number between 0 and 1 that follows from the row's keys and the token's id alone. So a token depends on nobody else's
 row, nor on who computes it, up to rounding. Every cut is a band of weights, so equal ones stay or go together. All is
-lazy, the token before included (`last`): the next step can be built before it is known.
+lazy; what was said before is data.
 """
 
 from __future__ import annotations
@@ -65,7 +65,6 @@ class Asked:
     places: list[Places]
     keys: list[tuple[int, int]]  # 32 bits each
     tokens: np.ndarray  # (N,) int32
-    last: mx.array | None  # (R,) int32: the token after those, -1 where there is none
     bias_ids: list[int]
     bias: list[float]
     breakers: list[int]
@@ -81,10 +80,6 @@ class Asked:
         """(R, 1)"""
         index = RowWish._fields.index(name)
         return mx.array([[wish[index]] for wish in self.wishes], mx.float32)
-
-    @property
-    def last_ids(self) -> mx.array:
-        return mx.full((len(self.wishes),), -1, mx.int32) if self.last is None else self.last
 
     @property
     def surprises(self) -> mx.array:
@@ -114,7 +109,7 @@ def likeliest(logits: mx.array, device: Device) -> Drawn:
 @lru_cache(maxsize=256)
 def nothing_asked(rows: int) -> Asked:
     wishes, places = [RowWish(temperature=0.0)] * rows, [Places()] * rows
-    return Asked(wishes, places, [(0, 0)] * rows, np.zeros(0, np.int32), None, [], [], [], None)
+    return Asked(wishes, places, [(0, 0)] * rows, np.zeros(0, np.int32), [], [], [], None)
 
 
 @lru_cache(maxsize=256)
@@ -132,7 +127,6 @@ def _arguments(asked: Asked) -> tuple[Any, ...]:
         mx.array(np.array(asked.places, np.int32)),
         mx.array(np.array(asked.keys, np.uint32)),
         mx.array(asked.tokens),
-        mx.array(np.full(len(asked.wishes), -1, np.int32)) if asked.last is None else asked.last,
         mx.array(np.array(asked.bias_ids, np.int32)),
         mx.array(np.array(asked.bias, np.float32)),
         mx.array(np.array(asked.breakers, np.int32)),
@@ -225,8 +219,7 @@ def counted(shape: tuple[int, ...], asked: Asked, starts: list[int]) -> mx.array
     if any(map(len, texts)):
         owners = np.repeat(np.arange(shape[0]), [len(text) for text in texts])
         counts = counts.at[mx.array(owners), mx.array(np.concatenate(texts))].add(1.0)
-    last = asked.last_ids
-    return counts.at[mx.arange(shape[0]), mx.maximum(last, 0)].add((last >= 0).astype(mx.float32))
+    return counts
 
 
 def _without_repeats(scores: mx.array, asked: Asked, row: int) -> mx.array:
@@ -234,9 +227,7 @@ def _without_repeats(scores: mx.array, asked: Asked, row: int) -> mx.array:
     if wish.dry <= 0:
         return scores
     text = mx.array(asked.tokens[place.dry : place.end])
-    last, breakers = asked.last_ids[row], asked.breakers[place.breaker : place.breaker_end]
-    lengths = repeated(mx.concatenate([text, last[None]]), len(scores), breakers)
-    lengths = mx.where(last >= 0, lengths, repeated(text, len(scores), breakers))  # or the text ends by itself
+    lengths = repeated(text, len(scores), asked.breakers[place.breaker : place.breaker_end])
     worse = wish.dry * mx.array(wish.dry_base) ** (lengths - wish.dry_allowed)
     return mx.where((lengths > 0) & (lengths >= wish.dry_allowed), scores - worse, scores)
 

@@ -269,18 +269,27 @@ def raises() -> None:
     raise RuntimeError("a matcher that breaks")
 
 
-@pytest.mark.parametrize("fault", ["raises", "hangs"])
+class Panic(BaseException):
+    """As native code raises where it panics: no Exception."""
+
+
+def panics() -> None:
+    raise Panic("a matcher that panics")
+
+
+@pytest.mark.parametrize("fault", ["raises", "panics", "hangs"])
 def test_a_matcher_that_breaks_ends_its_request_alone(engine: Engine, fault: str) -> None:
     wished = [text_of(list(ask(engine, LONG, seed))) for seed in range(4)]
     gate = threading.Event()
     engine._grammars.masks.seconds = 0.2
-    broken(engine, raises if fault == "raises" else gate.wait, 3)
+    broken(engine, {"raises": raises, "panics": panics, "hangs": gate.wait}[fault], 3)
     odd = ask(engine, LONG, 9)
     others = [ask(engine, LONG, seed) for seed in range(4)]
     last = list(odd)[-1]
     assert last.finish is Finish.FAILED
     assert last.reason is not None
-    assert {"raises": "a matcher that breaks", "hangs": "more than 0.2 seconds"}[fault] in last.reason
+    told = {"raises": "that breaks", "panics": "Panic: a matcher that panics", "hangs": "more than 0.2 seconds"}
+    assert told[fault] in last.reason
     assert [text_of(list(handle)) for handle in others] == wished
     gate.set()
     assert text_of(list(ask(engine, LONG, 2))) == wished[2]

@@ -50,6 +50,20 @@ def test_nothing_is_computed_beyond_the_limit(engine: Engine) -> None:
     assert engine.model.passes == [3, 1, 1, 1, 1]
 
 
+def test_who_was_there_when_no_pass_could_be_planned_is_told_and_the_engine_lives(engine: Engine) -> None:
+    plan = engine._scheduler.plan
+
+    def fails() -> None:
+        engine._scheduler.plan = plan
+        raise RuntimeError("a fault of ours")
+
+    engine._scheduler.plan = fails  # type: ignore[assignment]  # for the engine it is the same
+    (event,) = ask(engine, [1, 2, 3], max_tokens=5)
+    assert event.finish in (Finish.FAILED, Finish.REFUSED)
+    assert event.reason == "RuntimeError: a fault of ours"
+    assert tokens(ask(engine, [1, 2, 3], max_tokens=5)) == continuation([1, 2, 3], 5)
+
+
 def test_one_token(engine: Engine) -> None:
     events = ask(engine, [5], max_tokens=1)
     assert (tokens(events), len(events)) == ([5], 1)

@@ -8,9 +8,8 @@ from random import Random
 import pytest
 
 from mlxrun.core import Constraint, Event, Finish, Request, Sampling, Shape
-from mlxrun.engine.constraint import Guide
+from mlxrun.engine.constraint import ConstraintError, Guide
 from mlxrun.engine.engine import Aids, Engine
-from mlxrun.engine.mask_worker import LateError
 from mlxrun.engine.request import Row
 from tests.engine.test_constraint import CASES, END, LONGER, SPECIAL, VOCABULARY, ids
 from tests.engine.test_sampling_in_turn import WavyModel
@@ -103,7 +102,7 @@ def test_thoughts_have_none_and_what_follows_has(both: tuple[Engine, Engine, Swi
 
 def test_drafts_that_cannot_be_checked_in_time_do_not_ride(monkeypatch: pytest.MonkeyPatch) -> None:
     def late(self: Guide, draft: Sequence[int]) -> int:
-        raise LateError("it took too long")
+        raise ConstraintError("it took too long")
 
     monkeypatch.setattr(Guide, "fits", late)
     switched = Switched()
