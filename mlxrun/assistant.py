@@ -24,6 +24,7 @@ from .loading.beside import plan_beside
 from .parts import Piece, Token, merged
 from .text import advice
 from .text.breakers import breaker_ids
+from .text.conversation import messages_of, tools_of
 from .text.folder import read_json
 from .text.free_thoughts import end_of_thoughts
 from .text.opening import folder_tokenizer, gguf_tokenizer
@@ -35,6 +36,7 @@ from .text.stops import StopParts
 from .text.template import ChatTemplate
 from .text.tokenizer import Tokenizer, well_formed
 from .text.vocabulary import vocabulary_of
+from .turns import Ask
 from .weights import Checkpoint
 
 if TYPE_CHECKING:
@@ -175,6 +177,20 @@ class Assistant:
 
     def close(self) -> None:
         self.engine.close()
+
+    def answer(self, ask: Ask, wish: Wish | None = None, count: int = 1) -> list[Answer]:
+        """`count` answers to the same ask, drawn apart."""
+        prompt = self.prompt(ask)
+        return self._ask(self.tokenizer.encode_quoted(prompt), wish or Wish(), count, self._reasoning, prompt)
+
+    def count(self, ask: Ask) -> int:
+        """The tokens of its prompt, as an answer's usage counts them."""
+        return len(self.tokenizer.encode_quoted(self.prompt(ask)))
+
+    def prompt(self, ask: Ask) -> str:
+        """The conversation as the chat template writes it, marks round what people wrote included."""
+        told = [self._quoted(_clean(message)) for message in messages_of(ask.turns)]
+        return self.template.render(told, tools=self._quoting.within(tools_of(ask.tools)), **ask.template)
 
     def chat(self, messages: Sequence[Message], wish: Wish | None = None, **template: Any) -> Answer:
         return self.chat_many(messages, wish, 1, **template)[0]

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from ..core import Finish, Memory, RequestError
 from .asynchronous import AsyncStream
 from .stream import PieceSource, Stream
-from .types import Ask, ClientError, Held, Message, ModelInfo, Options, Reply, conversation
+from .types import Asking, ClientError, Held, Message, ModelInfo, Options, Reply, conversation
 
 COMPLETION_TOKENS = 256  # a text that goes on has no end by itself
 
@@ -23,7 +23,7 @@ class Transport(Protocol):
     @property
     def model(self) -> str: ...
 
-    def ask(self, ask: Ask) -> PieceSource: ...
+    def ask(self, ask: Asking) -> PieceSource: ...
 
     def models(self) -> list[ModelInfo]: ...
 
@@ -46,20 +46,20 @@ class Client:
 
     def chat(self, messages: str | Sequence[Message], **options: Any) -> Reply | list[Reply]:
         """The answer to a conversation; with `n` above 1 a list of answers."""
-        return self._whole(Ask(Options.of(options), conversation(messages)))
+        return self._whole(Asking(Options.of(options), conversation(messages)))
 
     def complete(self, prompt: str, **options: Any) -> Reply | list[Reply]:
         """How the text goes on, without a chat template."""
         return self._whole(completion(prompt, options))
 
     def stream(self, messages: str | Sequence[Message], **options: Any) -> Stream:
-        return self._stream(Ask(Options.of(options), conversation(messages)))
+        return self._stream(Asking(Options.of(options), conversation(messages)))
 
     def stream_complete(self, prompt: str, **options: Any) -> Stream:
         return self._stream(completion(prompt, options))
 
     async def achat(self, messages: str | Sequence[Message], **options: Any) -> Reply | list[Reply]:
-        return await self._awhole(Ask(Options.of(options), conversation(messages)))
+        return await self._awhole(Asking(Options.of(options), conversation(messages)))
 
     async def acomplete(self, prompt: str, **options: Any) -> Reply | list[Reply]:
         return await self._awhole(completion(prompt, options))
@@ -88,18 +88,18 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _stream(self, ask: Ask) -> Stream:
+    def _stream(self, ask: Asking) -> Stream:
         if self._closed:
             raise RequestError(f"This client of {self.model} is closed; load or connect anew.")
         if ask.options.n != 1:
             raise RequestError("n must be 1 where an answer is streamed; ask several times for several streams.")
         return Stream(self._transport.ask(ask))
 
-    def _several(self, ask: Ask) -> list[Stream]:
-        asks = [Ask(ask.options.one(index), ask.messages, ask.prompt) for index in range(ask.options.n)]
+    def _several(self, ask: Asking) -> list[Stream]:
+        asks = [Asking(ask.options.one(index), ask.messages, ask.prompt) for index in range(ask.options.n)]
         return [self._stream(one) for one in asks]
 
-    def _whole(self, ask: Ask) -> Reply | list[Reply]:
+    def _whole(self, ask: Asking) -> Reply | list[Reply]:
         streams = self._several(ask)
         try:
             if len(streams) == 1:
@@ -110,7 +110,7 @@ class Client:
             for stream in streams:
                 stream.cancel()
 
-    async def _awhole(self, ask: Ask) -> Reply | list[Reply]:
+    async def _awhole(self, ask: Asking) -> Reply | list[Reply]:
         streams = [AsyncStream(stream) for stream in self._several(ask)]
         try:
             for stream in streams:
@@ -122,10 +122,10 @@ class Client:
                 stream.cancel()
 
 
-def completion(prompt: str, options: Mapping[str, Any]) -> Ask:
+def completion(prompt: str, options: Mapping[str, Any]) -> Asking:
     if not isinstance(prompt, str | list | tuple):
         raise RequestError(f"prompt must be text, not {type(prompt).__name__}.")
-    return Ask(Options.of({"max_tokens": COMPLETION_TOKENS, **options}), prompt=prompt)
+    return Asking(Options.of({"max_tokens": COMPLETION_TOKENS, **options}), prompt=prompt)
 
 
 def read(stream: Stream) -> Reply:

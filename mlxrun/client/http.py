@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from ..core import NUMBERS, Finish, Memory, RequestError
 from ..parts import Piece
 from .events import Reading, server_events
-from .types import Ask, ClientError, ModelInfo, Options
+from .types import Asking, ClientError, ModelInfo, Options
 
 LOADED = "loaded"  # as our server says; others say nothing, and have what they list
 CONNECT_SECONDS = 5.0  # also for the small questions; an answer may take as long as it takes
@@ -137,7 +137,7 @@ class HttpTransport:
     def model(self) -> str:
         return self._model
 
-    def ask(self, ask: Ask) -> HttpSource:
+    def ask(self, ask: Asking) -> HttpSource:
         common = {"model": self._model, "stream": True, "stream_options": {"include_usage": True}}
         common |= sampling_fields(ask.options)
         if ask.prompt is not None:

@@ -13,7 +13,7 @@ from ..settings import OFF, from_environment
 from ..spec import ModelError
 from ..store.resolve import draft_model, resolve
 from .store import on_this_machine
-from .types import Ask, ModelInfo
+from .types import Asking, ModelInfo
 
 
 class Refused:
@@ -70,7 +70,7 @@ class LocalTransport:
     def model(self) -> str:
         return self.assistant.name
 
-    def ask(self, ask: Ask) -> LocalSource | Refused:
+    def ask(self, ask: Asking) -> LocalSource | Refused:
         options, assistant = ask.options, self.assistant
         wish = Wish(
             max_tokens=options.max_tokens,

@@ -157,7 +157,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Asking:
     """A conversation to answer, or else a text to go on with."""
 
     options: Options

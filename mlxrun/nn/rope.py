@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from ..ops.fused import Turn
+from ..ops.fused import Rotation
 from ..ops.rope import RotaryTable, rope
 from ..spec import Rope
 from .batch import Pass
@@ -26,10 +26,10 @@ class Rotary:
         pieces = [rope(x[s.rows], self.table, p.positions[s.rows], s.context) for s in p.segments]
         return mx.concatenate(pieces)
 
-    def turn(self, p: Pass) -> Turn:
+    def turn(self, p: Pass) -> Rotation:
         """The same for a fused kernel, when all sequences share one table."""
         table, context = self.table, p.segments[0].context
-        return Turn(table.freqs(context), p.positions, table.spec.interleaved, table.scale(context))
+        return Rotation(table.freqs(context), p.positions, table.spec.interleaved, table.scale(context))
 
     def one_table(self, p: Pass) -> bool:
         return len({id(self.table.freqs(s.context)) for s in p.segments}) == 1

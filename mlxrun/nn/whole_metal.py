@@ -13,7 +13,7 @@ import mlx.core as mx
 from ..contracts import LayerMemory
 from ..ops import metal
 from ..ops.fast_forms import METAL_DENSE
-from ..ops.fused import Turn
+from ..ops.fused import Rotation
 from ..ops.quantized import QuantizedWeight, same_layout
 from .attention import AttentionBlock
 from .batch import Pass
@@ -108,7 +108,7 @@ def _heads(block: AttentionBlock, norm: NormBlock) -> metal.MetalHeads | None:
     return metal.MetalHeads(norm.rms, (q, k, v), joined, size, head_norms(block), chooser)
 
 
-def _turn(block: AttentionBlock, p: Pass) -> Turn | None:
+def _turn(block: AttentionBlock, p: Pass) -> Rotation | None:
     return block.rotary.turn(p) if block.rotary is not None and block.rotary.one_table(p) else None
 
 

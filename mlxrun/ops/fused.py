@@ -26,7 +26,7 @@ class Rms:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Rotation:
     """Rotary positions: the first 2 n values of a head turn by position / freqs."""
 
     freqs: mx.array  # (n,)
@@ -61,7 +61,7 @@ class Heads:
         q, k = head_norms or (None, None)
         self.norms = native.HeadNorms(*own, q and q.weight, k and k.weight, q.eps if q else 0.0)
 
-    def __call__(self, x: mx.array, turn: Turn | None, *, one_sequence: bool) -> list[mx.array]:
+    def __call__(self, x: mx.array, turn: Rotation | None, *, one_sequence: bool) -> list[mx.array]:
         how = (turn.freqs, turn.positions, turn.interleaved, turn.scale) if turn else (None, None)
         own, kept = self.device, self.device.kept(x.dtype)
         turned = native.Rotation(*how)
@@ -131,7 +131,7 @@ class FusedStack:
             eps=feed.norm.eps,
         )
 
-    def __call__(self, x: mx.array, turn: Turn | None, places: Sequence[KeyPlace], pages: PagedPass) -> mx.array:
+    def __call__(self, x: mx.array, turn: Rotation | None, places: Sequence[KeyPlace], pages: PagedPass) -> mx.array:
         """`places`: of each layer."""
         how = (turn.freqs, turn.positions, turn.interleaved, turn.scale) if turn else (None, None)
         at, groups = [place.at for place in places], [place.group for place in places]

@@ -23,7 +23,7 @@ from ..metal_kernels.products import FEW, MOST_VECTORS, qmm, qmm_experts, qmv, q
 from ..metal_kernels.tiles import Cut
 from ..spec import Router
 from .choose import Chooser, key
-from .fused import Rms, Turn
+from .fused import Rms, Rotation
 from .quantized import QuantizedWeight, same_layout
 
 Made = TypeVar("Made")
@@ -70,12 +70,12 @@ class MetalHeads:
     head_norms: tuple[Rms, Rms] | None
     chooser: Chooser
 
-    def __call__(self, x: mx.array, turn: Turn | None, positions: mx.array) -> tuple[mx.array, ...] | None:
+    def __call__(self, x: mx.array, turn: Rotation | None, positions: mx.array) -> tuple[mx.array, ...] | None:
         """q (T, H, D), k and v (T, G, D)."""
         made = lambda cut: self._made(x, turn, positions, cut)  # noqa: E731 one call
         return _few(self.chooser, "heads", x, self.weights, made)
 
-    def _made(self, x: mx.array, turn: Turn | None, positions: mx.array, cut: Cut) -> tuple[mx.array, ...]:
+    def _made(self, x: mx.array, turn: Rotation | None, positions: mx.array, cut: Cut) -> tuple[mx.array, ...]:
         own = Normed(x, self.norm.weight, self.norm.eps)
         rows = glue.project(own, self.weights, self.biases, tile=cut.vector)
         queries, keys = (w.shape[0] // self.size for w in self.weights[:2])

@@ -21,8 +21,8 @@ from ..core import RequestError, Sampling
 from ..spec import ModelError
 from .body import parse, read
 from .check import check, shown
-from .dialect import Dialect, Json
-from .dialects import DIALECTS
+from .dialect import Dialect, Json, Plain, Words
+from .dialects import DIALECTS, PLAINS
 from .docs_page import POLICY, page
 from .errors import ApiError, JsonResponse
 from .exchange import Traffic
@@ -51,19 +51,27 @@ class ServerConfig:
 class Server:
     """`app` is the ASGI application; `traffic` lets whoever runs it end what is on its way."""
 
-    def __init__(self, models: Models, config: ServerConfig, dialects: Sequence[Dialect] = DIALECTS) -> None:
+    def __init__(
+        self,
+        models: Models,
+        config: ServerConfig,
+        dialects: Sequence[Dialect] = DIALECTS,
+        plains: Sequence[Plain] = PLAINS,
+    ) -> None:
         self.metrics, self.traffic = Metrics(models.first or ""), Traffic(config.max_concurrent)
         self.models = models
         self.metrics.tell(models.memory, models.statistics)
         self._house = House(models, self.traffic, self.metrics, started_pool(THREADS), config.body_limit)
-        self._dialects = {dialect.path: dialect for dialect in dialects}
-        self._document = document(dialects, config.sampling)
+        self._dialects, self._plains = tuple(dialects), tuple(plains)
+        self._words: dict[str, Words] = {plain.path: plain.words for plain in plains} | {d.path: d for d in dialects}
+        self._document = document(dialects, plains, config.sampling)
         self._page = page(self._document)
         self.app = self._application(config)
 
     def _application(self, config: ServerConfig) -> Starlette:
         routes: list[BaseRoute] = [
-            *(Route(d.path, Generate(self._house, d), methods=["POST"]) for d in self._dialects.values()),
+            *(Route(d.path, Generate(self._house, d), methods=["POST"]) for d in self._dialects),
+            *(Route(p.path, self._plain(p), methods=list(p.methods)) for p in self._plains),
             Route("/v1/models", self._models),
             Route("/v1/models/{id:path}", self._model),
             Route("/models/load", self._load, methods=["POST"]),
@@ -93,9 +101,11 @@ class Server:
         return dict.fromkeys((ApiError, RequestError, ModelError, HTTPException, Exception), handle)
 
     def refusal(self, path: str, error: ApiError) -> Response:
-        """In the words of who speaks at that path."""
-        dialect = self._dialects.get(path)
-        return JsonResponse(error.body if dialect is None else dialect.error(error), error.status, error.headers)
+        """In the words of who speaks at that path, or at the longest path above it."""
+        while path and path not in self._words:
+            path = path.rpartition("/")[0]
+        words = self._words.get(path)
+        return JsonResponse(error.body if words is None else words.error(error), error.status, error.headers)
 
     def stop(self) -> None:
         """End what is on its way, loads included; each answer says so to its reader."""
@@ -104,6 +114,12 @@ class Server:
 
     def close(self) -> None:
         self._house.pool.shutdown(wait=False, cancel_futures=True)
+
+    def _plain(self, plain: Plain) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            return await plain.answer(request, self._house)
+
+        return answer
 
     async def _models(self, _: Request) -> Response:
         def told() -> Json:

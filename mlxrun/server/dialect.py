@@ -1,14 +1,17 @@
 """What a dialect is to the server: it reads a request into a job and writes the answers down as bytes.
 
 A dialect owns its words whole: fields, framing, order and end of a stream, errors, its part of /openapi.json. To
-add one: a file in `dialects/` and a line in the table there. Knows no HTTP.
+add one: a file in `dialects/` and a line in the table there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
 
 from ..assistant import Answer, Assistant
 from ..core import Sampling
@@ -16,6 +19,9 @@ from ..engine.registry import Keep
 from ..memory.claim import Claim
 from ..parts import Piece
 from .errors import ApiError
+
+if TYPE_CHECKING:
+    from .generate import House
 
 Body = Mapping[str, Any]
 Json = dict[str, Any]
@@ -57,6 +63,7 @@ class Job:
     answers: int
     encoder: Encoder
     stream: bool
+    left_out: tuple[str, ...] = ()  # fields and tools that were not heeded, told in a header and in the log
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,24 @@ class Operation:
     content: Mapping[str, Json]  # media type -> what OpenAPI says of it
     schemas: Mapping[str, Json]  # that `content` and `error` refer to, by name
     error: Json  # the schema of an error's body
+
+
+class Words(Protocol):
+    """How errors are told to whoever asks at a path, and at all that begins with it and a slash."""
+
+    def error(self, error: ApiError) -> Json:
+        """The body of an error's response."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """What is answered at once and whole: no model writes it."""
+
+    path: str  # as Starlette has them: "/v1/responses/{id}"
+    methods: tuple[str, ...]
+    answer: Callable[[Request, House], Awaitable[Response]]  # on the event loop: what takes long goes to house.pool
+    words: Words
+    described: Json  # its part of /openapi.json, by method in small letters
 
 
 class Dialect(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
@@ -23,6 +24,8 @@ from .models import Models
 
 LARGE = 1 << 20  # bytes of a body
 SOON = 1.0  # seconds that one who may not ask now stays away, at least
+LEFT_OUT = "x-mlxrun-left-out"
+MOST_NAME, MOST_LEFT_OUT = 80, 40  # letters of a name, names
 IDLE = 15.0  # seconds without a piece after which a stream says that it is still there
 HEADERS = [
     (b"cache-control", b"no-store"),
@@ -78,9 +81,10 @@ class Generate:
             exchange = Exchange(answers, house.metrics)
             try:
                 if job.stream:
-                    await stream(exchange, BodyStream(send, job.encoder))
+                    await stream(exchange, BodyStream(send, job.encoder, job.left_out))
                 else:
-                    await JsonResponse(await whole(exchange, job))(scope, receive, send)
+                    headers = {LEFT_OUT: listed(job.left_out)} if job.left_out else None
+                    await JsonResponse(await whole(exchange, job), headers=headers)(scope, receive, send)
             finally:
                 exchange.close()
 
@@ -109,17 +113,24 @@ class Reserved:
 class BodyStream:
     """A body in pieces. Headers go out with the first bytes: until then an error can have a status of its own."""
 
-    def __init__(self, send: Send, encoder: Encoder) -> None:
-        self._send, self.encoder = send, encoder
+    def __init__(self, send: Send, encoder: Encoder, left_out: Sequence[str] = ()) -> None:
+        self._send, self.encoder, self._left_out = send, encoder, left_out
         self.began = False
 
     async def write(self, frames: bytes, *, last: bool = False) -> None:
         if not self.began:
             self.began = True
             headers = [(b"content-type", self.encoder.media_type.encode()), *HEADERS]
+            if self._left_out:
+                headers.append((LEFT_OUT.encode(), listed(self._left_out).encode()))
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
             frames = self.encoder.begin() + frames
         await self._send({"type": "http.response.body", "body": frames, "more_body": not last})
+
+
+def listed(names: Sequence[str]) -> str:
+    """For a header: names may hold anything."""
+    return ", ".join(quote(name[:MOST_NAME], safe="[]:/ ") for name in names[:MOST_LEFT_OUT])
 
 
 async def whole(exchange: Exchange, job: Job) -> Json:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import __version__
 from ..core import Memory, Sampling
-from .dialect import Dialect, Json, Operation
+from .dialect import Dialect, Json, Operation, Plain
 from .fields import COUNT, TEXT, fixed, flag, listed, maybe, number, record, ref, text, whole
 
 ABOUT = (
@@ -49,8 +49,10 @@ SCHEMAS: Json = {
 }
 
 
-def document(dialects: Sequence[Dialect], defaults: Sampling) -> Json:
+def document(dialects: Sequence[Dialect], plains: Sequence[Plain], defaults: Sampling) -> Json:
     paths: Json = {dialect.path: {"post": _post(dialect.operation, defaults)} for dialect in dialects}
+    for plain in plains:
+        paths.setdefault(plain.path, {}).update(plain.described)
     model = {"name": "id", "in": "path", "required": True, "schema": TEXT}
     paths["/v1/models"] = {"get": _get("models", "The models that are served", ref("ModelList"))}
     paths["/v1/models/{id}"] = {

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from mlxrun.core import Sampling
 from mlxrun.server.check import check
-from mlxrun.server.dialects import DIALECTS
+from mlxrun.server.dialects import DIALECTS, PLAINS
 from mlxrun.server.dialects.openai_fields import CHAT, COMPLETION
 from mlxrun.server.errors import ApiError
 from mlxrun.server.openapi import document
 
 PUBLISHED = {
     path: methods["post"]["requestBody"]["content"]["application/json"]["schema"]
-    for path, methods in document(DIALECTS, Sampling())["paths"].items()
+    for path, methods in document(DIALECTS, PLAINS, Sampling())["paths"].items()
     if "post" in methods
 }
 OURS = {"/v1/chat/completions": CHAT, "/v1/completions": COMPLETION}

@@ -210,7 +210,7 @@ def test_a_name_in_the_document_means_one_thing() -> None:
         operation = Operation("other", "Other", fixed(), "It.", {}, {"Tale": TEXT}, TROUBLE)
 
     with pytest.raises(ValueError, match="/others describes another Tale"):
-        document((Tales(), Other()), Sampling())
+        document((Tales(), Other()), (), Sampling())
 
 
 FRAMING = Framing("m", stream=True, include_usage=False, per_prompt=1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..dialect import Dialect
+from ..dialect import Dialect, Plain
 from .openai_chat import ChatCompletions
 from .openai_completions import Completions
 
 DIALECTS: tuple[Dialect, ...] = (ChatCompletions(), Completions())
+PLAINS: tuple[Plain, ...] = ()

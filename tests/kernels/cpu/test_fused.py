@@ -18,7 +18,7 @@ from mlxrun.ops.quantized import QuantizedWeight
 
 X, IDS = mx.ones((3, 8)), mx.array([[0.0], [1.0], [0.0]])
 NORM, Q_NORM, K_NORM = fused.Rms(mx.ones(8), 0.5), fused.Rms(mx.ones(4), 0.25), fused.Rms(mx.zeros(4), 0.125)
-TURN = fused.Turn(mx.ones(2), mx.arange(3), True, 1.5)
+TURN = fused.Rotation(mx.ones(2), mx.arange(3), True, 1.5)
 EXACT, FAST = (replace(this_device(), native=True, precision=each) for each in ("exact", "fast"))
 
 

@@ -13,7 +13,7 @@ from mlxrun.metal_kernels.attention import ScoreRule
 from mlxrun.metal_kernels.tiles import CUTS, STANDARD
 
 from mlxrun.ops import choose, metal
-from mlxrun.ops.fused import Rms, Turn
+from mlxrun.ops.fused import Rms, Rotation
 from mlxrun.ops.quantized import QuantizedWeight
 from mlxrun.spec import Router
 from tests.macs import MACS, become
@@ -190,7 +190,7 @@ def layers(chooser: choose.Chooser) -> dict[str, Callable[[int], object]]:
     fronts = metal.MetalHeads(rms(64), (q, k, k), None, 16, None, chooser)
     return {
         "add": lambda n: metal.add_matmul(ones(n, 64), narrow, ones(n, 40), None, chooser),
-        "heads": lambda n: fronts(ones(n, 64), Turn(mx.ones(4), row_of(n), False, 1.0), row_of(n)),
+        "heads": lambda n: fronts(ones(n, 64), Rotation(mx.ones(4), row_of(n), False, 1.0), row_of(n)),
         "feed": lambda n: metal.MetalFeedForward(rms(64), k, k, down, "silu", chooser)(ones(n, 64), ones(n, 64)),
         "experts": lambda n: mixture(ones(n, 64)),
         "best": lambda n: metal.best_token(ones(n, 64), rms(64), head, chooser),
