@@ -21,7 +21,7 @@ from ..core import RequestError, Sampling
 from ..spec import ModelError
 from .body import parse, read
 from .check import check, shown
-from .dialect import Dialect, Json, Plain, Words
+from .dialect import Dialect, ErrorWords, Json, Plain
 from .dialects import DIALECTS, PLAINS
 from .docs_page import POLICY, page
 from .errors import ApiError, JsonResponse
@@ -63,7 +63,7 @@ class Server:
         self.metrics.tell(models.memory, models.statistics)
         self._house = House(models, self.traffic, self.metrics, started_pool(THREADS), config.body_limit)
         self._dialects, self._plains = tuple(dialects), tuple(plains)
-        self._words: dict[str, Words] = {plain.path: plain.words for plain in plains} | {d.path: d for d in dialects}
+        self._words: dict[str, ErrorWords] = {p.path: p.words for p in plains} | {d.path: d for d in dialects}
         self._document = document(dialects, plains, config.sampling)
         self._page = page(self._document)
         self.app = self._application(config)

@@ -103,7 +103,7 @@ class Operation:
     error: Json  # the schema of an error's body
 
 
-class Words(Protocol):
+class ErrorWords(Protocol):
     """How errors are told to whoever asks at a path, and at all that begins with it and a slash."""
 
     def error(self, error: ApiError) -> Json:
@@ -117,7 +117,7 @@ class Plain:
     path: str  # as Starlette has them: "/v1/responses/{id}"
     methods: tuple[str, ...]
     answer: Callable[[Request, House], Awaitable[Response]]  # on the event loop: what takes long goes to house.pool
-    words: Words
+    words: ErrorWords
     described: Json  # its part of /openapi.json, by method in small letters
 
 
