@@ -149,8 +149,9 @@ class Assistant:
         name: str | None = None,
         idle: Idle | None = None,
         queue_limit: int = QUEUE_LIMIT,
+        check_answers: bool = False,
     ) -> Assistant:
-        """`queue_limit`: requests that may wait; the next is refused."""
+        """`queue_limit`: requests that may wait; the next is refused. `check_answers`: see `engine.answer_check`."""
         tokenizer, template, sampling = (
             tokenizer_of(opened.checkpoint),
             template_of(opened.checkpoint),
@@ -164,7 +165,7 @@ class Assistant:
             stop.now,
             idle,
             queue_limit=queue_limit,
-            aids=Aids(partial(vocabulary_of, tokenizer), speculate),
+            aids=Aids(partial(vocabulary_of, tokenizer), speculate, check_answers),
         )
         assistant = cls(name or opened.path.stem, engine, tokenizer, template)
         assistant.sampling = sampling

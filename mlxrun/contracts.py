@@ -96,8 +96,11 @@ class Prefixes(Protocol):
     def told(self) -> Mapping[str, float]:
         """What there is, and what was counted, by name."""
 
-    def ready(self, tokens: Sequence[int], *, idle: bool = False) -> bool:
-        """False: some of them are just coming from the disk; ask again after the next pass, if not `idle`."""
+    def ready(self, tokens: Sequence[int], *, idle: bool = False, rate: float = 0.0) -> bool:
+        """False: some of them are just coming from the disk; ask again after the next pass, if not `idle`.
+
+        `rate`: tokens a second that a pass reads, 0 where that is not known: what is computed sooner is not waited for.
+        """
 
     def memory_for(self, tokens: Sequence[int]) -> tuple[SequenceMemory, int]:
         """A memory to go on with, and how many of the tokens it holds already: all but the last at most."""

@@ -53,7 +53,6 @@ class SharedPrefixes(Generic[Memory]):
 
         `begin_anew`: what was under way when all was cleared is not waited for."""
         self.tree, self._begin, self._begin_anew = tree, begin, begin_anew
-        self.rate = 0.0  # prompt tokens a second that are computed; 0: not known
         self._fetching: dict[tuple[Hashable, Key], Restore] = {}
 
     @property
@@ -80,7 +79,7 @@ class SharedPrefixes(Generic[Memory]):
             told["disk_dropped"] = sum(disk.dropped.values())
         return told
 
-    def ready(self, tokens: Sequence[int], scope: Hashable = None, *, idle: bool = False) -> bool:
+    def ready(self, tokens: Sequence[int], scope: Hashable = None, *, idle: bool = False, rate: float = 0.0) -> bool:
         """False: some of these tokens are just coming from the disk, so ask again after the next pass.
 
         `idle`: there is no next pass. Then a moment is waited for them.
@@ -95,7 +94,7 @@ class SharedPrefixes(Generic[Memory]):
         if not self.disk.tier.has_looked(WAIT if idle else 0.0):
             return False
         key = (scope, array("i", tokens).tobytes())
-        if key not in self._fetching and (begun := self.disk.restore(tokens, len(tokens) - 1, scope, self.rate)):
+        if key not in self._fetching and (begun := self.disk.restore(tokens, len(tokens) - 1, scope, rate)):
             self._fetching[key] = begun
         return key not in self._fetching
 

@@ -39,6 +39,11 @@ def add_models(parser: argparse.ArgumentParser, default: str) -> None:
         "Usual are 5m, and never for one model alone",
     )
     parser.add_argument(
+        "--check-answers",
+        action="store_true",
+        help="compute each answer once more, alone, while nobody asks, and count in /metrics what differs",
+    )
+    parser.add_argument(
         "--max-models", type=int, metavar="N", help="loaded at once; as many as fit where it is not given"
     )
     parser.add_argument(
@@ -107,7 +112,8 @@ class Offered:
         how = options.load_options(self.flags, self.settings)
         how = options.beside_others(how, beside, WORTH_HAVING)
         queue = self.settings.queue or QUEUE_LIMIT
-        assistant = Assistant.load(opened, how, name=name, idle=tuning.idle, queue_limit=queue)
+        check = self.flags.check_answers
+        assistant = Assistant.load(opened, how, name=name, idle=tuning.idle, queue_limit=queue, check_answers=check)
         for note in assistant.engine.notes:
             aside(note if self.alone else f"{name}: {note}")
         return Voice(assistant, name, sampling)

@@ -97,6 +97,12 @@ class PassBudget:
         known = nearest(one, kind)
         return nearest(other, kind) if known is None else known
 
+    @property
+    def rate(self) -> float:
+        """Prompt tokens a second where nobody speaks and none stand deep; 0: not known."""
+        each = nearest(self._alone, 1)
+        return 1 / each if each else 0.0
+
     def wants_plain(self, speaking: int) -> bool:
         """Whether prompts should stand back for this pass: what those who speak are used to is not known."""
         unknown = speaking > 0 and (about(speaking) not in self._plain or self._mixed >= STALE)

@@ -23,6 +23,7 @@ from ..loading.used import Used
 from ..memory.claim import Claim, together
 from ..memory.machine import available_bytes, total_bytes
 from . import threads
+from .answer_check import AnswerCheck
 from .awake import Awake
 from .constraint import Grammars
 from .draft.begin import Speculate, no_drafts
@@ -63,6 +64,8 @@ class Aids:
     """Asked once, when the first answer is to be constrained, on the thread that submits it."""
     speculate: Speculate = no_drafts
     """Makes of the model and its context, on the engine's thread, what proposes drafts."""
+    check_answers: bool = False
+    """Whether each answer is computed once more, alone, while nobody asks."""
 
 
 class Engine:
@@ -84,6 +87,7 @@ class Engine:
         self._scheduler = Scheduler(model, context, kept, self._guard, clock, queue_limit, self._speculation)
         self._runner, self._kernels = Runner(model), KernelGuard(model)
         self._grammars = Grammars(vocabulary, model.vocab)
+        self._check: AnswerCheck | None = None
         self._awake = Awake()
         self._idle = IdleWork(None if idle is None else idle(model), self._give_back)
         self.counters = self._scheduler.counters
@@ -121,6 +125,8 @@ class Engine:
                 allowed = allowed_context(context, model.context) or model.context
                 engine = cls(model, allowed, idle, clock, queue_limit, aids.vocabulary, aids.speculate(model, allowed))
                 engine._kernels.try_out()
+                if aids.check_answers:
+                    engine._check_answers()
             except BaseException as error:  # noqa: BLE001 whoever waits for us raises it
                 born.put(error)
                 return
@@ -200,6 +206,8 @@ class Engine:
         wired = () if used.wired is None else (used.wiring,)
         given_up = self.drafts.given_up
         told = () if given_up is None else (given_up,)
+        if self._check is not None and self._check.differed:
+            told = (*told, f"{self._check.differed} answers came out otherwise when they were computed alone.")
         return tuple(dict.fromkeys((*self.model.notes, *used.fallbacks, *wired, *told)))
 
     def statistics(self) -> Statistics:
@@ -220,9 +228,14 @@ class Engine:
         self._ended.wait()
         atexit.unregister(self.close)
 
+    def _check_answers(self) -> None:
+        self._check = AnswerCheck(self.model, self.context, self.counters.counted)
+        self._scheduler.ended = self._check.ended
+
     def _forget(self) -> None:
         """Drop the weights and what sequences remember: whoever still holds this engine must not hold them."""
         self._idle.end()
+        self._check = None
         self._grammars.close()
         self._files.close()
         self.model = Unloaded(self.model.device, self.model.vocab, self.model.context, self.model.notes)
@@ -305,12 +318,17 @@ class Engine:
             if self._draining.is_set() and not self._scheduler.busy and self._inbox.empty():
                 self._closing.set()
                 break
+            checking = self._check is not None and self._check.busy
             try:
-                self._take(self._inbox.get(block=not self._scheduler.busy, timeout=self._idle.patience))
+                block = not self._scheduler.busy and not checking
+                self._take(self._inbox.get(block=block, timeout=self._idle.patience))
             except queue.Empty:
                 if self._scheduler.busy:
                     return True
-                self._idle.go_on()
+                if self._check is not None and self._check.busy:
+                    self._check.step()
+                else:
+                    self._idle.go_on()
         while not self._inbox.empty():
             tell_closed(self._inbox.get())
         return False

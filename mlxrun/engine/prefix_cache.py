@@ -49,7 +49,7 @@ class PrefixCache:
     def close(self) -> None:
         """Nothing goes to disk."""
 
-    def ready(self, tokens: Sequence[int], *, idle: bool = False) -> bool:
+    def ready(self, tokens: Sequence[int], *, idle: bool = False, rate: float = 0.0) -> bool:
         return True
 
     def shrink(self, wanted: int) -> None:

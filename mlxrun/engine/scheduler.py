@@ -44,7 +44,8 @@ class Scheduler:
         speculation: Speculation | None = None,
     ) -> None:
         self._model, self._context, self._clock = model, context, clock
-        self._prefixes = model.prefixes(context, kept_bytes) or PrefixCache(model, context, kept_bytes)
+        shared = model.prefixes(context, kept_bytes) if kept_bytes else None
+        self._prefixes = shared or PrefixCache(model, context, kept_bytes)
         self._admission = Admission(self._prefixes, room or Endless())
         self._budget = PassBudget()
         self._timer = PassTimer(self._learn)
@@ -54,6 +55,7 @@ class Scheduler:
         self.counters = Counters()
         self._speculation = speculation or Speculation()
         self._speculation.counted = self.counters.counted
+        self.ended: Callable[[Row, Event], None] = lambda row, last: None  # is shown each answer that ran and is over
 
     @property
     def busy(self) -> bool:
@@ -247,12 +249,13 @@ class Scheduler:
 
     def _admit(self, now: float) -> None:
         claims, most = [claim(row) for row in self._running], len(self._running) + AT_ONCE
+        rate = self._budget.rate
         for row in self._waiting.in_order(now):
             if len(self._running) >= most:
                 return
             if self._prefixes.shares and is_read_for(row, self._running):
                 continue
-            if not self._prefixes.ready(row.tokens, idle=not self._running):
+            if not self._prefixes.ready(row.tokens, idle=not self._running, rate=rate):
                 continue
             admitted = self._admission.admit(row, claims, self._waiting.retry_after, now)
             if admitted is Admitted.LATER:
@@ -310,6 +313,7 @@ class Scheduler:
         self._speculation.ended(row)
         if last.finish is not Finish.FAILED:
             self._prefixes.keep(row.tokens, row.memory)
+        self.ended(row, last)
         self._release(row)
         now = self._clock()
         self._waiting.ended(now)

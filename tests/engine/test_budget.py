@@ -195,3 +195,10 @@ def test_the_budget_is_measured_in_ms_not_noise() -> None:
     budget.learn(Load(2), 0.0)  # a clock that stands still tells nothing
     assert budget.plain(2) == 8 * MS
     assert budget.told == {"pass_2": 8 * MS}
+
+
+def test_how_many_tokens_a_second_are_read_is_told_once_it_is_known() -> None:
+    budget = PassBudget()
+    assert budget.rate == 0
+    budget.learn(Load(0, 64, 32), 0.128)
+    assert budget.rate == pytest.approx(500)

@@ -320,6 +320,16 @@ def test_who_comes_waits_for_what_is_on_disk(opened):
     assert kept.ready([7, 8], False)
 
 
+def test_nobody_waits_for_the_disk_where_computing_is_quicker(opened):
+    tokens = opened().said(list(range(100, 150)))
+    house = opened()
+    kept = SharedPrefixes(house.tree, lambda hit, prompt: hit)
+    kept.disk = house.disk
+    assert kept.ready([*tokens, 1], False, rate=1e9)
+    assert (kept.told["disk_slower"], kept.told["disk_bytes_read"]) == (1, 0)
+    assert not kept.ready([*tokens, 1], False, rate=1e-9)
+
+
 def test_who_comes_early_waits_until_it_is_known_what_is_there(opened):
     tokens = opened().said(list(range(100, 150)))
     house = opened()
