@@ -210,6 +210,11 @@ class Engine:
             told = (*told, f"{self._check.differed} answers came out otherwise when they were computed alone.")
         return tuple(dict.fromkeys((*self.model.notes, *used.fallbacks, *wired, *told)))
 
+    @property
+    def fault(self) -> str | None:
+        """Why nobody is answered any more, until the model is loaded anew; from any thread."""
+        return self._files.reason
+
     def statistics(self) -> Statistics:
         """What was counted until now, and how things stood a moment ago; from any thread."""
         return self.counters.snapshot()

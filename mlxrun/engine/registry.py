@@ -4,7 +4,8 @@ Who asks gets a lease, and a model with a lease is never unloaded. Loads run one
 own, so that each is planned beside what is really there. Who asks for a model that is being loaded waits for that
 load; one that fails is told to everybody who waits for it, and tried again for the next who asks. For one that does
 not fit beside the others idle ones go, the longest unused first; where all others are in use it waits a while for one,
-and is then refused. Knows not what a model is, how it is loaded, nor where.
+and is then refused. One with a fault answers nobody, so it goes whoever has it, and is loaded anew for the next who
+asks. Knows not what a model is, how it is loaded, nor where.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ class NotLoaded(ModelError):
 class Loaded(Protocol):
     @property
     def claim(self) -> Claim: ...
+
+    @property
+    def fault(self) -> str | None:
+        """Why it answers nobody any more, though it might if it were loaded anew."""
 
     def close(self) -> None: ...
 
@@ -133,7 +138,11 @@ class Registry(Generic[M]):
         with self._changed:
             if self._closed.is_set():
                 raise NotLoaded(CLOSED)
-            slot = self._slots.get(name) or self._begin(name)
+            slot = self._slots.get(name)
+            if slot is not None and slot.model is not None and slot.model.fault is not None:
+                self._leave(slot)
+                slot = None
+            slot = slot or self._begin(name)
             slot.users += 1
             slot.keep = self._limits.keep if keep == "usual" else keep
             asked: Future[Lease[M]] = Future()

@@ -25,18 +25,18 @@ class FileGuard:
     def __init__(self, model: Runnable) -> None:
         self._held = model.holdings
         self._lost = lost_count()
-        self._reason: str | None = None
+        self.reason: str | None = None  # as it was found last
         self._check = None if self._held.blocks is None else BackgroundCheck(self._held.blocks)
         if self._check is not None:
             self._check.start()
 
     def fault(self) -> str | None:
         """Why no answer may be believed any more; None: all is well. Cheap enough for every pass."""
-        if self._reason is None:
-            self._reason = self._found()
-            if self._reason is not None and self._held.blocks is not None:
+        if self.reason is None:
+            self.reason = self._found()
+            if self.reason is not None and self._held.blocks is not None:
                 forget(self._held.blocks.path, self._held.blocks.identity[0])
-        return self._reason
+        return self.reason
 
     def _found(self) -> str | None:
         files = (*self._held.files, *self._held.adopted)

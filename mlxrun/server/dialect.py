@@ -86,6 +86,10 @@ class Voice:
     def claim(self) -> Claim:
         return self.assistant.claim
 
+    @property
+    def fault(self) -> str | None:
+        return self.assistant.engine.fault
+
     def close(self) -> None:
         self.assistant.close()
 

@@ -26,6 +26,7 @@ class Thing:
     house: House
     size: int
     closed: bool = False
+    fault: str | None = None
 
     @property
     def claim(self) -> Claim:
@@ -33,7 +34,7 @@ class Thing:
 
     def close(self) -> None:
         assert not self.closed
-        assert not self.house.in_use.get(self.name), f"{self.name} was unloaded while somebody used it"
+        assert self.fault or not self.house.in_use.get(self.name), f"{self.name} was unloaded while somebody used it"
         self.closed = True
         self.house.open.remove(self)
 
@@ -126,6 +127,20 @@ def test_a_load_that_fails_is_told_to_each_and_tried_again() -> None:
         house.broken.clear()
         got(own.lease("a")).release()
         assert house.loads == ["a", "a"]
+
+
+def test_one_with_a_fault_goes_whoever_has_it_and_is_loaded_anew() -> None:
+    house = House()
+    with registry(house, pinned=frozenset({"a"})) as own:
+        first = got(own.lease("a"))
+        assert got(own.lease("a")).model is first.model
+        first.model.fault = "Its file is gone."
+        again = [got(own.lease("a")) for _ in range(3)]
+        assert first.model.closed
+        assert {lease.model for lease in again} == set(house.open)
+        first.release()
+        assert house.loads == ["a", "a"]
+        assert [(state.users, state.pinned) for state in own.states()] == [(3, True)]
 
 
 def test_what_is_not_an_error_of_ours_is_told_too() -> None:

@@ -62,6 +62,7 @@ class ScriptedEngine:
     held: bool = False
     cached: int = 0
     context: int = 1000
+    fault: str | None = None
     model: Any = field(default_factory=lambda: SimpleNamespace(notes=()))
     handles: list[Handle] = field(default_factory=list)
     asked: list[Request] = field(default_factory=list)
