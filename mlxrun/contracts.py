@@ -81,7 +81,7 @@ class SequenceMemory(Protocol):
 
 
 class Prefixes(Protocol):
-    """What requests leave behind, for prompts that begin alike."""
+    """What requests leave behind, for prompts of the same scope that begin alike."""
 
     shares: bool  # what is read is there for others while its request still runs
 
@@ -96,19 +96,19 @@ class Prefixes(Protocol):
     def told(self) -> Mapping[str, float]:
         """What there is, and what was counted, by name."""
 
-    def ready(self, tokens: Sequence[int], *, idle: bool = False, rate: float = 0.0) -> bool:
+    def ready(self, tokens: Sequence[int], scope: str = "", *, idle: bool = False, rate: float = 0.0) -> bool:
         """False: some of them are just coming from the disk; ask again after the next pass, if not `idle`.
 
         `rate`: tokens a second that a pass reads, 0 where that is not known: what is computed sooner is not waited for.
         """
 
-    def memory_for(self, tokens: Sequence[int]) -> tuple[SequenceMemory, int]:
+    def memory_for(self, tokens: Sequence[int], scope: str = "") -> tuple[SequenceMemory, int]:
         """A memory to go on with, and how many of the tokens it holds already: all but the last at most."""
 
-    def share(self, tokens: Sequence[int], memory: Any, *, state: bool = False) -> None:
+    def share(self, tokens: Sequence[int], memory: Any, scope: str = "", *, state: bool = False) -> None:
         """What was read of the tokens so far may be used by others; `state`: from where it stands now, too."""
 
-    def keep(self, tokens: Sequence[int], memory: Any) -> None:
+    def keep(self, tokens: Sequence[int], memory: Any, scope: str = "") -> None:
         """Its request has ended, and the memory is not its own any more."""
 
     def shrink(self, wanted: int) -> None:

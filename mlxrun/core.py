@@ -206,6 +206,7 @@ class Request:
     n: int = 1  # answers to one prompt, drawn apart: answer i with seed + i
     best_of: int | None = None  # of so many the `n` whose tokens were likeliest, told when all have ended; None: of n
     constraint: Constraint | None = None
+    scope: str = ""  # prompts of two scopes share nothing: the time an answer takes tells nobody what others asked
 
 
 @dataclass(frozen=True, slots=True)

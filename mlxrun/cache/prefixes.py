@@ -79,7 +79,7 @@ class SharedPrefixes(Generic[Memory]):
             told["disk_dropped"] = sum(disk.dropped.values())
         return told
 
-    def ready(self, tokens: Sequence[int], scope: Hashable = None, *, idle: bool = False, rate: float = 0.0) -> bool:
+    def ready(self, tokens: Sequence[int], scope: Hashable = "", *, idle: bool = False, rate: float = 0.0) -> bool:
         """False: some of these tokens are just coming from the disk, so ask again after the next pass.
 
         `idle`: there is no next pass. Then a moment is waited for them.
@@ -98,17 +98,17 @@ class SharedPrefixes(Generic[Memory]):
             self._fetching[key] = begun
         return key not in self._fetching
 
-    def memory_for(self, tokens: Sequence[int], scope: Hashable = None) -> tuple[Memory, int]:
+    def memory_for(self, tokens: Sequence[int], scope: Hashable = "") -> tuple[Memory, int]:
         """A memory to go on with, and how many of the tokens it holds already; at least the last one must run."""
         hit = self.tree.match(tokens, len(tokens) - 1, scope)
         return self._begin(hit, len(tokens)), hit.length
 
-    def share(self, tokens: Sequence[int], memory: Memory, scope: Hashable = None, state: bool = False) -> None:
+    def share(self, tokens: Sequence[int], memory: Memory, scope: Hashable = "", *, state: bool = False) -> None:
         """What was read so far is others' too from now on; `state`: they may go on from where it stands."""
         self._commit(tokens, memory)
         self.tree.insert(tokens, memory.tables, self._snapshots(memory) if state else (), scope)
 
-    def keep(self, tokens: Sequence[int], memory: Memory, scope: Hashable = None) -> None:
+    def keep(self, tokens: Sequence[int], memory: Memory, scope: Hashable = "") -> None:
         """It ended; what it had is kept as far as there is room, and is not its own any more."""
         self._commit(tokens, memory)
         self.tree.insert(tokens, memory.tables, self._snapshots(memory), scope, ended=True)

@@ -18,9 +18,12 @@ class PrefixEntry:
     tokens: Sequence[int]
     memory: SequenceMemory
     bytes: int
+    scope: str
 
-    def shared(self, tokens: Sequence[int]) -> int:
+    def shared(self, tokens: Sequence[int], scope: str) -> int:
         """How many of the tokens this memory could stand for; at least the last one must run."""
+        if scope != self.scope:
+            return 0
         common = shared_prefix(self.tokens, tokens)
         return self.memory.reusable(min(common, self.memory.length, len(tokens) - 1))
 
@@ -49,7 +52,7 @@ class PrefixCache:
     def close(self) -> None:
         """Nothing goes to disk."""
 
-    def ready(self, tokens: Sequence[int], *, idle: bool = False, rate: float = 0.0) -> bool:
+    def ready(self, tokens: Sequence[int], scope: str = "", *, idle: bool = False, rate: float = 0.0) -> bool:
         return True
 
     def shrink(self, wanted: int) -> None:
@@ -58,18 +61,18 @@ class PrefixCache:
         while self._entries and self.bytes > least:
             self._entries.pop()
 
-    def keep(self, tokens: Sequence[int], memory: SequenceMemory) -> None:
-        self._entries.insert(0, PrefixEntry(tokens, memory, memory.bytes))
+    def keep(self, tokens: Sequence[int], memory: SequenceMemory, scope: str = "") -> None:
+        self._entries.insert(0, PrefixEntry(tokens, memory, memory.bytes, scope))
         del self._entries[MOST:]
         while self.bytes > self._limit:
             self._entries.pop()
 
-    def share(self, tokens: Sequence[int], memory: SequenceMemory, *, state: bool = False) -> None:
+    def share(self, tokens: Sequence[int], memory: SequenceMemory, scope: str = "", *, state: bool = False) -> None:
         """What was read of the tokens so far may be used by others from now on."""
 
-    def memory_for(self, tokens: Sequence[int]) -> tuple[SequenceMemory, int]:
+    def memory_for(self, tokens: Sequence[int], scope: str = "") -> tuple[SequenceMemory, int]:
         """A memory to go on with, and how many of the tokens it holds already."""
-        lengths = [entry.shared(tokens) for entry in self._entries]
+        lengths = [entry.shared(tokens, scope) for entry in self._entries]
         best = max(lengths, default=0)
         if best:
             at = lengths.index(best)

@@ -116,6 +116,10 @@ class Row:
             self.handle.post(replace(event, choice=self.choice) if self.choice else event)
 
     @property
+    def scope(self) -> str:
+        return self.handle.request.scope
+
+    @property
     def prompt(self) -> int:
         return len(self.handle.request.tokens)
 

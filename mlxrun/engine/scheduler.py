@@ -121,7 +121,8 @@ class Scheduler:
             for part in plan.parts:
                 if part.ids is not None:
                     memory = part.row.memory
-                    self._prefixes.share(part.row.tokens, memory, state=memory.length in memory.points)
+                    state = memory.length in memory.points
+                    self._prefixes.share(part.row.tokens, memory, part.row.scope, state=state)
         if plan.load is not None:
             self.counters.counted("passes")
             self.counters.counted("prompt_tokens", plan.load.prompt)
@@ -255,7 +256,7 @@ class Scheduler:
                 return
             if self._prefixes.shares and is_read_for(row, self._running):
                 continue
-            if not self._prefixes.ready(row.tokens, idle=not self._running, rate=rate):
+            if not self._prefixes.ready(row.tokens, row.scope, idle=not self._running, rate=rate):
                 continue
             admitted = self._admission.admit(row, claims, self._waiting.retry_after, now)
             if admitted is Admitted.LATER:
@@ -302,7 +303,7 @@ class Scheduler:
         self._running.remove(row)
         self._speculation.ended(row)
         if row.memory.length:
-            self._prefixes.keep(row.tokens[:], row.memory)
+            self._prefixes.keep(row.tokens[:], row.memory, row.scope)
         row.stop()
         self._waiting.add_first(row)
         self._admit_at = 0.0
@@ -312,7 +313,7 @@ class Scheduler:
         self._running.remove(row)
         self._speculation.ended(row)
         if last.finish is not Finish.FAILED:
-            self._prefixes.keep(row.tokens, row.memory)
+            self._prefixes.keep(row.tokens, row.memory, row.scope)
         self.ended(row, last)
         self._release(row)
         now = self._clock()

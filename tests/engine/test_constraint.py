@@ -362,7 +362,7 @@ def test_who_must_stop_goes_on_where_it_was(engine: Engine, forgets: bool) -> No
     def answers(room: SmallRoom) -> tuple[list[str], float]:
         simulated = Simulated(room=room, model=WavyModel())
         if forgets:
-            simulated.scheduler._prefixes.keep = lambda tokens, memory: None
+            simulated.scheduler._prefixes.keep = lambda tokens, memory, scope: None
         handles = []
         for seed in range(6):
             how = {"sampling": Sampling(1.0, seed=seed), "stop_ids": frozenset({END}), "max_tokens": 200}

@@ -120,6 +120,12 @@ def test_a_conversation_runs_only_what_is_new(engine: Engine) -> None:
     assert events[-1].usage.cached_tokens == len(first) + 3
 
 
+def test_what_one_scope_left_is_not_there_for_another(engine: Engine) -> None:
+    ask(engine, [1, 2, 3], max_tokens=5, scope="a")
+    found = [ask(engine, [1, 2, 3, 4], max_tokens=2, scope=scope)[-1] for scope in ("b", "", "a")]
+    assert [event.usage.cached_tokens for event in found if event.usage] == [0, 0, 3]
+
+
 @pytest.mark.parametrize("second", [[1, 2, 3], [1, 2], [1, 2, 8, 8, 8, 8], [5, 5, 5], [1]])
 def test_another_prompt_after_a_stop_is_as_if_fresh(engine: Engine, second: list[int]) -> None:
     stop = continuation([1, 2, 3], 3)[2]

@@ -124,7 +124,7 @@ def test_where_memory_runs_out_the_youngest_goes_on_later(sampling: Sampling, fo
     def answers(room: SmallRoom) -> tuple[list[list[int]], float]:
         simulated = Simulated(room=room, model=Flat())
         if forgets:
-            simulated.scheduler._prefixes.keep = lambda tokens, memory: None
+            simulated.scheduler._prefixes.keep = lambda tokens, memory, scope: None
         handles = [simulated.submit(prompt_of(40, i), max_tokens=90, sampling=sampling) for i in range(6)]
         simulated.finish()
         assert {simulated.last(handle).finish for handle in handles} == {Finish.LENGTH}
@@ -274,15 +274,17 @@ class Sharing(PrefixCache):
 
     def __init__(self, model: FakeModel) -> None:
         super().__init__(model, model.context, 1 << 30)
-        self.shared: list[tuple[list[int], FakeMemory]] = []
+        self.shared: list[tuple[str, list[int], FakeMemory]] = []
 
-    def share(self, tokens, memory, *, state=False) -> None:
+    def share(self, tokens, memory, scope="", *, state=False) -> None:
         copy = memory.fork()
-        self.shared.append((list(tokens[: copy.length]), copy))
+        self.shared.append((scope, list(tokens[: copy.length]), copy))
 
-    def memory_for(self, tokens):
+    def memory_for(self, tokens, scope=""):
         best, found = 0, None
-        for read, memory in self.shared:
+        for of, read, memory in self.shared:
+            if of != scope:
+                continue
             common = next((i for i, (a, b) in enumerate(zip(read, tokens[:-1], strict=False)) if a != b), None)
             common = min(len(read), len(tokens) - 1) if common is None else common
             if common > best:
@@ -308,6 +310,17 @@ def test_what_two_prompts_share_is_computed_once() -> None:
     rows = sum(plan.load.prompt for plan in simulated.plans if plan.load)
     assert rows <= 1002 + 15 * 3 + 500  # and not 16 times the document
     assert simulated.times(handles[-1])[0] < simulated.times(handles[1])[0]  # nobody waits for what others wait for
+
+
+def test_two_scopes_neither_wait_for_each_other_nor_share() -> None:
+    simulated = Simulated()
+    sharing = Sharing(simulated.model)
+    simulated.scheduler._prefixes = simulated.scheduler._admission._prefixes = sharing
+    prompt = [(7 * i + 3) % 97 for i in range(600)]
+    handles = [simulated.submit(prompt, max_tokens=4, sampling=GREEDY, scope=scope) for scope in ("a", "b", "b")]
+    simulated.finish()
+    assert [simulated.last(handle).usage.cached_tokens for handle in handles] == [0, 0, 599]
+    assert all(simulated.tokens(handle) == continuation(prompt, 4) for handle in handles)
 
 
 def test_who_waits_for_a_shared_prompt_goes_on_where_its_reader_is_gone() -> None:
