@@ -27,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="answer to this name too")
     parser.add_argument("--allow-origin", action="append", default=[], metavar="URL", help="let this web page ask")
     parser.add_argument("--max-concurrent", type=int, metavar="N", help="answers on their way at most, queue included")
+    parser.add_argument("--strict", action="store_true", help="a field that is not known is an error, not left out")
     parser.add_argument("--grace", type=float, metavar="S", help="seconds that answers may still take after SIGTERM")
     parser.add_argument("--context", type=int, metavar="N", help="tokens that prompt and answer may take together")
     asked = parser.add_mutually_exclusive_group()
@@ -90,6 +91,7 @@ def serve(flags: argparse.Namespace) -> int:
             hosts=(*run.names_of(flags.host), *flags.allow_host),
             origins=tuple(flags.allow_origin),
             max_concurrent=most,
+            strict=flags.strict,
         )
         server = app.Server(models, config)
         say(ready_line(models, f"{run.address_of(listener)}/v1"))

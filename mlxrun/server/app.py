@@ -46,6 +46,7 @@ class ServerConfig:
     origins: tuple[str, ...] = ()  # web pages that may ask
     max_concurrent: int = MAX_CONCURRENT  # answers on their way, queue included
     body_limit: int = BODY_LIMIT
+    strict: bool = False  # a field that is not known is an error, instead of being left out and told
 
 
 class Server:
@@ -61,7 +62,7 @@ class Server:
         self.metrics, self.traffic = Metrics(models.first or ""), Traffic(config.max_concurrent)
         self.models = models
         self.metrics.tell(models.memory, models.statistics)
-        self._house = House(models, self.traffic, self.metrics, started_pool(THREADS), config.body_limit)
+        self._house = House(models, self.traffic, self.metrics, started_pool(THREADS), config.body_limit, config.strict)
         self._dialects, self._plains = tuple(dialects), tuple(plains)
         self._words: dict[str, ErrorWords] = {p.path: p.words for p in plains} | {d.path: d for d in dialects}
         self._document = document(dialects, plains, config.sampling)

@@ -16,6 +16,8 @@ Schema = Mapping[str, Any]
 
 PHRASES = {"string": "text", "boolean": "true or false", "integer": "a whole number", "number": "a number"}
 UNSUPPORTED = "x-unsupported"
+UNSET = "x-unset"  # the number by which clients say that they do not say
+UNTAGGED = "x-untagged"  # the tag of an object that has none
 MAX_SHOWN = 40  # characters of a wrong value in a sentence
 
 
@@ -27,13 +29,42 @@ def check(value: Any, schema: Schema, path: str = "") -> None:
         raise ApiError(400, f"{path or 'The body'} must be {wanted(schema)}, not {shown(value)}.", param=path or None)
     if "enum" in schema:
         return  # equal to one of them, so there is nothing to look into
-    if "anyOf" in schema:
-        check(value, next(option for option in schema["anyOf"] if _alike(value, option)), path)
+    option = option_of(value, schema)
+    if option is None:
+        raise _no_such_kind(value, schema, path)
+    if option is not schema:
+        check(value, option, path)
     elif isinstance(value, dict):
         _check_object(value, schema, path)
     elif isinstance(value, list) and not _scalar_items(schema):
         for index, item in enumerate(value):
             check(item, schema["items"], f"{path}[{index}]")
+
+
+def option_of(value: Any, schema: Schema) -> Schema | None:
+    """Which of several schemas is meant for that value: the first that it resembles, or the one that its tag names."""
+    if "oneOf" in schema:
+        return schema["oneOf"][at] if (at := _tagged(value, schema)) is not None else None
+    if "anyOf" in schema:
+        return next((option for option in schema["anyOf"] if _alike(value, option)), None)
+    return schema
+
+
+def _tagged(value: Any, schema: Schema) -> int | None:
+    tag = schema["discriminator"]["propertyName"]
+    named = value.get(tag) if isinstance(value, dict) else None
+    named = schema.get(UNTAGGED) if named is None else named
+    known = (option["properties"][tag]["enum"] for option in schema["oneOf"])
+    return next((at for at, names in enumerate(known) if isinstance(named, str) and named in names), None)
+
+
+def _no_such_kind(value: Any, schema: Schema, path: str) -> ApiError:
+    tag = schema["discriminator"]["propertyName"]
+    at = f"{path}.{tag}" if path else tag
+    if value.get(tag) is None:
+        return ApiError(400, f"{at} is missing.", param=at)
+    known = [name for option in schema["oneOf"] for name in option["properties"][tag]["enum"] if name is not None]
+    return ApiError(400, f"{at} must be {wanted({'enum': known})}, not {shown(value[tag])}.", param=at)
 
 
 def _check_object(value: dict[str, Any], schema: Schema, path: str) -> None:
@@ -68,6 +99,8 @@ def _alike(value: Any, schema: Schema) -> bool:
     """Whether the value itself fits; of objects, that they are ones."""
     if "anyOf" in schema:
         return any(_alike(value, option) for option in schema["anyOf"])
+    if "oneOf" in schema:
+        return isinstance(value, dict)
     if "enum" in schema:
         return any(value == known and isinstance(value, bool) == isinstance(known, bool) for known in schema["enum"])
     kind = schema.get("type")
@@ -82,7 +115,7 @@ def _alike(value: Any, schema: Schema) -> bool:
         return kind == "object"
     # NaN and infinity never come this far: the reader of the body refuses them
     if isinstance(value, int | float):
-        fits = kind == "number" or (kind == "integer" and isinstance(value, int))
+        fits = kind == "number" or (kind == "integer" and (isinstance(value, int) or value.is_integer()))
         return fits and _in_range(value, schema)
     return False
 

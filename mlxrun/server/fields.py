@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .check import UNSUPPORTED
+from .check import UNSET, UNSUPPORTED, UNTAGGED
 
 Schema = dict[str, Any]
 
@@ -43,6 +43,21 @@ def one_of(*values: Any, about: str = "") -> Schema:
 def fixed(*required: str, **properties: Schema) -> Schema:
     """An object with these properties and no others."""
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+def tagged(tag: str, *options: Schema, untagged: str | None = None, about: str = "") -> Schema:
+    """One of these objects, told apart by that property, of which each has an enum of its own. `untagged`: what it
+    is taken to be where it is missing."""
+    for option in options:
+        if tag not in option["required"] and untagged not in option["properties"][tag]["enum"]:
+            raise ValueError(f"{tag} must be required, or nothing tells this object from the others.")
+    told = {"oneOf": list(options), "discriminator": {"propertyName": tag}}
+    return _about(told if untagged is None else {**told, UNTAGGED: untagged}, about)
+
+
+def unset(schema: Schema, value: int = -1) -> Schema:
+    """The same, where clients send that number for "not set"."""
+    return {**schema, UNSET: value}
 
 
 def neutral(*values: Any, about: str = "Not supported: only the value that changes nothing.") -> Schema:

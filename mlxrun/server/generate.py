@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from ..engine.registry import Keep
 from ..memory.headroom import trim_heaps
 from ..parts import Piece, joined
+from . import left_out
 from .body import parse, read
-from .dialect import Body, Dialect, Encoder, Job, Json
+from .dialect import Body, Dialect, Encoder, Job, Json, WantedModel
 from .errors import ApiError, JsonResponse, failure_of, later
 from .exchange import ClientGone, Exchange, Traffic, started, while_there
 from .metrics import Metrics
@@ -24,8 +23,6 @@ from .models import Models
 
 LARGE = 1 << 20  # bytes of a body
 SOON = 1.0  # seconds that one who may not ask now stays away, at least
-LEFT_OUT = "x-mlxrun-left-out"
-MOST_NAME, MOST_LEFT_OUT = 80, 40  # letters of a name, names
 IDLE = 15.0  # seconds without a piece after which a stream says that it is still there
 HEADERS = [
     (b"cache-control", b"no-store"),
@@ -40,6 +37,7 @@ class House:
     metrics: Metrics
     pool: ThreadPoolExecutor  # for what takes longer than the event loop may stand still
     body_limit: int
+    strict: bool = False  # what is not known is an error, instead of being left out
 
 
 class Generate:
@@ -59,20 +57,33 @@ class Generate:
 
     async def _respond(self, raw: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         house, loop = self._house, asyncio.get_running_loop()
-        body, name, keep = await loop.run_in_executor(house.pool, self._wanted, raw)
+        body, unknown, wanted, name = await loop.run_in_executor(house.pool, self._wanted, raw)
         with Reserved(house) as place:
-            lease = await house.models.lease(name, keep)
+            lease = await house.models.lease(name, wanted.keep)
             try:
                 job = await loop.run_in_executor(house.pool, lambda: self._dialect.read(body, lease.model))
+                job = self._heeded(job, unknown, scope)
                 place.widen(job.answers)
                 await self._answer(job, scope, receive, send)
             finally:
                 lease.release()
 
-    def _wanted(self, raw: bytes) -> tuple[Body, str, Keep]:
+    def _wanted(self, raw: bytes) -> tuple[Body, tuple[str, ...], WantedModel, str]:
         body = parse(raw)
+        unknown = left_out.settle(body, self._dialect.operation.request)
+        if self._house.strict:
+            left_out.refuse(unknown)
         wanted = self._dialect.check(body)
-        return body, self._house.models.name_of(wanted.model), wanted.keep
+        return body, unknown, wanted, self._house.models.name_of(wanted.model)
+
+    def _heeded(self, job: Job, unknown: tuple[str, ...], scope: Scope) -> Job:
+        """With all that was left out, and that is told; or it is an error."""
+        names = (*unknown, *job.left_out)
+        if self._house.strict:
+            left_out.refuse(names)
+        if names:
+            left_out.log(scope["path"], names)
+        return replace(job, left_out=names)
 
     async def _answer(self, job: Job, scope: Scope, receive: Receive, send: Send) -> None:
         house = self._house
@@ -83,7 +94,7 @@ class Generate:
                 if job.stream:
                     await stream(exchange, BodyStream(send, job.encoder, job.left_out))
                 else:
-                    headers = {LEFT_OUT: listed(job.left_out)} if job.left_out else None
+                    headers = {left_out.HEADER: left_out.listed(job.left_out)} if job.left_out else None
                     await JsonResponse(await whole(exchange, job), headers=headers)(scope, receive, send)
             finally:
                 exchange.close()
@@ -113,8 +124,8 @@ class Reserved:
 class BodyStream:
     """A body in pieces. Headers go out with the first bytes: until then an error can have a status of its own."""
 
-    def __init__(self, send: Send, encoder: Encoder, left_out: Sequence[str] = ()) -> None:
-        self._send, self.encoder, self._left_out = send, encoder, left_out
+    def __init__(self, send: Send, encoder: Encoder, names: Sequence[str] = ()) -> None:
+        self._send, self.encoder, self._left_out = send, encoder, names
         self.began = False
 
     async def write(self, frames: bytes, *, last: bool = False) -> None:
@@ -122,15 +133,10 @@ class BodyStream:
             self.began = True
             headers = [(b"content-type", self.encoder.media_type.encode()), *HEADERS]
             if self._left_out:
-                headers.append((LEFT_OUT.encode(), listed(self._left_out).encode()))
+                headers.append((left_out.HEADER.encode(), left_out.listed(self._left_out).encode()))
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
             frames = self.encoder.begin() + frames
         await self._send({"type": "http.response.body", "body": frames, "more_body": not last})
-
-
-def listed(names: Sequence[str]) -> str:
-    """For a header: names may hold anything."""
-    return ", ".join(quote(name[:MOST_NAME], safe="[]:/ ") for name in names[:MOST_LEFT_OUT])
 
 
 async def whole(exchange: Exchange, job: Job) -> Json:

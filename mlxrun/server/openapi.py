@@ -8,12 +8,14 @@ from typing import Any
 
 from .. import __version__
 from ..core import Memory, Sampling
+from .check import UNSET
 from .dialect import Dialect, Json, Operation, Plain
 from .fields import COUNT, TEXT, fixed, flag, listed, maybe, number, record, ref, text, whole
 
 ABOUT = (
     "Language models on this machine, in the words of OpenAI's interface. A field that would change the answer "
-    "and is not honoured is an error that names it."
+    "and is not honoured is an error that names it; one that is not known is left out, and the header "
+    "x-mlxrun-left-out names it."
 )
 ERROR = record(error=record(message=TEXT, type=TEXT, param=maybe(TEXT), code=maybe(TEXT)))  # see ApiError.body
 USED = record(  # loading.used.Used
@@ -27,6 +29,7 @@ USED = record(  # loading.used.Used
     wiring_failed=flag("whether wiring was wanted, and this machine is one for it"),
     refused=listed(text("a kernel that did not do what it was chosen for")),
 )
+TOLD = ("description", "default")
 STATES = ("unloaded", "loading", "loaded")
 MODEL = record(id=TEXT, object={"enum": ["model"]}, created=COUNT, owned_by=TEXT, state={"enum": list(STATES)})
 MODEL["properties"]["context_length"] = whole("tokens; of a model that is loaded", minimum=0)
@@ -104,12 +107,14 @@ def with_defaults(schema: Json, defaults: Sampling) -> Json:
 
 
 def with_nulls(schema: Any) -> Any:
-    """What may be left out may also be null, and this says so."""
+    """What may be left out may also be null, a number may stand for that, and what is not known is left out."""
     if isinstance(schema, list):
         return [with_nulls(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     known = {key: value if key in ("enum", "default") else with_nulls(value) for key, value in schema.items()}
+    if known.get("additionalProperties") is False:
+        del known["additionalProperties"]
     if isinstance(properties := schema.get("properties"), dict):
         required = schema.get("required", ())
         known["properties"] = {
@@ -120,10 +125,16 @@ def with_nulls(schema: Any) -> Any:
 
 
 def _or_null(schema: Json) -> Json:
+    if UNSET in schema:
+        number = {key: value for key, value in schema.items() if key not in (UNSET, *TOLD)}
+        told = {key: schema[key] for key in TOLD if key in schema}
+        return {**told, "anyOf": [number, {"enum": [schema[UNSET]]}, {"type": "null"}]}
     if "enum" in schema:
         return {**schema, "enum": [*schema["enum"], *([] if None in schema["enum"] else [None])]}
     if "anyOf" in schema:
         return {**schema, "anyOf": [*schema["anyOf"], {"type": "null"}]}
+    if "oneOf" in schema:
+        return {"anyOf": [schema, {"type": "null"}]}
     return {**schema, "type": [schema["type"], "null"]}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -15,6 +16,7 @@ from mlxrun.server.check import check
 from mlxrun.server.dialects import DIALECTS, PLAINS
 from mlxrun.server.dialects.openai_fields import CHAT, COMPLETION
 from mlxrun.server.errors import ApiError
+from mlxrun.server.left_out import settle
 from mlxrun.server.openapi import document
 
 PUBLISHED = {
@@ -31,7 +33,7 @@ SCALARS = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-3, 25),
-    st.sampled_from([0.5, -0.5, 100.5, 2**64, 2**64 - 1]),  # not 1.0: JSON Schema calls that whole, and we do not
+    st.sampled_from([0.5, -0.5, 1.0, 100.5, 2**64, 2**64 - 1]),
     st.sampled_from(["", "x", "text", "none", "auto", "user", "tool", "medium", "y" * 1025]),
 )
 SMALL = st.one_of(SCALARS, st.lists(SCALARS, max_size=2), st.dictionaries(st.sampled_from(["type", "text"]), SCALARS))
@@ -57,6 +59,8 @@ LISTED = {path: st.sampled_from(listed(schema)) for path, schema in OURS.items()
 
 def accepts(schema: Any, body: Any) -> bool:
     try:
+        body = copy.deepcopy(body)
+        settle(body, schema)
         check(body, schema)
     except ApiError:
         return False
@@ -90,7 +94,7 @@ def test_every_neutral_value_is_accepted(path: str) -> None:
         ({"temperature": "hot"}, "temperature must be a number from 0 to 100, not 'hot'."),
         ({"temperature": True}, "temperature must be a number from 0 to 100, not true."),
         ({"n": 9}, "n must be a whole number from 1 to 8, not 9."),
-        ({"top_p": 0}, "top_p must be a number above 0, at most 1, not 0."),
+        ({"top_p": -1}, "top_p must be a number from 0 to 1, not -1."),
         ({"max_tokens": 0}, "max_tokens must be a whole number from 1 on, not 0."),
         ({"stop": ""}, "stop must be text that is not empty or a list of at most 16 texts that are not empty, not ''."),
         (

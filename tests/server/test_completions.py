@@ -73,7 +73,6 @@ def test_logprobs(stream: bool) -> None:
         ({"suffix": "x"}, "suffix"),
         ({"best_of": 2, "n": 3}, "best_of"),
         ({"best_of": 2, "stream": True}, "best_of"),
-        ({"messages": []}, "messages"),
         ({"logprobs": True}, "logprobs"),
     ],
 )

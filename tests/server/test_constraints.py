@@ -53,7 +53,7 @@ def test_fields_say_what_an_answer_must_be(fields: dict[str, Any], constraint: C
         ({"structured_outputs": {"regex": "a", "json": {}}}, "structured_outputs.json", "both say"),
         ({"grammar": 'root ::= "a"'}, "grammar", "this one is GBNF"),
         ({"guided_choice": []}, "guided_choice", "a list of 1 to 4096 texts"),
-        ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs.structural_tag", "not known here"),
+        ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs.structural_tag", "not supported"),
     ],
 )
 def test_what_is_asked_for_wrongly_is_named(fields: dict[str, Any], param: str, said: str) -> None:

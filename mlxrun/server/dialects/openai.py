@@ -92,6 +92,8 @@ class ChoiceEncoder(ABC):
 def wish(body: Body, sampling: Sampling, max_tokens: int | None, logprobs: int | None) -> Wish:
     given = {name: body[name] for name in NUMBERS if body.get(name) is not None}
     given["mirostat_tau"] = given.get("mirostat_tau", MIROSTAT_TAU) if body.get("mirostat") else 0.0
+    if given.get("top_p") == 0:  # nothing but the likeliest is left
+        given |= {"top_p": 1.0, "temperature": 0}
     bias = tuple((int(token), value) for token, value in (body.get("logit_bias") or {}).items())
     stop, breakers = body.get("stop") or (), body.get("dry_sequence_breakers")
     return Wish(

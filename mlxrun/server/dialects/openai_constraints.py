@@ -9,7 +9,7 @@ from typing import Any
 from ...core import Constraint, Shape
 from ..dialect import Body
 from ..errors import ApiError
-from ..fields import Schema, either, fixed, flag, lists, one_of, text
+from ..fields import Schema, either, fixed, flag, lists, neutral, one_of, text
 
 MAX_CHOICES = 4096
 ANY_OBJECT = {"type": "object"}
@@ -40,7 +40,10 @@ OLDER = {f"guided_{kind}": kind for kind in ("json", "regex", "choice", "grammar
 ALIASES = {**OLDER, "json_schema": "json", "grammar": "grammar"}  # the last two are llama.cpp's
 
 CONSTRAINTS: dict[str, Schema] = {
-    "structured_outputs": {**fixed(**KINDS), "description": "What the answer must be: one of these."},
+    "structured_outputs": {
+        **fixed(**KINDS, structural_tag=neutral(None)),
+        "description": "What the answer must be: one of these.",
+    },
     **{name: {**KINDS[kind], "description": f"As structured_outputs.{kind}."} for name, kind in ALIASES.items()},
 }
 

@@ -1,13 +1,13 @@
 """The fields of OpenAI's requests: what is honoured, what is ignored, what is refused.
 
 A field that would change the answer and is not honoured takes only its neutral value; one that changes
-nothing stands in IGNORED; any other is an error that names it. Knows no model.
+nothing stands in IGNORED; any other is left out and told (`left_out`). Knows no model.
 """
 
 from __future__ import annotations
 
 from ..check import UNSUPPORTED
-from ..fields import Schema, either, fixed, flag, lists, neutral, number, one_of, text, whole
+from ..fields import Schema, either, fixed, flag, lists, neutral, number, one_of, text, unset, whole
 from .openai_constraints import CONSTRAINTS, RESPONSE_FORMAT
 
 MAX_ANSWERS = 8  # to one request
@@ -76,10 +76,10 @@ STREAM_OPTIONS = fixed(
 COMMON: dict[str, Schema] = {
     "model": text("The model that is served, as GET /v1/models names it; may be left out."),
     "temperature": number("0: always the likeliest token.", minimum=0, maximum=100),
-    "top_p": number("Only the likeliest tokens that make up this share.", exclusiveMinimum=0, maximum=1),
-    "top_k": whole("Only so many of the likeliest tokens; 0: all.", minimum=0),
+    "top_p": number("Only the likeliest tokens that make up this share; 0: the likeliest.", minimum=0, maximum=1),
+    "top_k": unset(whole("Only so many of the likeliest tokens; 0: all.", minimum=0)),
     "min_p": number("Only tokens this likely relative to the likeliest.", minimum=0, maximum=1),
-    "seed": whole("The same seed gives the same answer; choice number i draws with seed + i.", minimum=0),
+    "seed": unset(whole("The same seed gives the same answer; choice number i draws with seed + i.", minimum=0)),
     "stop": either(
         text(minLength=1, maxLength=1024),
         lists(text(minLength=1, maxLength=1024), maxItems=MAX_STOPS),
@@ -117,8 +117,8 @@ CHAT = fixed(
     "messages",
     messages=lists(MESSAGE, "The conversation so far.", minItems=1),
     **COMMON,
-    max_completion_tokens=whole("The most tokens of one answer; without it, what the context holds.", minimum=1),
-    max_tokens=whole("The older name of max_completion_tokens.", minimum=1),
+    max_completion_tokens=unset(whole("The most tokens of an answer; without it, what the context holds.", minimum=1)),
+    max_tokens=unset(whole("The older name of max_completion_tokens.", minimum=1)),
     logprobs=flag("Report the log-probability of every token of the answer."),
     top_logprobs=whole("And of so many of the likeliest tokens in its place.", minimum=0, maximum=MAX_TOP),
     reasoning_effort=text("Given to the chat template; an error where that makes no use of it."),
@@ -151,7 +151,7 @@ COMPLETION = fixed(
     "prompt",
     prompt=PROMPT,
     **COMMON,
-    max_tokens=whole("The most tokens of one answer.", minimum=1, default=COMPLETION_TOKENS),
+    max_tokens=unset(whole("The most tokens of one answer.", minimum=1, default=COMPLETION_TOKENS)),
     logprobs=whole("Report log-probabilities, and so many of the likeliest tokens.", minimum=0, maximum=MAX_TOP),
     best_of=whole(
         "So many answers are made, and the n likeliest told; larger than n only without stream.",
