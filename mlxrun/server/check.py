@@ -17,6 +17,7 @@ Schema = Mapping[str, Any]
 PHRASES = {"string": "text", "boolean": "true or false", "integer": "a whole number", "number": "a number"}
 UNSUPPORTED = "x-unsupported"
 UNSET = "x-unset"  # the number by which clients say that they do not say
+HOSTED = "x-hosted-left-out"  # a list of tools, without those that only their maker's own servers run
 UNTAGGED = "x-untagged"  # the tag of an object that has none
 MAX_SHOWN = 40  # characters of a wrong value in a sentence
 

@@ -34,6 +34,8 @@ class ApiError(Exception):
         self.message, self.param = well_formed(line), None if param is None else well_formed(param)
         self.status, self.code = status, code
         self.headers = dict(headers or {})
+        if status >= 500 and "retry-after" not in self.headers:
+            self.headers["x-should-retry"] = "false"  # SDKs would ask twice more, and be told the same
 
     @property
     def body(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .check import UNSET, UNSUPPORTED, UNTAGGED
+from .check import HOSTED, UNSET, UNSUPPORTED, UNTAGGED
 
 Schema = dict[str, Any]
 
@@ -58,6 +58,11 @@ def tagged(tag: str, *options: Schema, untagged: str | None = None, about: str =
 def unset(schema: Schema, value: int = -1) -> Schema:
     """The same, where clients send that number for "not set"."""
     return {**schema, UNSET: value}
+
+
+def hosted_left_out(schema: Schema) -> Schema:
+    """The same list, without the tools that only their maker's own servers run."""
+    return {**schema, HOSTED: True}
 
 
 def neutral(*values: Any, about: str = "Not supported: only the value that changes nothing.") -> Schema:

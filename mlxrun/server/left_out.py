@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from .check import UNSET, Schema, option_of, shown
+from .check import HOSTED, UNSET, Schema, option_of, shown
 from .errors import ApiError
 
 HEADER = "x-mlxrun-left-out"
 MOST_NAME, MOST_NAMES = 80, 40  # letters of a name, names
-HOSTED = re.compile(
+HOSTED_TOOL = re.compile(
     r"(web_search|web_fetch|file_search|code_interpreter|code_execution|image_generation|mcp|mcp_toolset|computer|"
     r"computer_use|shell|local_shell|tool_search|tool_search_tool|memory|advisor)([-_](preview|tool|regex|bm25|\d)\w*)*"
 )
@@ -43,11 +43,19 @@ def _settled(value: Any, schema: Schema, path: str, names: dict[str, None]) -> A
         _settle_object(value, option, path, names)
     elif isinstance(value, list):
         items = option.get("items", {})
+        if option.get(HOSTED):
+            _drop_hosted(value, path, names)
         if items.get("type") not in ("string", "number", "boolean"):
             value[:] = [_settled(item, items, f"{path}[]", names) for item in value]
-    elif isinstance(value, float) and option.get("type") == "integer":
+    elif isinstance(value, float) and option.get("type") == "integer" and value.is_integer():
         return int(value)
     return value
+
+
+def _drop_hosted(tools: list[Any], path: str, names: dict[str, None]) -> None:
+    kinds = [str(tool.get("type")) if isinstance(tool, dict) else "" for tool in tools]
+    names.update(dict.fromkeys(f"{path}: {kind}" for kind in kinds if is_hosted(kind)))
+    tools[:] = [tool for tool, kind in zip(tools, kinds, strict=True) if not is_hosted(kind)]
 
 
 def _settle_object(value: dict[str, Any], schema: Schema, path: str, names: dict[str, None]) -> None:
@@ -66,7 +74,7 @@ def _settle_object(value: dict[str, Any], schema: Schema, path: str, names: dict
 
 def is_hosted(kind: str) -> bool:
     """Whether a tool of that type is one that its maker's own servers run: agents send them to everybody."""
-    return HOSTED.fullmatch(kind) is not None
+    return HOSTED_TOOL.fullmatch(kind) is not None
 
 
 def refuse(names: Sequence[str]) -> None:

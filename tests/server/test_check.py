@@ -101,7 +101,10 @@ def test_every_neutral_value_is_accepted(path: str) -> None:
             {"stop": [1]},
             "stop must be text that is not empty or a list of at most 16 texts that are not empty, not a list.",
         ),
-        ({"tools": [{}]}, "tools is not supported by this server; leave it out."),
+        ({"functions": [{}]}, "functions is not supported by this server; leave it out."),
+        ({"tools": [{}]}, "tools[0].function is missing."),
+        ({"tools": [{"type": "tune"}]}, "tools[0].type must be one of 'function', 'custom', not 'tune'."),
+        ({"tool_choice": "any"}, "tool_choice must be one of 'none', 'auto', 'required' or an object, not 'any'."),
         ({"logit_bias": {"a": 5}}, "logit_bias must name ids of tokens, not 'a'."),
         ({"logit_bias": {"1": "x"}}, "logit_bias.1 must be a number from -100 to 100, not 'x'."),
         (
@@ -114,8 +117,8 @@ def test_every_neutral_value_is_accepted(path: str) -> None:
         ({"messages": []}, "messages must be a list of one or more objects, not an empty list."),
         ({"messages": [{"role": "user"}]}, "messages[0].content is missing."),
         (
-            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
-            "messages[0].content[0].type must be 'text', not 'image_url'.",
+            {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
+            "messages[0].content[0].type must be one of 'text', 'image_url', not 'input_audio'.",
         ),
         ({"seed": 10**50}, "seed must be a whole number from 0 to 18446744073709551615, not a number that long."),
     ],

@@ -35,6 +35,7 @@ SCHEMA = fixed(
         ({"count": -1}, {"count": None}, ()),
         ({"count": -1.0}, {"count": None}, ()),
         ({"count": -2}, {"count": -2}, ()),
+        ({"count": 0.5}, {"count": 0.5}, ()),
         ({"x": 1, "y": None}, {}, ("x", "y")),
         ({"free": {"x": 1}}, {"free": {"x": 1}}, ()),
         ({"ids": [1.0, 2]}, {"ids": [1, 2]}, ()),

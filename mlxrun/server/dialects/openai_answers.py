@@ -7,6 +7,7 @@ from ..fields import COUNT, NUMBER, TEXT, listed, maybe, record, ref
 
 RETURNS = "The answer; with stream, chunks of it and then [DONE]."
 FINISH = {"enum": ["stop", "length"]}
+CHAT_FINISH = {"enum": ["stop", "length", "tool_calls"]}
 USAGE = record(
     prompt_tokens=COUNT,
     completion_tokens=COUNT,
@@ -16,7 +17,24 @@ USAGE = record(
 TOKEN = record(token=TEXT, logprob=NUMBER, bytes=listed(COUNT))
 CHAT_TOKEN = record(**TOKEN["properties"], top_logprobs=listed(TOKEN))
 CHAT_LOGPROBS = record(content=listed(CHAT_TOKEN), refusal={"type": "null"})
-MESSAGE = record(role={"enum": ["assistant"]}, content=TEXT, refusal={"type": "null"})
+CALL = record(
+    id=TEXT,
+    type={"enum": ["function", "custom"]},
+    function=record(name=TEXT, arguments=TEXT),
+    custom=record(name=TEXT, input=TEXT),
+)
+CALL["required"] = ["id", "type"]
+CALL_DELTA = {
+    "type": "object",
+    "properties": {
+        **CALL["properties"],
+        "index": COUNT,
+        "function": {"type": "object", "properties": {"name": TEXT, "arguments": TEXT}},
+        "custom": {"type": "object", "properties": {"name": TEXT, "input": TEXT}},
+    },
+    "required": ["index"],
+}
+MESSAGE = record(role={"enum": ["assistant"]}, content=maybe(TEXT), refusal={"type": "null"})
 MESSAGE["properties"]["reasoning_content"] = {"type": "string", "description": "What the model thought first."}
 TEXT_LOGPROBS = record(
     text_offset=listed(COUNT),
@@ -39,13 +57,19 @@ def _chunk(kind: str, choice: Json) -> Json:
 
 
 CHOICE = {"index": COUNT, "finish_reason": FINISH}
-DELTA = {"type": "object", "properties": MESSAGE["properties"], "additionalProperties": False}
+DELTA = {
+    "type": "object",
+    "properties": {**MESSAGE["properties"], "tool_calls": listed(CALL_DELTA)},
+    "additionalProperties": False,
+}
+MESSAGE["properties"]["tool_calls"] = listed(CALL)
 CHUNK_CHOICE = {"index": COUNT, "finish_reason": maybe(FINISH)}
-CHAT_CHUNK = record(**CHUNK_CHOICE, delta=DELTA, logprobs=maybe(CHAT_LOGPROBS))
+CHAT_CHUNK = record(index=COUNT, finish_reason=maybe(CHAT_FINISH), delta=DELTA, logprobs=maybe(CHAT_LOGPROBS))
+CHAT_CHOICE = record(index=COUNT, finish_reason=CHAT_FINISH, message=MESSAGE, logprobs=maybe(CHAT_LOGPROBS))
 TEXT_CHUNK = record(**CHUNK_CHOICE, text=TEXT, logprobs=maybe(TEXT_LOGPROBS))
 CHAT_ANSWERS = {
     "ChatCompletionChunk": _chunk("chat.completion.chunk", CHAT_CHUNK),
-    "ChatCompletion": _answer("chat.completion", record(**CHOICE, message=MESSAGE, logprobs=maybe(CHAT_LOGPROBS))),
+    "ChatCompletion": _answer("chat.completion", CHAT_CHOICE),
 }
 TEXT_ANSWERS = {
     "CompletionChunk": _chunk("text_completion", TEXT_CHUNK),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
-from ...parts import Piece, Said, Thought, Token
+from ...assistant import Assistant
+from ...core import Finish
+from ...parts import AnswerPart, Arguments, CallBegun, CallEnded, Piece, Said, Thought, Token
+from ...turns import Ask, Role, Thinking, Turn
 from ..check import check
 from ..dialect import Body, Job, Json, Operation, Voice, WantedModel
 from ..errors import ApiError
 from ..fields import ref
+from ..tools import InputReader
 from .openai import FINISHES, LEAST, ChoiceEncoder, Framing, framing, wish
 from .openai_answers import CHAT_ANSWERS, CHAT_CONTENT, RETURNS
 from .openai_fields import CHAT
+from .openai_messages import turns_of
+from .openai_tools import choice_of, tools_of
 
 PATH = "/v1/chat/completions"
 
@@ -21,38 +27,71 @@ class ChatEncoder(ChoiceEncoder):
     path, id_prefix = PATH, "chatcmpl-"
     whole_object, stream_object = "chat.completion", "chat.completion.chunk"
 
-    def __init__(self, framing: Framing, logprobs: bool) -> None:
+    def __init__(self, framing: Framing, logprobs: bool, custom: Collection[str] = ()) -> None:
+        """`custom`: names of tools whose input is a text."""
         super().__init__(framing)
-        self._logprobs = logprobs
+        self._logprobs, self._custom = logprobs, frozenset(custom)
         self._opened: set[int] = set()
+        self._calls: dict[int, dict[int, InputReader | None]] = {}  # of an answer; with a reader: of a custom tool
 
     def deltas(self, index: int, piece: Piece) -> Iterator[Json]:
         if index not in self._opened:
             self._opened.add(index)
             yield self._delta(index, {"role": "assistant", "content": ""})
-        *before, last = self._told(piece)
+        *before, last = self._told(index, piece)
         for delta in before:
             yield self._delta(index, delta)
         yield self._choice(index, piece, "delta", last)
 
     def choice(self, index: int, piece: Piece) -> Json:
-        message: Json = {"role": "assistant", "content": "", "refusal": None}
-        for told in self._told(piece):
-            for name, text in told.items():
-                message[name] = message.get(name, "") + text
+        message: Json = {"role": "assistant", "content": None, "refusal": None}
+        calls: list[Json] = []
+        for told in self._told(index, piece):
+            for name, value in told.items():
+                if name == "tool_calls":
+                    gathered(calls, *value)
+                else:
+                    message[name] = (message.get(name) or "") + value
+        if calls:
+            message["tool_calls"] = calls
+        elif message["content"] is None:
+            message["content"] = ""
         return self._choice(index, piece, "message", message)
 
-    def _told(self, piece: Piece) -> list[Json]:
+    def _told(self, index: int, piece: Piece) -> list[Json]:
         """The parts in as few deltas as keep their order: clients read the thoughts of one before its content."""
         deltas: list[Json] = [{}]
         for part in piece.parts:
-            if not isinstance(part, Said | Thought):
-                raise self.refuse(part)
-            name = "content" if isinstance(part, Said) else "reasoning_content"
-            if "content" in deltas[-1] or name in deltas[-1]:
+            if isinstance(part, CallEnded):
+                continue
+            name, value = self._field(index, part)
+            if "content" in deltas[-1] or "tool_calls" in deltas[-1] or name in deltas[-1]:
                 deltas.append({})
-            deltas[-1][name] = part.text
+            deltas[-1][name] = value
         return deltas
+
+    def _field(self, index: int, part: AnswerPart) -> tuple[str, Any]:
+        match part:
+            case Said(text):
+                return "content", text
+            case Thought(text):
+                return "reasoning_content", text
+        return "tool_calls", [self._call(index, part)]
+
+    def _call(self, index: int, part: AnswerPart) -> Json:
+        """Clients put calls together by their index, and know a call's id, kind and name from its first delta."""
+        calls = self._calls.setdefault(index, {})
+        if isinstance(part, CallBegun):
+            custom = part.name in self._custom
+            calls[part.index] = InputReader() if custom else None
+            kind, input = ("custom", "input") if custom else ("function", "arguments")
+            return {"index": part.index, "id": part.id, "type": kind, kind: {"name": part.name, input: ""}}
+        if isinstance(part, Arguments):
+            reader = calls[part.index]
+            if reader is None:
+                return {"index": part.index, "function": {"arguments": part.text}}
+            return {"index": part.index, "custom": {"input": reader.push(part.text)}}
+        raise self.refuse(part)
 
     def _delta(self, index: int, delta: Json) -> Json:
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
@@ -61,7 +100,20 @@ class ChatEncoder(ChoiceEncoder):
         logprobs = None
         if self._logprobs and (piece.tokens or name == "message"):
             logprobs = {"content": [described(token) for token in piece.tokens], "refusal": None}
-        return {"index": index, name: said, "logprobs": logprobs, "finish_reason": FINISHES[piece.finish]}
+        finish = FINISHES[piece.finish]
+        if piece.finish is Finish.STOP and self._calls.get(index):
+            finish = "tool_calls"
+        return {"index": index, name: said, "logprobs": logprobs, "finish_reason": finish}
+
+
+def gathered(calls: list[Json], delta: Json) -> None:
+    """The calls of a whole message, of the same deltas that a stream has."""
+    if "id" in delta:
+        calls.append({key: value for key, value in delta.items() if key != "index"})
+        return
+    call = calls[delta["index"]]
+    for key, text in delta[call["type"]].items():
+        call[call["type"]][key] += text
 
 
 class ChatCompletions:
@@ -84,33 +136,40 @@ class ChatCompletions:
         return WantedModel(body.get("model"))
 
     def read(self, body: Body, voice: Voice) -> Job:
-        messages = [message_of(message) for message in body["messages"]]
-        logprobs = wanted_logprobs(body)
-        asked = wish(body, voice.sampling, limit_of(body), logprobs)
-        template = dict(body.get("chat_template_kwargs") or {})
-        effort = body.get("reasoning_effort")
+        asked, logprobs = ask_of(body, voice.assistant), wanted_logprobs(body)
+        wanted = wish(body, voice.sampling, limit_of(body), logprobs)
         frames, count = framing(body, voice.name), body.get("n") or 1
-        assistant = voice.assistant
-        if effort is not None:
-            if not assistant.template.has_chat or "reasoning_effort" not in assistant.template.source():
-                message = f"reasoning_effort is not supported: the chat template of {voice.name} makes no use of it."
-                raise ApiError(400, message, param="reasoning_effort")
-            template["reasoning_effort"] = effort
+        custom = [tool.name for tool in asked.tools if tool.custom]
         return Job(
-            start=lambda: assistant.chat_many(messages, asked, count, **template),
+            start=lambda: voice.assistant.answer(asked, wanted, count),
             answers=count,
-            encoder=ChatEncoder(frames, logprobs is not None),
+            encoder=ChatEncoder(frames, logprobs is not None, custom),
             stream=frames.stream,
         )
 
 
-def message_of(message: Body) -> dict[str, Any]:
-    """As chat templates know it: the content is one text, and what was not said is not there."""
-    content = message["content"]
-    text = content if isinstance(content, str) else "\n".join(part["text"] for part in content)
-    role = "system" if message["role"] == "developer" else message["role"]
-    more = {key: message[key] for key in ("name", "reasoning_content") if message.get(key) is not None}
-    return {"role": role, "content": text, **more}
+def ask_of(body: Body, assistant: Assistant) -> Ask:
+    turns, tools, effort = turns_of(body["messages"]), tools_of(body), body.get("reasoning_effort")
+    template = dict(body.get("chat_template_kwargs") or {})
+    if effort is not None and assistant.template.has_chat and "reasoning_effort" in assistant.template.source():
+        template.setdefault("reasoning_effort", effort)
+    return Ask(turns, tools, choice_of(body, tools), Thinking(effort=effort), goes_on(body, turns[-1]), template)
+
+
+def goes_on(body: Body, last: Turn) -> bool:
+    """Whether the last turn, an assistant's, is the beginning of the answer."""
+    possible = last.role is Role.ASSISTANT and not last.calls
+    told, anew = body.get("continue_final_message"), body.get("add_generation_prompt")
+    if told and anew:
+        message = (
+            "continue_final_message goes on with a message and add_generation_prompt begins one; give one of them."
+        )
+        raise ApiError(400, message, param="add_generation_prompt")
+    wanted = told if told is not None else None if anew is None else not anew
+    if wanted and not possible:
+        name = "continue_final_message" if told else "add_generation_prompt"
+        raise ApiError(400, f"{name}: the last message is no assistant's text, which could go on.", param=name)
+    return possible if wanted is None else wanted
 
 
 def wanted_logprobs(body: Body) -> int | None:

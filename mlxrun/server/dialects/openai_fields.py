@@ -9,6 +9,8 @@ from __future__ import annotations
 from ..check import UNSUPPORTED
 from ..fields import Schema, either, fixed, flag, lists, neutral, number, one_of, text, unset, whole
 from .openai_constraints import CONSTRAINTS, RESPONSE_FORMAT
+from .openai_messages import MESSAGE
+from .openai_tools import TOOLS
 
 MAX_ANSWERS = 8  # to one request
 MAX_STOPS = 16
@@ -27,7 +29,10 @@ IGNORED: dict[str, Schema] = {
         "store": {"type": "boolean"},
         "metadata": {"type": "object"},
         "prediction": {"type": "object"},
-        "parallel_tool_calls": {"type": "boolean"},
+        "prompt_cache_options": {"type": "object"},
+        "prompt_cache_breakpoint": {"type": "object"},
+        "cache_prompt": {"type": "boolean"},
+        "timings_per_token": {"type": "boolean"},
     }.items()
 }
 
@@ -94,21 +99,7 @@ COMMON: dict[str, Schema] = {
 }
 COMMON["seed"]["maximum"] = 2**64 - 1
 
-ROLES = ("system", "developer", "user", "assistant")
-PART = fixed("type", "text", type=one_of("text"), text=text())
-MESSAGE = fixed(
-    "role",
-    "content",
-    role=one_of(*ROLES, about="A developer's message is a system message."),
-    content=either(text(), lists(PART, minItems=1), about="Text; several parts are joined by line ends."),
-    name=text("Given to the chat template."),
-    reasoning_content=text("The thoughts before an earlier answer; given to the chat template."),
-    refusal=neutral(None),
-    audio=neutral(None),
-    annotations={"type": "array", "items": {}, "description": IGNORED_ABOUT},
-    tool_calls={"type": "array", "items": {}, "maxItems": 0, UNSUPPORTED: True},
-    function_call=neutral(None),
-)
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 # arguments of the renderer itself
 RESERVED_VARIABLES = ("self", "messages", "tools", "add_generation_prompt")
@@ -121,20 +112,22 @@ CHAT = fixed(
     max_tokens=unset(whole("The older name of max_completion_tokens.", minimum=1)),
     logprobs=flag("Report the log-probability of every token of the answer."),
     top_logprobs=whole("And of so many of the likeliest tokens in its place.", minimum=0, maximum=MAX_TOP),
-    reasoning_effort=text("Given to the chat template; an error where that makes no use of it."),
+    reasoning_effort=one_of(*EFFORTS, about="How much it should think; the nearest that the model has."),
+    continue_final_message=flag("Go on with the last message, an assistant's; true where there is such a one."),
+    add_generation_prompt=flag("Begin a new message; false where the last one, an assistant's, is gone on with."),
     chat_template_kwargs={
         "type": "object",
         "propertyNames": {"not": {"enum": list(RESERVED_VARIABLES)}},
         "description": "More variables for the chat template, such as enable_thinking.",
     },
-    tools={"type": "array", "items": {}, "maxItems": 0, UNSUPPORTED: True},
-    tool_choice=neutral("none", "auto"),
+    **TOOLS,
     functions={"type": "array", "items": {}, "maxItems": 0, UNSUPPORTED: True},
     function_call=neutral("none", "auto"),
     response_format=RESPONSE_FORMAT,
     modalities=neutral(["text"]),
     verbosity=neutral("medium"),
     audio=neutral(None),
+    moderation=neutral(None),
     web_search_options=neutral(None),
 )
 
