@@ -25,7 +25,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8080, help="0: any that is free")
     parser.add_argument("--key", help=f"what clients must send; better in the environment as {KEY}")
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="answer to this name too")
-    parser.add_argument("--allow-origin", action="append", default=[], metavar="URL", help="let this web page ask")
+    parser.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="let this web page ask; apps: programs that are pages inside (tauri, app, vscode-webview)",
+    )
     parser.add_argument("--max-concurrent", type=int, metavar="N", help="answers on their way at most, queue included")
     parser.add_argument("--strict", action="store_true", help="a field that is not known is an error, not left out")
     parser.add_argument("--grace", type=float, metavar="S", help="seconds that answers may still take after SIGTERM")

@@ -27,7 +27,7 @@ from .docs_page import POLICY, page
 from .errors import ApiError, JsonResponse
 from .exchange import Traffic
 from .generate import Generate, House
-from .guard import Guard
+from .guard import APP_ORIGIN, APPS, Guard
 from .metrics import Counted, Metrics
 from .models import Models
 from .openapi import NAMED, document
@@ -90,7 +90,11 @@ class Server:
         ]
         if config.origins:
             cors = Middleware(
-                CORSMiddleware, allow_origins=config.origins, allow_methods=["GET", "POST"], allow_headers=["*"]
+                CORSMiddleware,
+                allow_origins=config.origins,
+                allow_origin_regex=APP_ORIGIN if APPS in config.origins else None,
+                allow_methods=["GET", "POST", "DELETE"],
+                allow_headers=["*"],
             )
             middleware.append(cors)
         return Starlette(routes=routes, middleware=middleware, exception_handlers=self._handlers())

@@ -1,13 +1,15 @@
 """Who may ask at all: the names we answer to, the web pages we trust, the key.
 
 A page on the web can make a browser ask 127.0.0.1: by a name of its own that it points there (then Host
-is not ours), or directly (then Origin is not ours). An address as Host is always meant: no name was looked up.
+is not ours), or directly (then Origin is not ours, or Sec-Fetch-Site says so). An address as Host is always meant:
+no name was looked up.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Collection, Iterable
 from ipaddress import ip_address
 
 from starlette.datastructures import Headers
@@ -18,17 +20,22 @@ from .check import shown
 from .errors import ApiError
 
 Refuse = Callable[[str, ApiError], Response]
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/\s]+)(:\d{1,5})?")
+APPS = "apps"  # in place of an origin: programs that are pages inside, of which a browser opens none
+APP_ORIGIN = r"(tauri|app|vscode-webview)://[A-Za-z0-9._-]+"
+READING = ("GET", "HEAD", "OPTIONS")  # change nothing and cost little
 OPEN = ("/health", "/docs", "/openapi.json")  # tell nothing about anyone, so they need no key
 
 
 class Guard:
     def __init__(
-        self, app: ASGIApp, *, names: Iterable[str], origins: Iterable[str], key: str | None, refusal: Refuse
+        self, app: ASGIApp, *, names: Iterable[str], origins: Collection[str], key: str | None, refusal: Refuse
     ) -> None:
         """`refusal`: a path and an error to the response that says so there."""
         self._app, self._refusal = app, refusal
         self._names = {"localhost", *(name.lower() for name in names)}
-        self._origins = frozenset(origins)
+        self._origins = frozenset(origins) - {APPS}
+        self._apps = re.compile(APP_ORIGIN) if APPS in origins else None
         self._key = None if key is None else key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,30 +52,41 @@ class Guard:
         if not self._ours(host):
             message = f"This server does not answer to the name {shown(host)}; use its address, or --allow-host."
             raise ApiError(403, message)
+        self._check_page(headers, host, method)
+        if self._key is not None and path not in OPEN and method != "OPTIONS":
+            self._check_key(headers)
+
+    def _check_page(self, headers: Headers, host: str, method: str) -> None:
         origin = headers.get("origin")
-        if origin is not None and origin not in self._origins and origin.partition("://")[2] != host:
+        if origin is not None and (self._listed(origin) or origin.partition("://")[2] == host):
+            return
+        if origin is not None:
             message = f"Pages of {shown(origin)} may not ask this server; --allow-origin would let them."
             raise ApiError(403, message)
-        if self._key is not None and path not in OPEN and method != "OPTIONS":
-            self._check_key(headers.get("authorization", ""))
+        if method not in READING and headers.get("sec-fetch-site", "").lower() == "cross-site":
+            raise ApiError(403, "Pages of another site may not ask this server; --allow-origin would let them.")
+
+    def _listed(self, origin: str) -> bool:
+        return origin in self._origins or (self._apps is not None and self._apps.fullmatch(origin) is not None)
 
     def _ours(self, host: str) -> bool:
         name = host_name(host)
         return name in self._names or is_address(name)
 
-    def _check_key(self, authorization: str) -> None:
-        scheme, _, given = authorization.partition(" ")
+    def _check_key(self, headers: Headers) -> None:
+        """As Authorization: Bearer, or as x-api-key: one that is right is enough."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        given = (token.strip() if scheme.lower() == "bearer" else "", headers.get("x-api-key", ""))
         # bytes: comparing texts refuses what is not ASCII
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._key or b""):
-            message = "This server needs its key, as the header Authorization: Bearer KEY."
+        if not any(hmac.compare_digest(one.encode(), self._key or b"") for one in given):
+            message = "This server needs its key, as the header Authorization: Bearer KEY or x-api-key: KEY."
             raise ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
 
 
 def host_name(host: str) -> str:
-    """Without port and brackets."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].lower().rstrip(".")
+    """Without port and brackets; empty: it is no Host."""
+    found = HOST.fullmatch(host)
+    return "" if found is None else found[1].strip("[]").lower().rstrip(".")
 
 
 def is_address(name: str) -> bool:

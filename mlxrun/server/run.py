@@ -19,6 +19,7 @@ import uvicorn
 
 from ..core import RequestError
 from .app import Server
+from .guard import APPS
 
 GRACE = 10.0  # seconds
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d+)?")
@@ -41,10 +42,11 @@ def check_names(hosts: Iterable[str], origins: Iterable[str]) -> None:
         if not HOST.fullmatch(host):
             raise RequestError(f"--allow-host wants a name alone, such as box.lan, not {host!r}.")
     for origin in origins:
-        if not ORIGIN.fullmatch(origin):
+        if origin != APPS and not ORIGIN.fullmatch(origin):
             raise RequestError(
                 f"--allow-origin wants what browsers send, such as https://chat.example or http://localhost:3000, "
-                f"without a path and in small letters, not {origin!r}."
+                f"without a path and in small letters, or {APPS} for programs that are pages inside (Tauri, "
+                f"Obsidian, Visual Studio Code), not {origin!r}."
             )
 
 

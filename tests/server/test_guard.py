@@ -16,7 +16,23 @@ def test_our_names(host: str) -> None:
     assert ask(own, "/health", headers={"host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "[evil]"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "",
+        "[evil]",
+        "[::1]evil.com",
+        "localhost:80@evil.com",
+        "[::1",
+        "localhost:80:90",
+        "evil.com#localhost",
+        "localhost:x",
+        "::1",
+    ],
+)
 def test_a_name_that_someone_else_pointed_here(host: str) -> None:
     refused = ask(server()[0], "/v1/models", headers={"host": host})
     assert (refused.status_code, error_of(refused)["type"]) == (403, "permission_error")
@@ -31,6 +47,28 @@ def test_other_peoples_pages() -> None:
     assert ask(own, "/health", headers={"origin": "http://127.0.0.1:8080"}).status_code == 200
     allowed = ask(own, "/v1/completions", {"prompt": "a"}, headers={"origin": "https://chat.example"})
     assert allowed.headers["access-control-allow-origin"] == "https://chat.example"
+
+
+@pytest.mark.parametrize("origin", ["tauri://localhost", "app://obsidian.md", "vscode-webview://0a1b-2c"])
+def test_apps_may_ask_where_they_are_let(origin: str) -> None:
+    asked = {"headers": {"origin": origin, "sec-fetch-site": "cross-site"}}
+    assert ask(server()[0], "/v1/completions", {"prompt": "a"}, **asked).status_code == 403
+    own, _ = server(origins=("apps",))
+    allowed = ask(own, "/v1/completions", {"prompt": "a"}, **asked)
+    assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, origin)
+    for other in ("https://evil.example", "apps", f"{origin}/x", f"https://x?{origin}"):
+        assert ask(own, "/v1/completions", {"prompt": "a"}, headers={"origin": other}).status_code == 403
+
+
+def test_a_page_that_hides_where_it_is_from() -> None:
+    own, engine = server(origins=("https://chat.example",))
+    crossing = {"sec-fetch-site": "cross-site"}
+    refused = ask(own, "/v1/completions", {"prompt": "a"}, headers=crossing)
+    assert (refused.status_code, error_of(refused)["type"], engine.handles) == (403, "permission_error", [])
+    assert ask(own, "/health", headers=crossing).status_code == 200  # as a link is followed
+    allowed = {**crossing, "origin": "https://chat.example"}
+    assert ask(own, "/v1/completions", {"prompt": "a"}, headers=allowed).status_code == 200
+    assert ask(own, "/v1/completions", {"prompt": "a"}, headers={"sec-fetch-site": "same-origin"}).status_code == 200
 
 
 def test_a_preflight_is_answered_only_to_pages_that_may() -> None:
@@ -53,6 +91,18 @@ def test_the_key() -> None:
     assert engine.handles == []
     assert ask(own, "/health").status_code == 200
     assert ask(own, "/v1/models", headers={"authorization": "bearer secret"}).status_code == 200
+
+
+def test_the_key_as_anthropics_clients_send_it() -> None:
+    own, _ = server(key="secret")
+    assert ask(own, "/v1/models", headers={"x-api-key": "secret"}).status_code == 200
+    for right in (
+        {"x-api-key": "other", "authorization": "Bearer secret"},
+        {"x-api-key": "secret", "authorization": "x"},
+    ):
+        assert ask(own, "/v1/models", headers=right).status_code == 200
+    for wrong in ({"x-api-key": ""}, {"x-api-key": "Bearer secret"}, {"x-api-key": "other"}):
+        assert ask(own, "/v1/models", headers=wrong).status_code == 401
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org"])
