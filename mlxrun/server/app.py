@@ -22,7 +22,7 @@ from ..spec import ModelError
 from .body import parse, read
 from .check import check, shown
 from .dialect import Dialect, ErrorWords, Json, Plain
-from .dialects import DIALECTS, PLAINS
+from .dialects import DIALECTS, PLAINS, remembering
 from .docs_page import POLICY, page
 from .errors import ApiError, JsonResponse
 from .exchange import Traffic
@@ -31,6 +31,7 @@ from .guard import APP_ORIGIN, APPS, Guard
 from .metrics import Counted, Metrics
 from .models import Models
 from .openapi import NAMED, document
+from .stored import StoredAnswers
 
 BODY_LIMIT = 16 << 20  # bytes
 MAX_CONCURRENT = 128
@@ -58,12 +59,16 @@ class Server:
         config: ServerConfig,
         dialects: Sequence[Dialect] = DIALECTS,
         plains: Sequence[Plain] = PLAINS,
+        stored: StoredAnswers | None = None,
     ) -> None:
+        self._stored = stored or StoredAnswers()
+        own_dialects, own_plains = remembering(self._stored)
+        dialects, plains = (*dialects, *own_dialects), (*plains, *own_plains)
         self.metrics, self.traffic = Metrics(models.first or ""), Traffic(config.max_concurrent)
         self.models = models
         self.metrics.tell(models.memory, models.statistics)
         self._house = House(models, self.traffic, self.metrics, started_pool(THREADS), config.body_limit, config.strict)
-        self._dialects, self._plains = tuple(dialects), tuple(plains)
+        self._dialects, self._plains = dialects, plains
         self._words: dict[str, ErrorWords] = {p.path: p.words for p in plains} | {d.path: d for d in dialects}
         self._document = document(dialects, plains, config.sampling)
         self._page = page(self._document)
@@ -119,6 +124,7 @@ class Server:
 
     def close(self) -> None:
         self._house.pool.shutdown(wait=False, cancel_futures=True)
+        self._stored.close()
 
     def _plain(self, plain: Plain) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:

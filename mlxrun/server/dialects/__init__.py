@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from ..dialect import Dialect, Plain
+from ..stored import StoredAnswers
 from .openai_chat import ChatCompletions
 from .openai_completions import Completions
+from .responses import Responses
+from .responses_kept import plains_of
 
 DIALECTS: tuple[Dialect, ...] = (ChatCompletions(), Completions())
 PLAINS: tuple[Plain, ...] = ()
+
+
+def remembering(stored: StoredAnswers) -> tuple[tuple[Dialect, ...], tuple[Plain, ...]]:
+    """Those whose answers are kept: each server has its own."""
+    responses = Responses(stored)
+    return (responses,), plains_of(stored, responses)
