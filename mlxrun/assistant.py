@@ -66,6 +66,10 @@ class Answer:
         self._handle, self._tokenizer, self._router = handle, tokenizer, router
         self._stops = StopParts(stops)
 
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self._handle.request.tokens)
+
     def cancel(self) -> None:
         self._handle.cancel()
 

@@ -115,7 +115,8 @@ class Server:
         while path and path not in self._words:
             path = path.rpartition("/")[0]
         words = self._words.get(path)
-        return JsonResponse(error.body if words is None else words.error(error), error.status, error.headers)
+        told = error.body if words is None else words.error(error)
+        return told if isinstance(told, Response) else JsonResponse(told, error.status, error.headers)
 
     def stop(self) -> None:
         """End what is on its way, loads included; each answer says so to its reader."""

@@ -7,7 +7,7 @@ add one: a file in `dialects/` and a line in the table there.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.requests import Request
@@ -64,6 +64,7 @@ class Job:
     encoder: Encoder
     stream: bool
     left_out: tuple[str, ...] = ()  # fields and tools that were not heeded, told in a header and in the log
+    headers: Mapping[str, str] = field(default_factory=dict)  # of the answer, beside those that all have
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ class Operation:
 class ErrorWords(Protocol):
     """How errors are told to whoever asks at a path, and at all that begins with it and a slash."""
 
-    def error(self, error: ApiError) -> Json:
-        """The body of an error's response."""
+    def error(self, error: ApiError) -> Json | Response:
+        """The body of an error's response; or all of it, where its status or headers are this dialect's own too."""
 
 
 @dataclass(frozen=True)
@@ -138,5 +139,5 @@ class Dialect(Protocol):
     def read(self, body: Body, voice: Voice) -> Job:
         """Of a body that was checked. Raises an ApiError, a RequestError or a ModelError for what cannot be served."""
 
-    def error(self, error: ApiError) -> Json:
-        """The body of an error's response."""
+    def error(self, error: ApiError) -> Json | Response:
+        """The body of an error's response; or all of it, where its status or headers are this dialect's own too."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -92,10 +92,9 @@ class Generate:
             exchange = Exchange(answers, house.metrics)
             try:
                 if job.stream:
-                    await stream(exchange, BodyStream(send, job.encoder, job.left_out))
+                    await stream(exchange, BodyStream(send, job.encoder, headers_of(job)))
                 else:
-                    headers = {left_out.HEADER: left_out.listed(job.left_out)} if job.left_out else None
-                    await JsonResponse(await whole(exchange, job), headers=headers)(scope, receive, send)
+                    await JsonResponse(await whole(exchange, job), headers=headers_of(job))(scope, receive, send)
             finally:
                 exchange.close()
 
@@ -124,19 +123,22 @@ class Reserved:
 class BodyStream:
     """A body in pieces. Headers go out with the first bytes: until then an error can have a status of its own."""
 
-    def __init__(self, send: Send, encoder: Encoder, names: Sequence[str] = ()) -> None:
-        self._send, self.encoder, self._left_out = send, encoder, names
+    def __init__(self, send: Send, encoder: Encoder, headers: Mapping[str, str] | None = None) -> None:
+        self._send, self.encoder, self._headers = send, encoder, headers or {}
         self.began = False
 
     async def write(self, frames: bytes, *, last: bool = False) -> None:
         if not self.began:
             self.began = True
             headers = [(b"content-type", self.encoder.media_type.encode()), *HEADERS]
-            if self._left_out:
-                headers.append((left_out.HEADER.encode(), left_out.listed(self._left_out).encode()))
+            headers += [(name.encode(), value.encode()) for name, value in self._headers.items()]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
             frames = self.encoder.begin() + frames
         await self._send({"type": "http.response.body", "body": frames, "more_body": not last})
+
+
+def headers_of(job: Job) -> dict[str, str]:
+    return {**job.headers, **({left_out.HEADER: left_out.listed(job.left_out)} if job.left_out else {})}
 
 
 async def whole(exchange: Exchange, job: Job) -> Json:

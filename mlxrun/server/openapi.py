@@ -53,7 +53,7 @@ SCHEMAS: Json = {
 
 
 def document(dialects: Sequence[Dialect], plains: Sequence[Plain], defaults: Sampling) -> Json:
-    paths: Json = {dialect.path: {"post": _post(dialect.operation, defaults)} for dialect in dialects}
+    paths: Json = {dialect.path: {"post": post(dialect.operation, defaults)} for dialect in dialects}
     for plain in plains:
         paths.setdefault(plain.path, {}).update(plain.described)
     model = {"name": "id", "in": "path", "required": True, "schema": TEXT}
@@ -67,8 +67,8 @@ def document(dialects: Sequence[Dialect], plains: Sequence[Plain], defaults: Sam
     unloads = Operation(
         "unloadModel", "Unload a model once nobody uses it", NAMED, "It will.", ANSWERED, {}, ref("Error")
     )
-    paths["/models/load"] = {"post": _post(loads, defaults)}
-    paths["/models/unload"] = {"post": _post(unloads, defaults)}
+    paths["/models/load"] = {"post": post(loads, defaults)}
+    paths["/models/unload"] = {"post": post(unloads, defaults)}
     health = record(status=TEXT, server={"const": "mlxrun"}, model=maybe(TEXT), models=listed(LOADED), used=maybe(USED))
     told = "Whether requests are answered, what is loaded, and what of this machine is used"
     paths["/health"] = {"get": _get("health", told, health)}
@@ -138,7 +138,8 @@ def _or_null(schema: Json) -> Json:
     return {**schema, "type": [schema["type"], "null"]}
 
 
-def _post(operation: Operation, defaults: Sampling) -> Json:
+def post(operation: Operation, defaults: Sampling) -> Json:
+    """What the document says of a path that is posted to."""
     schema = with_nulls(with_defaults(operation.request, defaults))
     return {
         "operationId": operation.name,
