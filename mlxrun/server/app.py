@@ -32,6 +32,7 @@ from .metrics import Counted, Metrics
 from .models import Models
 from .openapi import NAMED, document
 from .stored import StoredAnswers
+from .web_page import WebPage
 
 BODY_LIMIT = 16 << 20  # bytes
 MAX_CONCURRENT = 128
@@ -87,6 +88,7 @@ class Server:
             Route("/metrics", self._metrics),
             Route("/openapi.json", self._openapi),
             Route("/docs", self._docs),
+            Route("/", WebPage().answer),
         ]
         paths = frozenset(route.path for route in routes if isinstance(route, Route))
         middleware = [

@@ -24,7 +24,7 @@ HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/\s]+)(:\d{1,5})?")
 APPS = "apps"  # in place of an origin: programs that are pages inside, of which a browser opens none
 APP_ORIGIN = r"(tauri|app|vscode-webview)://[A-Za-z0-9._-]+"
 READING = ("GET", "HEAD", "OPTIONS")  # change nothing and cost little
-OPEN = ("/health", "/docs", "/openapi.json")  # tell nothing about anyone, so they need no key
+OPEN = ("/", "/health", "/docs", "/openapi.json")  # tell nothing about anyone, so they need no key
 
 
 class Guard:
