@@ -16,7 +16,6 @@ import uvicorn
 
 from mlxrun.core import Event, Finish, Usage
 from mlxrun.server.run import address_of, listen
-
 from tests.server.scripted import ScriptedEngine, server
 
 if TYPE_CHECKING:

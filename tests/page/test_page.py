@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mlxrun.core import Finish
-
 from tests.server.scripted import ScriptedEngine
+
 from .browser import Talk, say, served
 
 Visit = Callable[..., Talk]

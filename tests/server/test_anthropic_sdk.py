@@ -10,7 +10,6 @@ import anthropic
 import pytest
 from anthropic.types import Message
 
-
 from .scripted import ScriptedEngine, server
 from .test_dialects import running
 
