@@ -63,6 +63,13 @@ class ChannelReader:
             self._kind = Said
         return [Said(header)] if header else []
 
+    @property
+    def thinking(self) -> bool:
+        return self._header is None and self._kind is Thought
+
+    def called(self, *, within: bool) -> list[Item]:
+        return self.finish()
+
     def _begun(self, header: str) -> list[Item]:
         whole, self._header, self._prompted = self._prompted + header, None, ""
         self._kind = self._kind_of(whole)

@@ -27,6 +27,14 @@ class PartReader(Protocol):
     def finish(self) -> list[Item]:
         """What was held back, now that nothing more will come."""
 
+    @property
+    def thinking(self) -> bool:
+        """Whether what comes now is a thought."""
+
+    def called(self, *, within: bool) -> list[Item]:
+        """A tool is called here: what was held back. That ends thoughts, unless calls stand `within` them; they may
+        come again."""
+
 
 class At(Enum):
     START = auto()
@@ -56,7 +64,7 @@ class BlockReader:
         return items
 
     def marker(self, text: str, *, control: bool) -> list[Item]:
-        thinking = self._at in (At.THOUGHTS, At.LABEL)
+        thinking = self.thinking
         if text == self._form.open and not thinking and (control or self._at is At.START):
             before = [] if self._at is At.START else self.finish()
             space, self._held = self._held, ""
@@ -71,8 +79,18 @@ class BlockReader:
 
     def finish(self) -> list[Item]:
         held, self._held = self._held, ""
-        kind = Thought if self._at in (At.THOUGHTS, At.LABEL) else Said
+        kind = Thought if self.thinking else Said
         return [kind(held)] if held else []
+
+    @property
+    def thinking(self) -> bool:
+        return self._at in (At.THOUGHTS, At.LABEL)
+
+    def called(self, *, within: bool) -> list[Item]:
+        held = self.finish()
+        if self._at is not At.ANSWER and not (within and self.thinking):
+            self._at = At.START
+        return held
 
     def _read(self, text: str, items: list[Item]) -> str:
         """Take what is certain from the start of `text`; what is returned is read as what comes then."""

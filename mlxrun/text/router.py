@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..parts import Said
+from ..turns import Tool
 from .detokenizer import Detokenizer
 from .harmony import ChannelReader
 from .items import Item
+from .marker_letters import BREAK, MarkerLetters
 from .reasoning import BlockReader, PartReader, opens
 from .reasoning_formats import Channels, ReasoningFormat
 from .tokenizer import Tokenizer
+from .tool_formats import ToolFormat
+from .tool_parser import CallReader
 
 
 class PlainReader:
@@ -30,17 +34,42 @@ class PlainReader:
     def finish(self) -> list[Item]:
         return []
 
+    @property
+    def thinking(self) -> bool:
+        return False
+
+    def called(self, *, within: bool) -> list[Item]:
+        return []
+
 
 class PartRouter:
-    def __init__(self, tokenizer: Tokenizer, form: ReasoningFormat | None, prompt: str = "") -> None:
-        """`form` None: nothing is a marker. `prompt`: as it was rendered; it may open the answer's first block."""
+    """Of a model that is given no tools nothing is a call."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        form: ReasoningFormat | None,
+        prompt: str = "",
+        format: ToolFormat | None = None,
+        tools: Sequence[Tool] = (),
+        history: int = 0,
+    ) -> None:
+        """`form` None: nothing marks thoughts. `prompt`: as it was rendered; it may open the answer's first block.
+        `history`: how many calls the earlier turns have."""
         self._text = Detokenizer(tokenizer)
         ids = {tokenizer.added_id(text): text for text in (form.markers if form else ())}
         self._markers = {i: (text, tokenizer.is_special(i)) for i, text in ids.items() if i is not None}
         self._ids = frozenset(self._markers)
         self._reader: PartReader = reader_of(form, prompt, tokens=None not in ids)
+        self._calls = None
+        if format is not None and tools:
+            self._tokenizer, self._marks = tokenizer, MarkerLetters(tokenizer)
+            thoughts = [letter for text in ids.values() if (letter := self._marks.add(text))]
+            self._calls = CallReader(format, tools, self._reader, self._marks, thoughts=thoughts, history=history)
 
     def push(self, ids: Sequence[int]) -> list[Item]:
+        if self._calls is not None:
+            return self._calls.push("".join(map(self._letter, ids)))
         if self._ids.isdisjoint(ids):
             return self._reader.push(self._text.push(ids))
         items: list[Item] = []
@@ -53,7 +82,14 @@ class PartRouter:
                 items += self._reader.push(self._text.push((token,)))
         return items
 
+    def _letter(self, token: int) -> str:
+        """The text of a token, a marker's as the letter that stands for it."""
+        letter = self._marks.letters.get(token) or (BREAK if self._tokenizer.is_special(token) else None)
+        return self._text.push((token,)) if letter is None else self._text.finish() + letter
+
     def finish(self) -> list[Item]:
+        if self._calls is not None:
+            return self._calls.push(self._text.finish()) + self._calls.finish()
         return self._reader.push(self._text.finish()) + self._reader.finish()
 
 

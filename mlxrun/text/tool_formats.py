@@ -35,6 +35,7 @@ class TextHead:
     """A text with {name}, {id} or {n} in it, before the arguments."""
 
     text: str
+    also: tuple[str, ...] = ()  # others that the parser takes and the grammar never makes
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class TaggedArgs:
     open: str
     close: str
     strings: Strings = Strings.BY_SCHEMA
+    raw: str = "true"  # what {raw} says of a string
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ class ToolFormat:
     place: CallPlace = CallPlace.ANYWHERE
     tail: str = ""  # between arguments and closer
     ids: Ids = Ids.FREE
-    also: tuple[str, ...] = ()  # openers that the parser takes and the grammar never makes
+    also: tuple[str, ...] = ()  # for the answer's first opener: others that the parser takes and the grammar never
+    # makes; "": the head may come without any
     in_thoughts: InThoughts = InThoughts.ENDS
     stops: tuple[str, ...] = ()  # tokens after which the model waits for results
     one_per_turn: bool = False
