@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .core import Constraint, Event, Finish, Request, RequestError, Sampling, TokenLogprob
+from .core import Constraint, Event, Finish, Request, Sampling, TokenLogprob
 from .engine.draft.begin import Speculate, model_drafts, no_drafts, text_drafts
 from .engine.engine import Aids, Engine
 from .engine.handle import Handle
@@ -24,12 +24,12 @@ from .loading.beside import plan_beside
 from .parts import Piece, Token, merged
 from .text import advice
 from .text.breakers import breaker_ids
-from .text.conversation import messages_of, tools_of
+from .text.conversation import turns_of
 from .text.folder import read_json
 from .text.free_thoughts import end_of_thoughts
 from .text.opening import folder_tokenizer, gguf_tokenizer
-from .text.quoting import Quoting
-from .text.reasoning_formats import ReasoningFormat, format_of
+from .text.prompting import ChatPrompt, Prompter
+from .text.quoting import unmarked
 from .text.router import PartRouter
 from .text.same_tokens import why_not_same
 from .text.stops import StopParts
@@ -125,9 +125,8 @@ class Assistant:
 
     def __init__(self, name: str, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self.name, self.engine, self.tokenizer, self.template = name, engine, tokenizer, template
-        self._quoting = Quoting(tokenizer.controls)
         self._breakers_of = lru_cache(maxsize=16)(partial(breaker_ids, tokenizer))  # it reads the whole vocabulary
-        self._reasoning = format_of(tokenizer, template.sources)
+        self._prompter = Prompter(tokenizer, template)
 
     @classmethod
     def open(
@@ -185,17 +184,17 @@ class Assistant:
 
     def answer(self, ask: Ask, wish: Wish | None = None, count: int = 1) -> list[Answer]:
         """`count` answers to the same ask, drawn apart."""
-        prompt = self.prompt(ask)
-        return self._ask(self.tokenizer.encode_quoted(prompt), wish or Wish(), count, self._reasoning, prompt)
+        wish = wish or Wish()
+        prompt = self._prompter.prompt(replace(ask, template={**wish.template, **ask.template}))
+        return self._ask(prompt, wish, count)
 
     def count(self, ask: Ask) -> int:
         """The tokens of its prompt, as an answer's usage counts them."""
-        return len(self.tokenizer.encode_quoted(self.prompt(ask)))
+        return len(self._prompter.prompt(ask).tokens)
 
     def prompt(self, ask: Ask) -> str:
-        """The conversation as the chat template writes it, marks round what people wrote included."""
-        told = [self._quoted(_clean(message)) for message in messages_of(ask.turns)]
-        return self.template.render(told, tools=self._quoting.within(tools_of(ask.tools)), **ask.template)
+        """The conversation as the chat template writes it."""
+        return unmarked(self._prompter.prompt(ask).text)
 
     def chat(self, messages: Sequence[Message], wish: Wish | None = None, **template: Any) -> Answer:
         return self.chat_many(messages, wish, 1, **template)[0]
@@ -203,36 +202,30 @@ class Assistant:
     def chat_many(
         self, messages: Sequence[Message], wish: Wish | None = None, count: int = 1, **template: Any
     ) -> list[Answer]:
-        """`count` answers to the same conversation, drawn apart."""
-        wish = wish or Wish()
-        told = [self._quoted(_clean(message)) for message in messages]
-        prompt = self.template.render(told, **{**wish.template, **template})
-        return self._ask(self.tokenizer.encode_quoted(prompt), wish, count, self._reasoning, prompt)
-
-    def _quoted(self, message: dict[str, Any]) -> dict[str, Any]:
-        """What a person wrote cannot end its message or begin another: control tokens in it stay text."""
-        return {key: value if key == "role" else self._quoting.within(value) for key, value in message.items()}
+        """`answer` to messages as programs write them."""
+        return self.answer(Ask(turns_of(messages), template=template), wish, count)
 
     def complete(self, prompt: str | Sequence[int], wish: Wish | None = None, count: int = 1) -> list[Answer]:
         """`prompt` goes on. Ids are taken as they are; a text is raw, so control tokens written in it are meant,
         and what its tokenizer puts before a text goes before it."""
         if isinstance(prompt, str) and prompt:
             prompt = [*self.tokenizer.prefix, *self.tokenizer.encode(well_formed(prompt), special=True)]
-        return self._ask(list(prompt or ()), wish or Wish(), count, None)
+        return self._ask(ChatPrompt("", list(prompt or ())), wish or Wish(), count)
 
-    def _ask(
-        self, tokens: list[int], wish: Wish, count: int, form: ReasoningFormat | None, prompt: str = ""
-    ) -> list[Answer]:
+    def _ask(self, prompt: ChatPrompt, wish: Wish, count: int) -> list[Answer]:
         StopParts(wish.stop)  # refuses before anything is queued
         sampling, stop_ids = self._broken(wish), self.tokenizer.eos_ids
-        request = Request(tuple(tokens), wish.max_tokens, sampling, stop_ids, n=count, best_of=wish.best_of)
+        request = Request(tuple(prompt.tokens), wish.max_tokens, sampling, stop_ids, n=count, best_of=wish.best_of)
         if wish.constraint is not None:
-            after, opener = end_of_thoughts(self.tokenizer, form, prompt)
+            after, opener = end_of_thoughts(self.tokenizer, prompt.thoughts, prompt.text)
             request = replace(request, constraint=replace(wish.constraint, after=after, opener=opener))
         return [
-            Answer(handle, self.tokenizer, wish.stop, PartRouter(self.tokenizer, form, prompt))
+            Answer(handle, self.tokenizer, wish.stop, self._router(prompt))
             for handle in self.engine.submit_choices(request)
         ]
+
+    def _router(self, prompt: ChatPrompt) -> PartRouter:
+        return PartRouter(self.tokenizer, prompt.thoughts, prompt.text, prompt.calls, prompt.tools, prompt.history)
 
     def _broken(self, wish: Wish) -> Sampling:
         """Where repeated sequences are looked for: with the tokens that end one."""
@@ -285,9 +278,3 @@ def recommended(checkpoint: Checkpoint) -> Sampling:
     if checkpoint.dialect == "gguf":
         return advice.from_gguf(checkpoint.metadata)
     return advice.from_generation_config(read_json(checkpoint.path / "generation_config.json"))
-
-
-def _clean(message: Message) -> dict[str, Any]:
-    if not isinstance(message, Mapping):
-        raise RequestError("Each message must be an object with a role and content.")
-    return {key: well_formed(value) if isinstance(value, str) else value for key, value in message.items()}

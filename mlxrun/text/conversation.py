@@ -1,32 +1,191 @@
-"""An `Ask`'s turns as one model's chat template wants its messages. Knows no tokens."""
+"""An `Ask`'s turns as one model's chat template wants its messages.
+
+What a template cannot take is written otherwise, never left out: a system turn in the middle goes to the next user's,
+ids take the form that it insists on. Which it wants is found by the probe. Knows no tokens.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from ..core import RequestError
-from ..turns import Call, Picture, Tool, Turn
+from ..turns import Ask, Call, Picture, Role, Tool, Turn
+from .quoting import Quoting
+from .template import ChatTemplate
+from .tokenizer import well_formed
+from .tool_formats import Ids
+from .tool_probe import Probe
+
+BREAK = "\n\n"  # between turns that become one
+HERE = "\ufdd1"  # a noncharacter that marks where the last turn goes on
 
 
-def messages_of(turns: Sequence[Turn]) -> list[dict[str, Any]]:
-    return [_message(turn) for turn in turns]
+class TurnWriter:
+    """Of one model."""
+
+    def __init__(self, probe: Probe, template: ChatTemplate, quoting: Quoting) -> None:
+        self._probe, self._template, self._quoting = probe, template, quoting
+
+    def rendered(self, ask: Ask) -> str:
+        """As the chat template writes it, marks round what people wrote included. It ends where the answer begins."""
+        turns, continues = self._with_ids(self._fitted(ask.turns)), goes_on(ask)
+        names = {call.id: call.name for turn in turns for call in turn.calls}
+        messages = [self._message(turn, names) for turn in turns]
+        if continues:
+            end_here(messages[-1])
+        tools = self._quoting.within(tools_of(ask.tools))
+        text = self._template.render(messages, tools=tools, add_generation_prompt=not continues, **ask.template)
+        if not continues:
+            return text
+        before, found, _ = text.rpartition(HERE)
+        if not found:
+            raise RequestError(f"The chat template of {self._template.model} cannot go on with an assistant's turn.")
+        return before
+
+    def _fitted(self, turns: Sequence[Turn]) -> list[Turn]:
+        """Only such turns, in such an order, as the template takes."""
+        fitted = joined(turns, Role.ASSISTANT)
+        if any(turn.role is Role.SYSTEM for turn in fitted):
+            fitted = self._systems(fitted)
+        if any(a.role is b.role is Role.USER for a, b in pairwise(fitted)) and self._probe.alternates:
+            fitted = joined(fitted, Role.USER)
+        return fitted
+
+    def _systems(self, turns: Sequence[Turn]) -> list[Turn]:
+        first = next((at for at, turn in enumerate(turns) if turn.role is not Role.SYSTEM), len(turns))
+        leading, rest = joined(turns[:first], Role.SYSTEM), list(turns[first:])
+        if leading and not self._probe.system:
+            rest, leading = [*leading, *rest], []
+        elif not any(turn.role is Role.SYSTEM for turn in rest) or self._probe.inline_system:
+            return [*leading, *rest]
+        return [*leading, *to_users(rest)]
+
+    def _with_ids(self, turns: Sequence[Turn]) -> list[Turn]:
+        """The ids of calls in the form that the template insists on. What a client is told keeps its own."""
+        if not any(turn.calls or turn.role is Role.TOOL for turn in turns):
+            return list(turns)
+        form, told, count = self._probe.ids, {}, 0
+        changed = []
+        for turn in turns:
+            calls = []
+            for call in turn.calls:
+                told[call.id] = id_of(form, call, count)
+                calls.append(replace(call, id=told[call.id]))
+                count += 1
+            answers = turn.answers if turn.answers is None else told.get(turn.answers, turn.answers)
+            changed.append(replace(turn, calls=tuple(calls), answers=answers))
+        return changed
+
+    def _message(self, turn: Turn, names: Mapping[str, str]) -> dict[str, Any]:
+        """`names`: of the tools by the ids of their calls."""
+        if any(isinstance(part, Picture) for part in turn.content):
+            raise RequestError(f"{self._template.model} sees no pictures: leave them out of the messages.")
+        own = turn.role is Role.ASSISTANT
+        told: dict[str, Any] = {"role": str(turn.role), "content": self._quoting.text(well_formed(turn.text), own=own)}
+        if turn.thoughts is not None:
+            self._think(told, self._quoting.text(well_formed(turn.thoughts)))
+        if turn.calls:
+            told["tool_calls"] = [self._call(call) for call in turn.calls]
+        name = turn.name
+        if turn.role is Role.TOOL:
+            name = name or names.get(turn.answers or "")
+            told["tool_call_id"] = self._quoting.text(well_formed(turn.answers or ""))
+        return told if name is None else told | {"name": self._quoting.text(well_formed(name))}
+
+    def _think(self, message: dict[str, Any], thoughts: str) -> None:
+        """The thoughts under the name that the template reads; it decides which of them stay."""
+        if self._probe.thoughts_field is None and self._probe.thought_parts:
+            text = message["content"]
+            message["content"] = [
+                {"type": "thinking", "thinking": thoughts},
+                *([{"type": "text", "text": text}] if text else []),
+            ]
+        else:
+            message[self._probe.thoughts_field or "reasoning_content"] = thoughts
+
+    def _call(self, call: Call) -> dict[str, Any]:
+        given: Any = self._quoting.within(arguments_of(call))
+        if self._probe.text_arguments:
+            given = json.dumps(given, ensure_ascii=False)
+        name, id = (self._quoting.text(well_formed(text)) for text in (call.name, call.id))
+        return {"id": id, "type": "function", "function": {"name": name, "arguments": given}}
 
 
-def _message(turn: Turn) -> dict[str, Any]:
-    if any(isinstance(part, Picture) for part in turn.content):
-        raise RequestError("This model sees no pictures.")
-    told: dict[str, Any] = {"role": str(turn.role), "content": turn.text}
-    more = {"name": turn.name, "reasoning_content": turn.thoughts, "tool_call_id": turn.answers}
-    told |= {key: value for key, value in more.items() if value is not None}
-    if turn.calls:
-        told["tool_calls"] = [_call(call) for call in turn.calls]
-    return told
+def arguments_of(call: Call) -> dict[str, Any]:
+    """What a client hands back may be cut short, or no object at all: then it is told as the text that it is."""
+    try:
+        given = json.loads(call.arguments or "{}")
+    except (ValueError, RecursionError):
+        given = None
+    return given if isinstance(given, dict) else {"input": call.arguments}
 
 
-def _call(call: Call) -> dict[str, Any]:
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": json.loads(call.arguments)}}
+def end_here(message: dict[str, Any]) -> None:
+    if isinstance(message["content"], str):
+        message["content"] += HERE
+    else:
+        message["content"].append({"type": "text", "text": HERE})
+
+
+def goes_on(ask: Ask) -> bool:
+    """Whether the answer goes on with the last turn: an assistant's turn is never ended in silence."""
+    last = ask.turns[-1] if ask.turns else None
+    if last is None or last.role is not Role.ASSISTANT:
+        if ask.continues:
+            raise RequestError("Only an assistant's turn can go on, and the last one is none.")
+        return False
+    if last.calls:
+        raise RequestError("The last turn calls a tool: its result must follow in a turn of the role tool.")
+    return True
+
+
+def joined(turns: Sequence[Turn], role: Role) -> list[Turn]:
+    """Neighbours of that role as one turn."""
+    fitted: list[Turn] = []
+    for turn in turns:
+        if fitted and turn.role is role is fitted[-1].role:
+            fitted[-1] = one_of(fitted[-1], turn)
+        else:
+            fitted.append(turn)
+    return fitted
+
+
+def one_of(first: Turn, second: Turn) -> Turn:
+    thoughts = [one for one in (first.thoughts, second.thoughts) if one is not None]
+    content = first.content + second.content
+    if content and all(isinstance(part, str) for part in content):
+        content = (BREAK.join(turn.text for turn in (first, second) if turn.text),)
+    return replace(
+        first, content=content, thoughts=BREAK.join(thoughts) if thoughts else None, calls=first.calls + second.calls
+    )
+
+
+def to_users(turns: Sequence[Turn]) -> list[Turn]:
+    """System turns joined to the user's turn after them; what comes last is a user's turn itself."""
+    fitted: list[Turn] = []
+    waiting: list[Turn] = []
+    for turn in turns:
+        if turn.role is Role.SYSTEM:
+            waiting.append(replace(turn, role=Role.USER, name=None))
+        elif turn.role is Role.USER:
+            fitted += joined([*waiting, turn], Role.USER)
+            waiting = []
+        else:
+            fitted.append(turn)
+    return fitted + joined(waiting, Role.USER)
+
+
+def id_of(form: Ids, call: Call, count: int) -> str:
+    if form is Ids.COUNTED:
+        return f"functions.{call.name}:{count}"
+    if form is Ids.NINE and not (len(call.id) == 9 and call.id.isascii() and call.id.isalnum()):
+        return hashlib.sha256(call.id.encode("utf-8", "surrogatepass")).hexdigest()[:9]
+    return call.id
 
 
 def tools_of(tools: Sequence[Tool]) -> list[dict[str, Any]]:
@@ -34,7 +193,34 @@ def tools_of(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     return [
         {
             "type": "function",
-            "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
+            "function": {"name": tool.name, "description": tool.description, "parameters": parameters_of(tool)},
         }
         for tool in tools
     ]
+
+
+def parameters_of(tool: Tool) -> dict[str, Any]:
+    """A custom tool's text travels as the property "input"."""
+    if tool.custom:
+        return {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+    return dict(tool.parameters)
+
+
+def turns_of(messages: Sequence[Mapping[str, Any]]) -> tuple[Turn, ...]:
+    """Of messages with a role and a text, as programs that use this one in Python write them."""
+    return tuple(map(_turn, messages))
+
+
+def _turn(message: Mapping[str, Any]) -> Turn:
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        raise RequestError("Each message must be an object with a role and content.")
+    roles = {str(role): role for role in Role} | {"developer": Role.SYSTEM}
+    role, content = roles.get(message["role"]), message.get("content")
+    if role is None:
+        raise RequestError(f"role must be one of {', '.join(roles)}, not {message['role']!r}.")
+    if not isinstance(content, str):
+        raise RequestError("The content of a message must be a text.")
+    known = {"role", "content", "name", "reasoning_content"}
+    if more := sorted(set(map(str, message)) - known):
+        raise RequestError(f"A message has {more[0]!r}, which is not understood here: use an Ask of turns.")
+    return Turn(role, (content,), message.get("reasoning_content"), name=message.get("name"))

@@ -129,7 +129,7 @@ class HubTokenizer(Tokenizer):
         self._added = {i: token.content for i, token in added.items()}
         self._added_ids = {text: i for i, text in self._added.items()}
         self._special = frozenset(i for i, token in added.items() if token.special)
-        self._found_late = any(token.special and token.normalized for token in added.values())
+        self._found_late = any(token.normalized for token in added.values())
         self._spelling = Spelling.of(inner.decoder)
         self.vocab_size = max(inner.get_vocab_size(), *(i + 1 for i in added), 0)
 
@@ -174,6 +174,10 @@ class HubTokenizer(Tokenizer):
     @property
     def controls(self) -> Collection[str]:
         return [self._added[i] for i in self._special]
+
+    @property
+    def added(self) -> Collection[str]:
+        return self._added_ids
 
     def added_id(self, text: str) -> int | None:
         return self._added_ids.get(text)

@@ -61,6 +61,11 @@ class ChatTemplate:
         return cls(sources, specials, model=str(metadata.get("general.name", "This model")))
 
     @property
+    def model(self) -> str:
+        """For a sentence about it."""
+        return self._model
+
+    @property
     def has_chat(self) -> bool:
         return bool(self._sources)
 

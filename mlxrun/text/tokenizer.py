@@ -12,7 +12,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from .quoting import MARK
+from .quoting import MARK, well_formed
+
+__all__ = ["Marks", "Tokenizer", "well_formed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,11 @@ class Tokenizer(ABC):
     def controls(self) -> Collection[str]:
         """The texts that `encode` takes for control tokens."""
         return ()
+
+    @property
+    def added(self) -> Collection[str]:
+        """The texts for which tokens were added to the vocabulary, control tokens among them."""
+        return self.controls
 
     def added_id(self, text: str) -> int | None:
         """The token that was added to the vocabulary for this very text and is always taken whole, if there is one."""
@@ -99,12 +106,3 @@ class Tokenizer(ABC):
         if whole and self.strips_start and parts:
             parts[0] = parts[0].removeprefix(b" ")
         return b"".join(parts).decode("utf-8", "replace")
-
-
-def well_formed(text: str) -> str:
-    """The text with lone surrogates, which JSON can smuggle in, made U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlxrun.text.quoting import MARK
 from mlxrun.text.tokenizer import Marks, Tokenizer
 
 
@@ -19,6 +20,20 @@ class Letters(Tokenizer):
             return list(text.encode())
         before, _, after = text.partition(found)
         return [*self.encode(before, special=True), 256 + self._added.index(found), *self.encode(after, special=True)]
+
+    def encode_quoted(self, text: str) -> list[int]:
+        ids, mark = self.encode(text, special=True), list(MARK.encode())
+        while (at := next((i for i in range(len(ids)) if ids[i : i + len(mark)] == mark), None)) is not None:
+            del ids[at : at + len(mark)]
+        return ids
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        return self._controls
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        return self._added
 
     def added_id(self, text: str) -> int | None:
         return 256 + self._added.index(text) if text in self._added else None

@@ -94,9 +94,15 @@ def test_two_that_overlap() -> None:
 def test_data_keeps_its_shape() -> None:
     quoting = Quoting(["<s>", "x"])
     message = {"content": [{"type": "text", "text": "<s>"}], "name": "x", "<s>": 1, "flag": True, "none": None}
-    told = {"content": [{"type": "text", "text": f"<{MARK}s>"}], "name": "x", "<s>": 1, "flag": True, "none": None}
+    broken = f"<{MARK}s>"
+    told = {"content": [{"type": "text", "text": broken}], "name": "x", broken: 1, "flag": True, "none": None}
     assert quoting.within(message) == told
-    assert Quoting(["<think>"]).within("<think>") == "<think>"
+
+
+def test_only_a_model_may_have_marked_thoughts() -> None:
+    quoting = Quoting(["<think>", "<s>"])
+    assert quoting.text("<think><s>", own=True) == f"<think><{MARK}s>"
+    assert quoting.text("<think>") == f"<{MARK}think>"
 
 
 def test_a_message_cannot_end_itself(smollm2: Tokenizer, smollm2_metadata: dict[str, Any]) -> None:
