@@ -24,6 +24,7 @@ Event = tuple[str, Json]
 COMPLETED, INCOMPLETE, IN_PROGRESS = "completed", "incomplete", "in_progress"
 INPUT = re.compile(r'\s*\{\s*"input"\s*:\s*"')
 PIECES = re.compile(r'[^"\\]+|\\u[0-9a-fA-F]{4}|\\[^u]')
+MAYBE_LOW_HALF = re.compile(r"(\\(u[0-9a-fA-F]{0,3})?)?")  # cut before it can be told
 HIGH_HALF = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}")
 
 
@@ -195,11 +196,8 @@ class InputReader:
             return ""
         at = 0
         while (found := PIECES.match(self._rest, at)) is not None:
-            if HIGH_HALF.fullmatch(found[0]):
-                if len(self._rest) < found.end() + 6:
-                    break
-                low = PIECES.match(self._rest, found.end())
-                found = low if low is not None and low[0].startswith("\\u") else found
+            if HIGH_HALF.fullmatch(found[0]) and MAYBE_LOW_HALF.fullmatch(self._rest, found.end()):
+                break
             at = found.end()
         self._ended = self._rest[at : at + 1] == '"'
         whole, self._rest = self._rest[:at], self._rest[at:]

@@ -18,6 +18,7 @@ from ..errors import ApiError
 from .responses_fields import CHOICES, FUNCTION, HOSTED, INPUT, MAX_TOOLS, NAME, TOOLS, by_type
 
 NO_PARAMETERS = {"type": "object", "properties": {}}
+ONE_TEXT = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
 SYNTAXES = {"lark": Shape.LARK, "regex": Shape.REGEX}
 
 
@@ -87,7 +88,7 @@ def tool_of(tool: Body, kind: str, name: str, path: str) -> Tool:
     about = tool.get("description") or ""
     if kind == "function":
         return Tool(name, about, tool.get("parameters") or NO_PARAMETERS, strict=bool(tool.get("strict")))
-    return Tool(name, about, input=input_of(tool.get("format"), f"{path}.format"), custom=True)
+    return Tool(name, about, ONE_TEXT, input=input_of(tool.get("format"), f"{path}.format"), custom=True)
 
 
 def input_of(form: Body | None, path: str) -> Constraint | None:
