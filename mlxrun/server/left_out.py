@@ -20,7 +20,7 @@ HEADER = "x-mlxrun-left-out"
 MOST_NAME, MOST_NAMES = 80, 40  # letters of a name, names
 HOSTED_TOOL = re.compile(
     r"(web_search|web_fetch|file_search|code_interpreter|code_execution|image_generation|mcp|mcp_toolset|computer|"
-    r"computer_use|shell|local_shell|tool_search|tool_search_tool|memory|advisor)([-_](preview|tool|regex|bm25|\d)\w*)*"
+    r"computer_use|shell|local_shell|tool_search|tool_search_tool|memory|advisor|apply_patch|programmatic_tool_calling)([-_](preview|tool|regex|bm25|\d)\w*)*"
 )
 LOG = logging.getLogger("mlxrun.server")
 MOST_TOLD = 256  # different lines of the log

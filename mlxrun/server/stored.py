@@ -7,11 +7,12 @@ their owner's alone. Knows no dialect but that a response has an `id`, perhaps a
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from .errors import encode
 from .stored_file import StoredFile
 
+LOG = logging.getLogger("mlxrun.server")
 LIMIT = 512 << 20  # bytes
 SECONDS = 24 * 3600.0
 Json = dict[str, Any]
@@ -111,7 +113,9 @@ class StoredAnswers:
         there = self.find(name) is not None
         with self._lock:
             self._drop(name)
-        self._later(lambda file: file.delete(name))
+        written = self._later(lambda file: file.delete(name))
+        if written is not None:
+            written.result()  # what is forgotten is gone when that is told
         return there
 
     def close(self) -> None:
@@ -119,9 +123,12 @@ class StoredAnswers:
             self._writer.shutdown()
             self._file.close()
 
-    def _later(self, work: Callable[[StoredFile], None]) -> None:
-        if self._writer is not None and self._file is not None:
-            self._writer.submit(work, self._file)
+    def _later(self, work: Callable[[StoredFile], None]) -> Future[None] | None:
+        if self._writer is None or self._file is None:
+            return None
+        written = self._writer.submit(work, self._file)
+        written.add_done_callback(warn)
+        return written
 
     def _put(self, record: Record) -> None:
         self._drop(record.id)
@@ -145,3 +152,8 @@ class StoredAnswers:
         for item in record.items:
             if self._holders.get(item) == name:
                 del self._holders[item]
+
+
+def warn(written: Future[None]) -> None:
+    if not written.cancelled() and (error := written.exception()) is not None:
+        LOG.warning("an answer was not kept on disk: %s", error)

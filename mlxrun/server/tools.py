@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ..core import Constraint
+from ..text.tokenizer import well_formed
 from ..turns import Calling, Tool, ToolChoice
 from .check import shown
 from .errors import ApiError
@@ -14,6 +15,10 @@ from .errors import ApiError
 MOST = 512
 NAME = re.compile(r"[\w.:-]{1,128}")
 INPUT = "input"  # the property that a custom tool's text travels as
+OPENER = re.compile(r'\s*\{\s*"input"\s*:\s*"')
+PIECES = re.compile(r'[^"\\]+|\\u[0-9a-fA-F]{4}|\\[^u]')
+MAYBE_LOW_HALF = re.compile(r"(\\(u[0-9a-fA-F]{0,3})?)?")  # cut before it can be told
+HIGH_HALF = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}")
 
 
 def checked(tools: Sequence[Tool], at: Sequence[str]) -> tuple[Tool, ...]:
@@ -65,32 +70,60 @@ def object_of(arguments: str) -> str:
 def input_of(arguments: str) -> str:
     """The text of a custom tool's call, of its whole arguments; of cut ones, as far as it came."""
     reader = InputReader()
-    return reader.push(arguments)
+    reader.push(arguments)
+    reader.finish()
+    return reader.text
 
 
 class InputReader:
     """A custom tool's arguments in pieces, `{"input": TEXT}` cut anywhere; its text in pieces."""
 
-    OPENER = re.compile(r'\s*\{\s*"input"\s*:\s*"')
-    WHOLE = re.compile(r'(?:[^"\\]|\\(?:[^u]|u[0-9a-fA-F]{4}))*')  # as far as no escape is cut
-    HIGH = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\Z")  # the first half of a character
-
     def __init__(self) -> None:
-        self._kept, self._open, self._ended = "", False, False
+        self._whole, self._rest = "", ""
+        self._begun = self._ended = False
+        self._told: list[str] = []
 
-    def push(self, arguments: str) -> str:
+    @property
+    def text(self) -> str:
+        return "".join(self._told)
+
+    def push(self, text: str) -> str:
+        self._rest += text
+        if not self._begun:
+            self._whole += text
+            found = OPENER.match(self._rest)
+            if found is None:
+                return ""
+            self._begun, self._rest = True, self._rest[found.end() :]
+        return self._tell(self._decoded())
+
+    def finish(self) -> str:
+        """What is still to be told: all of it, where the object was written in another way."""
+        if self._begun:
+            return ""
+        try:
+            told = json.loads(self._whole)
+        except (ValueError, RecursionError):
+            return ""
+        value = told.get("input") if isinstance(told, dict) else None
+        return self._tell(value if isinstance(value, str) else self._whole)
+
+    def _tell(self, text: str) -> str:
+        self._told.append(text)
+        return text
+
+    def _decoded(self) -> str:
+        """As far as it is whole: an escape may be cut, and so may a pair of them."""
         if self._ended:
             return ""
-        self._kept += arguments
-        if not self._open:
-            opener = self.OPENER.match(self._kept)
-            if opener is None:
-                return ""
-            self._open, self._kept = True, self._kept[opener.end() :]
-        match = self.WHOLE.match(self._kept)
-        whole = match[0] if match else ""
-        self._ended = self._kept[len(whole) :].startswith('"')
-        if not self._ended and (half := self.HIGH.search(whole)):
-            whole = whole[: half.start()]
-        self._kept = self._kept[len(whole) :]
-        return str(json.loads(f'"{whole}"', strict=False))
+        at = 0
+        while (found := PIECES.match(self._rest, at)) is not None:
+            if HIGH_HALF.fullmatch(found[0]) and MAYBE_LOW_HALF.fullmatch(self._rest, found.end()):
+                break
+            at = found.end()
+        self._ended = self._rest[at : at + 1] == '"'
+        whole, self._rest = self._rest[:at], self._rest[at:]
+        try:
+            return well_formed(str(json.loads(f'"{whole}"', strict=False)))
+        except ValueError:  # an escape that JSON does not have
+            return whole

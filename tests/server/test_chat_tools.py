@@ -157,13 +157,13 @@ def test_arguments_that_are_no_object_are_kept_as_text(given: str, kept: Any) ->
 @pytest.mark.parametrize("ascii", [True, False])
 def test_a_custom_tool_s_text_is_read_in_pieces_of_any_size(text: str, ascii: bool) -> None:
     arguments = json.dumps({"input": text}, ensure_ascii=ascii)
+    text = text.replace("\ud83d", "\ufffd")  # half a character, which no answer could carry on
     assert input_of(arguments) == text
     for size in (1, 2, 3, 5):
         reader = InputReader()
         pieces = [reader.push(arguments[at : at + size]) for at in range(0, len(arguments), size)]
         assert "".join(pieces) == text
-        if "\ud83d" not in text:
-            assert all(piece.isprintable() or piece.encode() for piece in pieces)  # no half of a character
+        assert all(piece == "" or piece.encode() for piece in pieces)  # no half of a character
 
 
 CALLS = (

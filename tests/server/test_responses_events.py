@@ -14,9 +14,10 @@ from mlxrun.core import Finish, Usage
 from mlxrun.parts import AnswerPart, Arguments, CallBegun, CallEnded, Media, Piece, Said, Thought, Token
 from mlxrun.server.dialects.responses_events import ResponseEncoder
 from mlxrun.server.dialects.responses_items import ItemReader, carried, thoughts_in
-from mlxrun.server.dialects.responses_output import InputReader, Telling
+from mlxrun.server.dialects.responses_output import Telling
 from mlxrun.server.dialects.responses_tools import toolbox_of
 from mlxrun.server.errors import ApiError
+from mlxrun.server.tools import InputReader
 
 Json = dict[str, Any]
 TOOLS: list[Json] = [
@@ -27,7 +28,6 @@ TOOLS: list[Json] = [
         "format": {"type": "grammar", "syntax": "lark", "definition": "start: /a/"},
     },
     {"type": "namespace", "name": "agents", "description": "", "tools": [{"type": "function", "name": "close"}]},
-    {"type": "web_search"},
 ]
 BOX = toolbox_of([(f"tools[{index}]", tool) for index, tool in enumerate(TOOLS)])
 HEAD: Json = {

@@ -20,7 +20,7 @@ from .responses_events import ResponseEncoder, worded
 from .responses_fields import RESPONSE
 from .responses_items import ItemReader
 from .responses_output import Telling
-from .responses_tools import Toolbox, choice_of, toolbox_of
+from .responses_tools import Toolbox, choice_of, refuse_hosted, toolbox_of
 
 PATH = "/v1/responses"
 KINDS = {"message": "msg", "function_call": "fc", "custom_tool_call": "ctc", "reasoning": "rs"}
@@ -56,6 +56,7 @@ class Responses:
         return error_body(error)
 
     def check(self, body: Body) -> WantedModel:
+        refuse_hosted(body.get("tool_choice"))
         check(body, RESPONSE)
         return WantedModel(body.get("model"))
 
@@ -79,7 +80,6 @@ class Responses:
             answers=1,
             encoder=ResponseEncoder(head_of(body, asked.box, wanted, voice.name), telling, keep if keeps else None),
             stream=bool(body.get("stream")),
-            left_out=asked.box.left_out,
         )
 
 
@@ -143,9 +143,7 @@ def earlier(body: Body, stored: StoredAnswers) -> list[Json]:
 
 
 def referred(item: Json, path: str, near: list[Json], stored: StoredAnswers) -> Json:
-    name = item.get("id")
-    if not isinstance(name, str):
-        raise ApiError(400, f"{path}.id must be text, not {shown(name)}.", param=f"{path}.id")
+    name = item["id"]
     known = (other for other in near if other.get("id") == name and other.get("type") != "item_reference")
     found = next(known, None) or stored.item(name)
     if found is None:

@@ -1,23 +1,15 @@
 """The fields of OpenAI's Responses: what is honoured, what is ignored, what is refused. Knows no model.
 
-Items and tools are many things, told apart by their `type`: each has a schema of its own, and `by_type` finds it.
 Fields of an item that are not named here are passed over: programs send back what they were given, and more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from ..check import check, shown
-from ..dialect import Body
-from ..errors import ApiError
-from ..fields import Schema, either, fixed, flag, lists, neutral, number, one_of, text, whole
+from ..fields import Schema, either, fixed, flag, hosted_left_out, lists, neutral, one_of, tagged, text, unset, whole
+from ..tools import MOST
 from .openai_constraints import CONSTRAINTS, SCHEMA, UNHEEDED
-from .openai_fields import IGNORED_ABOUT, MAX_TOP, SAMPLERS
+from .openai_fields import COMMON, IGNORED_ABOUT, MAX_TOP, SAMPLERS
 
-MAX_TOOLS = 512
-NAME = "^[A-Za-z0-9_.:-]{1,128}$"
 ANYTHING: Schema = {"type": "object"}
 
 
@@ -29,6 +21,62 @@ def open_object(*required: str, **properties: Schema) -> Schema:
     """An object with these properties, and perhaps others that nobody reads."""
     return {"type": "object", "properties": properties, "required": list(required)}
 
+
+def kind_of(kind: str, *required: str, **properties: Schema) -> Schema:
+    """The same, told from others by its type."""
+    return open_object("type", *required, type=one_of(kind), **properties)
+
+
+# of its tools
+
+FUNCTION = kind_of("function", "name", name=text(), description=text(), parameters=ANYTHING, strict=flag())
+GRAMMAR = kind_of("grammar", "syntax", "definition", syntax=one_of("lark", "regex"), definition=text(minLength=1))
+CUSTOM = kind_of("custom", "name", name=text(), description=text(), format=tagged("type", kind_of("text"), GRAMMAR))
+INNER = lists(tagged("type", FUNCTION, CUSTOM))
+NAMESPACE = kind_of("namespace", "name", "tools", name=text(), description=text(), tools=INNER)
+TOOLS = hosted_left_out(
+    lists(tagged("type", FUNCTION, CUSTOM, NAMESPACE), "Tools that only their maker runs are left out.", maxItems=MOST)
+)
+NAMED = [kind_of(kind, "name", name=text(), namespace=text()) for kind in ("function", "custom")]
+ALLOWED = kind_of(
+    "allowed_tools", "mode", "tools", mode=one_of("auto", "required"), tools=lists(tagged("type", *NAMED))
+)
+ALLOWED["properties"]["tools"] = hosted_left_out(ALLOWED["properties"]["tools"])
+CHOICE = either(
+    one_of("none", "auto", "required"),
+    tagged("type", *NAMED, ALLOWED),
+    about="Whether tools may be called, must be, or which.",
+)
+
+# of its items
+
+ROLES = ("system", "developer", "user", "assistant")
+TEXTS = [kind_of(kind, "text", text=text()) for kind in ("input_text", "output_text", "text")]
+REFUSAL = kind_of("refusal", "refusal", refusal=text())
+IMAGE = kind_of("input_image", "image_url", image_url=text(), file_id=neutral(None))
+CONTENT = either(text(), lists(tagged("type", *TEXTS, REFUSAL, IMAGE)))
+MESSAGE = open_object(type=one_of("message"), role=one_of(*ROLES), content=CONTENT)
+MESSAGE["required"] = ["role", "content"]
+CALL: dict[str, Schema] = {"id": text(), "call_id": text(minLength=1), "name": text(minLength=1), "namespace": text()}
+OUTPUT: dict[str, Schema] = {"id": text(), "call_id": text(minLength=1), "output": CONTENT}
+REASONING_ITEM = kind_of(
+    "reasoning",
+    content=lists(tagged("type", kind_of("reasoning_text", "text", text=text()))),
+    summary=lists(tagged("type", kind_of("summary_text", "text", text=text()))),
+    encrypted_content=text(),
+)
+ITEM = tagged(
+    "type",
+    MESSAGE,
+    kind_of("function_call", "call_id", "name", "arguments", **CALL, arguments=text()),
+    kind_of("function_call_output", "call_id", "output", **OUTPUT),
+    kind_of("custom_tool_call", "call_id", "name", "input", **CALL, input=text()),
+    kind_of("custom_tool_call_output", "call_id", "output", **OUTPUT),
+    REASONING_ITEM,
+    kind_of("item_reference", "id", id=text(minLength=1)),
+    kind_of("additional_tools", "tools", tools=TOOLS),
+    untagged="message",
+)
 
 # of a request
 
@@ -55,15 +103,13 @@ TEXT = fixed(format=FORMAT, verbosity=neutral("medium"))
 
 ASKED: dict[str, Schema] = {
     "model": text("A model that is served, as GET /v1/models names it; may be left out."),
-    "input": either(text(), lists(ANYTHING), about="A text, or the conversation's items in order."),
+    "input": either(text(), lists(ITEM), about="A text, or the conversation's items in order."),
     "instructions": text("What stands before everything else, for this answer alone."),
     "previous_response_id": text("The answer that this one goes on from; its conversation stands before the input."),
     "reasoning": REASONING,
     "text": TEXT,
-    "tools": lists(
-        ANYTHING, "Of the types function, custom and namespace; hosted ones are left out.", maxItems=MAX_TOOLS
-    ),
-    "tool_choice": either(one_of("none", "auto", "required"), ANYTHING, about="Whether, or which, tools are called."),
+    "tools": TOOLS,
+    "tool_choice": CHOICE,
     "parallel_tool_calls": flag("Several calls in one answer."),
     "truncation": one_of("auto", "disabled", about="Nothing is ever cut off: a prompt that is too long is an error."),
     "conversation": neutral(None),
@@ -86,15 +132,11 @@ IGNORED: dict[str, Schema] = {
 RESPONSE = fixed(
     "input",
     **ASKED,
-    max_output_tokens=whole("The most tokens of the answer; without it, what the context holds.", minimum=1),
+    max_output_tokens=unset(whole("The most tokens of the answer; without it, what the context holds.", minimum=1)),
     store=flag("Keep the answer for a day, to be gone on from. True where it is not said."),
     stream=flag("Send the answer event by event, as server-sent events."),
     include=lists(text(), "reasoning.encrypted_content and message.output_text.logprobs; others are ignored."),
-    temperature=number("0: always the likeliest token.", minimum=0, maximum=100),
-    top_p=number("Only the likeliest tokens that make up this share.", exclusiveMinimum=0, maximum=1),
-    top_k=whole("Only so many of the likeliest tokens; 0: all.", minimum=0),
-    min_p=number("Only tokens this likely relative to the likeliest.", minimum=0, maximum=1),
-    seed=whole("The same seed gives the same answer.", minimum=0, maximum=2**64 - 1),
+    **{name: COMMON[name] for name in ("temperature", "top_p", "top_k", "min_p", "seed")},
     top_logprobs=whole("Report so many of the likeliest tokens in each place.", minimum=0, maximum=MAX_TOP),
     **SAMPLERS,
     **CONSTRAINTS,
@@ -106,66 +148,3 @@ RESPONSE = fixed(
     context_management=neutral(None, []),
 )
 COUNTED = fixed("input", **ASKED, personality=ignored("string"))
-
-# of its items
-
-MESSAGE_PARTS = ("input_text", "output_text", "text", "refusal", "input_image")
-ROLES = ("system", "developer", "user", "assistant")
-PART = {
-    "input_text": open_object("text", text=text()),
-    "output_text": open_object("text", text=text()),
-    "text": open_object("text", text=text()),
-    "refusal": open_object("refusal", refusal=text()),
-    "reasoning_text": open_object("text", text=text()),
-    "summary_text": open_object("text", text=text()),
-    "input_image": open_object(image_url=text(), file_id=neutral(None)),
-}
-CALL = {"id": text(), "call_id": text(minLength=1), "name": text(minLength=1), "namespace": text()}
-OUTPUT = {"id": text(), "call_id": text(minLength=1), "output": either(text(), lists(ANYTHING))}
-ITEMS = {
-    "message": open_object("role", "content", role=one_of(*ROLES), content=either(text(), lists(ANYTHING))),
-    "function_call": open_object("call_id", "name", "arguments", **CALL, arguments=text()),
-    "function_call_output": open_object("call_id", "output", **OUTPUT),
-    "custom_tool_call": open_object("call_id", "name", "input", **CALL, input=text()),
-    "custom_tool_call_output": open_object("call_id", "output", **OUTPUT),
-    "reasoning": open_object(content=lists(ANYTHING), summary=lists(ANYTHING), encrypted_content=text()),
-    "item_reference": open_object("id", id=text(minLength=1)),
-    "additional_tools": open_object("tools", tools=lists(ANYTHING, maxItems=MAX_TOOLS)),
-}
-
-# of its tools
-
-TOOL_NAME = text(minLength=1, maxLength=128)
-FUNCTION = open_object("name", name=TOOL_NAME, description=text(), parameters=ANYTHING, strict=flag())
-INPUT = {
-    "text": open_object(),
-    "grammar": open_object("syntax", "definition", syntax=one_of("lark", "regex"), definition=text(minLength=1)),
-}
-TOOLS = {
-    "function": FUNCTION,
-    "custom": open_object("name", name=TOOL_NAME, description=text(), format=ANYTHING),
-    "namespace": open_object(
-        "name", "tools", name=TOOL_NAME, description=text(), tools=lists(ANYTHING, maxItems=MAX_TOOLS)
-    ),
-}
-HOSTED = (  # tools that OpenAI runs itself; the beginnings of their types, which may end in a date
-    *("web_search", "file_search", "code_interpreter", "image_generation", "mcp", "computer", "local_shell", "shell"),
-    *("tool_search", "apply_patch", "programmatic_tool_calling"),
-)
-CHOICES = {
-    "function": open_object("name", name=text(minLength=1), namespace=text()),
-    "custom": open_object("name", name=text(minLength=1), namespace=text()),
-    "allowed_tools": open_object("mode", "tools", mode=one_of("auto", "required"), tools=lists(ANYTHING)),
-}
-
-
-def by_type(value: Body, schemas: Mapping[str, Schema], path: str, usual: str | None = None) -> str:
-    """Which of these it is, checked as such. `usual`: where it does not say."""
-    kind: Any = value.get("type", usual)
-    if kind is None:
-        raise ApiError(400, f"{path}.type is missing.", param=f"{path}.type")
-    if not isinstance(kind, str) or kind not in schemas:
-        known = ", ".join(schemas)
-        raise ApiError(400, f"{path}.type must be one of {known}, not {shown(kind)}.", param=f"{path}.type")
-    check(value, schemas[kind], path)
-    return kind

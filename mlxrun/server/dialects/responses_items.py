@@ -11,18 +11,17 @@ import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from ...turns import Call, Content, Picture, Role, Turn
+from ...turns import Call, Content, Role, Turn
 from ..check import shown
 from ..dialect import Body
 from ..errors import ApiError
-from .responses_fields import ITEMS, MESSAGE_PARTS, PART, by_type
+from ..pictures import from_url
+from ..tools import INPUT, object_of
 from .responses_tools import flat
 
 CARRIER = "mlxrun1:"  # before thoughts that a client keeps for us
 SPEAKERS = {"system": Role.SYSTEM, "developer": Role.SYSTEM, "user": Role.USER, "assistant": Role.ASSISTANT}
-PICTURES = ("image/png", "image/jpeg", "image/webp", "image/gif")
 
 
 def carried(thoughts: str) -> str:
@@ -63,17 +62,16 @@ class ItemReader:
         self._names: dict[str, str] = {}  # of calls, by their ids
 
     def add(self, item: Body, path: str) -> None:
-        """One that is no item_reference: whose item that is, who keeps answers knows."""
-        kind = by_type(item, ITEMS, path, "message")
-        match kind:
+        """One that was checked and is no item_reference: whose item that is, who keeps answers knows."""
+        match item.get("type") or "message":
             case "message":
                 self._message(item, path)
             case "reasoning":
-                self._assistant.thoughts += thoughts_of(item, path)
+                self._assistant.thoughts += thoughts_of(item)
             case "function_call":
-                self._call(item, arguments_of(item["arguments"], f"{path}.arguments"))
+                self._call(item, object_of(item["arguments"]))
             case "custom_tool_call":
-                self._call(item, json.dumps({"input": item["input"]}, ensure_ascii=False))
+                self._call(item, json.dumps({INPUT: item["input"]}, ensure_ascii=False))
             case "function_call_output" | "custom_tool_call_output":
                 self._output(item, path)
             case "additional_tools":
@@ -117,32 +115,14 @@ class ItemReader:
         self.turns.append(Turn(Role.TOOL, tuple(content), answers=named, name=self._names[named]))
 
 
-def arguments_of(text: str, path: str) -> str:
-    """A JSON object as text. What a model wrote and no client could read stays in the conversation as it is."""
-    try:
-        told: Any = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return json.dumps({"arguments": text}, ensure_ascii=False)
-    if not isinstance(told, dict):
-        raise ApiError(400, f"{path} must be a JSON object as text, not {shown(told)}.", param=path)
-    return text or "{}"
-
-
-def thoughts_of(item: Body, path: str) -> list[str]:
+def thoughts_of(item: Body) -> list[str]:
     """As they were told; carried, where a client keeps nothing readable; summed up, where that is all there is."""
     if item.get("content"):
-        return texts(item["content"], f"{path}.content", ("reasoning_text",))
+        return [part["text"] for part in item["content"]]
     if item.get("encrypted_content"):
         thoughts = thoughts_in(item["encrypted_content"])
         return [] if thoughts is None else [thoughts]
-    return texts(item.get("summary") or (), f"{path}.summary", ("summary_text",))
-
-
-def texts(parts: Sequence[Body], path: str, kinds: Sequence[str]) -> list[str]:
-    schemas = {kind: PART[kind] for kind in kinds}
-    for index, part in enumerate(parts):
-        by_type(part, schemas, f"{path}[{index}]")
-    return [part["text"] for part in parts]
+    return [part["text"] for part in item.get("summary") or ()]
 
 
 def contents(given: str | Sequence[Body], path: str) -> list[Content]:
@@ -152,19 +132,6 @@ def contents(given: str | Sequence[Body], path: str) -> list[Content]:
 
 
 def content_of(part: Body, path: str) -> Content:
-    kind = by_type(part, {kind: PART[kind] for kind in MESSAGE_PARTS}, path)
-    if kind == "input_image":
-        return picture_of(part.get("image_url"), f"{path}.image_url")
-    return str(part["refusal" if kind == "refusal" else "text"])
-
-
-def picture_of(url: str | None, path: str) -> Picture:
-    head, found, data = (url or "").partition(";base64,")
-    kind = head.removeprefix("data:")
-    if not found or kind not in PICTURES:
-        message = f"{path} must be a data URL of a picture, such as data:image/png;base64,...; nothing is fetched."
-        raise ApiError(400, message, param=path)
-    try:
-        return Picture(kind, base64.b64decode(data, validate=True))
-    except (binascii.Error, ValueError) as error:
-        raise ApiError(400, f"{path} is not valid base64.", param=path) from error
+    if part["type"] == "input_image":
+        return from_url(part["image_url"], f"{path}.image_url")
+    return str(part["refusal" if part["type"] == "refusal" else "text"])

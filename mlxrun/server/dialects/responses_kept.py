@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...turns import Ask
+from .. import left_out
 from ..body import parse, read
 from ..check import check, shown
 from ..dialect import Json, Plain
@@ -25,6 +26,7 @@ from .responses import PATH, Responses, asked_of
 from .responses_answers import COUNTED as COUNTED_ANSWER
 from .responses_answers import DELETED, ITEM_LIST
 from .responses_fields import COUNTED
+from .responses_tools import refuse_hosted
 
 USUAL_ITEMS, MOST_ITEMS = 20, 100
 ID = {"name": "id", "in": "path", "required": True, "schema": TEXT}
@@ -87,18 +89,23 @@ class Kept:
     async def tokens(self, request: Request, house: House) -> Response:
         raw = await read(request, house.body_limit)
 
-        def asked() -> tuple[Ask, str]:
+        def asked() -> tuple[Ask, str, tuple[str, ...]]:
             body = parse(raw)
+            names = left_out.settle(body, COUNTED)
+            if house.strict:
+                left_out.refuse(names)
+            refuse_hosted(body.get("tool_choice"))
             check(body, COUNTED)
-            return asked_of(body, self._stored).ask, house.models.name_of(body.get("model"))
+            return asked_of(body, self._stored).ask, house.models.name_of(body.get("model")), names
 
-        ask, name = await aside(house, asked)
+        ask, name, names = await aside(house, asked)
         lease = await house.models.lease(name)
         try:
             count = await aside(house, lambda: lease.model.assistant.count(ask))
         finally:
             lease.release()
-        return JsonResponse({"object": "response.input_tokens", "input_tokens": count})
+        headers = {left_out.HEADER: left_out.listed(names)} if names else None
+        return JsonResponse({"object": "response.input_tokens", "input_tokens": count}, headers=headers)
 
     def _found(self, request: Request) -> Record:
         name = request.path_params["id"]

@@ -5,27 +5,21 @@ A stream and a whole answer come of the same items: the one tells the events, th
 
 from __future__ import annotations
 
-import json
-import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ...parts import AnswerPart, Arguments, CallBegun, CallEnded, Piece, Said, Thought, Token, name_of
-from ...text.tokenizer import well_formed
 from ..dialect import Json
 from ..errors import ApiError
+from ..tools import InputReader
 from .openai_chat import described
 from .responses_items import carried
 from .responses_tools import OfferedTool
 
 Event = tuple[str, Json]
 COMPLETED, INCOMPLETE, IN_PROGRESS = "completed", "incomplete", "in_progress"
-INPUT = re.compile(r'\s*\{\s*"input"\s*:\s*"')
-PIECES = re.compile(r'[^"\\]+|\\u[0-9a-fA-F]{4}|\\[^u]')
-MAYBE_LOW_HALF = re.compile(r"(\\(u[0-9a-fA-F]{0,3})?)?")  # cut before it can be told
-HIGH_HALF = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,60 +145,6 @@ def called(call: CallBegun, offered: OfferedTool | None) -> Json:
     name = call.name if offered is None else offered.name
     namespace = {} if offered is None or offered.namespace is None else {"namespace": offered.namespace}
     return {"call_id": call.id, "name": name, **namespace}
-
-
-class InputReader:
-    """The text in `{"input": "..."}` while that object is being written."""
-
-    def __init__(self) -> None:
-        self._whole, self._rest = "", ""
-        self._begun = self._ended = False
-        self._told: list[str] = []
-
-    @property
-    def text(self) -> str:
-        return "".join(self._told)
-
-    def push(self, text: str) -> str:
-        self._rest += text
-        if not self._begun:
-            self._whole += text
-            found = INPUT.match(self._rest)
-            if found is None:
-                return ""
-            self._begun, self._rest = True, self._rest[found.end() :]
-        return self._tell(self._decoded())
-
-    def finish(self) -> str:
-        """What is still to be told: all of it, where the object was written in another way."""
-        if self._begun:
-            return ""
-        try:
-            told = json.loads(self._whole)
-        except (ValueError, RecursionError):
-            return ""
-        value = told.get("input") if isinstance(told, dict) else None
-        return self._tell(value if isinstance(value, str) else self._whole)
-
-    def _tell(self, text: str) -> str:
-        self._told.append(text)
-        return text
-
-    def _decoded(self) -> str:
-        """As far as it is whole: an escape may be cut, and so may a pair of them."""
-        if self._ended:
-            return ""
-        at = 0
-        while (found := PIECES.match(self._rest, at)) is not None:
-            if HIGH_HALF.fullmatch(found[0]) and MAYBE_LOW_HALF.fullmatch(self._rest, found.end()):
-                break
-            at = found.end()
-        self._ended = self._rest[at : at + 1] == '"'
-        whole, self._rest = self._rest[:at], self._rest[at:]
-        try:
-            return well_formed(str(json.loads(f'"{whole}"', strict=False)))
-        except ValueError:  # an escape that JSON does not have
-            return whole
 
 
 class Output:
