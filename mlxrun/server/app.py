@@ -120,6 +120,10 @@ class Server:
         told = error.body if words is None else words.error(error)
         return told if isinstance(told, Response) else JsonResponse(told, error.status, error.headers)
 
+    def drain(self) -> None:
+        """Take no more; what is on its way goes on."""
+        self.traffic.drain()
+
     def stop(self) -> None:
         """End what is on its way, loads included; each answer says so to its reader."""
         self.traffic.stop()

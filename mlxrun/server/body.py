@@ -10,13 +10,19 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 
 from ..text.tokenizer import well_formed
+from .check import shown
 from .errors import ApiError
 
 SECONDS = 60.0  # a body may take to arrive
+CLOSE = {"connection": "close"}  # the rest of the body is not read, so the connection cannot go on
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 async def read(request: Request, limit: int) -> bytes:
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.strip().lower() not in ("", "identity"):
+        message = f"Send the body as it is: the Content-Encoding {shown(encoding)} is not supported."
+        raise ApiError(415, message, headers=CLOSE)
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared[:18]) > limit:
         raise too_large(limit)
@@ -29,15 +35,15 @@ async def read(request: Request, limit: int) -> bytes:
                     raise too_large(limit)
                 blocks.append(block)
     except TimeoutError as error:
-        raise ApiError(408, f"The body did not arrive within {SECONDS:.0f} seconds.") from error
+        message = f"The body did not arrive within {SECONDS:.0f} seconds."
+        raise ApiError(408, message, headers=CLOSE) from error
     except ClientDisconnect as error:
         raise ApiError(400, "The client left before its request was complete.") from error
     return b"".join(blocks)
 
 
 def too_large(limit: int) -> ApiError:
-    # the rest of the body is not read, so the connection cannot go on
-    return ApiError(413, f"The body is larger than {limit} bytes.", headers={"connection": "close"})
+    return ApiError(413, f"The body is larger than {limit} bytes.", headers=CLOSE)
 
 
 def parse(raw: bytes) -> dict[str, Any]:

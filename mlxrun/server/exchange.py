@@ -88,7 +88,9 @@ class Traffic:
         self.limit = limit
         self._running: set[Answer] = set()
         self._reserved = 0
-        self.stopping = False
+        self.stopping = False  # no more come
+        self.cut = False  # and those that are on their way end now
+        self.empty = asyncio.Event()  # of answers, when no more come
 
     def reserve(self, count: int) -> bool:
         if self._reserved + count > self.limit:
@@ -98,11 +100,21 @@ class Traffic:
 
     def leave(self, count: int) -> None:
         self._reserved -= count
+        self._look()
+
+    def drain(self) -> None:
+        """No more come; those that are on their way go on."""
+        self.stopping = True
+        self._look()
+
+    def _look(self) -> None:
+        if self.stopping and not self._reserved:
+            self.empty.set()
 
     @contextmanager
     def running(self, answers: Sequence[Answer]) -> Iterator[None]:
         self._running.update(answers)
-        if self.stopping:
+        if self.cut:
             self.stop()
         try:
             yield
@@ -111,7 +123,9 @@ class Traffic:
 
     def stop(self) -> None:
         """Cancel all that runs and all that still comes; each answer says so to its reader."""
-        self.stopping = True
+        self.cut = True
+        self.drain()
+        self.empty.set()
         for answer in self._running:
             answer.cancel()
 

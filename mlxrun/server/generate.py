@@ -16,14 +16,14 @@ from ..parts import Piece, joined
 from . import left_out
 from .body import parse, read
 from .dialect import Body, Dialect, Encoder, Job, Json, WantedModel
-from .errors import ApiError, JsonResponse, failure_of, later
+from .errors import LATER, ApiError, JsonResponse, failure_of, later
 from .exchange import ClientGone, Exchange, Traffic, started, while_there
 from .metrics import Metrics
 from .models import Models
 
 LARGE = 1 << 20  # bytes of a body
 SOON = 1.0  # seconds that one who may not ask now stays away, at least
-IDLE = 15.0  # seconds without a piece after which a stream says that it is still there
+IDLE = 10.0  # seconds without a piece after which a stream says that it is still there
 HEADERS = [
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),  # nginx would hold the pieces back
@@ -106,6 +106,8 @@ class Reserved:
         self._traffic, self._models, self._count = house.traffic, house.models, 0
 
     def __enter__(self) -> Reserved:
+        if self._traffic.stopping:
+            raise ApiError(503, "The server is stopping.", headers=LATER)
         self.widen(1)
         return self
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from ipaddress import ip_address
 
 from starlette.datastructures import Headers
@@ -23,6 +23,8 @@ Refuse = Callable[[str, ApiError], Response]
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/\s]+)(:\d{1,5})?")
 APPS = "apps"  # in place of an origin: programs that are pages inside, of which a browser opens none
 APP_ORIGIN = r"(tauri|app|vscode-webview)://[A-Za-z0-9._-]+"
+MOST_HEADERS = 32 << 10  # bytes
+CLOSE = {"connection": "close"}  # what follows cannot be understood
 READING = ("GET", "HEAD", "OPTIONS")  # change nothing and cost little
 OPEN = ("/", "/health", "/docs", "/openapi.json")  # tell nothing about anyone, so they need no key
 
@@ -41,6 +43,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             try:
+                check_framing(scope["headers"])
                 self._check(Headers(scope=scope), scope["path"], scope["method"])
             except ApiError as error:
                 await self._refusal(scope["path"], error)(scope, receive, send)
@@ -81,6 +84,15 @@ class Guard:
         if not any(hmac.compare_digest(one.encode(), self._key or b"") for one in given):
             message = "This server needs its key, as the header Authorization: Bearer KEY or x-api-key: KEY."
             raise ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+
+
+def check_framing(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """What h11 lets pass."""
+    if sum(len(name) + len(value) for name, value in headers) > MOST_HEADERS:
+        raise ApiError(431, f"The headers are larger than {MOST_HEADERS} bytes.", headers=CLOSE)
+    names = {name.lower() for name, _ in headers}
+    if {b"content-length", b"transfer-encoding"} <= names:
+        raise ApiError(400, "Content-Length and Transfer-Encoding both say how long the body is.", headers=CLOSE)
 
 
 def host_name(host: str) -> str:

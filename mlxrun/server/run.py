@@ -1,7 +1,7 @@
 """The endpoint as a process: a socket that is ours, uvicorn on it, and an orderly end.
 
-SIGTERM and SIGINT stop accepting; what is on its way has `grace` seconds to finish and is then cancelled,
-each answer with an error that says so. A second signal does not wait.
+After SIGTERM or SIGINT who asks is told that the server stops; what is on its way has `grace` seconds to finish and is
+then cancelled, each answer with an error that says so. A second signal does not wait.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import uvicorn
 
 from ..core import RequestError
 from .app import Server
+from .connection import KEEP_ALIVE, Connection
 from .guard import APPS
 
 GRACE = 10.0  # seconds
@@ -26,6 +27,7 @@ ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d+)?"
 HOST = re.compile(r"[A-Za-z0-9_.-]+")
 LAST_WORDS = 2.0  # seconds that cancelled answers have to say so
 BACKLOG = 256
+SEND_BUFFER = 256 << 10  # bytes that the system keeps for a reader that is slow; by itself it takes megabytes for each
 
 
 def check_reach(host: str, key: str | None) -> None:
@@ -72,6 +74,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # its connections inherit it
             listener.bind(address)
             listener.listen(BACKLOG)
         except OSError:
@@ -101,10 +104,11 @@ class Process(uvicorn.Server):
     def __init__(self, server: Server, grace: float) -> None:
         config = uvicorn.Config(
             server.app,
-            http="h11",
+            http=Connection,
             ws="none",
             lifespan="off",
-            log_level="warning",
+            log_level="error",  # what clients do wrong is told to them
+            timeout_keep_alive=KEEP_ALIVE,
             access_log=False,
             server_header=False,
             backlog=BACKLOG,
@@ -115,20 +119,29 @@ class Process(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
+        loop, numbers = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT)
+        ending: list[asyncio.Task[None]] = []
 
         def stop() -> None:
-            if self.should_exit:
+            if ending:
                 self._server.stop()
             else:
-                loop.call_later(self._grace, self._server.stop)
-            self.should_exit = True
+                ending.append(loop.create_task(self._end()))
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in numbers:
             loop.add_signal_handler(number, stop)
         yield
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in numbers:
             loop.remove_signal_handler(number)
+
+    async def _end(self) -> None:
+        self._server.drain()
+        try:
+            async with asyncio.timeout(self._grace):
+                await self._server.traffic.empty.wait()
+        except TimeoutError:
+            self._server.stop()
+        self.should_exit = True
 
 
 def serve(server: Server, listener: socket.socket, grace: float = GRACE) -> None:

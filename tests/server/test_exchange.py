@@ -173,11 +173,8 @@ def test_stopping_ends_what_runs_and_what_comes() -> None:
         told = b"".join(stream.sent + whole.sent).decode()
         assert told.count("The server is stopping.") == 2
         late = Client(own, CHAT)
-        handle = await asked(engine, 3)
-        await until(lambda: handle.cancelled)
-        handle.post(Event(finish=Finish.CANCELLED))
         await late.task
-        assert late.status == 503
+        assert (late.status, len(engine.handles)) == (503, 2)
 
     run(test)
 
@@ -259,3 +256,25 @@ def test_the_documents() -> None:
     assert set(schema["properties"]) == set(used)
     held = {"weights": 3, "cache": 2, "active": 6, "peak": 7, "free": 10, "total": 20, "prefix_cache": 0, "freed": 0}
     assert ask(own, "/memory").json() == held
+
+
+def test_while_it_stops_nobody_new_is_answered_and_who_is_on_his_way_goes_on() -> None:
+    async def test() -> None:
+        own, engine = server(ScriptedEngine(held=True))
+        before = Client(own, CHAT)
+        handle = await asked(engine)
+        own.drain()
+        after = Client(own, CHAT)
+        await after.task
+        assert (after.status, len(engine.handles)) == (503, 1)
+        assert not own.traffic.empty.is_set()
+        handle.post(Event(finish=Finish.STOP, usage=USAGE))
+        await before.task
+        assert (before.status, own.traffic.empty.is_set()) == (200, True)
+
+    run(test)
+    own, _ = server()
+    own.drain()
+    refused = chat(own)
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    assert (ask(own, "/health").status_code, own.traffic.empty.is_set()) == (503, True)

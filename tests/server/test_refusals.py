@@ -143,8 +143,14 @@ def test_a_body_over_the_limit() -> None:
     own, _ = server(body_limit=1000)
     refused = complete(own, "a" * 1000)
     assert (refused.status_code, "larger than 1000 bytes" in error_of(refused)["message"]) == (413, True)
-    chunked = ask(own, "/v1/completions", b" " * 1001, headers={"transfer-encoding": "chunked"})
-    assert chunked.status_code == 413
+    unsaid = ask(own, "/v1/completions", b" " * 1001, headers={"content-length": ""})  # as it arrives
+    assert unsaid.status_code == 413
+
+
+def test_a_length_that_is_said_in_two_ways() -> None:
+    own, _ = server()
+    refused = ask(own, "/v1/completions", {"prompt": "a"}, headers={"transfer-encoding": "chunked"})
+    assert (refused.status_code, refused.headers["connection"]) == (400, "close")
 
 
 def test_too_many_answers_at_once() -> None:

@@ -91,7 +91,7 @@ RULES = {
     "store": Room(BELOW, {"huggingface_hub"}),
     "assistant": Room({"core", "parts", "turns", "text", "engine", "loading", "weights"}),
     "client": Room(BELOW | {"assistant", "store"}),
-    "server": Room(BELOW | {"assistant", "store", "client"}, {"starlette", "uvicorn", "prometheus_client"}),
+    "server": Room(BELOW | {"assistant", "store", "client"}, {"starlette", "uvicorn", "h11", "prometheus_client"}),
     "selftest": Room(
         BELOW | {"assistant", "store", "tui", "cpu_kernels", "metal_kernels", "__init__"}, {"mlx", "mlx_lm", "numpy"}
     ),
