@@ -53,6 +53,7 @@ IMAGE = fixed(
             data=text("The file in base64."),
         ),
     ),
+    transformations=neutral(None, {}, {"oversized_image": "downsize"}),
     **CACHED,
 )
 DOCUMENT = fixed(
@@ -117,6 +118,7 @@ THINKING_BLOCK = fixed(
     **CACHED,
 )
 REDACTED = fixed("type", type=one_of("redacted_thinking"), data=text("Left out of the prompt."), **CACHED)
+BLOCKS = (*SHOWN, TOOL_RESULT, TOOL_USE, THINKING_BLOCK, REDACTED)
 
 MESSAGE = fixed(
     "role",
@@ -124,7 +126,7 @@ MESSAGE = fixed(
     role=one_of("user", "assistant", "system"),
     content=either(
         text(),
-        lists(tagged("type", *SHOWN, TOOL_RESULT, TOOL_USE, THINKING_BLOCK, REDACTED)),
+        lists(tagged("type", *BLOCKS)),
         about="Text, or blocks. tool_result is a user's; tool_use and thinking are an assistant's.",
     ),
 )
