@@ -43,6 +43,7 @@ OPERATIONS = [
     ("POST", "/v1/chat/completions", BAD),
     ("POST", "/v1/completions", GOOD),
     ("POST", "/v1/completions", BAD),
+    ("POST", "/v1/messages", BAD),
     ("GET", "/v1/models/{id}", GOOD),
     ("GET", "/v1/models", GOOD),
     ("GET", "/health", GOOD),
