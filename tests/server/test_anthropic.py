@@ -258,7 +258,7 @@ SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
                     }
                 ]
             },
-            "messages[0].content[0].source.data must be a file in base64",
+            "messages[0].content[0].source.data holds no valid base64",
         ),
         (
             {
@@ -271,12 +271,15 @@ SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
         ),
         ({"thinking": {"type": "enabled", "budget_tokens": 1000}}, "thinking.budget_tokens"),
         ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, "below max_tokens"),
-        ({"tools": [WEATHER, WEATHER]}, "tools[1].name is 'weather', which another"),
+        ({"tools": [WEATHER, WEATHER]}, "tools[1].name is 'weather', as another"),
         ({"tools": [{**WEATHER, "name": "a b"}]}, "tools[0].name must be"),
         ({"tools": [{"name": "weather"}]}, "tools[0].input_schema is missing"),
         ({"tools": [SEARCH]}, "'web_search' would run on Anthropic's machines"),
-        ({"tools": [WEATHER, SEARCH], "tool_choice": {"type": "tool", "name": "web_search"}}, "tool_choice.name"),
-        ({"tool_choice": {"type": "any"}}, "tools is empty"),
+        (
+            {"tools": [WEATHER, SEARCH], "tool_choice": {"type": "tool", "name": "web_search"}},
+            "tool_choice names the tool 'web_search'",
+        ),
+        ({"tool_choice": {"type": "any"}}, "there are none"),
         ({"container": "c"}, "container is not supported"),
         ({"mcp_servers": [{}]}, "mcp_servers is not supported"),
         ({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}, "context_management.edits[0].type"),

@@ -58,7 +58,7 @@ def flat() -> Iterator[Any]:
         yield pytest.param(params, table["properties"], id=params.__name__)
 
 
-@pytest.mark.parametrize(("params", "known"), flat())
+@pytest.mark.parametrize(("params", "known"), list(flat()))
 def test_every_field_of_the_sdk_has_a_verdict(params: type, known: Mapping[str, Any]) -> None:
     missing = set(get_type_hints(params)) - set(known)
     assert not missing, f"{params.__name__} has fields without a verdict: {sorted(missing)}"

@@ -29,6 +29,11 @@ def prompt_of(own: ScriptedEngine) -> str:
     return bytes(own.asked[-1].tokens).decode()
 
 
+def test_it_first_looks_whether_anybody_is_there() -> None:
+    own, _ = server(engine())
+    assert ask(own, "/", method="HEAD").status_code == 200
+
+
 def test_the_first_request_is_answered_in_events() -> None:
     own, engine_ = server(engine())
     response = ask(own, REQUEST["path"], sent(), headers=HEADERS)

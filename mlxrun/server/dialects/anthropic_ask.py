@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ...turns import Ask, Call, Calling, Content, Picture, Role, Thinking, Tool, ToolChoice, Turn
+from ...turns import Ask, Call, Calling, Content, Role, Thinking, Tool, ToolChoice, Turn
 from ..check import shown
 from ..dialect import Body
 from ..errors import ApiError
-from ..tool_names import check_tool_names
+from ..pictures import from_base64
+from ..tools import checked, chosen
 from .anthropic_events import thoughts_in
 from .anthropic_fields import BILLING
 
@@ -106,7 +105,7 @@ def content_of(block: Block, path: str) -> Iterator[Content]:
         case "text":
             yield block["text"]
         case "image":
-            yield picture_of(block["source"], f"{path}.source")
+            yield from_base64(block["source"]["media_type"], block["source"]["data"], f"{path}.source.data")
         case "document":
             yield from document_of(block, path)
         case "search_result":
@@ -128,13 +127,6 @@ def document_of(block: Block, path: str) -> Iterator[Content]:
         yield from content_of(inner, f"{path}.source.content[{index}]")
 
 
-def picture_of(source: Block, path: str) -> Picture:
-    try:
-        return Picture(source["media_type"], base64.b64decode(source["data"], validate=True))
-    except binascii.Error as error:
-        raise ApiError(400, f"{path}.data must be a file in base64.", param=f"{path}.data") from error
-
-
 def is_ours(tool: Body) -> bool:
     """Whether whoever asks runs it: any other would run on Anthropic's machines."""
     return tool.get("type") in (None, "custom")
@@ -146,12 +138,12 @@ def tools_of(body: Body) -> tuple[Tool, ...]:
         if is_ours(tool) and tool.get("input_schema") is None:
             at = f"tools[{index}].input_schema"
             raise ApiError(400, f"{at} is missing.", param=at)
-    check_tool_names([tool["name"] for tool in given], "tools[{index}].name")
     ours = tuple(filter(is_ours, given))
     if given and not ours:
         names = ", ".join(shown(tool["name"]) for tool in given)
         raise ApiError(400, f"tools holds nothing that can be called here: {names} would run on Anthropic's machines.")
-    return tuple(_tool(tool) for tool in ours)
+    places = [f"tools[{index}].name" for index, tool in enumerate(given) if is_ours(tool)]
+    return checked([_tool(tool) for tool in ours], places)
 
 
 def _tool(tool: Body) -> Tool:
@@ -167,13 +159,8 @@ def left_out_of(body: Body) -> tuple[str, ...]:
 def choice_of(body: Body, tools: Sequence[Tool]) -> ToolChoice:
     choice = body.get("tool_choice") or {"type": "auto"}
     calling, name = CALLING[choice["type"]], choice.get("name")
-    if calling is Calling.REQUIRED and not tools:
-        raise ApiError(400, "tool_choice asks for a call, and tools is empty.", param="tool_choice")
-    if name is not None and name not in [tool.name for tool in tools]:
-        message = f"tool_choice.name must be one of the tools that can be called here, not {shown(name)}."
-        raise ApiError(400, message, param="tool_choice.name")
     parallel = not choice.get("disable_parallel_tool_use")
-    return ToolChoice(calling, () if name is None else (name,), parallel)
+    return chosen(ToolChoice(calling, () if name is None else (name,), parallel), tools)
 
 
 def thinking_of(body: Body) -> Thinking:
