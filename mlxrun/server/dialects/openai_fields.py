@@ -30,7 +30,6 @@ IGNORED: dict[str, Schema] = {
         "metadata": {"type": "object"},
         "prediction": {"type": "object"},
         "prompt_cache_options": {"type": "object"},
-        "prompt_cache_breakpoint": {"type": "object"},
         "cache_prompt": {"type": "boolean"},
         "timings_per_token": {"type": "boolean"},
     }.items()

@@ -9,12 +9,13 @@ from typing import Any
 from ...turns import Call, Content, Role, Turn
 from ..dialect import Body
 from ..errors import ApiError
-from ..fields import either, fixed, flag, lists, neutral, one_of, tagged, text, whole
+from ..fields import Schema, either, fixed, flag, lists, neutral, one_of, tagged, text, whole
 from ..pictures import from_url
 from ..tools import INPUT, object_of
 
 UNHEEDED = "Accepted and ignored: it does not change the answer."
-TEXT_PART = fixed("type", "text", type=one_of("text"), text=text())
+CACHED: dict[str, Schema] = {"prompt_cache_breakpoint": {"type": "object", "description": UNHEEDED}}
+TEXT_PART = fixed("type", "text", type=one_of("text"), text=text(), **CACHED)
 PICTURE_PART = fixed(
     "type",
     "image_url",
@@ -22,8 +23,9 @@ PICTURE_PART = fixed(
     image_url=fixed(
         "url",
         url=text("A data URL: data:image/...;base64,... Nothing is fetched."),
-        detail={"enum": ["auto", "low", "high"], "description": UNHEEDED},
+        detail={"enum": ["auto", "low", "high", "original"], "description": UNHEEDED},
     ),
+    **CACHED,
 )
 REFUSAL_PART = fixed("type", "refusal", type=one_of("refusal"), refusal=text())
 TEXTS = either(text(), lists(TEXT_PART, minItems=1), about="Text; several parts are joined by line ends.")
