@@ -27,8 +27,11 @@ from mlxrun.text.template import ChatTemplate
 from mlxrun.text.tokenizer import Marks, Tokenizer
 
 END = 256
+CALL = "{'name': c.function.name, 'arguments': c.function.arguments}"
 TEMPLATE = (
-    "{% for m in messages %}{{ m.role }}{% if m.name is defined %}({{ m.name }}){% endif %}:{{ m.content }}\n"
+    "{% if tools %}tools:{{ tools | tojson }}\n{% endif %}"
+    "{% for m in messages %}{{ m.role }}{% if m.name is defined %}({{ m.name }}){% endif %}:{{ m.content }}"
+    "{% for c in m.tool_calls or () %}\n<tool_call>\n{{ " + CALL + " | tojson }}\n</tool_call>{% endfor %}{{ '\n' }}"
     "{% endfor %}{% if enable_thinking %}<think>{% endif %}"
 )
 

@@ -86,7 +86,7 @@ def test_models(client: openai.OpenAI) -> None:
 def test_errors_are_those_of_the_package(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="'smollm2' is served"):
         client.chat.completions.create(**{**ASKED, "model": "gpt-4"})
-    with pytest.raises(openai.BadRequestError, match="tools is not supported"):
+    with pytest.raises(openai.BadRequestError, match="cannot call tools"):
         client.chat.completions.create(**ASKED, tools=[{"type": "function", "function": {"name": "f"}}])
     with pytest.raises(openai.BadRequestError, match="no room"):
         client.completions.create(model="smollm2", prompt="a b" * 9000)
