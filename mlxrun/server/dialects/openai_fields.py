@@ -150,6 +150,7 @@ COMPLETION = fixed(
         minimum=1,
         maximum=MAX_ANSWERS,
     ),
+    response_format=RESPONSE_FORMAT,
     echo=neutral(False),
     suffix=neutral(""),
 )
