@@ -28,7 +28,7 @@ ArgsStyle = JsonArgs | PythonArgs | TaggedArgs | BareArgs
 
 
 @dataclass(slots=True)
-class CallArguments:
+class ArgsTask:
     """What a reader is given: where from, where to, and of which tool."""
 
     source: Incoming
@@ -40,7 +40,7 @@ class ArgsReader(Protocol):
     def begins(self, source: Incoming) -> Generator[None, None, bool]:
         """Whether arguments come next, or an end without any; nothing is taken."""
 
-    def read(self, call: CallArguments) -> Waiting: ...
+    def read(self, call: ArgsTask) -> Waiting: ...
 
 
 class ObjectReader:
@@ -53,7 +53,7 @@ class ObjectReader:
         yield from source.space()
         return (yield from source.ahead(("{", *self._ends))) is not None
 
-    def read(self, call: CallArguments) -> Waiting:
+    def read(self, call: ArgsTask) -> Waiting:
         yield from call.source.space()
         if (yield from call.source.next()) == "{":
             yield from ValueReader(call.source, self._notation, call.emit).read()
@@ -73,7 +73,7 @@ class KeywordReader:
         letter = yield from source.next()
         return bool(NAME.match(letter)) or (yield from source.ahead(self._ends)) is not None
 
-    def read(self, call: CallArguments) -> Waiting:
+    def read(self, call: ArgsTask) -> Waiting:
         source = call.source
         values = ValueReader(source, self._notation, call.emit)
         call.emit("{")
@@ -112,7 +112,7 @@ class TaggedReader:
         yield from source.space()
         return (yield from source.ahead(self._after)) is not None
 
-    def read(self, call: CallArguments) -> Waiting:
+    def read(self, call: ArgsTask) -> Waiting:
         source = call.source
         call.emit("{")
         some = False
@@ -141,7 +141,7 @@ class TaggedReader:
             yield from source.take((self._skipped,))
         return found["{key}"].strip(SPACE), found["{raw}"]
 
-    def _value(self, call: CallArguments, kinds: frozenset[str]) -> Waiting:
+    def _value(self, call: ArgsTask, kinds: frozenset[str]) -> Waiting:
         letter = yield from call.source.next()
         if "string" not in kinds and letter.strip(SPACE):
             if letter in "{[":

@@ -6,7 +6,7 @@ To add a format, add an entry to FORMATS: the parser (`tool_parser`), the gramma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import Enum, auto
 
 
@@ -45,6 +45,7 @@ class JsonHead:
     name: str = "name"
     args: str = "arguments"
     id: str | None = None
+    id_first: bool = False  # else it stands behind the arguments
     name_is_key: bool = False
 
 
@@ -85,6 +86,7 @@ class TaggedArgs:
     close: str
     strings: Strings = Strings.BY_SCHEMA
     raw: str = "true"  # what {raw} says of a string
+    other: str | None = "false"  # and of anything else; None: the JSON type's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +99,10 @@ class BareArgs:
 @dataclass(frozen=True, slots=True)
 class ToolFormat:
     id: str
-    call: tuple[str, str | None]  # close None: at the next opener or the end
     head: TextHead | JsonHead | RecipientHead
     args: JsonArgs | PythonArgs | TaggedArgs | BareArgs = JsonArgs()
+    _: KW_ONLY
+    call: tuple[str, str | None] = ("", "")  # close None: at the next opener or the end
     section: tuple[str, str] | None = None  # round all calls of an answer
     between: str = "\n"  # calls
     place: CallPlace = CallPlace.ANYWHERE
@@ -112,6 +115,200 @@ class ToolFormat:
     one_per_turn: bool = False
 
 
-FORMATS: tuple[ToolFormat, ...] = (
-    ToolFormat("hermes", ("<tool_call>\n", "\n</tool_call>"), JsonHead()),  # Qwen 2.5 and 3, Granite 4
+TOOL_CALL = "<tool_call>", "</tool_call>"
+TOOL_CALL_LINES = "<tool_call>\n", "\n</tool_call>"
+DEEPSEEK_SECTION = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
+DEEPSEEK_CALL = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"
+LFM2_SECTION = "<|tool_call_start|>[", "]<|tool_call_end|>"
+FUNCTION = TextHead("<function={name}>\n")
+QWEN_ARGS = TaggedArgs("<parameter={key}>\n", "\n</parameter>\n")
+GLM_LINES = TaggedArgs("<arg_key>{key}</arg_key>\n<arg_value>", "</arg_value>\n")
+DSML_HEAD = TextHead('<｜DSML｜invoke name="{name}">\n')
+DSML_ARGS = TaggedArgs('<｜DSML｜parameter name="{key}" string="{raw}">', "</｜DSML｜parameter>\n", Strings.BY_ATTR)
+
+JSON_FORMATS = (  # every call is a JSON object
+    ToolFormat("hermes", JsonHead(), call=TOOL_CALL_LINES),  # Qwen 2.5 and 3, Granite 4, Hermes, SmolLM3
+    ToolFormat("reka", JsonHead(), call=TOOL_CALL_LINES, between=""),
+    ToolFormat("exaone", JsonHead(), call=TOOL_CALL),
+    ToolFormat("phi4-tags", JsonHead(), call=("<|tool_call|>", "<|/tool_call|>"), between=""),  # its repaired template
+    ToolFormat(
+        "llama3",
+        JsonHead(args="parameters"),
+        call=("", None),
+        between="; ",
+        place=CallPlace.START,
+        also=("<|python_tag|>",),
+    ),
+    ToolFormat("gigachat3", JsonHead(), call=("function call<|role_sep|>\n", None), one_per_turn=True),
+    ToolFormat("gigachat3.1", JsonHead(), call=("<|function_call|>", None), one_per_turn=True),
+    ToolFormat("mistral3", JsonHead(id="id"), section=("[TOOL_CALLS][", "]"), between=", ", ids=Ids.NINE),  # and 7
+    ToolFormat("granite3", JsonHead(), section=("<|tool_call|>[", "]"), between=", ", also=("<tool_call>[",)),
+    ToolFormat("phi4", JsonHead(), section=("functools[", "]"), between=", "),
+    ToolFormat("nemotron2", JsonHead(), section=("<TOOLCALL>[", "]</TOOLCALL>"), between=", "),  # Nano v2, Super
+    ToolFormat("jamba", JsonHead(), section=("<tool_calls>[", "]</tool_calls>"), between=", "),  # Apriel
+    ToolFormat("lfm2-json", JsonHead(), section=LFM2_SECTION, between=", "),
+    ToolFormat("minimax1", JsonHead(), section=("<tool_calls>\n", "\n</tool_calls>")),
+    ToolFormat(
+        "command",  # R7B, A
+        JsonHead("tool_name", "parameters", id="tool_call_id", id_first=True),
+        section=("<|START_ACTION|>[\n    ", "\n]<|END_ACTION|>"),
+        between=",\n    ",
+    ),
+    ToolFormat("apertus", JsonHead(name_is_key=True), section=("<|tools_prefix|>[", "]<|tools_suffix|>"), between=", "),
 )
+
+NAMED_FORMATS = (  # a name, then its arguments as a JSON object
+    ToolFormat(
+        "mistral11",  # Small 3.2
+        TextHead("{name}[CALL_ID]{id}[ARGS]", also=("{name}[ARGS]",)),
+        call=("[TOOL_CALLS]", None),
+        between="",
+        ids=Ids.NINE,
+    ),
+    ToolFormat(
+        "mistral13",  # Ministral 3, Devstral
+        TextHead("{name}[ARGS]", also=("{name}[CALL_ID]{id}[ARGS]",)),
+        call=("[TOOL_CALLS]", None),
+        between="",
+        ids=Ids.NINE,
+        in_thoughts=InThoughts.INSIDE,
+    ),
+    ToolFormat(
+        "deepseek3",  # and R1
+        TextHead("function<｜tool▁sep｜>{name}\n```json\n"),
+        call=DEEPSEEK_CALL,
+        section=DEEPSEEK_SECTION,
+        tail="\n```",
+    ),
+    ToolFormat(
+        "deepseek3.1", TextHead("{name}<｜tool▁sep｜>"), call=DEEPSEEK_CALL, section=DEEPSEEK_SECTION, between=""
+    ),
+    ToolFormat(
+        "kimi2",
+        TextHead("functions.{name}:{n}<|tool_call_argument_begin|>"),
+        call=("<|tool_call_begin|>", "<|tool_call_end|>"),
+        section=("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
+        between="",
+        ids=Ids.COUNTED,
+    ),
+    ToolFormat(
+        "solar",
+        TextHead("{id}<|tool_call:name|>{name}<|tool_call:args|>"),
+        call=("<|tool_call:begin|>", "<|tool_call:end|>"),
+        section=("<|tool_calls|>", "<|calls|>"),
+        between="",
+    ),
+    ToolFormat("functionary3.1", TextHead("<function={name}>"), between="", tail="</function>"),
+    ToolFormat("harmony", RecipientHead(), call=("", "<|call|>"), one_per_turn=True),  # gpt-oss
+)
+
+TAGGED_FORMATS = (
+    # Qwen 3.5 and later, Nemotron 3, MiMo
+    ToolFormat("qwen3-coder", FUNCTION, QWEN_ARGS, call=TOOL_CALL_LINES, tail="</function>", also=("",)),
+    ToolFormat("step3.5", FUNCTION, QWEN_ARGS, call=TOOL_CALL_LINES, between="", tail="</function>", also=("",)),
+    ToolFormat(
+        "seed",
+        FUNCTION,
+        TaggedArgs("<parameter={key}>", "</parameter>\n"),
+        call=("<seed:tool_call>\n", "\n</seed:tool_call>"),
+        tail="</function>",
+        also=("",),
+    ),
+    ToolFormat("glm4.5", TextHead("{name}\n"), GLM_LINES, call=TOOL_CALL),
+    ToolFormat(
+        "glm4.7",  # GLM 5, Laguna
+        TextHead("{name}"),
+        TaggedArgs("<arg_key>{key}</arg_key><arg_value>", "</arg_value>"),
+        call=TOOL_CALL,
+        between="",
+    ),
+    ToolFormat(
+        "ling3",
+        TextHead("{name}\n"),
+        TaggedArgs("<arg_key>{key}</arg_key>\n<arg_value>", "</arg_value>"),
+        call=("<tool_call>", "\n</tool_call>"),
+    ),
+    ToolFormat(
+        "hunyuan3",
+        TextHead("{name}<tool_sep:opensource>\n"),
+        TaggedArgs(
+            "<arg_key:opensource>{key}</arg_key:opensource>\n<arg_value:opensource>", "</arg_value:opensource>\n"
+        ),
+        call=("<tool_call:opensource>", "</tool_call:opensource>"),
+        section=("<tool_calls:opensource>\n", "\n</tool_calls:opensource>"),
+    ),
+    ToolFormat(
+        "deepseek3.2",
+        DSML_HEAD,
+        DSML_ARGS,
+        section=("<｜DSML｜function_calls>\n", "\n</｜DSML｜function_calls>"),
+        tail="</｜DSML｜invoke>",
+    ),
+    ToolFormat(
+        "deepseek4",
+        DSML_HEAD,
+        DSML_ARGS,
+        section=("<｜DSML｜tool_calls>\n", "\n</｜DSML｜tool_calls>"),
+        tail="</｜DSML｜invoke>",
+    ),
+    ToolFormat(
+        "minimax2",
+        TextHead('<invoke name="{name}">\n'),
+        TaggedArgs('<parameter name="{key}">', "</parameter>\n"),
+        section=("<minimax:tool_call>\n", "\n</minimax:tool_call>"),
+        tail="</invoke>",
+    ),
+    ToolFormat(
+        "kimi3",
+        TextHead('<|open|>call tool="{name}" index="{n}"<|sep|>'),
+        TaggedArgs(
+            '<|open|>argument key="{key}" type="{raw}"<|sep|>',
+            "<|close|>argument<|sep|>",
+            Strings.BY_ATTR,
+            raw="string",
+            other=None,
+        ),
+        section=("<|open|>tools<|sep|>", "<|close|>tools<|sep|>"),
+        between="",
+        tail="<|close|>call<|sep|>",
+    ),
+)
+
+OTHER_FORMATS = (  # Python's calls; objects with bare keys
+    ToolFormat(
+        "llama4",  # and 3.2
+        TextHead("{name}("),
+        PythonArgs(),
+        section=("[", "]"),
+        between=", ",
+        place=CallPlace.START,
+        tail=")",
+        also=("<|python_start|>[", "<|python_tag|>["),
+    ),
+    ToolFormat("lfm2", TextHead("{name}("), PythonArgs(), section=LFM2_SECTION, between=", ", tail=")"),
+    ToolFormat(
+        "olmo3",
+        TextHead("{name}("),
+        PythonArgs("true", "false", "null"),
+        section=("<function_calls>", "</function_calls>"),
+        tail=")",
+    ),
+    ToolFormat(
+        "gemma4",
+        TextHead("{name}"),
+        BareArgs('<|"|>'),
+        call=("<|tool_call>call:", "<tool_call|>"),
+        between="",
+        stops=("<|tool_response>",),
+    ),
+    ToolFormat(
+        "functiongemma",
+        TextHead("{name}"),
+        BareArgs("<escape>"),
+        call=("<start_function_call>call:", "<end_function_call>"),
+        between="",
+        stops=("<start_function_response>",),
+    ),
+)
+
+FORMATS: tuple[ToolFormat, ...] = JSON_FORMATS + NAMED_FORMATS + TAGGED_FORMATS + OTHER_FORMATS

@@ -17,7 +17,7 @@ from .incoming import SPACE, Broken, Incoming, Waiting, certain, finder
 from .items import Hidden, Item
 from .marker_letters import ANY_MARK, BREAK, MarkerLetters
 from .reasoning import PartReader
-from .tool_args import CallArguments
+from .tool_args import ArgsTask
 from .tool_args import reader_of as args_reader
 from .tool_formats import CallPlace, InThoughts, JsonHead, ToolFormat
 from .tool_ids import CallIds
@@ -213,7 +213,7 @@ class CallReader:
         if not (yield from self._args.begins(self._source)):
             raise Broken
         self._begin(name, written)
-        yield from self._args.read(CallArguments(self._source, self._text.append, self._tools[name]))
+        yield from self._args.read(ArgsTask(self._source, self._text.append, self._tools[name]))
         self._end()
 
     def _head(self) -> Generator[None, None, tuple[str, str | None]]:
