@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from ..parts import Said
 from ..turns import Tool
 from .detokenizer import Detokenizer
-from .harmony import ChannelReader
+from .harmony import ChannelReader, MessageCalls
 from .items import Item
 from .marker_letters import BREAK, MarkerLetters
 from .reasoning import BlockReader, PartReader, opens
 from .reasoning_formats import Channels, ReasoningFormat
 from .tokenizer import Tokenizer
-from .tool_formats import ToolFormat
+from .tool_formats import RecipientHead, ToolFormat
 from .tool_parser import CallReader
 
 
@@ -60,10 +60,12 @@ class PartRouter:
         ids = {tokenizer.added_id(text): text for text in (form.markers if form else ())}
         self._markers = {i: (text, tokenizer.is_special(i)) for i, text in ids.items() if i is not None}
         self._ids = frozenset(self._markers)
-        self._reader: PartReader = reader_of(form, prompt, tokens=None not in ids)
-        self._calls = None
-        if format is not None and tools:
-            self._tokenizer, self._marks = tokenizer, MarkerLetters(tokenizer)
+        self._tokenizer, self._marks = tokenizer, MarkerLetters(tokenizer)
+        self._calls = messages = None
+        if format is not None and tools and isinstance(format.head, RecipientHead):
+            messages = MessageCalls(format, {tool.name for tool in tools}, self._marks, history)
+        self._reader = reader_of(form, prompt, tokens=None not in ids, calls=messages)
+        if format is not None and tools and messages is None:
             thoughts = [letter for text in ids.values() if (letter := self._marks.add(text))]
             self._calls = CallReader(format, tools, self._reader, self._marks, thoughts=thoughts, history=history)
 
@@ -93,9 +95,11 @@ class PartRouter:
         return self._reader.push(self._text.finish()) + self._reader.finish()
 
 
-def reader_of(form: ReasoningFormat | None, prompt: str, *, tokens: bool) -> PartReader:
+def reader_of(
+    form: ReasoningFormat | None, prompt: str, *, tokens: bool, calls: MessageCalls | None = None
+) -> PartReader:
     if form is None:
         return PlainReader()
     if isinstance(form, Channels):
-        return ChannelReader(form, prompt)
+        return ChannelReader(form, prompt, calls)
     return BlockReader(form, tokens=tokens, opened=opens(form, prompt))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ..turns import Tool
@@ -19,7 +19,7 @@ from .tool_values import JSON, Emit, Notation, ValueReader, bare, python, spelle
 
 ALL_KINDS = frozenset({"string", "number", "boolean", "null", "array", "object"})
 STARTS = {"number": "-0123456789", "boolean": "tTfF", "null": "nN", "array": "[", "object": "{"}
-TAGGED = python({"True": "true", "False": "false", "None": "null"}).words  # templates print a value as Python does
+TAGGED = replace(python({"True": "true", "False": "false", "None": "null"}), opens="{[")  # templates print Python's
 NAME = re.compile(r"[^\W\d]\w*")
 IDENTIFIER = re.compile(r"\w*")
 MOST_DEEP = 8  # schemas looked through
@@ -136,7 +136,10 @@ class TaggedReader:
         """The rest of a parameter's opener."""
         found = {"{key}": "", "{raw}": ""}
         for at in range(1, len(self._pieces), 2):
-            found[self._pieces[at]] = yield from attribute(source, self._pieces[at + 1])
+            end, *more = self._pieces[at + 1].split()
+            found[self._pieces[at]] = yield from attribute(source, end)
+            for text in more:
+                yield from source.must(text)
         if self._skipped:
             yield from source.take((self._skipped,))
         return found["{key}"].strip(SPACE), found["{raw}"]
@@ -145,7 +148,7 @@ class TaggedReader:
         letter = yield from call.source.next()
         if "string" not in kinds and letter.strip(SPACE):
             if letter in "{[":
-                yield from ValueReader(call.source, Notation(TAGGED), call.emit).read()
+                yield from ValueReader(call.source, TAGGED, call.emit).read()
                 yield from call.source.must(self._closers[-1])
                 return
         elif kinds == {"string"} or not any(letter in STARTS[kind] for kind in kinds - {"string"}):
@@ -205,7 +208,7 @@ def attribute(source: Incoming, end: str) -> Generator[None, None, str]:
 
 def judged(text: str, kinds: frozenset[str], source: Incoming) -> str:
     """A value whose kind its tags do not tell: what the schema has a place for; else it is the text that it is."""
-    found = whole(text, Notation(TAGGED), source)
+    found = whole(text, TAGGED, source)
     if found is not None and not found.startswith('"'):
         if "string" not in kinds or kind_of(found) in kinds:
             return found

@@ -40,7 +40,7 @@ class CallMarkers:
         if self.call:
             self.openers.setdefault(self.call, Opener.CALL)
         for text in map(core, form.also):
-            self.openers.setdefault(text or head, self.openers[first or head] if text else Opener.HEAD)
+            self.openers.setdefault(text or head, Opener.HEAD if not text else Opener.SECTION if opens else Opener.CALL)
         known = (self.tail, self.call_close, self.section_close)
         self.ends = tuple(text for text in known if text) if not isinstance(form.args, PythonArgs) else (self.tail,)
 

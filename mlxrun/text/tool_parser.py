@@ -22,7 +22,7 @@ from .tool_args import reader_of as args_reader
 from .tool_formats import CallPlace, InThoughts, JsonHead, ToolFormat
 from .tool_ids import CallIds
 from .tool_markers import CallMarkers, Opener
-from .tool_values import JSON, ValueReader
+from .tool_values import JSON, ValueReader, read_object
 
 OTHER_KEYS = ("type", "id", "index")  # that the object of a call may have, whatever they say
 ID = re.compile(r"[\w.-]*")
@@ -234,10 +234,10 @@ class CallReader:
         source, name, written = self._source, "", None
         for at, part in enumerate(parts):
             if at % 2 == 0:
-                if part.strip(SPACE):
-                    yield from source.must(part.strip(SPACE))
+                for text in part.split():
+                    yield from source.must(text)
             elif part == "{name}":
-                name = yield from self._name("", parts[at + 1].lstrip(SPACE)[:1])
+                name = yield from self._name("", parts[at + 1][:1].strip(SPACE))
             elif part == "{id}":
                 written = yield from source.run(ID, LONGEST_ID)
             else:
@@ -312,10 +312,8 @@ class CallReader:
         yield from source.space()
         if (yield from source.take(("null",))) is not None:
             self._text.append("{}")
-        elif (yield from source.next()) == "{":
-            yield from ValueReader(source, JSON, self._text.append).read()
         else:
-            raise Broken
+            yield from read_object(source, self._text.append)
 
     # what is told
 

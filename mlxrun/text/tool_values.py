@@ -31,6 +31,7 @@ PYTHON_ESCAPES = {
     "f": "\\f",
     "\\": "\\\\",
     "'": "'",
+    "/": "/",
     '"': '\\"',
     "a": "\\u0007",
     "v": "\\u000b",
@@ -123,6 +124,7 @@ class ValueReader:
         elif NUMBER.fullmatch(word):
             self._emit(word)
         else:
+            source.at -= len(word)
             raise Broken
         return ""
 
@@ -188,6 +190,8 @@ class ValueReader:
     def _escape(self) -> Waiting:
         source, escapes = self._source, self._notation.escapes or {}
         letter = yield from source.next()
+        if not letter:
+            raise Broken
         source.at += 1
         if letter in escapes:
             self._emit(escapes[letter])
@@ -195,7 +199,7 @@ class ValueReader:
         digits = {"u": 4, "x": 2, "U": 8}.get(letter, 0) if not self._notation.exact or letter == "u" else 0
         if digits:
             yield from self._code_point(digits)
-        elif self._notation.exact or not letter:
+        elif self._notation.exact:
             raise Broken
         else:
             source.at -= 1  # Python leaves an escape that it does not know as it stands
@@ -223,6 +227,14 @@ PLAIN = {
     ('"', False): re.compile('[^"\\\\\n\ud800-\udfff]+'),
     ("'", False): re.compile("[^'\\\\\n\ud800-\udfff]+"),
 }
+
+
+def read_object(source: Incoming, emit: Emit) -> Waiting:
+    """A JSON object and nothing else."""
+    yield from source.space()
+    if (yield from source.next()) != "{":
+        raise Broken
+    yield from ValueReader(source, JSON, emit).read()
 
 
 def spelled(source: Incoming, text: str) -> str:
