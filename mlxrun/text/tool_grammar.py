@@ -1,0 +1,191 @@
+"""What an answer may be where tools may be called: a grammar of the tools and of the format's entry.
+
+Calls are held to their tools' schemas once they have begun; around them text is free as far as the choice allows.
+What cannot be held to is left out, and told (`left_out`); a strict tool refuses it. Knows no template and no engine.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..core import Constraint, RequestError, Shape
+from ..turns import Calling, Tool, ToolChoice
+from .conversation import parameters_of
+from .lark import ANY, LarkText, MarkerTokens, Words, quoted, tokens
+from .tool_formats import (
+    CallPlace,
+    Ids,
+    JsonHead,
+    RecipientHead,
+    ToolFormat,
+)
+from .tool_grammar_args import arguments
+from .tool_schema import HeldSchema
+
+ID = {Ids.FREE: "[A-Za-z0-9_-]{1,40}", Ids.NINE: "[A-Za-z0-9]{9}", Ids.COUNTED: "functions[.]{name}:[0-9]{1,4}"}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolWords:
+    """What a model's answers are made of, beside their text."""
+
+    markers: MarkerTokens
+    form: ToolFormat
+    other: tuple[int, ...] = ()  # control tokens that free text may hold: of thoughts, of a reader's own
+
+
+def left_out(tools: Iterable[Tool]) -> tuple[str, ...]:
+    """The words of the tools' schemas that calls are not held to, each with where it stands."""
+    told: list[str] = []
+    for tool in tools:
+        found = held(tool).left_out
+        if found and tool.strict:
+            raise RequestError(f"{found[0]} cannot be held to: leave it out, or make the tool not strict.")
+        told += found
+        if tool.custom and tool.input is not None and tool.input.shape is not Shape.REGEX:
+            told.append(f"tools.{tool.name}.format")
+    return tuple(told)
+
+
+def held(tool: Tool) -> HeldSchema:
+    found = HeldSchema(parameters_of(tool), f"tools.{tool.name}.parameters")
+    if tool.custom and tool.input is not None and tool.input.shape is Shape.REGEX:
+        found.schema["properties"]["input"]["pattern"] = f"^(?:{tool.input.text})$"
+    return found
+
+
+def grammar(
+    words: ToolWords, tools: Sequence[Tool], choice: ToolChoice, shape: Constraint | None = None
+) -> Constraint | None:
+    """None: nothing is held. `shape`: what the answer must be where it is no call."""
+    lark = LarkText(words.markers)
+    if isinstance(words.form.head, RecipientHead):
+        return None
+    writer = CallWriter(lark, words.form, tools, choice.parallel)
+    if choice.calling is Calling.REQUIRED:
+        start = writer.calls()
+    elif shape is not None:
+        start = lark.one_of([writer.calls(), shaped(lark, shape)])
+    elif choice.calling is Calling.NONE:
+        start = writer.free(words.other)
+    elif words.form.place is CallPlace.START:
+        start = lark.one_of([writer.calls(), writer.free(words.other)])
+    else:
+        start = writer.among(words.other)
+    return Constraint(Shape.LARK, lark.text(start))
+
+
+def shaped(lark: LarkText, shape: Constraint) -> str:
+    match shape.shape:
+        case Shape.JSON_SCHEMA:
+            return lark.json(json.loads(shape.text))
+        case Shape.REGEX:
+            return lark.regex(shape.text)
+        case Shape.CHOICE:
+            return lark.one_of([quoted(one) for one in json.loads(shape.text)])
+    raise RequestError("A grammar for the answer cannot stand beside tools: leave out one of them.")
+
+
+class CallWriter:
+    """The rules for calls of these tools in one format."""
+
+    def __init__(self, lark: LarkText, form: ToolFormat, tools: Sequence[Tool], parallel: bool) -> None:
+        self._lark, self._form, self._tools = lark, form, tools
+        self._several = parallel and not form.one_per_turn
+
+    def calls(self) -> str:
+        """One or more, and nothing else."""
+        opener, closer = self._form.section or ("", "")
+        return self._lark.joined([*self._several_after(opener), Words(closer)])
+
+    def among(self, other: Sequence[int]) -> str:
+        """Free text with calls in it: each is held from its opener on."""
+        lark, form = self._lark, self._form
+        opener = (form.section or form.call)[0]
+        trigger, rest = opener.rstrip(), opener[len(opener.rstrip()) :]
+        if form.section is not None:
+            then = [*self._several_after(rest), Words(form.section[1])]
+        else:
+            then = [self._one(rest)]
+        call = lark.joined([lark.until(trigger, hint="opener"), *then])
+        text = self._free_text(trigger)
+        quiet = [lark.joined([text, tokens(other)])] if other else []
+        if not self._several:
+            before = f"({quiet[0]})* " if quiet else ""
+            return f"{before}({lark.rule(call, 'call')} | {text})"
+        return f"({' | '.join([lark.rule(call, 'call'), *quiet])})* {text}"
+
+    def free(self, other: Sequence[int]) -> str:
+        """Text without calls."""
+        form = self._form
+        text = self._free_text((form.section or form.call)[0].rstrip())
+        return f"({text} {tokens(other)})* {text}" if other else text
+
+    def _several_after(self, opener: str) -> list[str]:
+        """One call after this text, and more where there may be several."""
+        first = self._one(opener + self._form.call[0])
+        if not self._several:
+            return [first]
+        return [first, f"({self._one(self._form.between + self._form.call[0])})*"]
+
+    def _one(self, before: str) -> str:
+        lark, form = self._lark, self._form
+        body = lark.one_of([lark.rule(self._body(tool, before), "body") for tool in self._tools], "called")
+        return lark.rule(lark.joined([body, Words(form.tail + (form.call[1] or ""))]), "one")
+
+    def _body(self, tool: Tool, before: str) -> str:
+        lark, form = self._lark, self._form
+        if isinstance(form.head, JsonHead):
+            return lark.joined([Words(before), *self._object(form.head, tool)])
+        assert not isinstance(form.head, RecipientHead)
+        pieces: list[str | Words] = [Words(before)]
+        for piece in re.split(r"(\{name\}|\{id\}|\{n\})", form.head.text):
+            fields = {"{name}": Words(tool.name), "{id}": self._id(tool), "{n}": "/[0-9]{1,4}/"}
+            pieces.append(fields.get(piece) or Words(piece))
+        return lark.joined([*pieces, arguments(lark, form.args, held(tool).schema)])
+
+    def _object(self, head: JsonHead, tool: Tool) -> list[str | Words]:
+        lark, name = self._lark, json.dumps(tool.name, ensure_ascii=False)
+        given = lark.json(held(tool).schema)
+        if head.name_is_key:
+            return [Words(f"{{{name}: "), given, Words("}")]
+        told = f'"{head.name}": {name}, "{head.args}": '
+        if head.id is None:
+            return [Words("{" + told), given, Words("}")]
+        id = lark.joined([Words(f'"{head.id}": "'), self._id(tool), Words('"')])
+        return [
+            lark.one_of([quoted("{" + told), lark.joined([Words("{"), id, Words(", " + told)])], "told"),
+            given,
+            f"({quoted(', ')} {id})?",
+            Words("}"),
+        ]
+
+    def _id(self, tool: Tool) -> str:
+        return "/" + ID[self._form.ids].replace("{name}", slashed(re.escape(tool.name))) + "/"
+
+    def _free_text(self, trigger: str) -> str:
+        """Which a call cannot begin in."""
+        lark, form = self._lark, self._form
+        if form.place is CallPlace.START:
+            opening = re.escape((form.section or ("", ""))[0].strip() + form.call[0].strip() + self._head_text())
+            names = "|".join(re.escape(tool.name) for tool in self._tools)
+            return lark.rule(rf"/{ANY}/ & ~/\s*{slashed(opening)}({slashed(names)}){ANY}/", "free", terminal=True)
+        first = lark.markers.split(trigger)[:1]
+        if not first or isinstance(first[0], int):
+            return lark.rule(f"/{ANY}/", "free", terminal=True)
+        return lark.rule(f"/{ANY}/ & ~/{ANY}{slashed(re.escape(first[0]))}{ANY}/", "free", terminal=True)
+
+    def _head_text(self) -> str:
+        match self._form.head:
+            case JsonHead(name):
+                return f'{{"{name}": "'
+            case RecipientHead():
+                return ""
+        return self._form.head.text.partition("{name}")[0]
+
+
+def slashed(pattern: str) -> str:
+    return pattern.replace("/", r"\/")
