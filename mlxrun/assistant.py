@@ -26,7 +26,6 @@ from .text import advice
 from .text.breakers import breaker_ids
 from .text.conversation import turns_of
 from .text.folder import read_json
-from .text.free_thoughts import end_of_thoughts
 from .text.opening import folder_tokenizer, gguf_tokenizer
 from .text.prompting import ChatPrompt, Prompter
 from .text.quoting import unmarked
@@ -35,7 +34,6 @@ from .text.same_tokens import why_not_same
 from .text.stops import StopParts
 from .text.template import ChatTemplate
 from .text.tokenizer import Tokenizer, well_formed
-from .text.vocabulary import vocabulary_of
 from .turns import Ask
 from .weights import Checkpoint
 
@@ -168,7 +166,7 @@ class Assistant:
             stop.now,
             idle,
             queue_limit=queue_limit,
-            aids=Aids(partial(vocabulary_of, tokenizer), speculate, check_answers),
+            aids=Aids(Prompter(tokenizer, template).vocabulary, speculate, check_answers),
         )
         assistant = cls(name or opened.path.stem, engine, tokenizer, template)
         assistant.sampling = sampling
@@ -185,7 +183,8 @@ class Assistant:
     def answer(self, ask: Ask, wish: Wish | None = None, count: int = 1) -> list[Answer]:
         """`count` answers to the same ask, drawn apart."""
         wish = wish or Wish()
-        prompt = self._prompter.prompt(replace(ask, template={**wish.template, **ask.template}))
+        ask = replace(ask, template={**wish.template, **ask.template})
+        prompt = self._prompter.prompt(ask, wish.constraint)
         return self._ask(prompt, wish, count)
 
     def count(self, ask: Ask) -> int:
@@ -210,15 +209,20 @@ class Assistant:
         and what its tokenizer puts before a text goes before it."""
         if isinstance(prompt, str) and prompt:
             prompt = [*self.tokenizer.prefix, *self.tokenizer.encode(well_formed(prompt), special=True)]
-        return self._ask(ChatPrompt("", list(prompt or ())), wish or Wish(), count)
+        wish = wish or Wish()
+        return self._ask(ChatPrompt("", list(prompt or ()), constraint=wish.constraint), wish, count)
 
     def _ask(self, prompt: ChatPrompt, wish: Wish, count: int) -> list[Answer]:
         StopParts(wish.stop)  # refuses before anything is queued
-        sampling, stop_ids = self._broken(wish), self.tokenizer.eos_ids
-        request = Request(tuple(prompt.tokens), wish.max_tokens, sampling, stop_ids, n=count, best_of=wish.best_of)
-        if wish.constraint is not None:
-            after, opener = end_of_thoughts(self.tokenizer, prompt.thoughts, prompt.text)
-            request = replace(request, constraint=replace(wish.constraint, after=after, opener=opener))
+        request = Request(
+            tokens=tuple(prompt.tokens),
+            max_tokens=wish.max_tokens,
+            sampling=self._sampling(wish, prompt),
+            stop_ids=self.tokenizer.eos_ids | prompt.stops,
+            n=count,
+            best_of=wish.best_of,
+            constraint=prompt.constraint,
+        )
         return [
             Answer(handle, self.tokenizer, wish.stop, self._router(prompt))
             for handle in self.engine.submit_choices(request)
@@ -227,11 +231,14 @@ class Assistant:
     def _router(self, prompt: ChatPrompt) -> PartRouter:
         return PartRouter(self.tokenizer, prompt.thoughts, prompt.text, prompt.calls, prompt.tools, prompt.history)
 
-    def _broken(self, wish: Wish) -> Sampling:
-        """Where repeated sequences are looked for: with the tokens that end one."""
-        if wish.sampling.dry_multiplier == 0:
-            return wish.sampling
-        return replace(wish.sampling, dry_breakers=self._breakers_of(wish.dry_breakers))
+    def _sampling(self, wish: Wish, prompt: ChatPrompt) -> Sampling:
+        """With what the prompt bars; where repeated sequences are looked for, with the tokens that end one."""
+        sampling = wish.sampling
+        if prompt.banned:
+            sampling = replace(sampling, banned=sampling.banned | prompt.banned)
+        if sampling.dry_multiplier == 0:
+            return sampling
+        return replace(sampling, dry_breakers=self._breakers_of(wish.dry_breakers))
 
 
 def drafting(options: LoadOptions, opened: OpenedModel, tokenizer: Tokenizer) -> tuple[LoadOptions, Speculate]:

@@ -38,7 +38,7 @@ class MarkerTokens:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Literal:
     """A text as it is, that markers may stand in."""
 
     text: str
@@ -88,15 +88,15 @@ class LarkText:
             schema = {}
         return self.rule("%json " + json.dumps({**schema, "x-guidance": guidance}), "json")
 
-    def joined(self, parts: Sequence[str | Words]) -> str:
+    def joined(self, parts: Sequence[str | Literal]) -> str:
         """One after the other. Neighbouring texts are one: where a grammar begins, what is read is the longest."""
-        found: list[str | Words] = []
+        found: list[str | Literal] = []
         for part in parts:
-            if found and isinstance(part, Words) and isinstance(found[-1], Words):
-                found[-1] = Words(found[-1].text + part.text)
+            if found and isinstance(part, Literal) and isinstance(found[-1], Literal):
+                found[-1] = Literal(found[-1].text + part.text)
             elif part != EMPTY:
                 found.append(part)
-        told = (self.literal(part.text) if isinstance(part, Words) else part for part in found)
+        told = (self.literal(part.text) if isinstance(part, Literal) else part for part in found)
         return " ".join(part for part in told if part != EMPTY) or EMPTY
 
     def one_of(self, parts: Sequence[str], hint: str = "any") -> str:

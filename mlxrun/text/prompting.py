@@ -5,18 +5,22 @@ One for each model. Knows no engine and no dialect.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from ..core import RequestError
-from ..turns import Ask, Calling, Tool
+from ..core import NO_IDS, Constraint, RequestError, TokenVocabulary
+from ..turns import Ask, Calling, Tool, ToolChoice
 from .conversation import TurnWriter
+from .free_thoughts import end_of_thoughts
+from .lark import MarkerTokens
 from .quoting import Quoting
 from .reasoning_formats import ReasoningFormat, format_of
 from .template import ChatTemplate
 from .tokenizer import Tokenizer
-from .tool_formats import ToolFormat
-from .tool_probe import Probe, markers
+from .tool_formats import CallPlace, InThoughts, ToolFormat
+from .tool_grammar import ToolWords, grammar, openers, texts_of
+from .tool_probe import Probe
+from .vocabulary import vocabulary_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,9 @@ class ChatPrompt:
     calls: ToolFormat | None = None  # how it calls tools; None: nothing in it is a call
     tools: tuple[Tool, ...] = ()  # that it may call
     history: int = 0  # calls that the conversation has already
+    constraint: Constraint | None = None  # what an answer to it must be
+    banned: frozenset[int] = NO_IDS  # tokens that it must not have
+    stops: frozenset[int] = NO_IDS  # tokens that end it, beside those that end any
 
 
 class Prompter:
@@ -35,37 +42,85 @@ class Prompter:
         self.thoughts = format_of(tokenizer, template.sources)
         self.probe = Probe(template, tokenizer)
 
-    def prompt(self, ask: Ask) -> ChatPrompt:
-        form = self._format(ask)
-        text = self._conversation.rendered(ask)
-        return ChatPrompt(
-            text=text,
-            tokens=self.tokenizer.encode_quoted(text),
-            thoughts=self.thoughts,
-            calls=None if ask.choice.calling is Calling.NONE else form,
-            tools=callable_tools(ask),
+    def prompt(self, ask: Ask, shape: Constraint | None = None) -> ChatPrompt:
+        """`shape`: what is said must be; thoughts before it run free."""
+        form, tools = self._format(ask), callable_tools(ask)
+        text = self._writer.rendered(ask)
+        prompt = ChatPrompt(text, self.tokenizer.encode_quoted(text), self.thoughts)
+        if form is None:
+            return replace(prompt, constraint=self._after_thoughts(shape, text))
+        if ask.choice.calling is Calling.NONE:
+            return self._uncalled(prompt, form, tools, shape)
+        words = ToolWords(self._tokens, form, self._others)
+        constraint = grammar(words, tools, ask.choice, shape)
+        late = form.place is CallPlace.START or form.in_thoughts is InThoughts.TEXT
+        if late or shape is not None or ask.choice.calling is Calling.REQUIRED:
+            constraint = self._after_thoughts(constraint, text)
+        return replace(
+            prompt,
+            calls=form,
+            tools=tools,
             history=sum(len(turn.calls) for turn in ask.turns),
+            constraint=constraint,
+            stops=self._ids(form.stops),
         )
 
-    @cached_property
-    def _conversation(self) -> TurnWriter:
-        return TurnWriter(self.probe, self.template, Quoting(self._markers()))
-
-    def _markers(self) -> set[str]:
-        """What no message may hold as a token: control tokens, and those that were added for what the template writes
-        or for what answers are read by."""
-        found = {*self.tokenizer.controls, *self.thoughts.markers}
-        sources = self.template.sources
-        found |= {text for text in self.tokenizer.added if not text.isalnum() and any(text in one for one in sources)}
-        if (form := self.tool_format) is not None:
-            found |= {text.strip() for text in markers(form)}
-        return {text for text in found if text.strip() and self.tokenizer.added_id(text) is not None} | {
-            *self.tokenizer.controls
-        }
+    def vocabulary(self) -> TokenVocabulary:
+        """What its tokens stand for. Markers are never text."""
+        return vocabulary_of(self.tokenizer, frozenset(self._tokens.ids.values()))
 
     @property
     def tool_format(self) -> ToolFormat | None:
         return self.probe.tool_format if self.template.has_chat else None
+
+    def _uncalled(
+        self, prompt: ChatPrompt, form: ToolFormat, tools: tuple[Tool, ...], shape: Constraint | None
+    ) -> ChatPrompt:
+        """The tools are shown, so that what is cached of the prompt stays good; what opens a call is barred."""
+        if shape is not None:
+            return replace(prompt, constraint=self._after_thoughts(shape, prompt.text))
+        first = [self._tokens.split(opener)[0] for opener in openers(form)]
+        if first and all(isinstance(one, int) for one in first):
+            return replace(prompt, banned=frozenset(one for one in first if isinstance(one, int)))
+        barred = grammar(ToolWords(self._tokens, form, self._others), tools, ToolChoice(Calling.NONE), None)
+        return replace(prompt, constraint=self._after_thoughts(barred, prompt.text))
+
+    def _after_thoughts(self, constraint: Constraint | None, text: str) -> Constraint | None:
+        if constraint is None:
+            return None
+        after, opener = end_of_thoughts(self.tokenizer, self.thoughts, text)
+        return replace(constraint, after=after, opener=opener)
+
+    @cached_property
+    def _writer(self) -> TurnWriter:
+        return TurnWriter(self.probe, self.template, Quoting(self._markers))
+
+    @cached_property
+    def _markers(self) -> frozenset[str]:
+        """What no message may hold as a token: control tokens, and those that were added for what the template writes
+        or for what answers are read by."""
+        form = self.tool_format
+        spoken = (*self.template.sources, *self.thoughts.markers, *(texts_of(form) if form else ()))
+        added = (text for text in (*self.tokenizer.added, *self.thoughts.markers) if not text.isalnum())
+        found = {text for text in added if text.strip() and any(text in one for one in spoken)}
+        return frozenset(text for text in found if self.tokenizer.added_id(text) is not None).union(
+            self.tokenizer.controls
+        )
+
+    @cached_property
+    def _tokens(self) -> MarkerTokens:
+        return MarkerTokens(self.tokenizer, self._markers)
+
+    @cached_property
+    def _others(self) -> tuple[int, ...]:
+        """Markers that a text may hold all the same: those of thoughts, and what a reader of answers passes over."""
+        form = self.tool_format
+        calls = {token for text in (texts_of(form) if form else ()) for token in self._tokens.split(text)}
+        stops = self._ids(form.stops) if form else NO_IDS
+        return tuple(sorted({*self._tokens.ids.values()} - calls - self.tokenizer.eos_ids - stops))
+
+    def _ids(self, texts: tuple[str, ...]) -> frozenset[int]:
+        return frozenset(token for text in texts if (token := self.tokenizer.added_id(text)) is not None)
 
     def _format(self, ask: Ask) -> ToolFormat | None:
         if not ask.tools:

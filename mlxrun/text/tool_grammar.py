@@ -14,14 +14,8 @@ from dataclasses import dataclass
 from ..core import Constraint, RequestError, Shape
 from ..turns import Calling, Tool, ToolChoice
 from .conversation import parameters_of
-from .lark import ANY, LarkText, MarkerTokens, Words, quoted, tokens
-from .tool_formats import (
-    CallPlace,
-    Ids,
-    JsonHead,
-    RecipientHead,
-    ToolFormat,
-)
+from .lark import ANY, LarkText, MarkerTokens, Literal, quoted, tokens
+from .tool_formats import BareArgs, CallPlace, Ids, JsonHead, RecipientHead, TaggedArgs, TextHead, ToolFormat
 from .tool_grammar_args import arguments
 from .tool_schema import HeldSchema
 
@@ -55,6 +49,21 @@ def held(tool: Tool) -> HeldSchema:
     if tool.custom and tool.input is not None and tool.input.shape is Shape.REGEX:
         found.schema["properties"]["input"]["pattern"] = f"^(?:{tool.input.text})$"
     return found
+
+
+def texts_of(form: ToolFormat) -> list[str]:
+    """All that an entry says calls are written with."""
+    head = form.head.text if isinstance(form.head, TextHead) else ""
+    args = [form.args.open, form.args.close] if isinstance(form.args, TaggedArgs) else []
+    quote = [form.args.quote] if isinstance(form.args, BareArgs) else []
+    texts = [*form.call, *(form.section or ()), head, form.tail, form.between, *args, *quote, *form.also]
+    return [text for text in texts if text]
+
+
+def openers(form: ToolFormat) -> list[str]:
+    """What a call may begin with, but for white space round it."""
+    found = ((form.section or form.call)[0], form.call[0], *form.also)
+    return [text.strip() for text in found if text.strip()]
 
 
 def grammar(
@@ -99,18 +108,17 @@ class CallWriter:
     def calls(self) -> str:
         """One or more, and nothing else."""
         opener, closer = self._form.section or ("", "")
-        return self._lark.joined([*self._several_after(opener), Words(closer)])
+        return self._lark.joined([*self._several_after(opener + self._form.call[0]), Literal(closer)])
 
     def among(self, other: Sequence[int]) -> str:
         """Free text with calls in it: each is held from its opener on."""
         lark, form = self._lark, self._form
         opener = (form.section or form.call)[0]
         trigger, rest = opener.rstrip(), opener[len(opener.rstrip()) :]
-        if form.section is not None:
-            then = [*self._several_after(rest), Words(form.section[1])]
-        else:
-            then = [self._one(rest)]
-        call = lark.joined([lark.until(trigger, hint="opener"), *then])
+        calls = (
+            [*self._several_after(rest + form.call[0]), Literal(form.section[1])] if form.section else [self._one(rest)]
+        )
+        call = lark.joined([lark.until(trigger, hint="opener"), *calls])
         text = self._free_text(trigger)
         quiet = [lark.joined([text, tokens(other)])] if other else []
         if not self._several:
@@ -126,7 +134,7 @@ class CallWriter:
 
     def _several_after(self, opener: str) -> list[str]:
         """One call after this text, and more where there may be several."""
-        first = self._one(opener + self._form.call[0])
+        first = self._one(opener)
         if not self._several:
             return [first]
         return [first, f"({self._one(self._form.between + self._form.call[0])})*"]
@@ -134,33 +142,33 @@ class CallWriter:
     def _one(self, before: str) -> str:
         lark, form = self._lark, self._form
         body = lark.one_of([lark.rule(self._body(tool, before), "body") for tool in self._tools], "called")
-        return lark.rule(lark.joined([body, Words(form.tail + (form.call[1] or ""))]), "one")
+        return lark.rule(lark.joined([body, Literal(form.tail + (form.call[1] or ""))]), "one")
 
     def _body(self, tool: Tool, before: str) -> str:
         lark, form = self._lark, self._form
         if isinstance(form.head, JsonHead):
-            return lark.joined([Words(before), *self._object(form.head, tool)])
+            return lark.joined([Literal(before), *self._object(form.head, tool)])
         assert not isinstance(form.head, RecipientHead)
-        pieces: list[str | Words] = [Words(before)]
+        pieces: list[str | Literal] = [Literal(before)]
         for piece in re.split(r"(\{name\}|\{id\}|\{n\})", form.head.text):
-            fields = {"{name}": Words(tool.name), "{id}": self._id(tool), "{n}": "/[0-9]{1,4}/"}
-            pieces.append(fields.get(piece) or Words(piece))
+            known = {"{id}": self._id(tool), "{n}": "/[0-9]{1,4}/"}.get(piece)
+            pieces.append(known or Literal(piece.replace("{name}", tool.name)))
         return lark.joined([*pieces, arguments(lark, form.args, held(tool).schema)])
 
-    def _object(self, head: JsonHead, tool: Tool) -> list[str | Words]:
+    def _object(self, head: JsonHead, tool: Tool) -> list[str | Literal]:
         lark, name = self._lark, json.dumps(tool.name, ensure_ascii=False)
         given = lark.json(held(tool).schema)
         if head.name_is_key:
-            return [Words(f"{{{name}: "), given, Words("}")]
+            return [Literal(f"{{{name}: "), given, Literal("}")]
         told = f'"{head.name}": {name}, "{head.args}": '
         if head.id is None:
-            return [Words("{" + told), given, Words("}")]
-        id = lark.joined([Words(f'"{head.id}": "'), self._id(tool), Words('"')])
+            return [Literal("{" + told), given, Literal("}")]
+        id = lark.joined([Literal(f'"{head.id}": "'), self._id(tool), Literal('"')])
         return [
-            lark.one_of([quoted("{" + told), lark.joined([Words("{"), id, Words(", " + told)])], "told"),
+            lark.one_of([quoted("{" + told), lark.joined([Literal("{"), id, Literal(", " + told)])], "told"),
             given,
             f"({quoted(', ')} {id})?",
-            Words("}"),
+            Literal("}"),
         ]
 
     def _id(self, tool: Tool) -> str:

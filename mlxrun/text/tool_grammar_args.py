@@ -11,7 +11,7 @@ from typing import Any
 
 from .lark import ANY, EMPTY, LarkText, quoted
 from .tool_formats import BareArgs, JsonArgs, PythonArgs, Strings, TaggedArgs
-from .tool_schema import Schema, kinds_of, property_schema
+from .tool_schema import Schema, kinds_of, property_schema, shared_of
 
 STARTS = {"number": r"\-0-9", "boolean": "tTfF", "null": "nN", "array": r"\[", "object": "{"}  # letters of other kinds
 KEY = r"[A-Za-z_]\w{0,63}"
@@ -54,10 +54,10 @@ def tagged(lark: LarkText, style: TaggedArgs, name: str, schema: Schema | bool) 
     by_attribute = style.strings is Strings.BY_ATTR
     options = []
     if "string" in kinds:
-        said = opener.replace("{raw}", "true")
+        said = opener.replace("{raw}", style.raw)
         options.append(lark.joined([lark.literal(said), raw(lark, style.close, schema, kinds, sure=by_attribute)]))
     if others := kinds - {"string"}:
-        said = opener.replace("{raw}", "false")
+        said = opener.replace("{raw}", "false" if style.raw == "true" else "|".join(sorted(others)))
         value = lark.json(without_strings(schema, others))
         options.append(lark.joined([lark.literal(said), value, lark.literal(style.close)]))
     return lark.one_of(options, "value")
@@ -80,10 +80,9 @@ def without_strings(schema: Schema | bool, kinds: frozenset[str]) -> Schema:
         return schema
     if "enum" in schema:
         return {**schema, "enum": [one for one in schema["enum"] if not isinstance(one, str)]}
-    shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
     for word in ("anyOf", "oneOf"):
         if word in schema:
-            parts = [one if isinstance(one, bool) else {**one, **shared} for one in schema[word]]
+            parts = [one if isinstance(one, bool) else one | shared_of(schema) for one in schema[word]]
             kept = [without_strings(one, kinds_of(one) - {"string"}) for one in parts if kinds_of(one) - {"string"}]
             return {**schema, word: kept}
     return {**schema, "type": sorted(kinds)}

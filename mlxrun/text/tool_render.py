@@ -11,6 +11,7 @@ from typing import Any
 
 from ..turns import Call
 from .tool_formats import BareArgs, JsonArgs, JsonHead, PythonArgs, RecipientHead, Strings, TaggedArgs, ToolFormat
+from .tool_schema import kind_of
 
 
 def written(form: ToolFormat, calls: Sequence[Call], first: int = 0) -> str:
@@ -65,7 +66,8 @@ def dumped(value: Any) -> str:
 def _tagged(style: TaggedArgs, key: str, value: Any) -> str:
     text, opener = isinstance(value, str), style.open.replace("{key}", key)
     if style.strings is Strings.BY_ATTR:
-        opener = opener.replace("{raw}", "true" if text else "false")
+        other = "false" if style.raw == "true" else kind_of(value)
+        opener = opener.replace("{raw}", style.raw if text else other)
     return opener + (value if text else dumped(value)) + style.close
 
 

@@ -79,8 +79,12 @@ class HeldSchema:
 def property_schema(schema: Schema, name: str) -> Schema | bool:
     """One property's, with all that it may refer to."""
     found = schema.get("properties", {}).get(name, True)
-    shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
-    return found if isinstance(found, bool) else {**found, **shared}
+    return found if isinstance(found, bool) else found | shared_of(schema)
+
+
+def shared_of(schema: Schema) -> Schema:
+    """What its parts may refer to."""
+    return {key: schema[key] for key in ("$defs", "definitions") if key in schema}
 
 
 def kinds_of(schema: Schema | bool, depth: int = 0) -> frozenset[str]:
@@ -91,17 +95,15 @@ def kinds_of(schema: Schema | bool, depth: int = 0) -> frozenset[str]:
     if isinstance(name := schema.get("$ref"), str):
         group, _, last = name.removeprefix("#/").partition("/")
         found = schema.get(group, {}).get(last, True)
-        shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
-        return kinds_of(found if isinstance(found, bool) else {**found, **shared}, depth + 1)
+        return kinds_of(found if isinstance(found, bool) else found | shared_of(schema), depth + 1)
     if "const" in schema or "enum" in schema:
         return frozenset(kind_of(one) for one in schema.get("enum", [schema.get("const")]))
     if "type" in schema:
         told = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
         return frozenset("number" if kind == "integer" else kind for kind in told)
-    shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
     for word in ("anyOf", "oneOf"):
         if word in schema:
-            parts = [one if isinstance(one, bool) else {**one, **shared} for one in schema[word]]
+            parts = [one if isinstance(one, bool) else one | shared_of(schema) for one in schema[word]]
             return frozenset().union(*(kinds_of(one, depth + 1) for one in parts))
     return everything
 

@@ -1,0 +1,146 @@
+"""What answers may be where tools may be called: the words of an entry are let through, anything else is not."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from letters import Letters
+from llguidance import LLMatcher, LLParserLimits
+
+from mlxrun.core import Constraint, RequestError, Shape, TokenVocabulary
+from mlxrun.engine.constraint import fitted_to, tokenizer_of
+from mlxrun.text.lark import MarkerTokens
+from mlxrun.text.tool_formats import FORMATS, CallPlace, Ids, RecipientHead, ToolFormat
+from mlxrun.text.tool_grammar import ToolWords, grammar, left_out, texts_of
+from mlxrun.text.tool_render import written
+from mlxrun.turns import Call, Calling, Tool, ToolChoice
+
+THINK, END = ("<think>", "</think>"), "<end>"
+PROPERTIES = {
+    "city": {"type": "string"},
+    "days": {"type": "integer"},
+    "unit": {"enum": ["c", "f"]},
+    "when": {"type": ["string", "null"]},
+    "tags": {"type": "array", "items": {"type": "string"}},
+    "deep": {"type": "object", "properties": {"x": {"type": "number"}}},
+    "ok": {"type": "boolean"},
+}
+TOOLS = (
+    Tool("weather", parameters={"type": "object", "properties": PROPERTIES, "required": ["city"]}),
+    Tool("now"),
+    Tool("free", parameters={}),
+)
+GIVEN = {"city": 'Bern "x"', "days": 3, "unit": "c", "tags": ["a", "b"], "ok": True}
+CALLS = (
+    Call("zq1234567", "weather", json.dumps(GIVEN)),
+    Call("zq1234568", "now", "{}"),
+    Call("zq1234569", "weather", '{"city": "Rome"}'),
+)
+AUTO, NONE, REQUIRED = map(ToolChoice, (Calling.AUTO, Calling.NONE, Calling.REQUIRED))
+CASES = [form for form in FORMATS if not isinstance(form.head, RecipientHead)]
+
+
+class Case:
+    """One format with its markers as tokens of their own, or as letters."""
+
+    def __init__(self, form: ToolFormat, *, tokens: bool) -> None:
+        found = {text for one in texts_of(form) for text in re.findall(r"<[^<>{}\s=]+>|\[[A-Z_]+\]", one)}
+        self.tokenizer = Letters(tuple(sorted(found)) if tokens else (), (*THINK, END))
+        self.end = 256 + len(self.tokenizer.added) - 1
+        markers = MarkerTokens(self.tokenizer, self.tokenizer.added)
+        self.words = ToolWords(markers, form, tuple(markers.ids[text] for text in THINK))
+        self._vocabulary = TokenVocabulary(
+            tokens=tuple(self.tokenizer.token_bytes(i) for i in range(self.tokenizer.vocab_size)),
+            special=frozenset(markers.ids.values()),
+            ends=frozenset({self.end}),
+            encode=lambda text: self.tokenizer.encode(text, special=False),
+        )
+        self.form = form
+
+    def calls(self, count: int = 3, name: str | None = None) -> str:
+        calls = [replace(call, name=name or call.name) for call in CALLS[:count]]
+        if self.form.ids is Ids.COUNTED:
+            calls = [replace(call, id=f"functions.{call.name}:{at}") for at, call in enumerate(calls)]
+        return written(self.form, calls)
+
+    def matcher(self, choice: ToolChoice, shape: Constraint | None = None) -> LLMatcher:
+        held = grammar(self.words, TOOLS, choice, shape)
+        assert held is not None
+        found = LLMatcher(
+            tokenizer_of(fitted_to(self._vocabulary, self.tokenizer.vocab_size)),
+            LLMatcher.grammar_from_lark(held.text),
+            log_level=0,
+            limits=LLParserLimits(verbose_errors=False),
+        )
+        assert not found.is_error(), found.get_error()
+        return found
+
+    def takes(self, choice: ToolChoice, text: str, shape: Constraint | None = None) -> bool | None:
+        """Whether this may be the whole answer; None: only its beginning."""
+        matcher = self.matcher(choice, shape)
+        for token in self.tokenizer.encode(text, special=True):
+            if matcher.is_stopped() or not allowed(matcher, token):
+                return False
+            assert matcher.consume_tokens([token])
+        return True if matcher.is_stopped() or allowed(matcher, self.end) else None
+
+
+def allowed(matcher: LLMatcher, token: int) -> bool:
+    bits = np.frombuffer(matcher.compute_bitmask(), np.uint32)
+    return bool(bits[token // 32] >> (token % 32) & 1)
+
+
+def cases(forms: Sequence[ToolFormat] = CASES) -> pytest.MarkDecorator:
+    made = [pytest.param(Case(form, tokens=how), id=f"{form.id}-{how}") for form in forms for how in (True, False)]
+    return pytest.mark.parametrize("case", made)
+
+
+@cases()
+def test_calls_are_all_that_may_come_where_they_are_required(case: Case) -> None:
+    several = not case.form.one_per_turn or None
+    assert case.takes(REQUIRED, case.calls(1))
+    assert bool(case.takes(REQUIRED, case.calls(3))) is bool(several)
+    assert case.takes(REQUIRED, case.calls(1, "wether")) is False
+    assert case.takes(REQUIRED, "Hm") is False
+    assert case.takes(replace(REQUIRED, parallel=False), case.calls(1))
+    assert case.takes(replace(REQUIRED, parallel=False), case.calls(3)) is False
+
+
+@cases()
+def test_text_is_free_and_a_call_is_held_once_it_has_begun(case: Case) -> None:
+    start = case.form.place is CallPlace.START
+    before = "" if start else "Hm, <think>a</think> let [me] <see>: "
+    assert case.takes(AUTO, "just text, <b>\n")
+    assert case.takes(AUTO, before + case.calls(1))
+    assert case.takes(AUTO, before + case.calls(1, "wether")) is start
+    assert case.takes(replace(AUTO, parallel=False), before + case.calls(1))
+    assert case.takes(replace(AUTO, parallel=False), before + case.calls(3)) is False
+
+
+@cases()
+def test_no_call_begins_where_none_may(case: Case) -> None:
+    assert case.takes(NONE, "just text, <b>\n")
+    assert case.takes(NONE, case.calls(1)) is False
+
+
+@cases(CASES[:1])
+def test_an_answer_is_a_call_or_what_was_asked_for(case: Case) -> None:
+    shape = Constraint(Shape.JSON_SCHEMA, '{"type": "object", "properties": {"a": {"type": "integer"}}}')
+    assert case.takes(AUTO, case.calls(1), shape)
+    assert case.takes(AUTO, '{"a": 1}', shape)
+    assert case.takes(AUTO, "text", shape) is False
+
+
+def test_words_that_nobody_is_held_to_are_told() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True, "items": {"format": "zip"}}}}
+    tool = Tool("t", parameters=schema)
+    where = "tools.t.parameters.properties.a"
+    assert left_out([tool]) == (f"{where}.uniqueItems", f"{where}.items.format")
+    with pytest.raises(RequestError, match=r"uniqueItems cannot be held to"):
+        left_out([replace(tool, strict=True)])
+    assert left_out(TOOLS) == ()
