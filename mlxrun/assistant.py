@@ -13,14 +13,16 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .core import Constraint, Event, Finish, Request, Sampling, TokenLogprob
+from .core import Constraint, Event, Finish, Pooling, Request, RequestError, Sampling, TokenLogprob
 from .engine.draft.begin import Speculate, model_drafts, no_drafts, text_drafts
+from .engine.embedding import EmbeddingJob, check_inputs
 from .engine.engine import Aids, Engine
 from .engine.handle import Handle
 from .engine.idle_work import Idle
 from .engine.waiting import MOST as QUEUE_LIMIT
 from .loading import LoadOptions, OpenedModel, load_opened, open_model
 from .loading.beside import plan_beside
+from .loading.pooling import EmbeddingForm, embedding_form
 from .parts import Piece, Token, merged
 from .text import advice
 from .text.breakers import breaker_ids
@@ -120,6 +122,8 @@ class Assistant:
     """A loaded model that speaks. `open` starts its engine; `close` ends it."""
 
     sampling = Sampling(temperature=advice.TEMPERATURE)  # how it is best drawn from where nobody says
+    embedding = EmbeddingForm(Pooling.LAST, both_ways=False, size=0)
+    speaks = True  # an encoder does not: it only gives vectors
 
     def __init__(self, name: str, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self.name, self.engine, self.tokenizer, self.template = name, engine, tokenizer, template
@@ -169,7 +173,8 @@ class Assistant:
             aids=Aids(Prompter(tokenizer, template).vocabulary, speculate, check_answers),
         )
         assistant = cls(name or opened.path.stem, engine, tokenizer, template)
-        assistant.sampling = sampling
+        assistant.sampling, assistant.embedding = sampling, embedding_form(opened)
+        assistant.speaks = not assistant.embedding.both_ways
         return assistant
 
     @property
@@ -182,6 +187,7 @@ class Assistant:
 
     def answer(self, ask: Ask, wish: Wish | None = None, count: int = 1) -> list[Answer]:
         """`count` answers to the same ask, drawn apart."""
+        self._must_speak()
         wish = wish or Wish()
         ask = replace(ask, template={**wish.template, **ask.template})
         prompt = self._prompter.prompt(ask, wish.constraint)
@@ -207,10 +213,30 @@ class Assistant:
     def complete(self, prompt: str | Sequence[int], wish: Wish | None = None, count: int = 1) -> list[Answer]:
         """`prompt` goes on. Ids are taken as they are; a text is raw, so control tokens written in it are meant,
         and what its tokenizer puts before a text goes before it."""
+        self._must_speak()
         if isinstance(prompt, str) and prompt:
             prompt = [*self.tokenizer.prefix, *self.tokenizer.encode(well_formed(prompt), special=True)]
         wish = wish or Wish()
         return self._ask(ChatPrompt("", list(prompt or ()), constraint=wish.constraint), wish, count)
+
+    def embed(self, inputs: Sequence[str | Sequence[int]], size: int | None = None) -> EmbeddingJob:
+        """A vector of each, in the job's `done`. Ids are taken as they are; a text gets what its tokenizer puts round
+        one, and control tokens written in it stay text."""
+        if self.embedding.why_not is not None:
+            raise RequestError(f"{self.name} gives no embeddings here: {self.embedding.why_not}.")
+        texts = tuple(self._whole(one) if isinstance(one, str) else tuple(one) for one in inputs)
+        check_inputs(texts, self.engine.model.vocab, self.engine.context)
+        job = EmbeddingJob(texts, self.embedding.pooling, self.embedding.both_ways, size)
+        self.engine.embed(job)
+        return job
+
+    def _must_speak(self) -> None:
+        if not self.speaks:
+            raise RequestError(f"{self.name} is an encoder: it gives embeddings and writes no text.")
+
+    def _whole(self, text: str) -> tuple[int, ...]:
+        encode, own = self.tokenizer.encode, self.tokenizer
+        return (*own.prefix, *encode(well_formed(text), special=False), *own.suffix)
 
     def _ask(self, prompt: ChatPrompt, wish: Wish, count: int) -> list[Answer]:
         StopParts(wish.stop)  # refuses before anything is queued

@@ -185,6 +185,15 @@ class Constraint:
     opener: int | None = None  # with `after`: only where the answer begins with this token, which may always come
 
 
+class Pooling(StrEnum):
+    """How the rows of a text become one vector."""
+
+    MEAN = "mean"
+    FIRST = "first"
+    LAST = "last"
+    MAX = "max"  # of each number
+
+
 @dataclass(frozen=True, slots=True)
 class TokenVocabulary:
     """What the tokens of a model stand for, as data: whoever constrains an answer needs to know no tokenizer."""

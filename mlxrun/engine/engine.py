@@ -28,6 +28,7 @@ from .awake import Awake
 from .constraint import Grammars
 from .draft.begin import Speculate, no_drafts
 from .draft.speculation import Speculation, SpeculationCounts
+from .embedding import EmbeddingJob, Embeddings
 from .handle import Handle
 from .idle_work import Idle, IdleWork
 from .kernel_guard import KernelGuard
@@ -86,6 +87,7 @@ class Engine:
         self._clock, self._speculation = clock, speculation or Speculation()
         self._scheduler = Scheduler(model, context, kept, self._guard, clock, queue_limit, self._speculation)
         self._runner, self._kernels = Runner(model), KernelGuard(model)
+        self._embeddings = Embeddings(model)
         self._grammars = Grammars(vocabulary, model.vocab)
         self._check: AnswerCheck | None = None
         self._awake = Awake()
@@ -178,6 +180,13 @@ class Engine:
             tell_closed(handles)
         return handles
 
+    def embed(self, job: EmbeddingJob) -> None:
+        """Its vectors come in `job.done`."""
+        self._embeddings.add(job)
+        self._inbox.put(())
+        if self._closing.is_set():
+            self._embeddings.fail(CLOSED)
+
     def memory(self) -> Memory:
         """As it is right now; from any thread, nothing is computed for it."""
         return memory_of((self,))
@@ -262,7 +271,10 @@ class Engine:
             self._awake.hold()
             self._guard.look(self._scheduler)
             self._step()
+            if self._embeddings.step():
+                self._idle.asked()
         self._awake.release()
+        self._embeddings.fail(CLOSED)
         self._scheduler.close(CLOSED)
 
     def _step(self) -> None:
@@ -312,23 +324,28 @@ class Engine:
         reason = self._files.fault()
         if reason is not None:
             self._scheduler.refuse_all(reason)
+            self._embeddings.fail(reason)
         return reason is None
+
+    @property
+    def _busy(self) -> bool:
+        return self._scheduler.busy or self._embeddings.busy
 
     def _listen(self) -> bool:
         """Take what was asked; where there is nothing to do, wait for it. False: closed."""
         self._measure()
-        if not self._scheduler.busy:
+        if not self._busy:
             self._awake.release()
         while not self._closing.is_set():
-            if self._draining.is_set() and not self._scheduler.busy and self._inbox.empty():
+            if self._draining.is_set() and not self._busy and self._inbox.empty():
                 self._closing.set()
                 break
             checking = self._check is not None and self._check.busy
             try:
-                block = not self._scheduler.busy and not checking
+                block = not self._busy and not checking
                 self._take(self._inbox.get(block=block, timeout=self._idle.patience))
             except queue.Empty:
-                if self._scheduler.busy:
+                if self._busy:
                     return True
                 if self._check is not None and self._check.busy:
                     self._check.step()

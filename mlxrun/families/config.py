@@ -35,19 +35,19 @@ EPS = ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "norm_eps", "norm
 
 # Keys that cannot change what the model computes: training, bookkeeping, tokenizer, run-time switches.
 _WAIVED = """
-    _name_or_path add_cross_attention architectures attention_dropout attention_probs_dropout_prob attn_pdrop
-    auto_map bad_words_ids begin_suppress_tokens bos_token_id cache_implementation chunk_size_feed_forward
-    classifier_dropout classifier_activation classifier_bias classifier_pooling cls_token_id cross_attention_hidden_size
+    _name_or_path add_cross_attention architectures attention_dropout attention_probs_dropout_prob attn_pdrop auto_map
+    bad_words_ids begin_suppress_tokens bos_token_id cache_implementation chunk_size_feed_forward classifier_dropout
+    classifier_activation classifier_bias classifier_pooling cls_token_id cross_attention_hidden_size
     decoder_start_token_id diversity_penalty do_sample dtype early_stopping embd_pdrop embedding_dropout
     encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task forced_bos_token_id
     forced_eos_token_id gradient_checkpointing hidden_dropout hidden_dropout_prob id2label initializer_cutoff_factor
-    initializer_range is_decoder is_encoder_decoder is_llama_config keys_to_ignore_at_inference label2id length_penalty
-    max_length max_position_embeddings mlp_dropout model_type no_repeat_ngram_size num_beam_groups num_beams
-    num_return_sequences output_attentions output_hidden_states output_past output_router_logits output_scores
-    pad_token_id prefix pretraining_tp problem_type pruned_heads quantization quantization_config
-    remove_invalid_values repetition_penalty resid_dropout resid_pdrop return_dict return_dict_in_generate
-    router_aux_loss_coef sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss
-    tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config
+    initializer_range is_decoder is_encoder_decoder is_llama_config is_matryoshka keys_to_ignore_at_inference label2id
+    length_penalty matryoshka_dimensions max_length max_position_embeddings mlp_dropout model_type
+    no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions output_hidden_states
+    output_past output_router_logits output_scores pad_token_id prefix pretraining_tp problem_type pruned_heads
+    quantization quantization_config remove_invalid_values repetition_penalty resid_dropout resid_pdrop return_dict
+    return_dict_in_generate router_aux_loss_coef sep_token_id suppress_tokens task_specific_params temperature
+    tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config
     transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache use_return_dict
     vocab_size_padded
 """

@@ -17,14 +17,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from ..core import RequestError, Sampling
+from ..core import ContextError, RequestError, Sampling
 from ..spec import ModelError
 from .body import parse, read
 from .check import check, shown
 from .dialect import Dialect, ErrorWords, Json, Plain
 from .dialects import DIALECTS, PLAINS, remembering
 from .docs_page import POLICY, page
-from .errors import ApiError, JsonResponse
+from .errors import TOO_LONG, ApiError, JsonResponse
 from .exchange import Traffic
 from .generate import Generate, House
 from .guard import APP_ORIGIN, APPS, Guard
@@ -202,7 +202,7 @@ def api_error(request: Request, error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, RequestError | ModelError):
-        return ApiError(400, str(error))
+        return ApiError(400, str(error), code=TOO_LONG if isinstance(error, ContextError) else None)
     if not isinstance(error, HTTPException):
         return ApiError(500, f"The server made a mistake ({type(error).__name__}); its log tells more.")
     path = shown(request.url.path)

@@ -15,6 +15,7 @@ from ..text.tokenizer import well_formed
 
 KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 ENDS_WELL = (None, Finish.STOP, Finish.LENGTH)
+TOO_LONG = "context_length_exceeded"  # the code by which programs know to send less
 LATER = {"retry-after": "5"}
 
 
@@ -53,7 +54,7 @@ def failure_of(piece: Piece) -> ApiError | None:
     if piece.finish is Finish.EXPIRED:
         return ApiError(504, reason)
     if piece.refusal is Refusal.CONTEXT:
-        return ApiError(400, reason, code="context_length_exceeded")  # by which programs know to send less
+        return ApiError(400, reason, code=TOO_LONG)
     if piece.finish is Finish.REFUSED:
         return ApiError(400, reason)
     if piece.finish is Finish.CANCELLED:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from ..dialect import Dialect, Plain
 from ..stored import StoredAnswers
 from .anthropic import COUNT_PLAIN, MESSAGES_DIALECT
+from .embeddings import EMBEDDINGS_PLAIN, EMBEDDINGS_UNVERSIONED
 from .openai_chat import ChatCompletions
 from .openai_completions import Completions
 from .responses import Responses
 from .responses_kept import plains_of
 
 DIALECTS: tuple[Dialect, ...] = (ChatCompletions(), Completions(), MESSAGES_DIALECT)
-PLAINS: tuple[Plain, ...] = (COUNT_PLAIN,)
+PLAINS: tuple[Plain, ...] = (COUNT_PLAIN, EMBEDDINGS_PLAIN, EMBEDDINGS_UNVERSIONED)
 
 
 def remembering(stored: StoredAnswers) -> tuple[tuple[Dialect, ...], tuple[Plain, ...]]:

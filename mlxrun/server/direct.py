@@ -1,0 +1,59 @@
+"""What a loaded model answers at once and whole, without writing text: vectors, scores, ids. Knows no dialect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from . import left_out
+from .body import parse, read
+from .check import Schema, check
+from .dialect import Body, Json, Voice
+from .errors import ApiError
+from .exchange import ClientGone, while_there
+from .generate import House, Reserved
+
+Answer = Callable[[Body, Voice, House], Awaitable[Response]]
+GONE = 499  # nobody is there to read it
+
+
+class OpenAIWords:
+    def error(self, error: ApiError) -> Json:
+        return error.body
+
+
+async def answered(request: Request, house: House, schema: Schema, answer: Answer) -> Response:
+    """The body is read, settled and checked, and the model that it names leased for as long as `answer` takes; a
+    client that leaves cancels it."""
+    raw = await read(request, house.body_limit)
+    try:
+        return await while_there(request.receive, _answered(request.url.path, raw, house, schema, answer))
+    except ClientGone:
+        return Response(status_code=GONE)
+
+
+async def _answered(path: str, raw: bytes, house: House, schema: Schema, answer: Answer) -> Response:
+    loop = asyncio.get_running_loop()
+
+    def wanted() -> tuple[Body, tuple[str, ...], str]:
+        body = parse(raw)
+        unknown = left_out.settle(body, schema)
+        if house.strict:
+            left_out.refuse(unknown)
+        check(body, schema)
+        return body, unknown, house.models.name_of(body.get("model"))
+
+    body, unknown, name = await loop.run_in_executor(house.pool, wanted)
+    with Reserved(house):
+        lease = await house.models.lease(name)
+        try:
+            response = await answer(body, lease.model, house)
+        finally:
+            lease.release()
+    if unknown:
+        left_out.log(path, unknown)
+        response.headers[left_out.HEADER] = left_out.listed(unknown)
+    return response
