@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core import Sampling
@@ -34,6 +35,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-concurrent", type=int, metavar="N", help="answers on their way at most, queue included")
     parser.add_argument("--strict", action="store_true", help="a field that is not known is an error, not left out")
+    parser.add_argument(
+        "--store",
+        type=Path,
+        metavar="DIR",
+        help="keep answers of /v1/responses for a day in this folder, not in memory",
+    )
     parser.add_argument("--grace", type=float, metavar="S", help="seconds that answers may still take after SIGTERM")
     parser.add_argument("--context", type=int, metavar="N", help="tokens that prompt and answer may take together")
     asked = parser.add_mutually_exclusive_group()
@@ -75,6 +82,7 @@ def serve(flags: argparse.Namespace) -> int:
     from ..memory.claim import NO_CLAIM
     from ..server import app, run
     from ..server.models import Models
+    from ..server.stored import StoredAnswers
     from ..settings import from_environment
 
     most = app.MAX_CONCURRENT if flags.max_concurrent is None else flags.max_concurrent
@@ -85,6 +93,7 @@ def serve(flags: argparse.Namespace) -> int:
     if flags.install_service:
         tell(*service.install(flags, usual_flags(), key))
         return 0
+    stored = StoredAnswers(None if flags.store is None else flags.store.expanduser().absolute())
     listener = run.listen(flags.host, flags.port)
     offer = offered.offered(flags, settings, DEFAULT)
     models = Models(offer.load, offer.names, offer.first, offer.limits())
@@ -99,7 +108,9 @@ def serve(flags: argparse.Namespace) -> int:
             max_concurrent=most,
             strict=flags.strict,
         )
-        server = app.Server(models, config)
+        server = app.Server(models, config, stored=stored)
+        if flags.store is not None:
+            say(f"Answers of /v1/responses are kept on disk, in {flags.store}, for a day.")
         say(ready_line(models, f"{run.address_of(listener)}/v1"))
         run.serve(server, listener, grace)
     finally:

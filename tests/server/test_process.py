@@ -191,3 +191,13 @@ def test_the_same_seed_gives_the_same_answer(tiny: Serving) -> None:
     one, other = (tiny.post("/v1/completions", body).json()["choices"] for _ in range(2))
     assert one == other
     assert one[0]["text"] != one[1]["text"]
+
+
+def test_answers_outlive_the_server_where_a_folder_was_named(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = str(tmp_path / "kept")
+    with serving(str(tiny_folder), "--store", folder) as own:
+        kept = own.post("/v1/responses", {"input": "a", "max_output_tokens": 2}).json()
+        assert f"Answers of /v1/responses are kept on disk, in {folder}, for a day." in "".join(own.said)
+        assert own.stop() == 0
+    with serving(str(tiny_folder), "--store", folder) as own:
+        assert httpx.get(f"{own.url}/v1/responses/{kept['id']}", timeout=60).json() == kept
