@@ -6,16 +6,18 @@ import argparse
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core import RequestError
+from ..spec import ModelError
 from . import options, quantize
 from .terminal import aside
 
 if TYPE_CHECKING:
     from ..engine.registry import Beside, RegistryLimits
+    from ..server.capabilities import ModelCard
     from ..server.dialect import Voice
     from ..settings import Settings
 
@@ -56,6 +58,7 @@ class Offered:
     flags: argparse.Namespace
     settings: Settings
     named: Mapping[str, Path]
+    _cards: dict[Path, tuple[int, ModelCard]] = field(default_factory=dict)  # and when what they tell was changed
 
     @property
     def first(self) -> str | None:
@@ -95,10 +98,23 @@ class Offered:
         stays = self.named if self.alone and keep is None else ()
         return RegistryLimits(most=most, keep=keep, pinned=frozenset({*pins, *stays}))
 
+    def card(self, name: str) -> ModelCard | None:
+        """Of one that is here; None: its files cannot be read."""
+        place = self.places().get(name)
+        if place is None:
+            return None
+        try:
+            found = self._cards.get(place)
+            modified = place.stat().st_mtime_ns
+            if found is None or found[0] != modified:
+                found = self._cards[place] = (modified, card_of(place))
+            return found[1]
+        except (ModelError, OSError):
+            return None
+
     def load(self, name: str, beside: Beside) -> Voice:
         from ..assistant import QUEUE_LIMIT, Assistant, recommended
         from ..server.dialect import Voice
-        from ..spec import ModelError
         from ..store.resolve import resolve
         from ..tune import begin
 
@@ -138,6 +154,16 @@ def offered(flags: argparse.Namespace, settings: Settings, default: str) -> Offe
             raise RequestError(f"Two of the models would be called {name!r}: serve them apart, or rename a folder.")
         named[name] = place
     return Offered(flags, settings, named)
+
+
+def card_of(place: Path) -> ModelCard:
+    from ..assistant import template_of
+    from ..loading import open_model
+    from ..loading.facts import facts_of
+    from ..server.capabilities import ModelCard
+
+    opened = open_model(place)
+    return ModelCard(facts_of(opened), template_of(opened.checkpoint))
 
 
 def seconds_of(text: str) -> float | None:

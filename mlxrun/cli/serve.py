@@ -96,7 +96,7 @@ def serve(flags: argparse.Namespace) -> int:
     stored = StoredAnswers(None if flags.store is None else flags.store.expanduser().absolute())
     listener = run.listen(flags.host, flags.port)
     offer = offered.offered(flags, settings, DEFAULT)
-    models = Models(offer.load, offer.names, offer.first, offer.limits())
+    models = Models(offer.load, offer.names, offer.first, offer.limits(), offer.card)
     try:
         if offer.first is not None:
             models.registry.hold(offer.first, offer.load(offer.first, Beside(NO_CLAIM, True, lambda: False)))

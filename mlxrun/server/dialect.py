@@ -82,6 +82,7 @@ class Voice:
     assistant: Assistant
     name: str
     sampling: Sampling
+    waited: float = 0.0  # seconds that this request waited for it to be loaded
 
     @property
     def claim(self) -> Claim:

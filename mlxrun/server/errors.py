@@ -44,6 +44,14 @@ class ApiError(Exception):
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
 
+class NoSuchModel(ApiError):
+    """`shown`: its name, quoted."""
+
+    def __init__(self, shown: str, served: str) -> None:
+        super().__init__(404, f"There is no model {shown} here; {served}.", param="model", code="model_not_found")
+        self.shown = shown
+
+
 def failure_of(piece: Piece) -> ApiError | None:
     """Why an answer did not end as an answer does."""
     if piece.finish in ENDS_WELL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -59,9 +60,11 @@ class Generate:
         house, loop = self._house, asyncio.get_running_loop()
         body, unknown, wanted, name = await loop.run_in_executor(house.pool, self._wanted, raw)
         with Reserved(house) as place:
+            asked = time.perf_counter()
             lease = await house.models.lease(name, wanted.keep)
             try:
-                job = await loop.run_in_executor(house.pool, lambda: self._dialect.read(body, lease.model))
+                voice = replace(lease.model, waited=time.perf_counter() - asked)
+                job = await loop.run_in_executor(house.pool, lambda: self._dialect.read(body, voice))
                 job = self._heeded(job, unknown, scope)
                 place.widen(job.answers)
                 await self._answer(job, scope, receive, send)

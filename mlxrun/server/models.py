@@ -15,11 +15,13 @@ from ..engine.engine import memory_of
 from ..engine.registry import Keep, Lease, Load, NoRoom, NotLoaded, Registry, RegistryLimits, State
 from ..engine.statistics import Statistics, together
 from ..spec import ModelError
+from .capabilities import ModelCard
 from .check import shown
 from .dialect import Json, Voice
-from .errors import LATER, ApiError
+from .errors import LATER, ApiError, NoSuchModel
 
 MOST_NAMES = 12  # in a sentence
+LATEST = ":latest"  # is what programs for Ollama add to a name without a tag
 
 
 class Models:
@@ -29,10 +31,13 @@ class Models:
         names: Callable[[], Iterable[str]],
         first: str | None = None,
         limits: RegistryLimits | None = None,
+        card: Callable[[str], ModelCard | None] = lambda name: None,
     ) -> None:
-        """`names`: of all that can be loaded, asked whenever somebody wants to know. `first`: where none is named."""
+        """`names`: of all that can be loaded, asked whenever somebody wants to know. `first`: where none is named.
+        `card`: what the files of one say; None: nobody knows. It reads them."""
         self.registry = Registry(load, limits)
         self.first, self._names, self._created = first, names, int(time.time())
+        self.card = card
 
     def names(self) -> list[str]:
         """The one that answers where none is named, then those that are loaded, then the others."""
@@ -41,15 +46,23 @@ class Models:
 
     def name_of(self, asked: str | None) -> str:
         """Raises for a model that is not here. May look at the disk."""
-        if asked is not None and (asked == self.first or self.registry.has(asked) or asked in self._names()):
-            return asked
+        if asked is not None and (found := self._found(asked)) is not None:
+            return found
         if asked is None and self.first is not None:
             return self.first
         names = self.names()
         if asked is None:
             raise ApiError(400, f"model must name one of the models here: {listed(names)}.", param="model")
         served = f"{listed(names)} {'is' if len(names) == 1 else 'are'} served"
-        raise ApiError(404, f"There is no model {shown(asked)} here; {served}.", param="model", code="model_not_found")
+        raise NoSuchModel(shown(asked), served)
+
+    def _found(self, asked: str) -> str | None:
+        names = (asked, asked.removesuffix(LATEST), f"{asked}{LATEST}")
+        for name in names:
+            if name == self.first or self.registry.has(name):
+                return name
+        known = set(self._names())
+        return next((name for name in names if name in known), None)
 
     def described(self, names: Iterable[str]) -> list[Json]:
         """As /v1/models tells it."""

@@ -6,13 +6,15 @@ from ..dialect import Dialect, Plain
 from ..stored import StoredAnswers
 from .anthropic import COUNT_PLAIN, MESSAGES_DIALECT
 from .embeddings import EMBEDDINGS_PLAIN, EMBEDDINGS_UNVERSIONED
+from .ollama_chat import CHATTING, GENERATING
+from .ollama_models import OLLAMA_PLAINS
 from .openai_chat import ChatCompletions
 from .openai_completions import Completions
 from .responses import Responses
 from .responses_kept import plains_of
 
-DIALECTS: tuple[Dialect, ...] = (ChatCompletions(), Completions(), MESSAGES_DIALECT)
-PLAINS: tuple[Plain, ...] = (COUNT_PLAIN, EMBEDDINGS_PLAIN, EMBEDDINGS_UNVERSIONED)
+DIALECTS: tuple[Dialect, ...] = (ChatCompletions(), Completions(), MESSAGES_DIALECT, CHATTING, GENERATING)
+PLAINS: tuple[Plain, ...] = (COUNT_PLAIN, EMBEDDINGS_PLAIN, EMBEDDINGS_UNVERSIONED, *OLLAMA_PLAINS)
 
 
 def remembering(stored: StoredAnswers) -> tuple[tuple[Dialect, ...], tuple[Plain, ...]]:

@@ -1,0 +1,31 @@
+"""What a model is and can do, as far as its files tell: for lists of models, before any of them is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..loading.facts import ModelFacts
+from ..text.reasoning_formats import FORMATS
+from ..text.template import ChatTemplate
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    facts: ModelFacts
+    template: ChatTemplate
+
+
+def thinks(template: ChatTemplate) -> bool:
+    """Whether it speaks of thoughts."""
+    sources = template.sources
+    return any(all(text in source for text in form.known_by) for form in FORMATS for source in sources)
+
+
+def calls_tools(template: ChatTemplate) -> bool:
+    return template.has_chat and any("tools" in source for source in template.sources)
+
+
+def capabilities(template: ChatTemplate) -> list[str]:
+    """In Ollama's words."""
+    can = {"completion": True, "tools": calls_tools(template), "thinking": thinks(template)}
+    return [name for name, able in can.items() if able]
