@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,22 @@ if TYPE_CHECKING:
 
 HELP = "answer over HTTP, as OpenAI's interface"
 DEFAULT = "smollm2"
+PORT = 8080
 KEY = "MLXRUN_KEY"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     offered.add_models(parser, DEFAULT)
     parser.add_argument("--host", default="127.0.0.1", help="an address other machines can reach needs a key")
-    parser.add_argument("--port", type=int, default=8080, help="0: any that is free")
+    parser.add_argument(
+        "--port",
+        type=int,
+        action="append",
+        default=[],
+        metavar="N",
+        help=f"{PORT} where none is given; 0: any that is free; several times: each of them, "
+        "such as 11434, where programs look for Ollama",
+    )
     parser.add_argument("--key", help=f"what clients must send; better in the environment as {KEY}")
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="answer to this name too")
     parser.add_argument(
@@ -94,7 +104,7 @@ def serve(flags: argparse.Namespace) -> int:
         tell(*service.install(flags, usual_flags(), key))
         return 0
     stored = StoredAnswers(None if flags.store is None else flags.store.expanduser().absolute())
-    listener = run.listen(flags.host, flags.port)
+    listeners = [run.listen(flags.host, port) for port in flags.port or [PORT]]
     offer = offered.offered(flags, settings, DEFAULT)
     models = Models(offer.load, offer.names, offer.first, offer.limits(), offer.card)
     try:
@@ -111,8 +121,8 @@ def serve(flags: argparse.Namespace) -> int:
         server = app.Server(models, config, stored=stored)
         if flags.store is not None:
             say(f"Answers of /v1/responses are kept on disk, in {flags.store}, for a day.")
-        say(ready_line(models, f"{run.address_of(listener)}/v1"))
-        run.serve(server, listener, grace)
+        say(ready_line(models, [f"{run.address_of(listener)}/v1" for listener in listeners]))
+        run.serve(server, listeners, grace)
     finally:
         models.close()
     return 0
@@ -127,13 +137,15 @@ def check(flags: argparse.Namespace, most: int, grace: float, key: str | None) -
     if not 0 <= grace <= 3600:
         raise RequestError(f"--grace must be a number of seconds from 0 to 3600, not {grace}.")
     run.check_reach(flags.host, key)
-    run.check_port(flags.port)
+    for port in flags.port:
+        run.check_port(port)
     run.check_names(flags.allow_host, flags.allow_origin)
 
 
-def ready_line(models: Models, url: str) -> str:
+def ready_line(models: Models, urls: Sequence[str]) -> str:
     from ..server.models import listed
 
+    url = " and ".join(urls)
     loaded = [
         f"{voice.name} answers at {url}, context {voice.assistant.engine.context} tokens" for voice in models.voices()
     ]

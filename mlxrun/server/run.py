@@ -11,7 +11,7 @@ import errno
 import re
 import signal
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
 
@@ -144,13 +144,14 @@ class Process(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(server: Server, listener: socket.socket, grace: float = GRACE) -> None:
+def serve(server: Server, listeners: Sequence[socket.socket], grace: float = GRACE) -> None:
     """Until a signal ends it."""
     try:
-        asyncio.run(Process(server, grace).serve(sockets=[listener]))
+        asyncio.run(Process(server, grace).serve(sockets=list(listeners)))
     finally:
         server.close()
-        listener.close()
+        for listener in listeners:
+            listener.close()
 
 
 def names_of(host: str) -> tuple[str, ...]:

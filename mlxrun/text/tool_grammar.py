@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ..core import Constraint, RequestError, Shape
 from ..turns import Calling, Tool, ToolChoice
 from .conversation import parameters_of
-from .lark import ANY, LarkText, MarkerTokens, Literal, quoted, tokens
+from .lark import ANY, LarkText, Literal, MarkerTokens, quoted, tokens
 from .tool_formats import BareArgs, CallPlace, Ids, JsonHead, RecipientHead, TaggedArgs, TextHead, ToolFormat
 from .tool_grammar_args import arguments
 from .tool_schema import HeldSchema

@@ -76,8 +76,11 @@ def test_after_the_grace_answers_are_cut_and_told_so(tiny_folder: Path) -> None:
 
 
 def test_an_idle_connection_does_not_hold_up_the_end(tiny_folder: Path) -> None:
-    with serving(str(tiny_folder)) as own, socket.create_connection(("127.0.0.1", own.port)):
+    with serving(str(tiny_folder), "--port", "0") as own, socket.create_connection(("127.0.0.1", own.port)):
         assert own.answers()
+        also = own.said[0].partition(" and ")[2].partition("/v1")[0]  # where two ports are asked for
+        assert also not in ("", own.url)
+        assert httpx.get(f"{also}/api/version", timeout=SECONDS).status_code == 200
         assert own.stop() == 0
     assert own.said[1:] == []
 

@@ -117,8 +117,8 @@ def test_every_flag_comes_back_as_it_was_said(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "mine").mkdir()
     parser = argparse.ArgumentParser()
     serve.configure(parser)
-    said = ["mine", "--port", "9", "--allow-host", "a.lan", "--allow-host", "b.lan", "--no-map", "--anyway"]
-    said += ["--top-p", "0.5", "--seed", "0", "--waive", "x"]
+    said = ["mine", "--port", "9", "--port", "11434", "--allow-host", "a.lan", "--allow-host", "b.lan", "--no-map"]
+    said += ["--anyway", "--top-p", "0.5", "--seed", "0", "--waive", "x"]
     flags = parser.parse_args([*said, "--install-service", "--key", "secret"])
     words = service.words_of(flags, serve.usual_flags())
     assert words[0] == str(tmp_path / "mine")
