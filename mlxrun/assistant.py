@@ -28,6 +28,7 @@ from .text import advice
 from .text.breakers import breaker_ids
 from .text.conversation import turns_of
 from .text.folder import read_json
+from .text.long_text import ids_within
 from .text.opening import folder_tokenizer, gguf_tokenizer
 from .text.prompting import ChatPrompt, Prompter
 from .text.quoting import unmarked
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from .memory.claim import Claim
 
 Message = Mapping[str, Any]
+COUNTED = 4  # contexts: a prompt is counted up to there, though it is refused from one on
 BREAKERS = ("\n", ":", '"', "*")
 
 
@@ -128,7 +130,7 @@ class Assistant:
     def __init__(self, name: str, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self.name, self.engine, self.tokenizer, self.template = name, engine, tokenizer, template
         self._breakers_of = lru_cache(maxsize=16)(partial(breaker_ids, tokenizer))  # it reads the whole vocabulary
-        self._prompter = Prompter(tokenizer, template)
+        self._prompter = Prompter(tokenizer, template, engine.context)
 
     @classmethod
     def open(
@@ -195,7 +197,7 @@ class Assistant:
 
     def count(self, ask: Ask) -> int:
         """The tokens of its prompt, as an answer's usage counts them."""
-        return len(self._prompter.prompt(ask).tokens)
+        return len(self._prompter.prompt(ask, times=COUNTED).tokens)
 
     def prompt(self, ask: Ask) -> str:
         """The conversation as the chat template writes it."""
@@ -215,7 +217,8 @@ class Assistant:
         and what its tokenizer puts before a text goes before it."""
         self._must_speak()
         if isinstance(prompt, str) and prompt:
-            prompt = [*self.tokenizer.prefix, *self.tokenizer.encode(well_formed(prompt), special=True)]
+            ids = ids_within(well_formed(prompt), self.tokenizer, self.engine.context, quoted=False)
+            prompt = [*self.tokenizer.prefix, *ids]
         wish = wish or Wish()
         return self._ask(ChatPrompt("", list(prompt or ()), constraint=wish.constraint), wish, count)
 

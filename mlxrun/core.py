@@ -28,6 +28,11 @@ class ContextError(RequestError):
 
     refusal = Refusal.CONTEXT
 
+    def __init__(self, message: str, tokens: int | None = None, context: int | None = None) -> None:
+        """`tokens`: of the prompt, or at least so many."""
+        super().__init__(message)
+        self.tokens, self.context = tokens, context
+
 
 USUAL_CONTEXT = 8192  # tokens that a plan is made for where none are asked for
 

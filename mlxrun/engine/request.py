@@ -226,7 +226,8 @@ def check(request: Request, vocab: int, context: int) -> None:
     if not tokens:
         raise RequestError("The prompt is empty.")
     if len(tokens) >= context:
-        raise ContextError(f"The prompt has {len(tokens)} tokens, which leaves no room in a context of {context}.")
+        message = f"The prompt has {len(tokens)} tokens, which leaves no room in a context of {context}."
+        raise ContextError(message, len(tokens), context)
     if not 0 <= min(tokens) <= max(tokens) < vocab:
         raise RequestError(f"The prompt holds a token id outside 0 to {vocab - 1}.")
     if not all(0 <= token < vocab for token in request.sampling.ids):

@@ -24,19 +24,21 @@ from .check import check, shown
 from .dialect import Dialect, ErrorWords, Json, Plain
 from .dialects import DIALECTS, PLAINS, remembering
 from .docs_page import POLICY, page
-from .errors import TOO_LONG, ApiError, JsonResponse
+from .errors import ApiError, JsonResponse, too_long
 from .exchange import Traffic
 from .generate import Generate, House
 from .guard import APP_ORIGIN, APPS, Guard
+from .in_flight import BodyRoom, InFlight
 from .metrics import Counted, Metrics
 from .models import Models
 from .openapi import NAMED, document
 from .stored import StoredAnswers
 from .web_page import WebPage
 
-BODY_LIMIT = 16 << 20  # bytes
+BODY_LIMIT = 32 << 20  # bytes: pictures come in it
 MAX_CONCURRENT = 128
 THREADS = 4  # that render and tokenize
+LARGE_THREADS = 2  # that do it with large bodies
 T = TypeVar("T")
 
 
@@ -66,9 +68,17 @@ class Server:
         own_dialects, own_plains = remembering(self._stored)
         dialects, plains = (*dialects, *own_dialects), (*plains, *own_plains)
         self.metrics, self.traffic = Metrics(models.first or ""), Traffic(config.max_concurrent)
-        self.models = models
+        self.models, self.bodies = models, BodyRoom()
         self.metrics.tell(models.memory, models.statistics)
-        self._house = House(models, self.traffic, self.metrics, started_pool(THREADS), config.body_limit, config.strict)
+        self._house = House(
+            models,
+            self.traffic,
+            self.metrics,
+            pool=started_pool(THREADS),
+            large=started_pool(LARGE_THREADS),
+            body_limit=config.body_limit,
+            strict=config.strict,
+        )
         self._dialects, self._plains = dialects, plains
         self._words: dict[str, ErrorWords] = {p.path: p.words for p in plains} | {d.path: d for d in dialects}
         self._document = document(dialects, plains, config.sampling)
@@ -92,6 +102,7 @@ class Server:
         ]
         paths = frozenset(route.path for route in routes if isinstance(route, Route))
         middleware = [
+            Middleware(InFlight, room=self.bodies),
             Middleware(Counted, metrics=self.metrics, paths=paths),
             Middleware(Guard, names=config.hosts, origins=config.origins, key=config.key, refusal=self.refusal),
         ]
@@ -130,7 +141,8 @@ class Server:
         self.models.stop()
 
     def close(self) -> None:
-        self._house.pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._house.pool, self._house.large):
+            pool.shutdown(wait=False, cancel_futures=True)
         self._stored.close()
 
     def _plain(self, plain: Plain) -> Callable[[Request], Awaitable[Response]]:
@@ -201,8 +213,10 @@ def started_pool(count: int) -> ThreadPoolExecutor:
 def api_error(request: Request, error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, ContextError):
+        return too_long(str(error), error.tokens, error.context)
     if isinstance(error, RequestError | ModelError):
-        return ApiError(400, str(error), code=TOO_LONG if isinstance(error, ContextError) else None)
+        return ApiError(400, str(error))
     if not isinstance(error, HTTPException):
         return ApiError(500, f"The server made a mistake ({type(error).__name__}); its log tells more.")
     path = shown(request.url.path)

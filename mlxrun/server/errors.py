@@ -20,6 +20,8 @@ LATER = {"retry-after": "5"}
 
 
 class ApiError(Exception):
+    tokens: tuple[int, int] | None = None  # of a prompt that is too long, and that it may have
+
     def __init__(
         self,
         status: int,
@@ -62,12 +64,19 @@ def failure_of(piece: Piece) -> ApiError | None:
     if piece.finish is Finish.EXPIRED:
         return ApiError(504, reason)
     if piece.refusal is Refusal.CONTEXT:
-        return ApiError(400, reason, code=TOO_LONG)
+        return too_long(reason)
     if piece.finish is Finish.REFUSED:
         return ApiError(400, reason)
     if piece.finish is Finish.CANCELLED:
         return ApiError(503, piece.reason or "The server is stopping.", headers=LATER)
     return ApiError(500, reason)
+
+
+def too_long(message: str, tokens: int | None = None, context: int | None = None) -> ApiError:
+    """By its code programs know to send less; some read the numbers."""
+    error = ApiError(400, message, code="context_length_exceeded")
+    error.tokens = None if tokens is None or context is None else (tokens, context - 1)
+    return error
 
 
 def later(seconds: float) -> dict[str, str]:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from asyncio import Future
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from threading import Event
 from typing import Any, TypeVar
 
 from starlette.types import Receive
 
 from ..assistant import Answer
 from ..parts import Piece, joined
+from ..text.wanted import until
 from .metrics import Metrics
 
 T = TypeVar("T")
@@ -130,17 +133,29 @@ class Traffic:
             answer.cancel()
 
 
-async def started(pool: ThreadPoolExecutor, start: Callable[[], list[Answer]]) -> list[Answer]:
-    """What `start` returns, run in the pool; if we are cancelled meanwhile, its answers are too."""
-    job = asyncio.get_running_loop().run_in_executor(pool, start)
+async def worked(pool: ThreadPoolExecutor, work: Callable[[], T], gone: Callable[[Future[T]], None] | None = None) -> T:
+    """What `work` returns, run in the pool; if we are cancelled meanwhile, it ends where it can, and `gone` is told."""
+    left = Event()
+    job = asyncio.get_running_loop().run_in_executor(pool, until, left, work)
     try:
         return await asyncio.shield(job)
     except asyncio.CancelledError:
-        job.add_done_callback(_cancel_answers)
+        left.set()
+        job.add_done_callback(gone or _forget)
         raise
 
 
-def _cancel_answers(job: asyncio.Future[list[Answer]]) -> None:
+async def started(pool: ThreadPoolExecutor, start: Callable[[], list[Answer]]) -> list[Answer]:
+    """Answers that are cancelled if we are before they are here."""
+    return await worked(pool, start, _cancel_answers)
+
+
+def _forget(job: Future[Any]) -> None:
+    if not job.cancelled():
+        job.exception()  # nobody waits for it
+
+
+def _cancel_answers(job: Future[list[Answer]]) -> None:
     if not job.cancelled() and job.exception() is None:
         for answer in job.result():
             answer.cancel()

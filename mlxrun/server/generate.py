@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from ..assistant import Answer
 from ..memory.headroom import trim_heaps
 from ..parts import Piece, joined
 from . import left_out
 from .body import parse, read
 from .dialect import Body, Dialect, Encoder, Job, Json, WantedModel
 from .errors import LATER, ApiError, JsonResponse, failure_of, later
-from .exchange import ClientGone, Exchange, Traffic, started, while_there
+from .exchange import ClientGone, Exchange, Traffic, started, while_there, worked
+from .in_flight import SHARE
 from .metrics import Metrics
 from .models import Models
 
-LARGE = 1 << 20  # bytes of a body
+LARGE = 128 << 10  # bytes of a body: to parse, render and tokenize it takes so long that others must not wait for it
+TRIMMED = 1 << 20  # bytes of a body that took many times as much of the heaps
 SOON = 1.0  # seconds that one who may not ask now stays away, at least
 IDLE = 10.0  # seconds without a piece after which a stream says that it is still there
 HEADERS = [
@@ -37,6 +40,7 @@ class House:
     traffic: Traffic
     metrics: Metrics
     pool: ThreadPoolExecutor  # for what takes longer than the event loop may stand still
+    large: ThreadPoolExecutor  # the same for large bodies
     body_limit: int
     strict: bool = False  # what is not known is an error, instead of being left out
 
@@ -48,26 +52,34 @@ class Generate:
         self._house, self._dialect = house, dialect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raw = await read(Request(scope, receive), self._house.body_limit)
+        arrived = [await read(Request(scope, receive), self._house.body_limit)]
+        size = len(arrived[0])
+        pool = self._house.large if size > LARGE else self._house.pool
         try:
             with suppress(ClientGone):
-                await while_there(receive, self._respond(raw, scope, receive, send))
+                await while_there(receive, self._respond(arrived, pool, scope, receive, send))
         finally:
-            if len(raw) > LARGE:  # to read, render and tokenize it took many times as much
+            if size > TRIMMED:
                 self._house.pool.submit(trim_heaps)
 
-    async def _respond(self, raw: bytes, scope: Scope, receive: Receive, send: Send) -> None:
-        house, loop = self._house, asyncio.get_running_loop()
-        body, unknown, wanted, name = await loop.run_in_executor(house.pool, self._wanted, raw)
+    async def _respond(
+        self, arrived: list[bytes], pool: ThreadPoolExecutor, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        house = self._house
         with Reserved(house) as place:
+            body, unknown, wanted, name = await worked(pool, lambda: self._wanted(arrived.pop()))
             asked = time.perf_counter()
             lease = await house.models.lease(name, wanted.keep)
             try:
                 voice = replace(lease.model, waited=time.perf_counter() - asked)
-                job = await loop.run_in_executor(house.pool, lambda: self._dialect.read(body, voice))
+                job = await worked(pool, partial(self._dialect.read, body, voice))
+                del body
                 job = self._heeded(job, unknown, scope)
                 place.widen(job.answers)
-                await self._answer(job, scope, receive, send)
+                answers = await started(pool, job.start)
+                job = replace(job, start=list)  # what was asked is not held while it is answered
+                scope[SHARE].release()
+                await self._answer(job, answers, scope, receive, send)
             finally:
                 lease.release()
 
@@ -88,9 +100,8 @@ class Generate:
             left_out.log(scope["path"], names)
         return replace(job, left_out=names)
 
-    async def _answer(self, job: Job, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, job: Job, answers: list[Answer], scope: Scope, receive: Receive, send: Send) -> None:
         house = self._house
-        answers = await started(house.pool, job.start)
         with house.traffic.running(answers):
             exchange = Exchange(answers, house.metrics)
             try:

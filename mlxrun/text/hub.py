@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+LONG = 4096  # characters: a batch is made without holding up Python's other threads, and takes longer to begin
 GPT2_CLASSES = ("GPT2Tokenizer", "GPT2TokenizerFast")
 
 
@@ -145,14 +146,19 @@ class HubTokenizer(Tokenizer):
         text = well_formed(text)
         with self._lock:  # the switch is the tokenizer's own state
             self._inner.encode_special_tokens = not special
-            return list(self._inner.encode(text, add_special_tokens=False).ids)
+            return self._ids(text)
 
     def encode_quoted(self, text: str) -> list[int]:
         if MARK not in text:
             return self.encode(text, special=True)
         with self._lock, self._dropping_marks():
             self._inner.encode_special_tokens = False
-            return list(self._inner.encode(well_formed(text), add_special_tokens=False).ids)
+            return self._ids(well_formed(text))
+
+    def _ids(self, text: str) -> list[int]:
+        if len(text) < LONG:
+            return list(self._inner.encode(text, add_special_tokens=False).ids)
+        return list(self._inner.encode_batch_fast([text], add_special_tokens=False)[0].ids)
 
     @contextmanager
     def _dropping_marks(self) -> Iterator[None]:

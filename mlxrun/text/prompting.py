@@ -13,6 +13,7 @@ from ..turns import Ask, Calling, Tool, ToolChoice
 from .conversation import TurnWriter
 from .free_thoughts import end_of_thoughts
 from .lark import MarkerTokens
+from .long_text import check_bytes, ids_within
 from .quoting import Quoting
 from .reasoning_formats import ReasoningFormat, format_of
 from .template import ChatTemplate
@@ -36,17 +37,24 @@ class ChatPrompt:
     stops: frozenset[int] = NO_IDS  # tokens that end it, beside those that end any
 
 
+NO_LIMIT = 1 << 31
+
+
 class Prompter:
-    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
-        self.tokenizer, self.template = tokenizer, template
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, context: int = NO_LIMIT) -> None:
+        """`context`: tokens that a prompt must leave room in."""
+        self.tokenizer, self.template, self._context = tokenizer, template, context
         self.thoughts = format_of(tokenizer, template.sources)
         self.probe = Probe(template, tokenizer)
 
-    def prompt(self, ask: Ask, shape: Constraint | None = None) -> ChatPrompt:
-        """`shape`: what is said must be; thoughts before it run free."""
+    def prompt(self, ask: Ask, shape: Constraint | None = None, times: int = 1) -> ChatPrompt:
+        """`shape`: what is said must be; thoughts before it run free. Refused as early as can be where it is longer
+        than so many `times` the context."""
+        context = times * self._context
+        check_bytes(sum(len(turn.text) for turn in ask.turns), self.tokenizer, context)  # before anything looks at it
         form, tools = self._format(ask), callable_tools(ask)
         text = self._writer.rendered(ask)
-        prompt = ChatPrompt(text, self.tokenizer.encode_quoted(text), self.thoughts)
+        prompt = ChatPrompt(text, ids_within(text, self.tokenizer, context), self.thoughts)
         if form is None:
             return replace(prompt, constraint=self._after_thoughts(shape, text))
         if ask.choice.calling is Calling.NONE:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from .quoting import MARK, well_formed
 
@@ -41,6 +42,11 @@ class Tokenizer(ABC):
     def encode_quoted(self, text: str) -> list[int]:
         """As `encode` with `special`, of a text in which marks (quoting.py) keep control tokens from being meant."""
         return self.encode(text.replace(MARK, ""), special=True)  # right where there are no control tokens
+
+    @cached_property
+    def longest(self) -> int:
+        """Bytes that no token is longer than; a mark that keeps one from being meant counts with it."""
+        return max(map(len, map(self.token_bytes, range(self.vocab_size))), default=1) + len(MARK.encode())
 
     @property
     def controls(self) -> Collection[str]:

@@ -218,7 +218,7 @@ def too_long(tokens: int, most: int) -> ApiError:
 
 
 def error_body(error: ApiError, request_id: str) -> Json:
-    message = error.message
+    message = error.message if error.tokens is None else too_long(*error.tokens).message
     if error.code == "context_length_exceeded":  # clients look for these very words
         message = message.removesuffix(".") if message.startswith(TOO_LONG) else f"{TOO_LONG}: {message}"
     kind = KINDS.get(status_of(error), "invalid_request_error" if error.status < 500 else "api_error")

@@ -52,6 +52,8 @@ def test_what_was_held_back_comes_with_the_end() -> None:
 
 def test_an_assistant_finds_the_format_by_itself() -> None:
     class Saying:
+        context = 100
+
         def submit_choices(self, request: Request) -> tuple[Handle, ...]:
             handle = Handle(request)
             handle.post(Event(tuple(OWN.encode("[THINK]a[/THINK]b", special=True))))
