@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from .text import advice
 from .text.breakers import breaker_ids
 from .text.conversation import turns_of
 from .text.folder import read_json
+from .text.infill import Infill, InfillPrompt, infill_of
 from .text.long_text import ids_within
 from .text.opening import folder_tokenizer, gguf_tokenizer
 from .text.prompting import ChatPrompt, Prompter
@@ -221,6 +222,20 @@ class Assistant:
             prompt = [*self.tokenizer.prefix, *ids]
         wish = wish or Wish()
         return self._ask(ChatPrompt("", list(prompt or ()), constraint=wish.constraint), wish, count)
+
+    @cached_property
+    def infill(self) -> Infill | None:
+        """How it fills in between two texts; None: it was not taught to."""
+        return infill_of(self.tokenizer)
+
+    def fill(self, prompt: InfillPrompt, wish: Wish | None = None, count: int = 1) -> list[Answer]:
+        """What lies between two texts."""
+        self._must_speak()
+        wish, own = wish or Wish(), self.infill
+        if own is None:
+            raise RequestError(f"{self.name} was not taught to fill in: its vocabulary has no tokens for that.")
+        told = ChatPrompt("", own.prompt(prompt), constraint=wish.constraint, stops=own.ends)
+        return self._ask(told, wish, count)
 
     def embed(self, inputs: Sequence[str | Sequence[int]], size: int | None = None) -> EmbeddingJob:
         """A vector of each, in the job's `done`. Ids are taken as they are; a text gets what its tokenizer puts round

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
@@ -36,8 +35,6 @@ async def answered(request: Request, house: House, schema: Schema, answer: Answe
 
 
 async def _answered(path: str, raw: bytes, house: House, schema: Schema, answer: Answer) -> Response:
-    loop = asyncio.get_running_loop()
-
     def wanted() -> tuple[Body, tuple[str, ...], str]:
         body = parse(raw)
         unknown = left_out.settle(body, schema)
@@ -46,7 +43,7 @@ async def _answered(path: str, raw: bytes, house: House, schema: Schema, answer:
         check(body, schema)
         return body, unknown, house.models.name_of(body.get("model"))
 
-    body, unknown, name = await loop.run_in_executor(house.pool, wanted)
+    body, unknown, name = await house.aside(wanted)
     with Reserved(house):
         lease = await house.models.lease(name)
         try:

@@ -74,7 +74,7 @@ def failure_of(piece: Piece) -> ApiError | None:
 
 def too_long(message: str, tokens: int | None = None, context: int | None = None) -> ApiError:
     """By its code programs know to send less; some read the numbers."""
-    error = ApiError(400, message, code="context_length_exceeded")
+    error = ApiError(400, message, code=TOO_LONG)
     error.tokens = None if tokens is None or context is None else (tokens, context - 1)
     return error
 

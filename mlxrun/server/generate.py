@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
@@ -24,6 +25,7 @@ from .in_flight import SHARE
 from .metrics import Metrics
 from .models import Models
 
+T = TypeVar("T")
 LARGE = 128 << 10  # bytes of a body: to parse, render and tokenize it takes so long that others must not wait for it
 TRIMMED = 1 << 20  # bytes of a body that took many times as much of the heaps
 SOON = 1.0  # seconds that one who may not ask now stays away, at least
@@ -43,6 +45,10 @@ class House:
     large: ThreadPoolExecutor  # the same for large bodies
     body_limit: int
     strict: bool = False  # what is not known is an error, instead of being left out
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """What may look at the disk, or take long."""
+        return await asyncio.get_running_loop().run_in_executor(self.pool, work)
 
 
 class Generate:

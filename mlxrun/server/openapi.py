@@ -57,9 +57,9 @@ def document(dialects: Sequence[Dialect], plains: Sequence[Plain], defaults: Sam
     for plain in plains:
         paths.setdefault(plain.path, {}).update(plain.described)
     model = {"name": "id", "in": "path", "required": True, "schema": TEXT}
-    paths["/v1/models"] = {"get": _get("models", "The models that are served", ref("ModelList"))}
+    paths["/v1/models"] = {"get": get("models", "The models that are served", ref("ModelList"))}
     paths["/v1/models/{id}"] = {
-        "get": _get("model", "That model, if it is served", ref("Model")) | {"parameters": [model]}
+        "get": get("model", "That model, if it is served", ref("Model")) | {"parameters": [model]}
     }
     loads = Operation(
         "loadModel", "Load a model, and answer when it is there", NAMED, "It is.", ANSWERED, {}, ref("Error")
@@ -71,10 +71,10 @@ def document(dialects: Sequence[Dialect], plains: Sequence[Plain], defaults: Sam
     paths["/models/unload"] = {"post": post(unloads, defaults)}
     health = record(status=TEXT, server={"const": "mlxrun"}, model=maybe(TEXT), models=listed(LOADED), used=maybe(USED))
     told = "Whether requests are answered, what is loaded, and what of this machine is used"
-    paths["/health"] = {"get": _get("health", told, health)}
+    paths["/health"] = {"get": get("health", told, health)}
     memory = record(**{field.name: COUNT for field in fields(Memory)})
-    paths["/memory"] = {"get": _get("memory", "Bytes that weights and sequences take, and what is free", memory)}
-    metrics = _get("metrics", "Counters and times, in Prometheus' text form", TEXT, "text/plain")
+    paths["/memory"] = {"get": get("memory", "Bytes that weights and sequences take, and what is free", memory)}
+    metrics = get("metrics", "Counters and times, in Prometheus' text form", TEXT, "text/plain")
     paths["/metrics"] = {"get": metrics}
     return {
         "openapi": "3.2.0",  # the first that can say what the events of a stream are
@@ -152,7 +152,7 @@ def post(operation: Operation, defaults: Sampling) -> Json:
     }
 
 
-def _get(name: str, summary: str, schema: Json, media: str = "application/json") -> Json:
+def get(name: str, summary: str, schema: Json, media: str = "application/json") -> Json:
     found = {"description": summary, "content": {media: {"schema": schema}}}
     return {"operationId": name, "summary": summary, "responses": {"200": found, **_errors(ref("Error"))}}
 

@@ -69,7 +69,7 @@ def test_logprobs(stream: bool) -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"echo": True}, "echo"),
+        ({"echo": True, "logprobs": 1}, "echo"),
         ({"suffix": "x"}, "suffix"),
         ({"best_of": 2, "n": 3}, "best_of"),
         ({"best_of": 2, "stream": True}, "best_of"),
@@ -91,3 +91,13 @@ def test_the_best_of_several_are_asked_for() -> None:
 def test_neutral_values_pass() -> None:
     own, _ = server()
     assert complete(own, echo=False, suffix="", best_of=1).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_echo_begins_with_the_prompt(stream: bool) -> None:
+    own, _ = server()
+    answer = complete(own, ["ab", "c"], echo=True, n=2, stream=stream)
+    told = [chunk["choices"][0] for chunk in events_of(answer)] if stream else answer.json()["choices"]
+    texts = ["".join(one["text"] for one in told if one["index"] == index) for index in range(4)]
+    assert texts == ["abHello", "abHello", "cHello", "cHello"]
+    assert complete(own, [97, 98], echo=True).json()["choices"][0]["text"] == "abHello"

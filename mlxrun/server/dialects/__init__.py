@@ -6,6 +6,8 @@ from ..dialect import Dialect, Plain
 from ..stored import StoredAnswers
 from .anthropic import COUNT_PLAIN, MESSAGES_DIALECT
 from .embeddings import EMBEDDINGS_PLAIN, EMBEDDINGS_UNVERSIONED
+from .llama import LLAMA_PLAINS
+from .llama_completion import LLAMA_COMPLETION, LLAMA_INFILL
 from .ollama_chat import CHATTING, GENERATING
 from .ollama_models import OLLAMA_PLAINS
 from .openai_chat import ChatCompletions
@@ -13,8 +15,12 @@ from .openai_completions import Completions
 from .responses import Responses
 from .responses_kept import plains_of
 
-DIALECTS: tuple[Dialect, ...] = (ChatCompletions(), Completions(), MESSAGES_DIALECT, CHATTING, GENERATING)
-PLAINS: tuple[Plain, ...] = (COUNT_PLAIN, EMBEDDINGS_PLAIN, EMBEDDINGS_UNVERSIONED, *OLLAMA_PLAINS)
+DIALECTS: tuple[Dialect, ...] = (
+    *(ChatCompletions(), Completions(), MESSAGES_DIALECT),
+    *(CHATTING, GENERATING),
+    *(LLAMA_COMPLETION, LLAMA_INFILL),
+)
+PLAINS: tuple[Plain, ...] = (COUNT_PLAIN, EMBEDDINGS_PLAIN, EMBEDDINGS_UNVERSIONED, *OLLAMA_PLAINS, *LLAMA_PLAINS)
 
 
 def remembering(stored: StoredAnswers) -> tuple[tuple[Dialect, ...], tuple[Plain, ...]]:

@@ -60,9 +60,8 @@ async def embeddings(request: Request, house: House) -> Response:
 
 
 async def _answer(body: Body, voice: Voice, house: House) -> Response:
-    loop = asyncio.get_running_loop()
     inputs, size = inputs_of(body["input"]), size_of(body.get("dimensions"), voice)
-    job = await loop.run_in_executor(house.pool, lambda: voice.assistant.embed(inputs, size))
+    job = await house.aside(lambda: voice.assistant.embed(inputs, size))
     vectors = await asyncio.wrap_future(job.done)  # cancelled with us, and the job then ends
     floats = body.get("encoding_format") != "base64"
 
@@ -75,7 +74,7 @@ async def _answer(body: Body, voice: Voice, house: House) -> Response:
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return JsonResponse({"object": "list", "data": data, "model": voice.name, "usage": usage})
 
-    return await loop.run_in_executor(house.pool, told)
+    return await house.aside(told)
 
 
 def inputs_of(given: Any) -> Sequence[str | Sequence[int]]:

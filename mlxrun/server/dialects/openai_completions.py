@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ...assistant import Answer
+from ...assistant import Answer, Assistant, Wish
 from ...parts import Piece, Said, Token
+from ...text.infill import InfillPrompt
 from ..check import check
 from ..dialect import Body, Job, Json, Operation, Voice, WantedModel
 from ..errors import ApiError
@@ -24,8 +25,10 @@ class CompletionEncoder(ChoiceEncoder):
     path, id_prefix = PATH, "cmpl-"
     whole_object = stream_object = "text_completion"
 
-    def __init__(self, framing: Framing, logprobs: bool, answers: int) -> None:
+    def __init__(self, framing: Framing, logprobs: bool, answers: int, echoes: Sequence[str] = ()) -> None:
+        """`echoes`: what each answer begins with, its prompt."""
         super().__init__(framing)
+        self._echoes = dict(enumerate(echoes))
         self._offsets = [Offsets() for _ in range(answers)] if logprobs else None
 
     def deltas(self, index: int, piece: Piece) -> Iterator[Json]:
@@ -37,7 +40,8 @@ class CompletionEncoder(ChoiceEncoder):
                 raise self.refuse(part)
         logprobs = None if self._offsets is None else self._described(index, piece.tokens)
         finish = FINISHES[piece.finish]
-        return {"index": index, "text": piece.content, "logprobs": logprobs, "finish_reason": finish}
+        text = self._echoes.pop(index, "") + piece.content
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
 
     def _described(self, index: int, tokens: tuple[Token, ...]) -> Json:
         offsets = self._offsets[index] if self._offsets else Offsets()
@@ -94,12 +98,37 @@ class Completions:
         logprobs = body.get("logprobs")
         asked = wish(body, voice.sampling, body.get("max_tokens") or COMPLETION_TOKENS, logprobs)
         asked = replace(asked, best_of=best_of)
-        frames = framing(body, voice.name)
+        frames, ways = framing(body, voice.name), [way_of(prompt, body, voice.assistant) for prompt in prompts]
+        echoes = [text for prompt in prompts for text in [as_text(prompt, voice.assistant)] * count]
 
         def start() -> list[Answer]:
-            return [answer for prompt in prompts for answer in voice.assistant.complete(prompt, asked, count)]
+            return [answer for way in ways for answer in way(asked, count)]
 
-        return Job(start, answers, CompletionEncoder(frames, logprobs is not None, answers), frames.stream)
+        encoder = CompletionEncoder(frames, logprobs is not None, answers, echoes if body.get("echo") else ())
+        return Job(start, answers, encoder, frames.stream)
+
+
+def way_of(prompt: str | list[int], body: Body, assistant: Assistant) -> Callable[[Wish, int], list[Answer]]:
+    """How that prompt is gone on with."""
+    suffix = body.get("suffix")
+    if body.get("echo") and body.get("logprobs") is not None:
+        message = "echo with logprobs asks for log-probabilities of the prompt, which this server does not compute."
+        raise ApiError(400, message, param="echo")
+    if not suffix:
+        return lambda wish, count: assistant.complete(prompt, wish, count)
+    if not isinstance(prompt, str):
+        raise ApiError(400, "suffix is only allowed with a prompt that is text.", param="suffix")
+    if assistant.infill is None:
+        message = f"suffix is not supported: {assistant.name} was not taught to fill in."
+        raise ApiError(400, message, param="suffix")
+    between = InfillPrompt(prompt, suffix)
+    return lambda wish, count: assistant.fill(between, wish, count)
+
+
+def as_text(prompt: str | list[int], assistant: Assistant) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    return assistant.tokenizer.decode(prompt, skip_special=False, whole=True)
 
 
 def prompts_of(prompt: Any) -> list[Any]:

@@ -151,6 +151,6 @@ COMPLETION = fixed(
         maximum=MAX_ANSWERS,
     ),
     response_format=RESPONSE_FORMAT,
-    echo=neutral(False),
-    suffix=neutral(""),
+    echo=flag("The answer begins with the prompt; not with logprobs."),
+    suffix=text("What comes after the text that is asked for; of models that were taught to fill in."),
 )
