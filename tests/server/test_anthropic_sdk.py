@@ -48,6 +48,49 @@ def test_a_stream_adds_up_to_the_whole_message() -> None:
     assert whole._request_id is not None
 
 
+CALLS = "".join(
+    f'<tool_call>\n{{"name": "weather", "arguments": {{"city": "{city}"}}}}\n</tool_call>\n'
+    for city in ("Zürich", "Bern")
+)
+WEATHER: Any = {
+    "name": "weather",
+    "description": "Tells the weather",
+    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+
+
+def test_calls_and_their_results() -> None:
+    async def test(sdk: anthropic.AsyncAnthropic) -> tuple[Message, Message, int, Message]:
+        asked = {**ASKED, "max_tokens": 500, "tools": [WEATHER]}
+        whole = await sdk.messages.create(**asked)
+        async with sdk.messages.stream(**asked) as stream:
+            streamed = await stream.get_final_message()
+        results = [
+            {"type": "tool_result", "tool_use_id": block.id, "content": "sun"}
+            for block in whole.content
+            if block.type == "tool_use"
+        ]
+        asked["messages"] = [
+            *ASKED["messages"],
+            {"role": "assistant", "content": whole.content},
+            {"role": "user", "content": results},
+        ]
+        after = await sdk.messages.create(**asked)
+        del asked["max_tokens"]
+        return whole, streamed, (await sdk.messages.count_tokens(**asked)).input_tokens, after
+
+    whole, streamed, counted, after = with_sdk(ScriptedEngine(f"I look.\n{CALLS}", context=5000), test)
+    assert [block.type for block in whole.content] == ["text", "tool_use", "tool_use"]
+    called = [block for block in whole.content if block.type == "tool_use"]
+    assert [(block.name, block.input) for block in called] == [
+        ("weather", {"city": "Zürich"}),
+        ("weather", {"city": "Bern"}),
+    ]
+    assert (whole.stop_reason, streamed.stop_reason) == ("tool_use", "tool_use")
+    assert [block.input for block in streamed.content if block.type == "tool_use"] == [block.input for block in called]
+    assert counted == after.usage.input_tokens
+
+
 def test_counting_tokens() -> None:
     async def test(sdk: anthropic.AsyncAnthropic) -> tuple[int, Message]:
         asked = {**ASKED, "system": "Be brief."}

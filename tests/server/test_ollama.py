@@ -22,7 +22,7 @@ from mlxrun.server.dialects.ollama_ask import chat_of, keep_of, seconds_of
 from mlxrun.server.errors import ApiError
 from mlxrun.turns import Role, Thinking
 
-from .scripted import ScriptedEngine, ask, server
+from .scripted import TEMPLATE, ScriptedEngine, ask, server
 from .test_dialects import running
 
 USER = {"role": "user", "content": "Hi"}
@@ -336,9 +336,11 @@ def test_models_are_not_managed_over_http() -> None:
         assert (refused.status_code, set(refused.json())) == (501, {"error"})
 
 
-def with_sdk(engine: ScriptedEngine, test: Callable[[ollama.AsyncClient], Awaitable[Any]]) -> Any:
+def with_sdk(
+    engine: ScriptedEngine, test: Callable[[ollama.AsyncClient], Awaitable[Any]], template: str = TOOLS
+) -> Any:
     async def inside() -> Any:
-        own, _ = server(engine, template=TOOLS)
+        own, _ = server(engine, template=template)
         async with running(own) as client:
             return await test(ollama.AsyncClient(str(client.base_url)))
 
@@ -377,3 +379,26 @@ def test_what_the_files_of_a_model_say(tiny_folder: Path, tmp_path: Path) -> Non
     assert facts == card_of(place).facts
     os.utime(place / "model.safetensors", (1, 1))
     assert facts.digest != card_of(place).facts.digest
+
+
+def test_its_own_client_calls_tools() -> None:
+    def weather(city: str) -> str:
+        """Tells the weather.
+
+        Args:
+            city: where
+        """
+        return city
+
+    async def test(sdk: ollama.AsyncClient) -> None:
+        asked: list[Any] = [{"role": "user", "content": "Hi"}]
+        whole = await sdk.chat("scripted", asked, tools=[weather])
+        (call,) = whole.message.tool_calls or ()
+        assert (call.function.name, call.function.arguments) == ("weather", {"city": "Bern"})
+        parts = [part async for part in await sdk.chat("scripted", asked, tools=[weather], stream=True)]
+        assert [part.message.tool_calls for part in parts if part.message.tool_calls] == [whole.message.tool_calls]
+        asked += [whole.message, {"role": "tool", "tool_name": "weather", "content": "sun"}]
+        assert (await sdk.chat("scripted", asked, tools=[weather])).done
+
+    own = ScriptedEngine('<tool_call>\n{"name": "weather", "arguments": {"city": "Bern"}}\n</tool_call>', context=5000)
+    with_sdk(own, test, TEMPLATE)
