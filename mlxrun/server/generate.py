@@ -48,7 +48,7 @@ class House:
 
     async def aside(self, work: Callable[[], T]) -> T:
         """What may look at the disk, or take long."""
-        return await asyncio.get_running_loop().run_in_executor(self.pool, work)
+        return await worked(self.pool, work)
 
 
 class Generate:
