@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ALL = bool(os.environ.get("MLXRUN_TEST_PAGE"))  # make page
-slow = pytest.mark.skipif(not ALL, reason="make page runs all that is tried in a browser")
+make_page_only = pytest.mark.skipif(not ALL, reason="make page runs all that is tried in a browser")
 WAIT = 60_000  # ms that anything may take on a busy machine
 
 
@@ -73,14 +73,17 @@ class Talk:
         page.on("console", lambda message: self.complaints.append(message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
-    def open(self, url: str) -> Talk:
+    def open(self, url: str, *, wait: bool = True) -> Talk:
+        """Wait until the page knows the models, unless it cannot."""
+
         def note(address: str) -> None:
             if not address.startswith((url, "data:", "blob:")):
                 self.asked_outside.append(address)
 
         self.page.on("request", lambda request: note(request.url))
         self.page.goto(url)
-        self.page.wait_for_selector("#model option", state="attached")
+        if wait:
+            self.page.wait_for_selector("#model option", state="attached")
         return self
 
     def ask(self, text: str) -> None:

@@ -65,6 +65,7 @@ async function look() {
 function askKey() {
   const dialog = byId("ask-key");
   if (dialog.open) return Promise.resolve(false);
+  byId("ask-key-title").textContent = sessionStorage.getItem(KEY) ? "That is not the key of this server" : "This server needs its key";
   byId("key").value = "";
   dialog.returnValue = "";
   dialog.showModal();
@@ -215,6 +216,9 @@ function wire() {
   for (const [id, work] of Object.entries(click)) byId(id).addEventListener("click", work);
   byId("open-settings").addEventListener("click", () => byId("settings").showModal());
   byId("settings").addEventListener("click", (event) => event.target === byId("settings") && byId("settings").close());
+  for (const button of document.querySelectorAll("dialog .cancel")) {
+    button.addEventListener("click", () => button.closest("dialog").close(""));
+  }
   byId("attach").addEventListener("click", () => byId("file").click());
   byId("file").addEventListener("change", ({ target }) => addPictures(target.files).then(() => (target.value = "")));
   byId("model").addEventListener("change", ({ target }) => {
