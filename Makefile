@@ -10,7 +10,7 @@ HOST    = 127.0.0.1
 PORT    = 8080
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test lint bench soak invariance golden models-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
+.PHONY: run serve test lint bench page soak invariance golden models-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
@@ -35,6 +35,10 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	@set -e; for file in $(filter-out bench/soak.py,$(wildcard bench/*.py)); do echo "== $$file"; $(BIN)/python $$file; done
 
+# the web page, all of it, in the Chromium that is installed
+page: $(VENV)/.installed-dev
+	MLXRUN_TEST_PAGE=1 $(BIN)/python -m pytest -rs tests/page
+
 # the server under clients that cancel, hang up, have models change places and send too much: what it holds before and
 # after. make soak SECONDS=1800
 SECONDS = 60
@@ -53,6 +57,7 @@ models-doc: $(VENV)/.installed-dev
 picture: $(VENV)/.installed-dev
 	$(BIN)/python docs/picture.py
 	$(BIN)/python docs/tui_picture.py
+	$(BIN)/python -m docs.page_picture
 
 # run them and store their outputs
 notebooks: $(VENV)/.installed-dev

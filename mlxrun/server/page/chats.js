@@ -172,7 +172,7 @@ class Growing {
       written,
       total: usage.total_tokens,
       first: this.first === null ? null : (this.first - this.began) / 1000,
-      rate: written > 1 && span > 0 ? (written - 1) / span : null,
+      rate: written > 1 && span > 0.05 ? (written - 1) / span : null,
     };
   }
 }

@@ -74,12 +74,15 @@ function thoughtView() {
 
 function callView(message, doing) {
   const name = el("b");
+  const short = el("span", { class: "call-short" }); // what it was given, while the card is folded
   const state = el("span", { class: "call-state" });
   const given = el("div");
   const result = el("div");
-  const view = el("details", { class: "call", open: true }, el("summary", {}, icon("tool"), name, state, icon("fold")), given, result);
+  const summary = el("summary", {}, icon("tool"), name, short, state, icon("fold"));
+  const view = el("details", { class: "call", open: true }, summary, given, result);
   view.update = (part, growing) => {
     name.textContent = part.name;
+    short.textContent = part.arguments;
     state.textContent = growing ? "calling" : part.result === undefined ? "waits for its result" : "done";
     view.classList.toggle("growing", growing);
     const shown = growing ? part.arguments : pretty(part.arguments || "{}");
@@ -89,6 +92,7 @@ function callView(message, doing) {
       const text = pretty(part.result);
       result.replaceChildren(codeFigure(text === part.result ? "" : "json", text, "result"));
       result.shown = part.result;
+      view.open = false;
     } else if (part.result === undefined && !growing && !result.firstChild) {
       result.append(resultForm((text) => doing.result(message, part, text)));
     }
@@ -109,7 +113,10 @@ function resultForm(onsend) {
 function pretty(text) {
   try {
     const value = JSON.parse(text);
-    return typeof value === "object" && value !== null ? JSON.stringify(value, null, 2) : text;
+    if (typeof value !== "object" || value === null) return text;
+    // short lists of plain values stay on one line
+    const inOne = (_, inner) => `[${inner.replace(/\n\s+/g, " ")}]`;
+    return JSON.stringify(value, null, 2).replace(/\[\n\s+([^[\]{}]{0,80}?)\n\s+\]/g, inOne);
   } catch {
     return text;
   }

@@ -28,7 +28,8 @@ function showChat() {
   showChats();
   showRunning();
   showContext();
-  toEnd();
+  if (chat.messages.length) toEnd();
+  else log.scrollTop = 0;
 }
 
 function showRunning() {
