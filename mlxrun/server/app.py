@@ -32,8 +32,8 @@ from .in_flight import BodyRoom, InFlight
 from .metrics import Counted, Metrics
 from .models import Models
 from .openapi import NAMED, document
+from .page import WebPage
 from .stored import StoredAnswers
-from .web_page import WebPage
 
 BODY_LIMIT = 32 << 20  # bytes: pictures come in it
 MAX_CONCURRENT = 128

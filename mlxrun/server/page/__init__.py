@@ -1,8 +1,8 @@
 """/: for a browser the page to chat with, for any other program the sentence that Ollama says there.
 
-The page is one document: what stands in `page/` is joined here, once, as a server starts. It may run its own script
-and wear its own style, both known by their hashes, ask this server, and nothing else: whatever a model writes, the
-browser loads nothing and runs nothing because of it. Knows no model; the page asks the endpoint as any program does.
+The page is one document: what stands beside this file is joined here, once, as a server starts. It may run its own
+script and wear its own style, both known by their hashes, and ask this server; whatever a model writes, the browser
+loads nothing and runs nothing because of it. Knows no model: the page asks the endpoint as any program does.
 """
 
 from __future__ import annotations
@@ -76,4 +76,4 @@ def joined(names: Sequence[str]) -> str:
 
 
 def read(name: str) -> str:
-    return (files(__package__) / "page" / name).read_text(encoding="utf-8")
+    return (files(__package__) / name).read_text(encoding="utf-8")
