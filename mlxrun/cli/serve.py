@@ -150,6 +150,7 @@ def ready_line(models: Models, urls: Sequence[str]) -> str:
         f"{voice.name} answers at {url}, context {voice.assistant.engine.context} tokens" for voice in models.voices()
     ]
     others = [name for name in models.names() if name != models.first]
+    page = f"In a browser: {url.removesuffix('v1')}"
     if not loaded:
-        return f"mlxrun answers at {url} and loads what is asked for: {listed(others)}."
-    return f"{loaded[0]}{f'; loaded when asked for: {listed(others)}' if others else ''}."
+        return f"mlxrun answers at {url} and loads what is asked for: {listed(others)}. {page}"
+    return f"{loaded[0]}{f'; loaded when asked for: {listed(others)}' if others else ''}. {page}"
