@@ -294,8 +294,10 @@ def test_calls_are_cards_and_their_results_go_back(visit: Visit) -> None:
         talk.page.click(".result button")
         talk.page.wait_for_selector(".prose strong >> text=cold")
         talk.answered()
-    assert talk.texts(".call-state") == ["done"]
-    assert talk.texts(".call pre")[1] == '{\n  "degrees": -3\n}'
+        assert talk.texts(".call-state, .call-short") == ['{"city":"Oslo <b>"}', "done"]
+        assert not talk.page.is_visible(".call pre >> nth=1")
+        talk.page.click(".call summary")
+        assert talk.texts(".call pre")[1] == '{\n  "degrees": -3\n}'
     assert bodies[0]["tools"] == [TOOL]
     assert bodies[1]["messages"] == [
         {"role": "user", "content": "Weather in Oslo?"},
