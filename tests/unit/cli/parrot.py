@@ -31,7 +31,7 @@ class Bytes(Tokenizer):
         return token == END
 
     def _spell(self, token: int) -> bytes:
-        return bytes([token])
+        return bytes([token]) if token < END else b""
 
 
 class ParrotMemory:
