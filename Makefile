@@ -10,7 +10,7 @@ HOST    = 127.0.0.1
 PORT    = 8080
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test lint bench page soak invariance golden models-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
+.PHONY: run serve test lint bench page soak invariance tool-corpus golden models-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
@@ -79,6 +79,10 @@ cuda: $(VENV)/.installed-dev
 # whether a row's bits are its own, asked of every case of the golden tests
 invariance: $(VENV)/.installed-dev
 	MLXRUN_TEST_ALL=1 $(BIN)/python -m pytest tests/engine/test_invariance.py -q -n auto
+
+# tool calls of every chat template that tests carry: 200 answers each, cut at every place
+tool-corpus: $(VENV)/.installed-dev
+	MLXRUN_TEST_ALL=1 $(BIN)/python -m pytest tests/unit/text/test_tool_corpus.py -q -n auto
 
 # mutants of the native kernels' C++ and of what launches and chooses kernels, a sample: it goes on where it stopped
 MUTANTS = --sample 10 --minutes 25

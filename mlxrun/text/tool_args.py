@@ -181,14 +181,14 @@ class TaggedReader:
             start = length + 1
 
     def _closes(self, source: Incoming, ahead: int) -> Generator[None, None, bool]:
-        while True:
-            rest = source.text[source.at + ahead :]
-            spaces = len(rest) - len(rest.lstrip(SPACE))
-            if spaces < len(rest):
-                return (yield from source.ahead(self._after, ahead + spaces)) is not None
-            if source.ended:
-                return True
+        """Whether a closer that ends `ahead` letters from here is one. A cut answer may end in what follows."""
+        while not (rest := source.text[source.at + ahead :].lstrip(SPACE)) and not source.ended:
             yield
+        spaces = len(source.text) - source.at - ahead - len(rest)
+        if (yield from source.ahead(self._after, ahead + spaces)) is not None:
+            return True
+        rest = source.text[source.at + ahead + spaces :]
+        return source.ended and any(text.startswith(rest) for text in self._after)
 
 
 def attribute(source: Incoming, end: str) -> Generator[None, None, str]:

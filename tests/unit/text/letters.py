@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from mlxrun.text.quoting import MARK
 from mlxrun.text.tokenizer import Marks, Tokenizer
 
@@ -15,16 +17,19 @@ class Letters(Tokenizer):
         self.vocab_size = 256 + len(self._added)
 
     def encode(self, text: str, *, special: bool) -> list[int]:
-        found = next((a for a in self._added if special and a in text), None)
-        if found is None:
-            return list(text.encode())
-        before, _, after = text.partition(found)
-        return [*self.encode(before, special=True), 256 + self._added.index(found), *self.encode(after, special=True)]
+        return self._ids(text, special, "")
 
     def encode_quoted(self, text: str) -> list[int]:
-        ids, mark = self.encode(text, special=True), list(MARK.encode())
-        while (at := next((i for i in range(len(ids)) if ids[i : i + len(mark)] == mark), None)) is not None:
-            del ids[at : at + len(mark)]
+        return self._ids(text, True, MARK)
+
+    def _ids(self, text: str, special: bool, dropped: str) -> list[int]:
+        if not self._added or not special:
+            return list((text.replace(dropped, "") if dropped else text).encode())
+        parts = re.split("(" + "|".join(map(re.escape, sorted(self._added, key=len, reverse=True))) + ")", text)
+        ids: list[int] = []
+        for at, part in enumerate(parts):
+            plain = part.replace(dropped, "") if dropped else part
+            ids += [256 + self._added.index(part)] if at % 2 else plain.encode()
         return ids
 
     @property
