@@ -19,7 +19,7 @@ from .tool_values import JSON, Emit, Notation, ValueReader, bare, python, spelle
 
 ALL_KINDS = frozenset({"string", "number", "boolean", "null", "array", "object"})
 STARTS = {"number": "-0123456789", "boolean": "tTfF", "null": "nN", "array": "[", "object": "{"}
-TAGGED = replace(python({"True": "true", "False": "false", "None": "null"}), opens="{[")  # templates print Python's
+TAGGED = replace(python({}), opens="{[")  # templates print Python's
 NAME = re.compile(r"[^\W\d]\w*")
 IDENTIFIER = re.compile(r"\w*")
 MOST_DEEP = 8  # schemas looked through

@@ -22,6 +22,7 @@ WORD = re.compile(r"[0-9A-Za-z_+.-]*")
 BARE_KEY = re.compile("[^\\s:,{}\\[\\]\"'\ud800-\udfff]+")
 CLOSERS = {"{": "}", "[": "]", "(": ")"}
 JSON_WORDS = {"true": "true", "false": "false", "null": "null"}
+PYTHON_WORDS = {"True": "true", "False": "false", "None": "null"}
 JSON_ESCAPES = {letter: "\\" + letter for letter in '"\\/bfnrt'}
 PYTHON_ESCAPES = {
     "n": "\\n",
@@ -54,7 +55,7 @@ JSON = Notation()
 
 
 def python(words: Mapping[str, str]) -> Notation:
-    return Notation({**JSON_WORDS, **words}, ("'", '"'), PYTHON_ESCAPES, exact=False, opens="{[(")
+    return Notation({**JSON_WORDS, **PYTHON_WORDS, **words}, ("'", '"'), PYTHON_ESCAPES, exact=False, opens="{[(")
 
 
 def bare(quote: str) -> Notation:
