@@ -113,11 +113,11 @@ class CallWriter:
     def among(self, other: Sequence[int]) -> str:
         """Free text with calls in it: each is held from its opener on."""
         lark, form = self._lark, self._form
-        opener = (form.section or form.call)[0]
-        trigger, rest = opener.rstrip(), opener[len(opener.rstrip()) :]
-        calls = (
-            [*self._several_after(rest + form.call[0]), Literal(form.section[1])] if form.section else [self._one(rest)]
-        )
+        trigger = self._trigger
+        if form.section is None:
+            calls: list[str | Literal] = [self._one(form.call[0], trigger)]
+        else:
+            calls = [*self._several_after(form.section[0] + form.call[0], trigger), Literal(form.section[1])]
         call = lark.joined([lark.until(trigger, hint="opener"), *calls])
         text = self._free_text(trigger)
         quiet = [lark.joined([text, tokens(other)])] if other else []
@@ -128,48 +128,51 @@ class CallWriter:
 
     def free(self, other: Sequence[int]) -> str:
         """Text without calls."""
-        form = self._form
-        text = self._free_text((form.section or form.call)[0].rstrip())
+        text = self._free_text(self._trigger)
         return f"({text} {tokens(other)})* {text}" if other else text
 
-    def _several_after(self, opener: str) -> list[str]:
-        """One call after this text, and more where there may be several."""
-        first = self._one(opener)
+    @property
+    def _trigger(self) -> str:
+        """What a call is known by as it begins."""
+        opener = (self._form.section or self._form.call)[0].rstrip()
+        return opener or self._head_text()
+
+    def _several_after(self, opener: str, known: str = "") -> list[str | Literal]:
+        """One call after this text, and more where there may be several. `known`: the part that has come already."""
+        first = self._one(opener, known)
         if not self._several:
             return [first]
         return [first, f"({self._one(self._form.between + self._form.call[0])})*"]
 
-    def _one(self, before: str) -> str:
+    def _one(self, before: str, known: str = "") -> str:
         lark, form = self._lark, self._form
-        body = lark.one_of([lark.rule(self._body(tool, before), "body") for tool in self._tools], "called")
+        bodies = [lark.joined(self._body(tool, before, known)) for tool in self._tools]
+        body = lark.one_of([lark.rule(one, "body") for one in bodies], "called")
         return lark.rule(lark.joined([body, Literal(form.tail + (form.call[1] or ""))]), "one")
 
-    def _body(self, tool: Tool, before: str) -> str:
-        lark, form = self._lark, self._form
-        if isinstance(form.head, JsonHead):
-            return lark.joined([Literal(before), *self._object(form.head, tool)])
+    def _body(self, tool: Tool, before: str, known: str) -> list[str | Literal]:
+        form = self._form
         assert not isinstance(form.head, RecipientHead)
-        pieces: list[str | Literal] = [Literal(before)]
-        for piece in re.split(r"(\{name\}|\{id\}|\{n\})", form.head.text):
-            known = {"{id}": self._id(tool), "{n}": "/[0-9]{1,4}/"}.get(piece)
-            pieces.append(known or Literal(piece.replace("{name}", tool.name)))
-        return lark.joined([*pieces, arguments(lark, form.args, held(tool).schema)])
+        if isinstance(form.head, JsonHead):
+            return self._object(form.head, tool, before.removeprefix(known))
+        first, *pieces = re.split(r"(\{id\}|\{n\})", form.head.text.replace("{name}", tool.name))
+        told: list[str | Literal] = [Literal((before + first).removeprefix(known))]
+        for piece in pieces:
+            told.append({"{id}": self._id(tool), "{n}": "/[0-9]{1,4}/"}.get(piece) or Literal(piece))
+        return [*told, arguments(self._lark, form.args, held(tool).schema)]
 
-    def _object(self, head: JsonHead, tool: Tool) -> list[str | Literal]:
+    def _object(self, head: JsonHead, tool: Tool, before: str) -> list[str | Literal]:
         lark, name = self._lark, json.dumps(tool.name, ensure_ascii=False)
         given = lark.json(held(tool).schema)
         if head.name_is_key:
-            return [Literal(f"{{{name}: "), given, Literal("}")]
+            return [Literal(before + f"{{{name}: "), given, Literal("}")]
         told = f'"{head.name}": {name}, "{head.args}": '
         if head.id is None:
-            return [Literal("{" + told), given, Literal("}")]
-        id = lark.joined([Literal(f'"{head.id}": "'), self._id(tool), Literal('"')])
-        return [
-            lark.one_of([quoted("{" + told), lark.joined([Literal("{"), id, Literal(", " + told)])], "told"),
-            given,
-            f"({quoted(', ')} {id})?",
-            Literal("}"),
-        ]
+            return [Literal(before + "{" + told), given, Literal("}")]
+        id: list[str | Literal] = [Literal(f'"{head.id}": "'), self._id(tool), Literal('"')]
+        if head.id_first:
+            return [Literal(before + "{"), *id, Literal(", " + told), given, Literal("}")]
+        return [Literal(before + "{" + told), given, Literal(", "), *id, Literal("}")]
 
     def _id(self, tool: Tool) -> str:
         return "/" + ID[self._form.ids].replace("{name}", slashed(re.escape(tool.name))) + "/"

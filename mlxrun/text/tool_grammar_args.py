@@ -11,7 +11,7 @@ from typing import Any
 
 from .lark import ANY, EMPTY, LarkText, quoted
 from .tool_formats import BareArgs, JsonArgs, PythonArgs, Strings, TaggedArgs
-from .tool_schema import Schema, kinds_of, property_schema, shared_of
+from .tool_schema import Schema, kind_of, kinds_of, property_schema, shared_of
 
 STARTS = {"number": r"\-0-9", "boolean": "tTfF", "null": "nN", "array": r"\[", "object": "{"}  # letters of other kinds
 KEY = r"[A-Za-z_]\w{0,63}"
@@ -56,10 +56,11 @@ def tagged(lark: LarkText, style: TaggedArgs, name: str, schema: Schema | bool) 
     if "string" in kinds:
         said = opener.replace("{raw}", style.raw)
         options.append(lark.joined([lark.literal(said), raw(lark, style.close, schema, kinds, sure=by_attribute)]))
-    if others := kinds - {"string"}:
-        said = opener.replace("{raw}", "false" if style.raw == "true" else "|".join(sorted(others)))
-        value = lark.json(without_strings(schema, others))
-        options.append(lark.joined([lark.literal(said), value, lark.literal(style.close)]))
+    others = kinds - {"string"}
+    for kind in sorted(others) if style.other is None else [style.other] if others else ():
+        held = others if style.other is not None else frozenset({kind})
+        value = lark.json(only(schema, held))
+        options.append(lark.joined([lark.literal(opener.replace("{raw}", kind)), value, lark.literal(style.close)]))
     return lark.one_of(options, "value")
 
 
@@ -73,18 +74,18 @@ def raw(lark: LarkText, close: str, schema: Schema | bool, kinds: frozenset[str]
     return lark.until(close, inner)
 
 
-def without_strings(schema: Schema | bool, kinds: frozenset[str]) -> Schema:
+def only(schema: Schema | bool, kinds: frozenset[str]) -> Schema:
+    """What of the schema is of these kinds."""
     if isinstance(schema, bool):
         return {"type": sorted(kinds)}
-    if "string" not in kinds_of(schema):
+    if kinds_of(schema) <= kinds:
         return schema
     if "enum" in schema:
-        return {**schema, "enum": [one for one in schema["enum"] if not isinstance(one, str)]}
+        return {**schema, "enum": [one for one in schema["enum"] if kind_of(one) in kinds]}
     for word in ("anyOf", "oneOf"):
         if word in schema:
             parts = [one if isinstance(one, bool) else one | shared_of(schema) for one in schema[word]]
-            kept = [without_strings(one, kinds_of(one) - {"string"}) for one in parts if kinds_of(one) - {"string"}]
-            return {**schema, word: kept}
+            return {**schema, word: [only(one, kinds_of(one) & kinds) for one in parts if kinds_of(one) & kinds]}
     return {**schema, "type": sorted(kinds)}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 from ..core import RequestError
@@ -16,7 +17,7 @@ from ..spec import ModelError
 from ..turns import Call
 from .template import ChatTemplate
 from .tokenizer import Tokenizer
-from .tool_formats import FORMATS, Ids, JsonHead, RecipientHead, TextHead, ToolFormat
+from .tool_formats import FORMATS, Ids, JsonHead, RecipientHead, TaggedArgs, TextHead, ToolFormat
 from .tool_render import written
 
 Message = dict[str, Any]
@@ -86,7 +87,7 @@ class Probe:
             if (found := best_match(one, two)) is not None:
                 return found, as_text
         told = self._calls(1, as_text=False)
-        return None, told is None or f"{{'{KEY}'" in told
+        return None, told is not None and f"{{'{KEY}'" in told
 
     @cached_property
     def _by_markers(self) -> ToolFormat | None:
@@ -212,9 +213,9 @@ def best_match(one: str | None, two: str | None) -> ToolFormat | None:
     """The format whose own words for one call and for two are in these renderings: the same to the letter before the
     same but for white space, both before one, the longest words before shorter ones."""
     best: tuple[tuple[bool, bool, int], ToolFormat] | None = None
-    for form in FORMATS:
+    for form, start in product(FORMATS, (0, 1)):
         ids = COUNTED_IDS if form.ids is Ids.COUNTED else NINE_IDS
-        first, both = written(form, calls_of(ids[:1])), written(form, calls_of(ids))
+        first, both = written(form, calls_of(ids[:1]), start), written(form, calls_of(ids), start)
         for loosely in (False, True):
             change: Callable[[str], str] = bare if loosely else str
             if one is None or change(first) not in change(one):
@@ -240,12 +241,12 @@ def markers(form: ToolFormat) -> list[str]:
             texts += [] if form.head.name_is_key else [f'"{name}"', f'"{args}"']
         case RecipientHead():
             texts += ["<|channel|>commentary", "functions."]
+    if isinstance(form.args, TaggedArgs):
+        texts += [piece for text in (form.args.open, form.args.close) for piece in re.split(r"\{\w+\}", text)]
     return [text.strip() for text in texts if len(text.strip()) > 1]
 
 
 def most_marked(forms: Iterable[ToolFormat]) -> ToolFormat | None:
     """The one that most speaks for; a format without a marker of its own is never guessed."""
-    sure = [
-        form for form in forms if len(form.call[0].strip()) > 2 or form.section or isinstance(form.head, RecipientHead)
-    ]
+    sure = [form for form in forms if any(len(text.strip("[{( ")) > 1 for text in markers(form))]
     return max(sure, key=lambda form: sum(map(len, markers(form))), default=None)

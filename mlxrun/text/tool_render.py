@@ -32,7 +32,9 @@ def _body(form: ToolFormat, call: Call, n: int) -> str:
         case JsonHead(name_is_key=True):
             return dumped({call.name: values})
         case JsonHead(name, args, id=known):
-            return dumped({name: call.name, args: values} | ({} if known is None else {known: call.id}))
+            id = {} if known is None else {known: call.id}
+            told = {name: call.name, args: values}
+            return dumped(id | told if form.head.id_first else told | id)
         case RecipientHead(to):
             head = f"<|channel|>commentary to={filled(to, call, n)} <|constrain|>json<|message|>"
         case _:
@@ -66,8 +68,7 @@ def dumped(value: Any) -> str:
 def _tagged(style: TaggedArgs, key: str, value: Any) -> str:
     text, opener = isinstance(value, str), style.open.replace("{key}", key)
     if style.strings is Strings.BY_ATTR:
-        other = "false" if style.raw == "true" else kind_of(value)
-        opener = opener.replace("{raw}", style.raw if text else other)
+        opener = opener.replace("{raw}", style.raw if text else style.other or kind_of(value))
     return opener + (value if text else dumped(value)) + style.close
 
 
