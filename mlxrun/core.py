@@ -210,6 +210,18 @@ class TokenVocabulary:
 
 
 @dataclass(frozen=True, slots=True)
+class Closing:
+    """What ends a block of thoughts that would grow longer than asked. Each block of an answer has the whole budget."""
+
+    budget: int  # tokens of one block, but for what completes a character
+    opener: tuple[int, ...]  # the tokens that begin a block,
+    closer: tuple[int, ...]  # those that end it,
+    forced: tuple[int, ...]  # and those that must come once the budget is used up
+    opened: bool  # by the prompt
+    spell: Callable[[int], bytes] = field(repr=False, compare=False)  # what a token stands for
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     tokens: tuple[int, ...]
     max_tokens: int | None = None  # None: until the context is used up
@@ -220,6 +232,7 @@ class Request:
     n: int = 1  # answers to one prompt, drawn apart: answer i with seed + i
     best_of: int | None = None  # of so many the `n` whose tokens were likeliest, told when all have ended; None: of n
     constraint: Constraint | None = None
+    closing: Closing | None = None
     scope: str = ""  # prompts of two scopes share nothing: the time an answer takes tells nobody what others asked
 
 
@@ -236,6 +249,7 @@ class Usage:
     output_tokens: int
     prefill_seconds: float
     decode_seconds: float
+    reasoning_tokens: int = 0  # of the output, what was thought
 
 
 @dataclass(frozen=True, slots=True)

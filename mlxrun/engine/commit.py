@@ -40,6 +40,8 @@ def said(row: Row, samples: Samples, at: int, now: float) -> Event:
     logprobs = () if logprob is None else (logprob,)
     if len(row.tokens) >= row.limit:
         return Event((token,), logprobs, Finish.LENGTH)
+    if row.thoughts is not None:
+        row.thoughts.read(token)
     if row.guide is not None:
         row.guide.read(token)
     return Event((token,), logprobs)

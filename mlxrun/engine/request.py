@@ -15,9 +15,11 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import mlx.core as mx
+import numpy as np
 
 from ..contracts import KeyStore, LayerMemory, SequenceMemory
-from ..core import ContextError, Event, Finish, Priority, Request, RequestError, Sampling, Usage
+from ..core import Closing, ContextError, Event, Finish, Priority, Request, RequestError, Sampling, Usage
+from .closing import ThoughtBudget
 from .constraint import FREE, ConstraintError, Guide
 from .draft.base import NO_DRAFTS, Drafting, Drafts
 from .handle import Handle
@@ -77,6 +79,7 @@ class Row:
     surprise: float | None = None  # of the last token that was read, where its sampling goes by that
     goal: int = 0  # it runs alone until its memory is this long: a batch that it was in broke
     guide: Guide | None = None  # what its answer must be
+    thoughts: ThoughtBudget | None = None  # how long they may grow
     greedy: bool = False  # each token is the likeliest, and nothing is told of others
     drafting: Drafting = field(default_factory=Drafting)
     still: int = 0  # passes since it was last in one
@@ -93,7 +96,9 @@ class Row:
         seed = secrets.randbits(64) if seed is None else (seed + choice) % 2**64
         guide = None if handle.grammar is None else handle.grammar.guide()
         row = cls(handle, array("i", request.tokens), limit, request.sampling, seed, choice, guide=guide)
-        row.greedy = guide is None and request.sampling.best_alone
+        if request.closing is not None:
+            row.thoughts = ThoughtBudget(request.closing)
+        row.greedy = guide is None and row.thoughts is None and request.sampling.best_alone
         return row
 
     def begin(self, memory: SequenceMemory, cached: int, now: float) -> None:
@@ -173,6 +178,8 @@ class Row:
 
     def allowed(self, drafts: Drafts) -> Drafts:
         """As many of them as what its answer must be lets come."""
+        if self.thoughts is not None:
+            drafts = drafts.cut(self.thoughts.fits(drafts.tokens))
         if self.guide is None:
             return drafts
         try:
@@ -183,7 +190,7 @@ class Row:
     @property
     def needs_last(self) -> bool:
         """Whether its next token can only be drawn once the one before is read."""
-        return self.guide is not None or self.sampling.needs_last
+        return self.guide is not None or self.thoughts is not None or self.sampling.needs_last
 
     def draws(self, drafts: Drafts) -> list[Draw]:
         """Of the token that comes next, and of those after each draft if it is right."""
@@ -198,7 +205,7 @@ class Row:
             return draws
         masks = self.guide.along(drafts.tokens)
         masks += [FREE] * (len(draws) - len(masks))  # behind the end of what it must be: nothing is read there
-        return [replace(draw, bits=mask.bits) for draw, mask in zip(draws, masks, strict=True)]
+        return [first, *(replace(draw, bits=mask.bits) for draw, mask in zip(draws[1:], masks[1:], strict=True))]
 
     @property
     def draw(self) -> Draw:
@@ -212,8 +219,14 @@ class Row:
             prompt=self.prompt,
             stop_ids=request.stop_ids,
             surprise=self.surprise,
-            bits=None if self.guide is None else self.guide.mask().bits,
+            bits=self._bits,
         )
+
+    @property
+    def _bits(self) -> np.ndarray | None:
+        """Of what may come next."""
+        free = None if self.guide is None else self.guide.mask().bits
+        return free if self.thoughts is None else self.thoughts.bits(free)
 
     def usage(self, now: float) -> Usage:
         first = now if self.first is None else self.first
@@ -237,6 +250,8 @@ def check(request: Request, vocab: int, context: int) -> None:
         raise RequestError(f"min_tokens must be at most max_tokens ({most}), not {request.sampling.min_tokens}.")
     if request.max_tokens is not None and request.max_tokens < 1:
         raise RequestError(f"max_tokens must be a whole number from 1 on, not {request.max_tokens!r}.")
+    if request.closing is not None:
+        check_closing(request.closing, vocab)
     if request.deadline is not None and not 0.0 < request.deadline < math.inf:
         raise RequestError(f"deadline must be a number of seconds above 0, not {request.deadline!r}.")
     if not 1 <= request.n <= MOST_CHOICES:
@@ -244,3 +259,10 @@ def check(request: Request, vocab: int, context: int) -> None:
     if request.best_of is not None and not request.n <= request.best_of <= MOST_CHOICES:
         limits = f"from n ({request.n}) to {MOST_CHOICES}"
         raise RequestError(f"best_of must be a whole number {limits}, not {request.best_of!r}.")
+
+
+def check_closing(closing: Closing, vocab: int) -> None:
+    if closing.budget < 0:
+        raise RequestError(f"The budget of thoughts must be a whole number from 0 on, not {closing.budget!r}.")
+    if not closing.forced or not all(0 <= token < vocab for token in closing.forced):
+        raise RequestError("This model has no tokens that could end its thoughts: leave out their budget.")

@@ -231,7 +231,9 @@ def mask_of(draws: Sequence[Draw], vocab: int) -> mx.array | None:
 
 def open_to(draw: Draw, vocab: int) -> np.ndarray:
     allowed = bits_of(draw.sampling.allowed, vocab)
-    return allowed if draw.bits is None else allowed & draw.bits
+    if draw.bits is None:
+        return allowed
+    return allowed & np.pad(draw.bits, (0, allowed.size - draw.bits.size))
 
 
 @lru_cache(maxsize=64)
