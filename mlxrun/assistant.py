@@ -30,6 +30,7 @@ from .text.conversation import turns_of
 from .text.folder import read_json
 from .text.infill import Infill, InfillPrompt, infill_of
 from .text.long_text import ids_within
+from .text.items import Item
 from .text.opening import folder_tokenizer, gguf_tokenizer
 from .text.prompting import ChatPrompt, Prompter
 from .text.quoting import unmarked
@@ -38,6 +39,7 @@ from .text.same_tokens import why_not_same
 from .text.stops import StopParts
 from .text.template import ChatTemplate
 from .text.tokenizer import Tokenizer, well_formed
+from .text.tool_grammar import left_out
 from .turns import Ask
 from .weights import Checkpoint
 
@@ -68,6 +70,7 @@ class Answer:
     def __init__(self, handle: Handle, tokenizer: Tokenizer, stops: Sequence[str], router: PartRouter) -> None:
         self._handle, self._tokenizer, self._router = handle, tokenizer, router
         self._stops = StopParts(stops)
+        self._thought = 0  # tokens
 
     @property
     def prompt_tokens(self) -> int:
@@ -95,7 +98,7 @@ class Answer:
 
     def _piece(self, event: Event) -> Piece:
         stopped = self._stops.found is not None
-        parts = [] if stopped else self._stops.push(self._router.push(event.tokens))
+        parts = [] if stopped else self._stops.push(self._read(event.tokens))
         tokens = () if stopped else tuple(map(self._token, event.tokens, event.logprobs))
         if event.finish is None:
             if not stopped and self._stops.found is not None:
@@ -110,10 +113,18 @@ class Answer:
             finish=event.finish if found is None else Finish.STOP,
             stop=found,
             reason=event.reason if found is None else None,
-            usage=event.usage,
+            usage=None if event.usage is None else replace(event.usage, reasoning_tokens=self._thought),
             refusal=event.refusal,
             retry_after=event.retry_after,
         )
+
+    def _read(self, tokens: Sequence[int]) -> list[Item]:
+        items: list[Item] = []
+        for token in tokens:
+            before = self._router.thinking
+            items += self._router.push((token,))
+            self._thought += before or self._router.thinking
+        return items
 
     def _token(self, token: int, logprob: TokenLogprob) -> Token:
         spell = self._tokenizer.token_bytes
@@ -200,6 +211,10 @@ class Assistant:
         """The tokens of its prompt, as an answer's usage counts them."""
         return len(self._prompter.prompt(ask, times=COUNTED).tokens)
 
+    def left_out(self, ask: Ask) -> tuple[str, ...]:
+        """What of it is not heeded, by its name. An error where that was strictly meant."""
+        return left_out(ask.tools)
+
     def prompt(self, ask: Ask) -> str:
         """The conversation as the chat template writes it."""
         return unmarked(self._prompter.prompt(ask).text)
@@ -266,6 +281,7 @@ class Assistant:
             n=count,
             best_of=wish.best_of,
             constraint=prompt.constraint,
+            closing=prompt.closing,
         )
         return [
             Answer(handle, self.tokenizer, wish.stop, self._router(prompt))

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from ..core import NO_IDS, Constraint, RequestError, TokenVocabulary
+from ..core import NO_IDS, Closing, Constraint, RequestError, TokenVocabulary
 from ..turns import Ask, Calling, Tool, ToolChoice
 from .conversation import TurnWriter
+from .effort import Effort
 from .free_thoughts import end_of_thoughts
 from .lark import MarkerTokens
 from .long_text import check_bytes, ids_within
@@ -35,6 +36,7 @@ class ChatPrompt:
     constraint: Constraint | None = None  # what an answer to it must be
     banned: frozenset[int] = NO_IDS  # tokens that it must not have
     stops: frozenset[int] = NO_IDS  # tokens that end it, beside those that end any
+    closing: Closing | None = None  # what ends thoughts that grow too long
 
 
 NO_LIMIT = 1 << 31
@@ -46,6 +48,7 @@ class Prompter:
         self.tokenizer, self.template, self._context = tokenizer, template, context
         self.thoughts = format_of(tokenizer, template.sources)
         self.probe = Probe(template, tokenizer)
+        self.effort = Effort(self.probe, template, tokenizer, self.thoughts)
 
     def prompt(self, ask: Ask, shape: Constraint | None = None, times: int = 1) -> ChatPrompt:
         """`shape`: what is said must be; thoughts before it run free. Refused as early as can be where it is longer
@@ -53,8 +56,10 @@ class Prompter:
         context = times * self._context
         check_bytes(sum(len(turn.text) for turn in ask.turns), self.tokenizer, context)  # before anything looks at it
         form, tools = self._format(ask), callable_tools(ask)
+        ask = replace(ask, template={**self.effort.variables(ask.thinking), **ask.template})
         text = self._writer.rendered(ask)
-        prompt = ChatPrompt(text, ids_within(text, self.tokenizer, context), self.thoughts)
+        closing = self.effort.closing(ask.thinking, text, tools=form is not None)
+        prompt = ChatPrompt(text, ids_within(text, self.tokenizer, context), self.thoughts, closing=closing)
         if form is None:
             return replace(prompt, constraint=self._after_thoughts(shape, text))
         if ask.choice.calling is Calling.NONE:

@@ -84,6 +84,11 @@ class PartRouter:
                 items += self._reader.push(self._text.push((token,)))
         return items
 
+    @property
+    def thinking(self) -> bool:
+        """Whether what comes next is a thought, unless a marker comes."""
+        return self._reader.thinking
+
     def _letter(self, token: int) -> str:
         """The text of a token, a marker's as the letter that stands for it."""
         letter = self._marks.letters.get(token) or (BREAK if self._tokenizer.is_special(token) else None)
