@@ -25,6 +25,7 @@ class ModelFacts:
     context: int  # tokens that its authors promise; 0: nobody knows
     modified: float  # seconds since 1970
     digest: str  # of its files' names, sizes and times: another one is another model
+    writes: bool = True  # text; False: an encoder, which only gives vectors
 
 
 def facts_of(opened: OpenedModel) -> ModelFacts:
@@ -42,6 +43,7 @@ def facts_of(opened: OpenedModel) -> ModelFacts:
         context=0 if known is None else known.decoder.context,
         modified=max((seen.st_mtime for _, seen in files), default=0.0),
         digest=hashlib.sha256(told.encode()).hexdigest(),
+        writes=known is None or known.decoder.kind == "decoder",
     )
 
 

@@ -22,7 +22,7 @@ from ..spec import ModelError
 from .body import parse, read
 from .check import check, shown
 from .dialect import Dialect, ErrorWords, Json, Plain
-from .dialects import DIALECTS, PLAINS, remembering
+from .dialects import DIALECTS, PLAINS, model_list, remembering
 from .docs_page import POLICY, page
 from .errors import ApiError, JsonResponse, too_long
 from .exchange import Traffic
@@ -40,6 +40,7 @@ MAX_CONCURRENT = 128
 THREADS = 4  # that render and tokenize
 LARGE_THREADS = 2  # that do it with large bodies
 T = TypeVar("T")
+Handed = Callable[[Request, House], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,11 @@ class Server:
     def _application(self, config: ServerConfig) -> Starlette:
         routes: list[BaseRoute] = [
             *(Route(d.path, Generate(self._house, d), methods=["POST"]) for d in self._dialects),
-            *(Route(p.path, self._plain(p), methods=list(p.methods)) for p in self._plains),
-            Route("/v1/models", self._models),
-            Route("/v1/models/{id:path}", self._model),
+            *(Route(p.path, self._handed(p.answer), methods=list(p.methods)) for p in self._plains),
+            Route("/v1/models", self._handed(model_list.models)),
+            Route("/v1/models/{id:path}", self._handed(model_list.model)),
+            Route("/api/v0/models", self._handed(model_list.lm_studio_models)),
+            Route("/api/v0/models/{id:path}", self._handed(model_list.lm_studio_model)),
             Route("/models/load", self._load, methods=["POST"]),
             Route("/models/unload", self._unload, methods=["POST"]),
             Route("/health", self._health),
@@ -145,23 +148,13 @@ class Server:
             pool.shutdown(wait=False, cancel_futures=True)
         self._stored.close()
 
-    def _plain(self, plain: Plain) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(request: Request) -> Response:
-            return await plain.answer(request, self._house)
+    def _handed(
+        self, answer: Callable[[Request, House], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def answered(request: Request) -> Response:
+            return await answer(request, self._house)
 
-        return answer
-
-    async def _models(self, _: Request) -> Response:
-        def told() -> Json:
-            return {"object": "list", "data": self.models.described(self.models.names())}
-
-        return JsonResponse(await self._aside(told))
-
-    async def _model(self, request: Request) -> Response:
-        def told() -> Json:
-            return self.models.described([self.models.name_of(request.path_params["id"])])[0]
-
-        return JsonResponse(await self._aside(told))
+        return answered
 
     async def _load(self, request: Request) -> Response:
         """Answers when it is loaded, so that who asks learns why it is not."""

@@ -36,7 +36,7 @@ class Models:
         """`names`: of all that can be loaded, asked whenever somebody wants to know. `first`: where none is named.
         `card`: what the files of one say; None: nobody knows. It reads them."""
         self.registry = Registry(load, limits)
-        self.first, self._names, self._created = first, names, int(time.time())
+        self.first, self._names, self.created = first, names, int(time.time())
         self.card = card
 
     def names(self) -> list[str]:
@@ -63,19 +63,6 @@ class Models:
                 return name
         known = set(self._names())
         return next((name for name in names if name in known), None)
-
-    def described(self, names: Iterable[str]) -> list[Json]:
-        """As /v1/models tells it."""
-        states = {state.name: state for state in self.registry.states()}
-        return [self._described(name, states.get(name)) for name in names]
-
-    def _described(self, name: str, state: State[Voice] | None) -> Json:
-        own = {"id": name, "object": "model", "created": self._created, "owned_by": "mlxrun"}
-        if state is None:
-            return {**own, "state": "unloaded"}
-        if state.model is None:
-            return {**own, "state": "loading"}
-        return {**own, "state": "loaded", "context_length": state.model.assistant.engine.context}
 
     def loaded(self) -> list[Json]:
         """As /health tells it: what is loaded or on its way."""
