@@ -29,8 +29,8 @@ from .text.breakers import breaker_ids
 from .text.conversation import turns_of
 from .text.folder import read_json
 from .text.infill import Infill, InfillPrompt, infill_of
-from .text.long_text import ids_within
 from .text.items import Item
+from .text.long_text import ids_within
 from .text.opening import folder_tokenizer, gguf_tokenizer
 from .text.prompting import ChatPrompt, Prompter
 from .text.quoting import unmarked

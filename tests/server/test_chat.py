@@ -28,6 +28,7 @@ def test_a_whole_answer() -> None:
         "completion_tokens": 5,
         "total_tokens": len("user:Hi\n") + 5,
         "prompt_tokens_details": {"cached_tokens": 2},
+        "completion_tokens_details": {"reasoning_tokens": 0},
     }
     assert bytes(engine.handles[0].request.tokens) == b"user:Hi\n"
 

@@ -54,6 +54,10 @@ def test_a_stream_adds_up_to_the_whole_response() -> None:
     assert [item.type for item in whole.output] == ["reasoning", "message"]
     assert whole.output[0].summary[0].text == "Hm."
     assert plain(events[-1].response) == plain(whole)
+    assert whole.usage is not None
+    assert whole.usage.output_tokens_details.reasoning_tokens == len(
+        ">Hm.</think>"
+    )  # an opener is one once it is whole
     assert all(type(event).__name__.endswith("Event") for event in events)
 
 

@@ -121,4 +121,5 @@ def counted(usages: Sequence[Usage], per_prompt: int) -> Json:
         "completion_tokens": written,
         "total_tokens": read + written,
         "prompt_tokens_details": {"cached_tokens": sum(u.cached_tokens for u in prompts)},
+        "completion_tokens_details": {"reasoning_tokens": sum(u.reasoning_tokens for u in usages)},
     }

@@ -13,6 +13,7 @@ USAGE = record(
     completion_tokens=COUNT,
     total_tokens=COUNT,
     prompt_tokens_details=record(cached_tokens=COUNT),
+    completion_tokens_details=record(reasoning_tokens=COUNT),
 )
 TOKEN = record(token=TEXT, logprob=NUMBER, bytes=listed(COUNT))
 CHAT_TOKEN = record(**TOKEN["properties"], top_logprobs=listed(TOKEN))
