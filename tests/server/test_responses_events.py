@@ -113,6 +113,21 @@ def test_streamed_is_whole_and_the_client_agrees(parts: list[AnswerPart], summar
     assert told.usage.total_tokens == 12
 
 
+def test_who_waits_is_told_by_an_event() -> None:
+    """One that counts for programs that watch for events, and changes nothing for who adds them up."""
+    encoder, last = ResponseEncoder(HEAD, Telling(BOX.offered), None), Piece(finish=Finish.STOP, usage=USAGE)
+    waited = [
+        encoder.idle(),
+        encoder.piece(0, Piece((Said("Hel"),))),
+        encoder.idle(),
+        encoder.piece(0, Piece((Said("lo"),))),
+    ]
+    stream = encoder.begin() + b"".join(waited) + encoder.end([last])
+    events = events_in(stream)
+    assert [event["type"] for event in events].count("response.in_progress") == 3
+    assert accumulated(stream).output_text == "Hello"
+
+
 def test_thoughts_are_told_as_text_or_as_a_summary_but_never_both() -> None:
     plain, summed = (events_in(stream_of([Thought("hm")], summary=summary)) for summary in (False, True))
     assert [event["type"] for event in plain][3:-2] == [

@@ -10,11 +10,12 @@ from ...core import Finish, Usage
 from ...parts import Piece
 from ..dialect import Json
 from ..errors import ApiError
-from ..sse import MEDIA_TYPE, STILL_HERE, frame
+from ..sse import MEDIA_TYPE, frame
 from .responses_output import COMPLETED, INCOMPLETE, Event, Output, Telling, exhausted
 
 Keep = Callable[[Json], None]
-OPENING = ("response.created", "response.in_progress")
+IN_PROGRESS_EVENT = "response.in_progress"
+OPENING = ("response.created", IN_PROGRESS_EVENT)
 SOON = "5"  # seconds
 
 
@@ -36,7 +37,8 @@ class ResponseEncoder:
         return self._frames(self._output.push(piece))
 
     def idle(self) -> bytes:
-        return STILL_HERE
+        """An event: Codex gives up after five minutes without one, and a comment is none."""
+        return self._frames(((IN_PROGRESS_EVENT, {"response": self._response}),))
 
     def end(self, lasts: Sequence[Piece]) -> bytes:
         (last,) = lasts
