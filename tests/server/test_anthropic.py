@@ -202,9 +202,9 @@ def test_a_prompt_that_is_too_long_is_told_in_the_words_that_clients_look_for() 
         tokens = ask(own, COUNT, {"model": "scripted", "messages": long["messages"]}).json()["input_tokens"]
         status, kind, message = error_of(ask(own, PATH, long))
         assert (status, kind) == (400, "invalid_request_error")
-        found = re.fullmatch(r"prompt is too long: (\d+) tokens > 999 maximum", message)
-        assert found is not None
-        assert 999 < int(found[1]) <= tokens  # at least so many: not all of it is tokenized to say so
+        told = re.fullmatch(r"prompt is too long: (\d+) tokens > 999 maximum", message)
+        assert told is not None
+        assert 999 < int(told[1]) <= tokens  # it is not read to its end
 
 
 def test_errors_in_its_words() -> None:

@@ -21,7 +21,7 @@ from ..fields import COUNT, record
 from ..generate import House
 from ..openapi import post
 from .anthropic_ask import ask_of, left_out_of
-from .anthropic_events import REQUEST_ID, MessageEncoder, MessageFraming, error_response, new_id, too_long
+from .anthropic_events import REQUEST_ID, MessageEncoder, MessageFraming, error_response, new_id
 from .anthropic_fields import CONTENT, COUNT_TOKENS, ERROR, MESSAGES, SCHEMAS
 
 PATH = "/v1/messages"
@@ -57,8 +57,6 @@ class Messages:
         def start() -> list[Answer]:
             answers = assistant.answer(ask, wish)
             encoder.prompt_tokens = answers[0].prompt_tokens
-            if encoder.prompt_tokens >= assistant.engine.context:  # the engine refuses it too, in words of its own
-                raise too_long(encoder.prompt_tokens, assistant.engine.context - 1)
             return answers
 
         return Job(
