@@ -160,10 +160,11 @@ def card_of(place: Path) -> ModelCard:
     from ..assistant import template_of
     from ..loading import open_model
     from ..loading.facts import facts_of
+    from ..loading.pooling import embedding_form
     from ..server.capabilities import ModelCard
 
     opened = open_model(place)
-    return ModelCard(facts_of(opened), template_of(opened.checkpoint))
+    return ModelCard(facts_of(opened), template_of(opened.checkpoint), not embedding_form(opened).both_ways)
 
 
 def seconds_of(text: str) -> float | None:

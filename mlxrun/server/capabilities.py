@@ -13,6 +13,7 @@ from ..text.template import ChatTemplate
 class ModelCard:
     facts: ModelFacts
     template: ChatTemplate
+    speaks: bool = True  # an encoder does not: it only gives vectors
 
 
 def thinks(template: ChatTemplate) -> bool:
@@ -25,7 +26,9 @@ def calls_tools(template: ChatTemplate) -> bool:
     return template.has_chat and any("tools" in source for source in template.sources)
 
 
-def capabilities(template: ChatTemplate) -> list[str]:
+def capabilities(template: ChatTemplate, speaks: bool = True) -> list[str]:
     """In Ollama's words."""
+    if not speaks:
+        return ["embedding"]
     can = {"completion": True, "tools": calls_tools(template), "thinking": thinks(template)}
     return [name for name, able in can.items() if able]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..engine.registry import Keep
 from . import left_out
 from .body import parse, read
 from .check import Schema, check
@@ -24,17 +27,25 @@ class OpenAIWords:
         return error.body
 
 
-async def answered(request: Request, house: House, schema: Schema, answer: Answer) -> Response:
+def as_usual(_: Body) -> Keep:
+    return "usual"
+
+
+async def answered(
+    request: Request, house: House, schema: Schema, answer: Answer, keep: Callable[[Body], Keep] = as_usual
+) -> Response:
     """The body is read, settled and checked, and the model that it names leased for as long as `answer` takes; a
-    client that leaves cancels it."""
+    client that leaves cancels it. `keep`: how long the model stays after it."""
     raw = await read(request, house.body_limit)
     try:
-        return await while_there(request.receive, _answered(request.url.path, raw, house, schema, answer))
+        return await while_there(request.receive, _answered(request.url.path, raw, house, schema, answer, keep))
     except ClientGone:
         return Response(status_code=GONE)
 
 
-async def _answered(path: str, raw: bytes, house: House, schema: Schema, answer: Answer) -> Response:
+async def _answered(
+    path: str, raw: bytes, house: House, schema: Schema, answer: Answer, keep: Callable[[Body], Keep]
+) -> Response:
     def wanted() -> tuple[Body, tuple[str, ...], str]:
         body = parse(raw)
         unknown = left_out.settle(body, schema)
@@ -45,9 +56,10 @@ async def _answered(path: str, raw: bytes, house: House, schema: Schema, answer:
 
     body, unknown, name = await house.aside(wanted)
     with Reserved(house):
-        lease = await house.models.lease(name)
+        asked = time.perf_counter()
+        lease = await house.models.lease(name, keep(body))
         try:
-            response = await answer(body, lease.model, house)
+            response = await answer(body, replace(lease.model, waited=time.perf_counter() - asked), house)
         finally:
             lease.release()
     if unknown:

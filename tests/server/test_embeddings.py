@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ollama
 import openai
 import pytest
 from openai.types import embedding_create_params
@@ -48,6 +49,23 @@ def client(bert: Serving) -> openai.OpenAI:
 def alike(one: Any, other: Any) -> float:
     """The cosine of the angle between them."""
     return float(np.dot(one, other) / np.linalg.norm(one) / np.linalg.norm(other))
+
+
+def test_ollamas_words_for_the_same_vectors(bert: Serving, client: openai.OpenAI) -> None:
+    texts = TEXTS[:2]
+    same = [one.embedding for one in client.embeddings.create(model="bert", input=texts, encoding_format="float").data]
+    own = ollama.Client(bert.url)
+    told = own.embed("bert", texts, keep_alive="5m")
+    assert [list(vector) for vector in told.embeddings] == same
+    assert (told.prompt_eval_count or 0) > 2
+    assert list(own.embeddings("bert", texts[0]).embedding) == same[0]
+    assert [len(vector) for vector in own.embed("bert", texts[0], dimensions=8).embeddings] == [8]
+    assert own.embed("bert", "").embeddings == []
+    assert own.show("bert").capabilities == ["embedding"]
+    with pytest.raises(ollama.ResponseError, match="dimensions must be"):
+        own.embed("bert", texts[0], dimensions=7)
+    with pytest.raises(ollama.ResponseError, match="not found"):
+        own.embed("other", texts[0])
 
 
 @pytest.mark.parametrize("fields", [{}, {"encoding_format": "float"}, {"encoding_format": "base64"}])

@@ -9,6 +9,7 @@ from .embeddings import EMBEDDINGS_PLAIN, EMBEDDINGS_UNVERSIONED
 from .llama import LLAMA_PLAINS
 from .llama_completion import LLAMA_COMPLETION, LLAMA_INFILL
 from .ollama_chat import CHATTING, GENERATING
+from .ollama_embed import EMBED_PLAINS
 from .ollama_models import OLLAMA_PLAINS
 from .openai_chat import ChatCompletions
 from .openai_completions import Completions
@@ -20,7 +21,14 @@ DIALECTS: tuple[Dialect, ...] = (
     *(CHATTING, GENERATING),
     *(LLAMA_COMPLETION, LLAMA_INFILL),
 )
-PLAINS: tuple[Plain, ...] = (COUNT_PLAIN, EMBEDDINGS_PLAIN, EMBEDDINGS_UNVERSIONED, *OLLAMA_PLAINS, *LLAMA_PLAINS)
+PLAINS: tuple[Plain, ...] = (
+    COUNT_PLAIN,
+    EMBEDDINGS_PLAIN,
+    EMBEDDINGS_UNVERSIONED,
+    *OLLAMA_PLAINS,
+    *EMBED_PLAINS,
+    *LLAMA_PLAINS,
+)
 
 
 def remembering(stored: StoredAnswers) -> tuple[tuple[Dialect, ...], tuple[Plain, ...]]:

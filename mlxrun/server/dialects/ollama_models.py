@@ -157,7 +157,9 @@ def template_of(models: Models, name: str) -> Any:
 
 
 def can(models: Models, name: str, card: ModelCard | None) -> list[str]:
-    template = template_of(models, name) if card is None else card.template
+    if card is not None:
+        return capabilities(card.template, card.speaks)
+    template = template_of(models, name)
     return ["completion"] if template is None else capabilities(template)
 
 
