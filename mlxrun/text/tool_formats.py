@@ -110,6 +110,8 @@ class ToolFormat:
     ids: Ids = Ids.FREE
     also: tuple[str, ...] = ()  # for the answer's first opener: others that the parser takes and the grammar never
     # makes; "": the head may come without any
+    fences: tuple[tuple[str, str], ...] = ()  # marks round one call that small models write in place of `call`: taken
+    # by the parser, never made by the grammar
     in_thoughts: InThoughts = InThoughts.ENDS
     stops: tuple[str, ...] = ()  # tokens after which the model waits for results
     one_per_turn: bool = False
@@ -127,7 +129,9 @@ DSML_HEAD = TextHead('<｜DSML｜invoke name="{name}">\n')
 DSML_ARGS = TaggedArgs('<｜DSML｜parameter name="{key}" string="{raw}">', "</｜DSML｜parameter>\n", Strings.BY_ATTR)
 
 JSON_FORMATS = (  # every call is a JSON object
-    ToolFormat("hermes", JsonHead(), call=TOOL_CALL_LINES),  # Qwen 2.5 and 3, Granite 4, Hermes, SmolLM3
+    ToolFormat(  # Qwen 2.5 and 3, Granite 4, Hermes, SmolLM3; Qwen 2.5 coder writes code blocks
+        "hermes", JsonHead(), call=TOOL_CALL_LINES, fences=(("```json\n", "\n```"),)
+    ),
     ToolFormat("reka", JsonHead(), call=TOOL_CALL_LINES, between=""),
     ToolFormat("exaone", JsonHead(), call=TOOL_CALL),
     ToolFormat("phi4-tags", JsonHead(), call=("<|tool_call|>", "<|/tool_call|>"), between=""),  # its repaired template

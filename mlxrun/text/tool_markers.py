@@ -41,6 +41,9 @@ class CallMarkers:
             self.openers.setdefault(self.call, Opener.CALL)
         for text in map(core, form.also):
             self.openers.setdefault(text or head, Opener.HEAD if not text else Opener.SECTION if opens else Opener.CALL)
+        self.fences = {core(begins): core(ends) for begins, ends in form.fences}
+        for text in self.fences:
+            self.openers.setdefault(text, Opener.CALL)
         known = (self.tail, self.call_close, self.section_close)
         self.ends = tuple(text for text in known if text) if not isinstance(form.args, PythonArgs) else (self.tail,)
 

@@ -116,6 +116,8 @@ class CallReader:
             return False
         if not self._reader.thinking:
             return True
+        if opener in self._markers.fences:
+            return False
         marker = ANY_MARK.match(opener) is not None and self._marks.control(opener[0])
         return self._form.in_thoughts is not InThoughts.TEXT and (marker or self._fresh or "\n" in self._space)
 
@@ -149,7 +151,7 @@ class CallReader:
         first, opened = True, kind is not Opener.SECTION
         try:
             while True:
-                yield from self._call(opened)
+                yield from self._call(opened, markers.fences.get(opener, markers.call_close))
                 first = opened = False
                 if not markers.section or not (yield from self._another()):
                     break
@@ -187,14 +189,14 @@ class CallReader:
             yield from source.take((markers.between,))
         return True
 
-    def _call(self, opened: bool) -> Waiting:
+    def _call(self, opened: bool, closer: str) -> Waiting:
         if self._markers.call and not opened:
             yield from self._source.must(self._markers.call)
         if isinstance(self._form.head, JsonHead):
             yield from self._json_call(self._form.head)
         else:
             yield from self._text_call()
-        for text in (self._markers.tail, self._markers.call_close):
+        for text in (self._markers.tail, closer):
             yield from self._optional(text)
         if not self._markers.section:
             yield from self._optional(self._markers.between)

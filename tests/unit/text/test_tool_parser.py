@@ -99,6 +99,31 @@ def test_json_between_markers(text: str, wanted: tuple[AnswerPart, ...], tokeniz
     assert read(text, tokenizer=tokenizer) == wanted
 
 
+FENCED = '```json\n{\n  "name": "get",\n  "arguments": {"a": "b"}\n}\n```'
+OTHER = '```json\n{"name": "my-package", "version": "1"}\n```'
+
+
+@pytest.mark.parametrize("tokenizer", [AS_TEXT, AS_TOKENS])
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (FENCED, call(0, "get", '{"a": "b"}')),
+        (f"So:\n{FENCED}\nDone", (Said("So:"), *call(0, "get", '{"a": "b"}'), Said("\nDone"))),
+        (f"{FENCED}\n\n{FENCED}", (*call(0, "get", '{"a": "b"}'), *call(1, "get", '{"a": "b"}'))),
+        (f"{FENCED}\n{GET}", (*call(0, "get", '{"a": "b"}'), *call(1, "get", '{"a": "b"}'))),
+        (FENCED.removesuffix("\n```"), call(0, "get", '{"a": "b"}')),
+        (f"<think>Hm\n{FENCED}\n</think>c", (Thought(f"Hm\n{FENCED}\n"), Said("c"))),
+        (OTHER, (Said(OTHER),)),
+        (f"{OTHER}\n{FENCED}", (Said(OTHER), *call(0, "get", '{"a": "b"}'))),
+        ("```json\n[1]\n```", (Said("```json\n[1]\n```"),)),
+        ("```python\nprint()\n```", (Said("```python\nprint()\n```"),)),
+        ("```", (Said("```"),)),
+    ],
+)  # fmt: skip
+def test_a_code_block_that_holds_a_call_is_one(text: str, wanted: tuple[AnswerPart, ...], tokenizer: Letters) -> None:
+    assert read(text, tokenizer=tokenizer) == wanted
+
+
 def test_letters_of_a_marker_that_is_a_token_stay_text() -> None:
     ids = AS_TOKENS.encode(GET, special=False)
     assert parts_of(AS_TOKENS, ids, BY_ID["hermes"], 3) == (Said(GET),)
