@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|m|h|)", re.ASCII)
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 FOR_EVER = "-1"
+ANY = "*"
 KEEP = 300.0  # seconds that one of several models stays after its last use
 WORTH_HAVING = 8192  # tokens; idle models go before one is loaded with a shorter context than it could have
 
@@ -33,7 +34,18 @@ def add_models(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("model", metavar="MODEL", nargs="*", help=usual)
     parser.add_argument("--name", help="what clients call the model, where it is one")
     parser.add_argument("--models-dir", type=Path, metavar="DIR", help="offer the models of this folder too")
-    parser.add_argument("--installed", action="store_true", help="offer what mlxrun list shows too")
+    parser.add_argument(
+        "--installed",
+        action="store_true",
+        help="offer what mlxrun list shows too, and what LM Studio and Ollama have here",
+    )
+    parser.add_argument(
+        "--alias",
+        action="append",
+        default=[],
+        metavar="NAME=MODEL",
+        help="answer to this name too (repeatable); '*' for every name, with the first model or *=MODEL",
+    )
     parser.add_argument(
         "--keep-alive",
         metavar="TIME",
@@ -77,12 +89,26 @@ class Offered:
 
     def _found(self) -> Iterator[tuple[str, Path]]:
         from ..store.folder import models_in
+        from ..store.others import models_of_others
         from ..store.resolve import list_installed
 
         if self.flags.installed:
+            yield from models_of_others()
             yield from ((name, place) for name, place in list_installed(self.settings) if place is not None)
         if self.flags.models_dir is not None:
             yield from models_in(self.flags.models_dir).items()
+
+    def aliases(self) -> dict[str, str]:
+        places, found = self.places(), dict[str, str]()
+        for alias in self.flags.alias:
+            name, equals, model = alias.partition("=")
+            model = model if equals else self.first or ""
+            if not name or (not equals and name != ANY):
+                raise RequestError(f"--alias wants NAME=MODEL, or '{ANY}' alone for every name, not {alias!r}.")
+            if model not in places:
+                raise RequestError(f"--alias {name} names {model!r}, which is none of the models that are offered.")
+            found[name] = model
+        return found
 
     def limits(self) -> RegistryLimits:
         from ..engine.registry import RegistryLimits

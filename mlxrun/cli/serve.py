@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core import Sampling
-from . import offered, options, quantize, service
-from .terminal import say, tell
+from . import offered, options, quantize, serve_file, service
+from .terminal import aside, say, tell
 
 if TYPE_CHECKING:
     from ..server.models import Models
@@ -77,14 +77,43 @@ def main(flags: argparse.Namespace) -> int:
         tell(*service.uninstall())
         return 0
     signal.signal(signal.SIGTERM, terminate)
+    file = serve_file.place()
+    settings = serve_file.read(file)
+    laid = serve_file.laid_under(flags, usual_flags(), settings)
+    if os.environ.get(KEY) and flags.key is None:
+        laid.key = None  # the environment goes before the file
     try:
-        return serve(flags)
+        if flags.install_service:
+            return install(flags, laid)
+        if settings:
+            aside(f"What no flag says is set by {file}.")
+        return serve(laid)
     except Terminated:
         return 0
 
 
 def terminate(number: int, frame: object) -> None:
     raise Terminated
+
+
+def install(flags: argparse.Namespace, laid: argparse.Namespace) -> int:
+    """The file is read again at each start, so it is only checked now."""
+    key = flags.key if flags.key is not None else os.environ.get(KEY)
+    check(laid, most_of(laid), grace_of(laid), key or laid.key)
+    tell(*service.install(flags, usual_flags(), key))
+    return 0
+
+
+def most_of(flags: argparse.Namespace) -> int:
+    from ..server import app
+
+    return app.MAX_CONCURRENT if flags.max_concurrent is None else int(flags.max_concurrent)
+
+
+def grace_of(flags: argparse.Namespace) -> float:
+    from ..server import run
+
+    return run.GRACE if flags.grace is None else float(flags.grace)
 
 
 def serve(flags: argparse.Namespace) -> int:
@@ -95,18 +124,14 @@ def serve(flags: argparse.Namespace) -> int:
     from ..server.stored import StoredAnswers
     from ..settings import from_environment
 
-    most = app.MAX_CONCURRENT if flags.max_concurrent is None else flags.max_concurrent
-    grace = run.GRACE if flags.grace is None else flags.grace
+    most, grace = most_of(flags), grace_of(flags)
     key = flags.key if flags.key is not None else os.environ.get(KEY)
     check(flags, most, grace, key)
     settings = from_environment().but(context=flags.context)
-    if flags.install_service:
-        tell(*service.install(flags, usual_flags(), key))
-        return 0
     stored = StoredAnswers(None if flags.store is None else flags.store.expanduser().absolute())
     listeners = [run.listen(flags.host, port) for port in flags.port or [PORT]]
     offer = offered.offered(flags, settings, DEFAULT)
-    models = Models(offer.load, offer.names, offer.first, offer.limits(), offer.card)
+    models = Models(offer.load, offer.names, offer.first, offer.limits(), offer.card, offer.aliases())
     try:
         if offer.first is not None:
             models.registry.hold(offer.first, offer.load(offer.first, Beside(NO_CLAIM, True, lambda: False)))
@@ -143,7 +168,7 @@ def check(flags: argparse.Namespace, most: int, grace: float, key: str | None) -
 
 
 def ready_line(models: Models, urls: Sequence[str]) -> str:
-    from ..server.models import listed
+    from ..server.models import ANY, listed
 
     url = " and ".join(urls)
     loaded = [
@@ -153,4 +178,5 @@ def ready_line(models: Models, urls: Sequence[str]) -> str:
     page = f"In a browser: {url.removesuffix('v1')}"
     if not loaded:
         return f"mlxrun answers at {url} and loads what is asked for: {listed(others)}. {page}"
-    return f"{loaded[0]}{f'; loaded when asked for: {listed(others)}' if others else ''}. {page}"
+    names = "To any name" if ANY in models.aliases else "To other names with --alias"
+    return f"{loaded[0]}{f'; loaded when asked for: {listed(others)}' if others else ''}. {names}. {page}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 
 from ..core import Memory, Sampling
@@ -18,9 +18,12 @@ from ..spec import ModelError
 from .capabilities import ModelCard
 from .check import shown
 from .dialect import Json, Voice
-from .errors import LATER, ApiError, NoSuchModel
+from .errors import LATER, ApiError, NoSuchModel, later
 
 MOST_NAMES = 12  # in a sentence
+REMEMBERED = 10.0  # seconds that a load which failed is not tried again
+ANY = "*"  # an alias for every name
+OTHER_NAMES = "Serve with --alias NAME=MODEL to answer to another name, with --alias '*' to answer to any"
 LATEST = ":latest"  # is what programs for Ollama add to a name without a tag
 
 
@@ -32,10 +35,14 @@ class Models:
         first: str | None = None,
         limits: RegistryLimits | None = None,
         card: Callable[[str], ModelCard | None] = lambda name: None,
+        aliases: Mapping[str, str] | None = None,
     ) -> None:
         """`names`: of all that can be loaded, asked whenever somebody wants to know. `first`: where none is named.
-        `card`: what the files of one say; None: nobody knows. It reads them."""
-        self.registry = Registry(load, limits)
+        `card`: what the files of one say; None: nobody knows. It reads them. `aliases`: other names for models; `ANY`
+        stands for every name that is none."""
+        self.registry, self.aliases = Registry(load, limits), dict(aliases or {})
+        self.clock: Callable[[], float] = time.monotonic
+        self._failed: dict[str, tuple[float, str]] = {}  # until when a load is not tried again, and why it failed
         self.first, self._names, self.created = first, names, int(time.time())
         self.card = card
 
@@ -54,7 +61,7 @@ class Models:
         if asked is None:
             raise ApiError(400, f"model must name one of the models here: {listed(names)}.", param="model")
         served = f"{listed(names)} {'is' if len(names) == 1 else 'are'} served"
-        raise NoSuchModel(shown(asked), served)
+        raise NoSuchModel(shown(asked), f"{served}. {OTHER_NAMES}")
 
     def _found(self, asked: str) -> str | None:
         names = (asked, asked.removesuffix(LATEST), f"{asked}{LATEST}")
@@ -62,7 +69,8 @@ class Models:
             if name == self.first or self.registry.has(name):
                 return name
         known = set(self._names())
-        return next((name for name in names if name in known), None)
+        own = next((name for name in names if name in known), None)
+        return own or next((self.aliases[name] for name in (*names, ANY) if name in self.aliases), None)
 
     def loaded(self) -> list[Json]:
         """As /health tells it: what is loaded or on its way."""
@@ -90,6 +98,7 @@ class Models:
 
     async def lease(self, name: str, keep: Keep = "usual") -> Lease[Voice]:
         """Waits for a load without a thread. If we are cancelled meanwhile, nobody keeps the lease."""
+        self._check_failures(name)
         try:
             asked = self.registry.lease(name, keep)
             try:
@@ -103,7 +112,16 @@ class Models:
         except NotLoaded as error:
             raise ApiError(503, "The server is stopping.", headers=LATER) from error
         except (ModelError, MemoryError, OSError) as error:
-            raise ApiError(500, f"The model {name!r} could not be loaded: {said(error)}") from error
+            message = f"The model {name!r} could not be loaded: {said(error)}"
+            self._failed[name] = self.clock() + REMEMBERED, message
+            raise ApiError(503, message, headers=later(REMEMBERED)) from error
+
+    def _check_failures(self, name: str) -> None:
+        """Who asks again and again does not have it tried each time."""
+        until, message = self._failed.get(name, (0.0, ""))
+        if (left := until - self.clock()) > 0:
+            raise ApiError(503, message, headers=later(left))
+        self._failed.pop(name, None)
 
     def stop(self) -> None:
         self.registry.stop()

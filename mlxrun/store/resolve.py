@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..settings import OFF, TEXT, Settings, from_environment
 from ..spec import ModelError
+from ..weights.gguf import named_as_gguf
 from . import catalogue, names, pull, starter
 from .names import Name
 
@@ -81,7 +82,7 @@ def list_installed(settings: Settings) -> Iterator[tuple[str, Path | None]]:
 
 def _model_in(place: Path) -> Path:
     if place.is_file():
-        if place.suffix != ".gguf":
+        if not named_as_gguf(place):
             raise ModelError(f"{place} is neither a .gguf file nor a folder with a config.json.")
         return place
     if not place.is_dir():

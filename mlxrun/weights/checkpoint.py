@@ -21,7 +21,7 @@ from ..families.config import Dialect
 from ..ops.quantized import Weight
 from ..spec import ModelError, shown
 from .files import inside, native_name, read_json, size_of, unreadable
-from .gguf import Place, parts_of, read_gguf
+from .gguf import Place, named_as_gguf, parts_of, read_gguf
 from .gguf_tensors import Reading, load_tensors, losses, read_floats, stored_blocks
 from .headers import Header, Stored, read_header
 from .mapped import Mapped, map_tensors
@@ -107,7 +107,7 @@ def open_checkpoint(path: str | Path, dialect: Dialect | None = None) -> Checkpo
     path = Path(path)
     if os.path.isdir(path):  # as os.path.exists, false for a name that cannot be
         return _open_folder(path, dialect)
-    if path.suffix.lower() == ".gguf":
+    if named_as_gguf(path):
         return _open_gguf(path)
     if os.path.exists(path):
         raise ModelError(f"{path} is neither a model's folder nor a .gguf file.")

@@ -22,6 +22,7 @@ from .mapped import MappedPages, believed
 MAX_METADATA = 64 << 20  # a vocabulary of 262,144 tokens with merges has about 16 MiB
 MAX_AXES = 4
 MAX_PARTS = 999
+BLOB = re.compile(r"sha256-[0-9a-f]{64}")  # how Ollama names its files
 PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 MAX_DEPTH = 3  # of arrays in arrays
 MAX_ALIGNMENT = 1 << 16
@@ -81,6 +82,10 @@ class GGUF:
     metadata: dict[str, Any]
     tensors: dict[str, Place]
     metadata_end: int = 0  # the first byte after the metadata
+
+
+def named_as_gguf(path: Path) -> bool:
+    return path.suffix.lower() == ".gguf" or BLOB.fullmatch(path.name) is not None
 
 
 def parts_of(path: Path, metadata: dict[str, Any]) -> list[Path]:

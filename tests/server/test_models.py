@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from mlxrun.engine.registry import Beside, NotLoaded, RegistryLimits
 from mlxrun.loading.fit import DoesNotFit
 from mlxrun.server.app import Server, ServerConfig
 from mlxrun.server.dialect import Voice
-from mlxrun.server.models import Models
+from mlxrun.server.models import ANY, REMEMBERED, Models
 from mlxrun.spec import ModelError
 
 from .scripted import ScriptedEngine, ask, assistant_of, chat, complete, error_of
@@ -93,11 +94,27 @@ def test_a_request_that_names_none(loads: Loads, own: Server) -> None:
     assert said(chat(several(loads, "two"))) == "two"
 
 
-@pytest.mark.parametrize("name", ["four", "../one", "/etc/passwd", "", "one\x00", "ONE"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "four",
+        "../one",
+        "/etc/passwd",
+        "",
+        "one\x00",
+        "ONE",
+        "https://evil.example/m",
+        "one/../two",
+        "o" * 10_000,
+        "one\n",
+    ],
+)
 def test_a_name_that_is_not_here(own: Server, name: str) -> None:
     refused = chat(own, model=name)
     assert (refused.status_code, error_of(refused)["code"]) == (404, "model_not_found")
-    assert error_of(refused)["message"].endswith("here; 'one', 'two', 'three' are served.")
+    told = error_of(refused)["message"]
+    assert "here; 'one', 'two', 'three' are served. Serve with --alias" in told
+    assert len(told) < 300
     assert not own.models.loaded()
 
 
@@ -109,10 +126,10 @@ def test_no_model_is_loaded_for_a_request_that_none_could_serve(own: Server) -> 
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
-        (ModelError("The file is cut short."), 500, "The model 'one' could not be loaded: The file is cut short."),
-        (DoesNotFit("It takes 9 GiB."), 500, "The model 'one' could not be loaded: It takes 9 GiB."),
-        (FileNotFoundError(2, "No such file", "/m/one"), 500, "could not be loaded: /m/one: No such file."),
-        (MemoryError(), 500, "The model 'one' could not be loaded: there was not enough memory."),
+        (ModelError("The file is cut short."), 503, "The model 'one' could not be loaded: The file is cut short."),
+        (DoesNotFit("It takes 9 GiB."), 503, "The model 'one' could not be loaded: It takes 9 GiB."),
+        (FileNotFoundError(2, "No such file", "/m/one"), 503, "could not be loaded: /m/one: No such file."),
+        (MemoryError(), 503, "The model 'one' could not be loaded: there was not enough memory."),
         (KeyError("x"), 500, "The server made a mistake (KeyError); its log tells more."),
         (NotLoaded("It was stopped."), 503, "The server is stopping."),
     ],
@@ -124,7 +141,35 @@ def test_a_load_that_fails(own: Server, loads: Loads, error: Exception, status: 
     assert message in error_of(refused)["message"]
     assert said(chat(own, model="two")) == "two"
     loads.broken.clear()
+    own.models.clock = lambda: time.monotonic() + REMEMBERED
     assert said(chat(own, model="one")) == "one"
+
+
+def test_a_load_that_failed_is_not_tried_again_at_once(own: Server, loads: Loads) -> None:
+    now = [0.0]
+    own.models.clock = lambda: now[0]
+    loads.broken["one"] = ModelError("The file is cut short.")
+    first = chat(own, model="one")
+    loads.begun.clear()
+    now[0] = 8.5
+    again = chat(own, model="one")
+    assert (again.status_code, error_of(again)) == (503, error_of(first))
+    assert (first.headers["retry-after"], again.headers["retry-after"]) == ("10", "2")
+    assert not loads.begun.is_set()
+    now[0] = REMEMBERED
+    assert chat(own, model="one").status_code == 503
+    assert loads.begun.is_set()
+
+
+def test_other_names_for_models(loads: Loads) -> None:
+    own = several(loads, "one")
+    assert chat(own, model="gpt-4o-mini").status_code == 404
+    own.models.aliases = {"gpt-4o-mini": "two", "three": "one"}
+    assert said(chat(own, model="gpt-4o-mini")) == "two"
+    assert said(chat(own, model="three")) == "three"  # a model's own name is never another's
+    assert chat(own, model="gpt-5").status_code == 404
+    own.models.aliases = {ANY: "two"}
+    assert (said(chat(own, model="gpt-5")), said(chat(own))) == ("two", "one")
 
 
 def test_load_and_unload(own: Server) -> None:

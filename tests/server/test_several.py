@@ -88,7 +88,7 @@ def test_ps_tells_what_is_loaded(own: Serving, capsys: pytest.CaptureFixture[str
 
 def test_a_model_that_is_broken_is_told_and_others_answer(own: Serving) -> None:
     refused = ask(own, "broken")
-    assert refused.status_code == 500
+    assert refused.status_code == 503
     message = refused.json()["error"]["message"]
     assert message.startswith("The model 'broken' could not be loaded: ")
     assert "config.json" in message
@@ -126,7 +126,7 @@ def test_a_named_model_that_is_deleted_is_not_loaded_again(tiny_folder: Path, tm
         shutil.rmtree(place)
         until(lambda: not loaded(server))
         refused = ask(server, "here")
-        assert refused.status_code == 500
+        assert refused.status_code == 503
         assert "could not be loaded: There is no model" in refused.json()["error"]["message"]
         assert ask(server, "tiny").status_code == 200
         assert server.stop() == 0

@@ -106,3 +106,13 @@ def test_times(text: str, seconds: float | None) -> None:
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(RequestError):
         seconds_of(text)
+
+
+def test_other_names(folder: Path) -> None:
+    plain = str(folder / "plain")
+    own = offer(folder, plain, str(folder / "alone.gguf"), "--alias", "gpt-4=alone", "--alias", "*")
+    assert own.aliases() == {"gpt-4": "alone", "*": "plain"}
+    assert offer(folder, plain, "--alias", "*=plain").aliases() == {"*": "plain"}
+    for wrong in ("gpt-4", "=plain", "gpt-4=", "gpt-4=other", ""):
+        with pytest.raises(RequestError, match="--alias"):
+            offer(folder, plain, "--alias", wrong).aliases()
