@@ -51,6 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="keep answers of /v1/responses for a day in this folder, not in memory",
     )
+    parser.add_argument("--log", metavar="FILE", help="add a line of JSON for each request, no texts in it; -: stderr")
     parser.add_argument("--grace", type=float, metavar="S", help="seconds that answers may still take after SIGTERM")
     parser.add_argument("--context", type=int, metavar="N", help="tokens that prompt and answer may take together")
     asked = parser.add_mutually_exclusive_group()
@@ -119,7 +120,7 @@ def grace_of(flags: argparse.Namespace) -> float:
 def serve(flags: argparse.Namespace) -> int:
     from ..engine.registry import Beside
     from ..memory.claim import NO_CLAIM
-    from ..server import app, run
+    from ..server import app, request_log, run
     from ..server.models import Models
     from ..server.stored import StoredAnswers
     from ..settings import from_environment
@@ -147,7 +148,8 @@ def serve(flags: argparse.Namespace) -> int:
         if flags.store is not None:
             say(f"Answers of /v1/responses are kept on disk, in {flags.store}, for a day.")
         say(ready_line(models, [f"{run.address_of(listener)}/v1" for listener in listeners]))
-        run.serve(server, listeners, grace)
+        with request_log.written(flags.log):
+            run.serve(server, listeners, grace)
     finally:
         models.close()
     return 0

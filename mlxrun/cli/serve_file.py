@@ -18,7 +18,7 @@ from ..core import RequestError
 PLACE = "MLXRUN_SERVE_FILE"  # the variable that names another file
 NAME = "serve.toml"
 PLACES = ("models_dir", "store")
-TEXTS = ("name", "host", "key", "keep_alive", *PLACES)
+TEXTS = ("name", "host", "key", "keep_alive", "log", *PLACES)
 NUMBERS = ("max_models", "max_concurrent", "grace", "context")
 SWITCHES = ("installed", "strict")
 LISTS: dict[str, type] = {"model": str, "allow_host": str, "allow_origin": str, "pin": str, "port": int}

@@ -33,6 +33,7 @@ from .metrics import Counted, Metrics
 from .models import Models
 from .openapi import NAMED, document
 from .page import WebPage
+from .request_log import Logged
 from .stored import StoredAnswers
 
 BODY_LIMIT = 32 << 20  # bytes: pictures come in it
@@ -105,6 +106,7 @@ class Server:
         ]
         paths = frozenset(route.path for route in routes if isinstance(route, Route))
         middleware = [
+            Middleware(Logged, paths=paths),
             Middleware(InFlight, room=self.bodies),
             Middleware(Counted, metrics=self.metrics, paths=paths),
             Middleware(Guard, names=config.hosts, origins=config.origins, key=config.key, refusal=self.refusal),

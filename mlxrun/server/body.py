@@ -15,6 +15,7 @@ from .errors import ApiError
 
 SECONDS = 60.0  # a body may take to arrive
 CLOSE = {"connection": "close"}  # the rest of the body is not read, so the connection cannot go on
+MAX_DEPTH = 64  # of values inside values
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -59,7 +60,19 @@ def parse(raw: bytes) -> dict[str, Any]:
         raise ApiError(400, f"The body is not valid JSON: {error}.") from error
     if not isinstance(value, dict):
         raise ApiError(400, "The body must be a JSON object.")
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and deeper(value, MAX_DEPTH):
+        raise ApiError(400, f"The body is nested too deeply: more than {MAX_DEPTH} values inside each other.")
     return value
+
+
+def deeper(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        inside = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [one for values in inside for one in values if isinstance(one, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def well_formed_all(value: Any) -> Any:

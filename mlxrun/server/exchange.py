@@ -30,8 +30,11 @@ class ClientGone(Exception):
 
 
 class Exchange:
-    def __init__(self, answers: Sequence[Answer], metrics: Metrics) -> None:
-        self._answers, self._metrics = answers, metrics
+    def __init__(
+        self, answers: Sequence[Answer], metrics: Metrics, ended: Callable[[Piece], None] = lambda piece: None
+    ) -> None:
+        """`ended` is told of the last piece of each answer."""
+        self._answers, self._metrics, self._ended = answers, metrics, ended
         self._open = set(range(len(answers)))
         self._started: set[int] = set()
         self._began = time.perf_counter()
@@ -74,6 +77,7 @@ class Exchange:
         if piece.finish is not None:
             self._open.discard(index)
             self._metrics.finished(piece, time.perf_counter() - self._began)
+            self._ended(piece)
         return piece
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from .exchange import ClientGone, Exchange, Traffic, started, while_there, worke
 from .in_flight import SHARE
 from .metrics import Metrics
 from .models import Models
+from .request_log import note_end, note_job
 
 T = TypeVar("T")
 LARGE = 128 << 10  # bytes of a body: to parse, render and tokenize it takes so long that others must not wait for it
@@ -81,6 +82,7 @@ class Generate:
                 job = await worked(pool, partial(self._dialect.read, body, voice))
                 del body
                 job = self._heeded(job, unknown, scope)
+                note_job(scope, name, job.answers, job.stream, job.left_out)
                 place.widen(job.answers)
                 answers = await started(pool, job.start)
                 job = replace(job, start=list)  # what was asked is not held while it is answered
@@ -109,7 +111,7 @@ class Generate:
     async def _answer(self, job: Job, answers: list[Answer], scope: Scope, receive: Receive, send: Send) -> None:
         house = self._house
         with house.traffic.running(answers):
-            exchange = Exchange(answers, house.metrics)
+            exchange = Exchange(answers, house.metrics, partial(note_end, scope))
             try:
                 if job.stream:
                     await stream(exchange, BodyStream(send, job.encoder, headers_of(job)))

@@ -27,6 +27,7 @@ BODIES: dict[str, Any] = {
     "infinity": b'{"prompt": "a", "temperature": 1e999}',
     "endless digits": b'{"prompt": "a", "seed": ' + b"9" * 10_000 + b"}",
     "nested": NESTED,
+    "nested in what is left out": b'{"prompt": "a", "x": ' + b"[" * 64 + b"]" * 64 + b"}",
     "no prompt": {},
     "null prompt": {"prompt": None},
     "empty prompt": {"prompt": ""},
@@ -60,6 +61,13 @@ def test_bad_bodies(body: Any) -> None:
     assert refused.status_code == 400
     assert error_of(refused)["type"] == "invalid_request_error"
     assert complete(own).json()["choices"][0]["text"] == "Hello"
+
+
+def test_values_inside_values_up_to_the_limit() -> None:
+    own, _ = server()
+    wide = b'{"prompt": "a", "x": [' + b",".join([b"[1]"] * 1000) + b"]}"
+    for body in (wide, b'{"prompt": "a", "x": ' + b"[" * 63 + b"]" * 63 + b"}"):
+        assert ask(own, "/v1/completions", body).status_code == 200
 
 
 @pytest.mark.parametrize(
