@@ -52,6 +52,15 @@ class CallEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class CallAnswered:
+    """What the tool said, where this server called it itself; the answer goes on with it."""
+
+    index: int
+    text: str
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Media:
     """One whole picture or sound that the model made: a file of that MIME type."""
 
@@ -59,7 +68,7 @@ class Media:
     data: bytes
 
 
-AnswerPart = Said | Thought | CallBegun | Arguments | CallEnded | Media
+AnswerPart = Said | Thought | CallBegun | Arguments | CallEnded | CallAnswered | Media
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +156,8 @@ def name_of(part: AnswerPart) -> str:
             return "arguments of a call"
         case CallEnded():
             return "the end of a call"
+        case CallAnswered():
+            return "the result of a call"
         case Media(type=kind):
             return f"a file of the type {kind}"
 
@@ -160,5 +171,7 @@ def as_text(part: AnswerPart) -> str:
             return f"[{name_of(part)}: "
         case CallEnded():
             return "]"
+        case CallAnswered(text=text):
+            return f"[{name_of(part)}: {text}]"
         case Media():
             return f"[{name_of(part)}]"

@@ -54,6 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log", metavar="FILE", help="add a line of JSON for each request, no texts in it; -: stderr")
     parser.add_argument("--grace", type=float, metavar="S", help="seconds that answers may still take after SIGTERM")
     parser.add_argument("--context", type=int, metavar="N", help="tokens that prompt and answer may take together")
+    parser.add_argument("--mcp", type=Path, metavar="FILE", help="lend tools of these MCP servers to chats that ask")
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument("--install-service", action="store_true", help="write what starts this at every login, and stop")
     asked.add_argument("--uninstall-service", action="store_true", help="remove what --install-service wrote, and stop")
@@ -121,6 +122,9 @@ def serve(flags: argparse.Namespace) -> int:
     from ..engine.registry import Beside
     from ..memory.claim import NO_CLAIM
     from ..server import app, request_log, run
+    from ..server.dialects import DIALECTS, PLAINS, lending
+    from ..server.mcp.file import read_servers
+    from ..server.mcp.lender import Lender
     from ..server.models import Models
     from ..server.stored import StoredAnswers
     from ..settings import from_environment
@@ -129,6 +133,7 @@ def serve(flags: argparse.Namespace) -> int:
     key = flags.key if flags.key is not None else os.environ.get(KEY)
     check(flags, most, grace, key)
     settings = from_environment().but(context=flags.context)
+    lender = None if flags.mcp is None else Lender(read_servers(flags.mcp))
     stored = StoredAnswers(None if flags.store is None else flags.store.expanduser().absolute())
     listeners = [run.listen(flags.host, port) for port in flags.port or [PORT]]
     offer = offered.offered(flags, settings, DEFAULT)
@@ -144,7 +149,8 @@ def serve(flags: argparse.Namespace) -> int:
             max_concurrent=most,
             strict=flags.strict,
         )
-        server = app.Server(models, config, stored=stored)
+        spoken = (DIALECTS, PLAINS) if lender is None else lending(lender)
+        server = app.Server(models, config, *spoken, stored=stored)
         if flags.store is not None:
             say(f"Answers of /v1/responses are kept on disk, in {flags.store}, for a day.")
         say(ready_line(models, [f"{run.address_of(listener)}/v1" for listener in listeners]))
@@ -152,6 +158,8 @@ def serve(flags: argparse.Namespace) -> int:
             run.serve(server, listeners, grace)
     finally:
         models.close()
+        if lender is not None:
+            lender.close()
     return 0
 
 

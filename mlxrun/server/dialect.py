@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..assistant import Answer, Assistant
+from ..assistant import Assistant
 from ..core import Sampling
 from ..engine.registry import Keep
 from ..memory.claim import Claim
 from ..parts import Piece
+from .answering import Answering
 from .errors import ApiError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Encoder(Protocol):
 class Job:
     """What a request comes to."""
 
-    start: Callable[[], list[Answer]]  # renders, tokenizes, submits: not for the event loop's thread
+    start: Callable[[], Sequence[Answering]]  # renders, tokenizes, submits: not for the event loop's thread
     answers: int
     encoder: Encoder
     stream: bool

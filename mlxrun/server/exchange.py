@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
-from ..assistant import Answer
 from ..parts import Piece, joined
 from ..text.wanted import until
+from .answering import Answering
 from .metrics import Metrics
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ class ClientGone(Exception):
 
 class Exchange:
     def __init__(
-        self, answers: Sequence[Answer], metrics: Metrics, ended: Callable[[Piece], None] = lambda piece: None
+        self, answers: Sequence[Answering], metrics: Metrics, ended: Callable[[Piece], None] = lambda piece: None
     ) -> None:
         """`ended` is told of the last piece of each answer."""
         self._answers, self._metrics, self._ended = answers, metrics, ended
@@ -93,7 +93,7 @@ class Traffic:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._running: set[Answer] = set()
+        self._running: set[Answering] = set()
         self._reserved = 0
         self.stopping = False  # no more come
         self.cut = False  # and those that are on their way end now
@@ -119,7 +119,7 @@ class Traffic:
             self.empty.set()
 
     @contextmanager
-    def running(self, answers: Sequence[Answer]) -> Iterator[None]:
+    def running(self, answers: Sequence[Answering]) -> Iterator[None]:
         self._running.update(answers)
         if self.cut:
             self.stop()
@@ -149,7 +149,7 @@ async def worked(pool: ThreadPoolExecutor, work: Callable[[], T], gone: Callable
         raise
 
 
-async def started(pool: ThreadPoolExecutor, start: Callable[[], list[Answer]]) -> list[Answer]:
+async def started(pool: ThreadPoolExecutor, start: Callable[[], Sequence[Answering]]) -> Sequence[Answering]:
     """Answers that are cancelled if we are before they are here."""
     return await worked(pool, start, _cancel_answers)
 
@@ -159,7 +159,7 @@ def _forget(job: Future[Any]) -> None:
         job.exception()  # nobody waits for it
 
 
-def _cancel_answers(job: Future[list[Answer]]) -> None:
+def _cancel_answers(job: Future[Sequence[Answering]]) -> None:
     if not job.cancelled() and job.exception() is None:
         for answer in job.result():
             answer.cancel()

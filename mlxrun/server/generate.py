@@ -13,10 +13,10 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from ..assistant import Answer
 from ..memory.headroom import trim_heaps
 from ..parts import Piece, joined
 from . import left_out
+from .answering import Answering
 from .body import parse, read
 from .dialect import Body, Dialect, Encoder, Job, Json, WantedModel
 from .errors import LATER, ApiError, JsonResponse, failure_of, later
@@ -108,7 +108,7 @@ class Generate:
             left_out.log(scope["path"], names)
         return replace(job, left_out=names)
 
-    async def _answer(self, job: Job, answers: list[Answer], scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, job: Job, answers: Sequence[Answering], scope: Scope, receive: Receive, send: Send) -> None:
         house = self._house
         with house.traffic.running(answers):
             exchange = Exchange(answers, house.metrics, partial(note_end, scope))

@@ -21,7 +21,7 @@ from mlxrun.loading.used import Used
 from mlxrun.memory.claim import Claim
 from mlxrun.server.app import Server, ServerConfig
 from mlxrun.server.dialect import Dialect, Voice
-from mlxrun.server.dialects import DIALECTS
+from mlxrun.server.dialects import DIALECTS, PLAINS
 from mlxrun.server.models import Models
 from mlxrun.text.template import ChatTemplate
 from mlxrun.text.tokenizer import Marks, Tokenizer
@@ -132,11 +132,11 @@ def server(
 ) -> tuple[Server, ScriptedEngine]:
     engine = engine or ScriptedEngine()
     given = {"sampling": Sampling(temperature=0.7), **config}
-    name = given.pop("name", "scripted")
+    name, plains = given.pop("name", "scripted"), given.pop("plains", PLAINS)
     voice = Voice(assistant_of(name, engine, template), name, given["sampling"])
     models = Models(lambda name, beside: voice, lambda: (name,), name, RegistryLimits(pinned=frozenset({name})))
     models.registry.hold(name, voice)
-    return Server(models, ServerConfig(**given), dialects), engine
+    return Server(models, ServerConfig(**given), dialects, plains), engine
 
 
 def ask(own: Server, path: str, body: Any = None, *, method: str | None = None, **more: Any) -> httpx.Response:

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MAPPED = ("metal_kernels", "cpu_kernels", "tui")  # stand at the top, install as mlxrun.<name>
 # slow to import: only inside the function that needs them
-LATE = {"mlx_lm", "transformers", "huggingface_hub", "llguidance"}
+LATE = {"mlx_lm", "transformers", "huggingface_hub", "llguidance", "mcp"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,9 @@ RULES = {
     "store": Room(BELOW, {"huggingface_hub"}),
     "assistant": Room({"core", "parts", "turns", "text", "engine", "loading", "weights"}),
     "client": Room(BELOW | {"assistant", "store"}),
-    "server": Room(BELOW | {"assistant", "store", "client"}, {"starlette", "uvicorn", "h11", "prometheus_client"}),
+    "server": Room(
+        BELOW | {"assistant", "store", "client"}, {"starlette", "uvicorn", "h11", "prometheus_client", "mcp"}
+    ),
     "selftest": Room(
         BELOW | {"assistant", "store", "tui", "cpu_kernels", "metal_kernels", "__init__"}, {"mlx", "mlx_lm", "numpy"}
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..dialect import Dialect, Plain
+from ..mcp.lender import Lender
 from ..stored import StoredAnswers
 from .anthropic import COUNT_PLAIN, MESSAGES_DIALECT
 from .embeddings import EMBEDDINGS_PLAIN, EMBEDDINGS_UNVERSIONED
@@ -13,6 +14,7 @@ from .ollama_embed import EMBED_PLAINS
 from .ollama_models import OLLAMA_PLAINS
 from .openai_chat import ChatCompletions
 from .openai_completions import Completions
+from .openai_lent import LendingChat, lent_plain
 from .responses import Responses
 from .responses_kept import plains_of
 
@@ -29,6 +31,12 @@ PLAINS: tuple[Plain, ...] = (
     *EMBED_PLAINS,
     *LLAMA_PLAINS,
 )
+
+
+def lending(lender: Lender) -> tuple[tuple[Dialect, ...], tuple[Plain, ...]]:
+    """All of them; chats may ask for tools of MCP servers."""
+    dialects = (LendingChat(lender) if dialect.path == LendingChat.path else dialect for dialect in DIALECTS)
+    return tuple(dialects), (*PLAINS, lent_plain(lender))
 
 
 def remembering(stored: StoredAnswers) -> tuple[tuple[Dialect, ...], tuple[Plain, ...]]:

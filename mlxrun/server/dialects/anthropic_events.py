@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...core import Finish, Usage
-from ...parts import AnswerPart, Arguments, CallBegun, CallEnded, Media, Piece, Said, Thought, name_of
+from ...parts import AnswerPart, Arguments, CallAnswered, CallBegun, CallEnded, Media, Piece, Said, Thought, name_of
 from ..dialect import Json
 from ..errors import ApiError, JsonResponse
 from ..sse import MEDIA_TYPE, frame
@@ -116,7 +116,7 @@ class MessageEncoder:
                 return self._delta("input_json_delta", partial_json=text)
             case CallEnded():
                 return self._close()
-            case Media():
+            case CallAnswered() | Media():
                 raise no_place(part)
 
     def _thought(self, text: str) -> bytes:
@@ -187,7 +187,7 @@ def blocks_of(parts: Iterable[AnswerPart], hidden: bool) -> list[Json]:
             case CallEnded():
                 assert call is not None
                 blocks.append(tool_use(call.id, call.name, json.loads("".join(arguments) or "{}")))
-            case Media():
+            case CallAnswered() | Media():
                 raise no_place(part)
     return blocks
 

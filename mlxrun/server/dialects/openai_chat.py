@@ -65,7 +65,7 @@ class ChatEncoder(ChoiceEncoder):
             if isinstance(part, CallEnded):
                 continue
             name, value = self._field(index, part)
-            if "content" in deltas[-1] or "tool_calls" in deltas[-1] or name in deltas[-1]:
+            if name in deltas[-1] or deltas[-1].keys() - {"reasoning_content"}:  # only thoughts go before another
                 deltas.append({})
             deltas[-1][name] = value
         return deltas
@@ -118,6 +118,7 @@ def gathered(calls: list[Json], delta: Json) -> None:
 
 class ChatCompletions:
     path = PATH
+    lends = False  # tools of MCP servers
     operation = Operation(
         name="chatCompletion",
         summary="Answer a conversation",
@@ -133,6 +134,9 @@ class ChatCompletions:
 
     def check(self, body: Body) -> WantedModel:
         check(body, CHAT)
+        if body.get("mlxrun_mcp") and not self.lends:
+            message = "mlxrun_mcp: this server lends no tools; serve --mcp FILE names MCP servers."
+            raise ApiError(400, message, param="mlxrun_mcp")
         return WantedModel(body.get("model"))
 
     def read(self, body: Body, voice: Voice) -> Job:

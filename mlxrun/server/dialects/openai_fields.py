@@ -120,6 +120,11 @@ CHAT = fixed(
         "description": "More variables for the chat template, such as enable_thinking.",
     },
     **TOOLS,
+    mlxrun_mcp=lists(
+        text(),
+        "MCP servers, or server.tool, whose tools are called here; only where serve was given --mcp.",
+        maxItems=64,
+    ),
     functions={"type": "array", "items": {}, "maxItems": 0, UNSUPPORTED: True},
     function_call=neutral("none", "auto"),
     response_format=RESPONSE_FORMAT,
