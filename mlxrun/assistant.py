@@ -30,7 +30,7 @@ from .text.conversation import turns_of
 from .text.folder import read_json
 from .text.infill import Infill, InfillPrompt, infill_of
 from .text.items import Item
-from .text.long_text import ids_within
+from .text.long_text import check_bytes, ids_within
 from .text.opening import folder_tokenizer, gguf_tokenizer
 from .text.prompting import ChatPrompt, Prompter
 from .text.quoting import unmarked
@@ -233,10 +233,15 @@ class Assistant:
         and what its tokenizer puts before a text goes before it."""
         self._must_speak()
         if isinstance(prompt, str) and prompt:
-            ids = ids_within(well_formed(prompt), self.tokenizer, self.engine.context, quoted=False)
-            prompt = [*self.tokenizer.prefix, *ids]
+            prompt = [*self.tokenizer.prefix, *self.ids(prompt, special=True)]
         wish = wish or Wish()
         return self._ask(ChatPrompt("", list(prompt or ()), constraint=wish.constraint), wish, count)
+
+    def ids(self, text: str, *, special: bool, times: int = 1) -> list[int]:
+        """Of a text that leaves room in so many `times` the context; raises a ContextError for another.
+        `special`: control tokens written in it are meant."""
+        encode = partial(self.tokenizer.encode, special=special)
+        return ids_within(well_formed(text), self.tokenizer, times * self.engine.context, encode)
 
     @cached_property
     def infill(self) -> Infill | None:
@@ -249,6 +254,7 @@ class Assistant:
         wish, own = wish or Wish(), self.infill
         if own is None:
             raise RequestError(f"{self.name} was not taught to fill in: its vocabulary has no tokens for that.")
+        check_bytes(prompt.letters, self.tokenizer, self.engine.context)
         told = ChatPrompt("", own.prompt(prompt), constraint=wish.constraint, stops=own.ends)
         return self._ask(told, wish, count)
 
@@ -268,8 +274,7 @@ class Assistant:
             raise RequestError(f"{self.name} is an encoder: it gives embeddings and writes no text.")
 
     def _whole(self, text: str) -> tuple[int, ...]:
-        encode, own = self.tokenizer.encode, self.tokenizer
-        return (*own.prefix, *encode(well_formed(text), special=False), *own.suffix)
+        return (*self.tokenizer.prefix, *self.ids(text, special=False), *self.tokenizer.suffix)
 
     def _ask(self, prompt: ChatPrompt, wish: Wish, count: int) -> list[Answer]:
         StopParts(wish.stop)  # refuses before anything is queued

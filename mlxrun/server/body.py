@@ -15,6 +15,7 @@ from .errors import ApiError
 
 SECONDS = 60.0  # a body may take to arrive
 CLOSE = {"connection": "close"}  # the rest of the body is not read, so the connection cannot go on
+LONG_NUMBER = re.compile(rb"\d{309}")  # one that no float can hold, or a text
 MAX_DEPTH = 64  # of values inside values
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -50,7 +51,8 @@ def too_large(limit: int) -> ApiError:
 def parse(raw: bytes) -> dict[str, Any]:
     """Slow for a large body: not for the event loop's thread."""
     try:
-        value = json.loads(raw.decode(), parse_constant=_refuse_constant, parse_float=_finite)
+        whole = _no_endless if LONG_NUMBER.search(raw) else None
+        value = json.loads(raw.decode(), parse_constant=_refuse_constant, parse_float=_finite, parse_int=whole)
         value = well_formed_all(value) if SURROGATE.search(raw) else value
     except UnicodeDecodeError as error:
         raise ApiError(400, f"The body is not valid UTF-8 (byte {error.start}).") from error
@@ -88,6 +90,11 @@ def well_formed_all(value: Any) -> Any:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _no_endless(digits: str) -> int:
+    _finite(digits)
+    return int(digits)
 
 
 def _finite(digits: str) -> float:

@@ -38,6 +38,7 @@ async def answered(
     client that leaves cancels it. `keep`: how long the model stays after it."""
     raw = await read(request, house.body_limit)
     try:
+        house = house.for_body(len(raw))
         return await while_there(request.receive, _answered(request.url.path, raw, house, schema, answer, keep))
     except ClientGone:
         return Response(status_code=GONE)

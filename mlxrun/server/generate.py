@@ -47,6 +47,10 @@ class House:
     body_limit: int
     strict: bool = False  # what is not known is an error, instead of being left out
 
+    def for_body(self, size: int) -> House:
+        """As it is for a request whose body has so many bytes."""
+        return replace(self, pool=self.large) if size > LARGE else self
+
     async def aside(self, work: Callable[[], T]) -> T:
         """What may look at the disk, or take long."""
         return await worked(self.pool, work)
@@ -61,7 +65,7 @@ class Generate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         arrived = [await read(Request(scope, receive), self._house.body_limit)]
         size = len(arrived[0])
-        pool = self._house.large if size > LARGE else self._house.pool
+        pool = self._house.for_body(size).pool
         try:
             with suppress(ClientGone):
                 await while_there(receive, self._respond(arrived, pool, scope, receive, send))

@@ -44,6 +44,10 @@ class InfillPrompt:
     after: str
     files: tuple[tuple[str, str], ...] = ()  # names and texts of others, which the text may be like
 
+    @property
+    def letters(self) -> int:
+        return len(self.before) + len(self.after) + sum(len(name) + len(text) for name, text in self.files)
+
 
 @dataclass(frozen=True, slots=True)
 class Infill:

@@ -6,7 +6,7 @@ The count is of pieces alone, and a cut makes a token into a few: what is refuse
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..core import ContextError
 from .tokenizer import Tokenizer
@@ -23,13 +23,15 @@ def check_bytes(size: int, tokenizer: Tokenizer, context: int) -> None:
         raise too_long(least, context)
 
 
-def ids_within(text: str, tokenizer: Tokenizer, context: int, *, quoted: bool = True) -> list[int]:
-    """Raises a ContextError for what leaves no room in the context. `quoted`: see `Tokenizer.encode_quoted`."""
+def ids_within(
+    text: str, tokenizer: Tokenizer, context: int, encode: Callable[[str], list[int]] | None = None
+) -> list[int]:
+    """Raises a ContextError for what leaves no room in the context. `encode`: `Tokenizer.encode_quoted` by itself."""
     check_bytes(len(text), tokenizer, context)
     if len(text) > NEVER_SHORTER * context:
         _count(text, tokenizer, context)
     go_on()
-    ids = tokenizer.encode_quoted(text) if quoted else tokenizer.encode(text, special=True)
+    ids = (encode or tokenizer.encode_quoted)(text)
     go_on()
     return ids
 

@@ -26,6 +26,7 @@ BODIES: dict[str, Any] = {
     "NaN": b'{"prompt": "a", "temperature": NaN}',
     "infinity": b'{"prompt": "a", "temperature": 1e999}',
     "endless digits": b'{"prompt": "a", "seed": ' + b"9" * 10_000 + b"}",
+    "more digits than a float has": b'{"prompt": "a", "x": -1' + b"0" * 400 + b"}",
     "nested": NESTED,
     "nested in what is left out": b'{"prompt": "a", "x": ' + b"[" * 64 + b"]" * 64 + b"}",
     "no prompt": {},

@@ -88,6 +88,7 @@ def wish_of(body: Body, sampling: Sampling) -> Wish:
 async def count_tokens(request: Request, house: House) -> Response:
     loop = asyncio.get_running_loop()
     raw = await read(request, house.body_limit)
+    house = house.for_body(len(raw))
 
     def wanted() -> tuple[Body, str]:
         body = parse(raw)

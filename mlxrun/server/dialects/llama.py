@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ... import __version__
+from ...assistant import COUNTED
 from ...core import Sampling
 from ..dialect import Body, Json, Operation, Plain, Voice
 from ..direct import OpenAIWords, answered
@@ -37,10 +40,9 @@ async def tokenize(request: Request, house: House) -> Response:
 
 def tokens_of(body: Body, voice: Voice) -> list[Json] | list[int]:
     own, special = voice.assistant.tokenizer, body.get("parse_special") is not False
+    ids_of = partial(voice.assistant.ids, special=special, times=COUNTED)
     parts = [body["content"]] if isinstance(body["content"], str) else body["content"]
-    ids = [
-        token for part in parts for token in (own.encode(part, special=special) if isinstance(part, str) else [part])
-    ]
+    ids = [token for part in parts for token in (ids_of(part) if isinstance(part, str) else [part])]
     if body.get("add_special"):
         ids = [*own.prefix, *ids, *own.suffix]
     return (
