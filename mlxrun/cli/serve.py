@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..core import Sampling
 from . import offered, options, quantize, serve_file, service
+from .clients import CLIENTS, told
 from .terminal import aside, say, tell
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", type=int, metavar="N", help="tokens that prompt and answer may take together")
     parser.add_argument("--mcp", type=Path, metavar="FILE", help="lend tools of these MCP servers to chats that ask")
     asked = parser.add_mutually_exclusive_group()
+    asked.add_argument(
+        "--for", dest="client", choices=tuple(CLIENTS), help="print the lines that point this program here, and stop"
+    )
     asked.add_argument("--install-service", action="store_true", help="write what starts this at every login, and stop")
     asked.add_argument("--uninstall-service", action="store_true", help="remove what --install-service wrote, and stop")
     options.add_sampling(parser)
@@ -85,6 +89,9 @@ def main(flags: argparse.Namespace) -> int:
     if os.environ.get(KEY) and flags.key is None:
         laid.key = None  # the environment goes before the file
     try:
+        if flags.client is not None:
+            tell(*pointed(laid))
+            return 0
         if flags.install_service:
             return install(flags, laid)
         if settings:
@@ -96,6 +103,18 @@ def main(flags: argparse.Namespace) -> int:
 
 def terminate(number: int, frame: object) -> None:
     raise Terminated
+
+
+def pointed(flags: argparse.Namespace) -> list[str]:
+    """The lines for a program that is to ask a server with these flags."""
+    from ..core import USUAL_CONTEXT
+
+    asked = (flags.model or [DEFAULT])[0]
+    path = Path(asked).expanduser()
+    name = flags.name or ((path.stem if path.is_file() else path.name) if path.exists() else asked)
+    secret = flags.key if flags.key is not None else os.environ.get(KEY)
+    url = f"http://{'127.0.0.1' if flags.host in ('0.0.0.0', '::') else flags.host}:{(flags.port or [PORT])[0]}"
+    return told(flags.client, url, name, secret or "none", flags.context or USUAL_CONTEXT)
 
 
 def install(flags: argparse.Namespace, laid: argparse.Namespace) -> int:

@@ -71,7 +71,7 @@ def words_of(flags: argparse.Namespace, usual: argparse.Namespace) -> list[str]:
     ]
     for name, value in vars(usual).items():
         given = getattr(flags, name)
-        if name in ("model", "key", "install_service", "uninstall_service") or given == value:
+        if name in ("model", "key", "client", "install_service", "uninstall_service") or given == value:
             continue
         flag = f"--{name.replace('_', '-')}"
         given = given.expanduser().absolute() if isinstance(given, Path) else given
