@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mlxrun.core import Finish
 from tests.server.scripted import ScriptedEngine
 
 from .browser import Talk, make_page_only, say, served, stream_of
@@ -215,15 +216,13 @@ def test_a_server_with_a_key(visit: Visit) -> None:
 
 
 def test_an_error_is_a_sentence_and_can_be_tried_again(visit: Visit) -> None:
-    engine = ScriptedEngine(text="Yes.", context=20)
+    engine = ScriptedEngine(text="", finish=Finish.FAILED, reason="The model broke down.")
     with served(engine) as url:
         talk = visit(url)
-        talk.ask("Hello, " * 10)
+        talk.ask("Hello")
         talk.answered()
-        (error,) = talk.texts(".error span")
-        assert error.endswith(".")
-        assert "20" in error
-        engine.context = 1000
+        assert talk.texts(".error span") == ["The model broke down."]
+        engine.text, engine.finish, engine.reason = "Yes.", Finish.STOP, None
         talk.page.click(".error button")
         talk.page.wait_for_selector(".assistant .prose >> text=Yes.")
         assert talk.texts(".error") == []
@@ -315,6 +314,47 @@ def test_calls_are_cards_and_their_results_go_back(visit: Visit) -> None:
         },
         {"role": "tool", "tool_call_id": "call_1", "content": '{"degrees":-3}'},
     ]
+
+
+def test_tools_that_the_server_lends(visit: Visit) -> None:
+    lent = [
+        {"server": "box", "tools": [{"name": "add", "description": "The sum.\nMore."}], "error": None},
+        {"server": "gone", "tools": [], "error": "The MCP server gone cannot be reached: no."},
+    ]
+    first = {"index": 0, "id": "call_1", "name": "box__add", "arguments": ""}
+    deltas: list[dict[str, Any]] = [
+        {"mcp_calls": [first]},
+        {"mcp_calls": [{"index": 0, "arguments": '{"a":2}'}]},
+        {"mcp_calls": [{"index": 0, "result": "5", "is_error": False}]},
+        {"mcp_calls": [{**first, "index": 1, "id": "call_2"}]},
+        {"mcp_calls": [{"index": 1, "result": "It broke.", "is_error": True}]},
+        {"content": "It is 5."},
+    ]
+    bodies = []
+
+    def answer(route: Any) -> None:
+        bodies.append(json.loads(route.request.post_data))
+        route.fulfill(body=stream_of(*deltas), **STREAM)
+
+    with served(ScriptedEngine()) as url:
+        routes = {"**/v1/mcp": lambda route: route.fulfill(json={"data": lent}), CHAT: answer}
+        talk = visit(url, routes=routes)
+        talk.page.click("#open-settings")
+        talk.page.wait_for_selector("#lent")
+        assert talk.texts("#lent b, #lent label small") == ["box.add", "The sum.", "gone", lent[1]["error"]]
+        assert talk.page.is_disabled("#lent input >> nth=1")
+        talk.page.check("#lent input >> nth=0")
+        talk.page.keyboard.press("Escape")
+        for count in (1, 2):
+            talk.ask("2 and 3?")
+            talk.answered(count)
+        assert talk.texts(".call-state") == ["done", "failed"] * 2
+        assert talk.texts(".result") == []
+        assert talk.texts(".parts > .prose") == ["It is 5."] * 2
+    assert [body["mlxrun_mcp"] for body in bodies] == [["box.add"]] * 2
+    sent = bodies[1]["messages"]
+    assert [message["role"] for message in sent] == ["user", "assistant", "tool", "tool", "assistant", "user"]
+    assert [message["content"] for message in sent[2:5]] == ["5", "It broke.", "It is 5."]
 
 
 PIXEL = (

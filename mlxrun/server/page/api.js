@@ -46,6 +46,15 @@ async function listModels() {
   }));
 }
 
+// What this server lends: [{ id: "server.tool", about, error }]; nothing where it lends nothing
+async function listLent() {
+  const asked = await request("v1/mcp").catch(() => null);
+  const { data } = asked ? await asked.json() : { data: [] };
+  return data.flatMap(({ server, tools, error }) =>
+    error ? [{ id: server, error }] : tools.map(({ name, description }) => ({ id: `${server}.${name}`, about: description })),
+  );
+}
+
 // "ok", "stopping", or null where nobody answers
 async function health() {
   try {

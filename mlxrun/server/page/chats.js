@@ -1,11 +1,12 @@
 // Conversations and settings, kept in this browser. What a message is, and what of it the server is sent.
 //
 // A message: { role: "user", text, pictures } or { role: "assistant", parts, model, counted, error, stopped }.
-// A part: { kind: "said", text }, { kind: "thought", text, ms } or { kind: "call", id, name, arguments, result }.
+// A part: { kind: "said", text }, { kind: "thought", text, ms } or { kind: "call", id, name, arguments, result, lent, failed }: `lent` where the server
+// calls the tool itself.
 
 const CHATS = "mlxrun.chats";
 const SETTINGS = "mlxrun.settings";
-const NO_SETTINGS = { system: "", temperature: "", longest: "", effort: "", tools: "", model: "", theme: "", side: "" };
+const NO_SETTINGS = { system: "", temperature: "", longest: "", effort: "", tools: "", lent: [], model: "", theme: "", side: "" };
 const TITLE = 60; // characters
 
 function readKept(name, otherwise) {
@@ -105,6 +106,7 @@ function sentBody(chat) {
   if (settings.longest !== "") body.max_completion_tokens = Number(settings.longest);
   if (settings.effort !== "") body.reasoning_effort = settings.effort;
   if (settings.tools.trim()) body.tools = JSON.parse(settings.tools);
+  if (settings.lent.length) body.mlxrun_mcp = settings.lent;
   return body;
 }
 
@@ -130,7 +132,8 @@ class Growing {
     const thought = delta.reasoning_content ?? delta.reasoning;
     if (thought) this.text("thought", thought);
     if (delta.content) this.text("said", delta.content);
-    for (const call of delta.tool_calls ?? []) this.call(call);
+    for (const call of delta.tool_calls ?? []) this.call(call.index, { id: call.id, ...call.function });
+    for (const call of delta.mcp_calls ?? []) this.call(`lent ${call.index}`, { ...call, lent: true });
   }
 
   arrived() {
@@ -151,16 +154,17 @@ class Growing {
     if (kind === "thought") part.ms = this.last - part.began;
   }
 
-  call({ index, id, function: called }) {
+  call(key, told) {
     this.arrived();
-    let part = this.calls.get(index);
+    let part = this.calls.get(key);
     if (!part) {
-      part = { kind: "call", id, name: "", arguments: "" };
-      this.calls.set(index, part);
+      part = { kind: "call", id: told.id, name: "", arguments: "", lent: told.lent };
+      this.calls.set(key, part);
       this.message.parts.push(part);
     }
-    part.name += called?.name ?? "";
-    part.arguments += called?.arguments ?? "";
+    part.name += told.name ?? "";
+    part.arguments += told.arguments ?? "";
+    if (told.result !== undefined) Object.assign(part, { result: told.result, failed: told.is_error });
   }
 
   count(usage) {
@@ -170,7 +174,7 @@ class Growing {
       prompt: usage.prompt_tokens,
       cached: usage.prompt_tokens_details?.cached_tokens ?? 0,
       written,
-      total: usage.total_tokens,
+      total: this.message.parts.some((part) => part.lent) ? null : usage.total_tokens, // that counts every round
       first: this.first === null ? null : (this.first - this.began) / 1000,
       rate: written > 1 && span > 0.05 ? (written - 1) / span : null,
     };

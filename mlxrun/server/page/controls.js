@@ -108,6 +108,23 @@ function wrongTools(text) {
   }
 }
 
+// Tools that the server calls itself; one that is ticked and no longer there is forgotten.
+async function showLent() {
+  const lent = await listLent();
+  settings.lent = settings.lent.filter((id) => lent.some((one) => one.id === id && !one.error));
+  const ticks = lent.map(({ id, about, error }) => {
+    const box = el("input", { type: "checkbox", disabled: Boolean(error) });
+    box.checked = settings.lent.includes(id);
+    box.addEventListener("change", () => {
+      settings.lent = settings.lent.filter((other) => other !== id).concat(box.checked ? [id] : []);
+      keepSettings();
+    });
+    return el("label", { class: "tick" }, box, el("span", {}, el("b", {}, id), el("small", {}, error ?? about.split("\n", 1)[0])));
+  });
+  byId("lent").hidden = !ticks.length;
+  byId("lent").querySelector("div").replaceChildren(...ticks);
+}
+
 function showTheme() {
   const [name, told] = THEMES[settings.theme] ?? THEMES[""];
   document.documentElement.dataset.theme = settings.theme;
@@ -214,7 +231,10 @@ function onKey(event) {
 function wire() {
   const click = { new: beginChat, clear: clearChats, menu: toggleSide, shade: toggleSide, theme: nextTheme, stop, latest: toEnd };
   for (const [id, work] of Object.entries(click)) byId(id).addEventListener("click", work);
-  byId("open-settings").addEventListener("click", () => byId("settings").showModal());
+  byId("open-settings").addEventListener("click", () => {
+    byId("settings").showModal();
+    showLent();
+  });
   byId("settings").addEventListener("click", (event) => event.target === byId("settings") && byId("settings").close());
   for (const button of document.querySelectorAll("dialog .cancel")) {
     button.addEventListener("click", () => button.closest("dialog").close(""));

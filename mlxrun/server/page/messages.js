@@ -83,9 +83,11 @@ function callView(message, doing) {
   view.update = (part, growing) => {
     name.textContent = part.name;
     short.textContent = part.arguments;
-    state.textContent = growing ? "calling" : part.result === undefined ? "waits for its result" : "done";
-    view.classList.toggle("growing", growing);
-    const shown = growing ? part.arguments : pretty(part.arguments || "{}");
+    const open = part.result === undefined;
+    state.textContent = stateOf(part, growing);
+    view.classList.toggle("growing", open && (growing || Boolean(part.lent)));
+    view.classList.toggle("failed", Boolean(part.failed));
+    const shown = growing && open ? part.arguments : pretty(part.arguments || "{}");
     if (given.shown !== shown) given.replaceChildren(codeFigure("json", shown, "arguments"));
     given.shown = shown;
     if (part.result !== undefined && result.shown !== part.result) {
@@ -93,11 +95,16 @@ function callView(message, doing) {
       result.replaceChildren(codeFigure(text === part.result ? "" : "json", text, "result"));
       result.shown = part.result;
       view.open = false;
-    } else if (part.result === undefined && !growing && !result.firstChild) {
+    } else if (open && !part.lent && !growing && !result.firstChild) {
       result.append(resultForm((text) => doing.result(message, part, text)));
     }
   };
   return view;
+}
+
+function stateOf(part, growing) {
+  if (part.result !== undefined) return part.failed ? "failed" : "done";
+  return growing || part.lent ? "calling" : "waits for its result";
 }
 
 function resultForm(onsend) {

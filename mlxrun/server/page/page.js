@@ -42,7 +42,7 @@ function showRunning() {
 }
 
 function showContext() {
-  const counted = chat.messages.findLast((message) => message.counted)?.counted;
+  const counted = chat.messages.findLast((message) => message.counted?.total)?.counted;
   const most = modelNow()?.context;
   const place = byId("context");
   place.hidden = !counted;
