@@ -85,7 +85,15 @@ class PagePlace:
     """Where one layer's keys lie in each page; v_dim < 0: a value is the first -v_dim numbers of its key."""
 
     def __init__(
-        self, pages: Pages, offset: int, size: int, heads: int, dim: int, v_dim: int, dtype: mx.Dtype
+        self,
+        pages: Pages,
+        offset: int,
+        size: int,
+        heads: int,
+        dim: int,
+        v_dim: int,
+        dtype: mx.Dtype,
+        as_bytes: bool = False,
     ) -> None: ...
     @property
     def nbytes(self) -> int: ...

@@ -37,9 +37,13 @@ struct Paged {
   const float *sinks, *slopes;  // (heads), or null; a key's score grows by slope * its position
   const uint8_t* base;
   size_t page_bytes, k_at, v_at;  // bytes: of a page, and from its start to this layer's keys and values
+  size_t k_scales, v_scales;      // bytes to the scales of signed bytes: (head, group of kScaled, position) in float16
   int shift;                      // positions of a page: 1 << shift
-  int v_step;                     // elements between values; a key lies `dim` after the one before
+  int v_step;                     // elements between values
+  bool turned;  // 16 keys lie side by side (head, keys / 16, dim, 16), or all of a smaller page; else one after the other
 };
+
+constexpr int kScaled = 64;  // numbers of a row that share a scale where they are kept as bytes
 
 // Keys are summed in parts of so many, from multiples of it on, and parts are joined in order.
 constexpr int kPartKeys = 256;
@@ -49,9 +53,20 @@ constexpr int kPartKeys = 256;
 constexpr int kPartHead = 2;
 constexpr int kMaxParts = 64;
 
-// Floats of scratch that `attend` and `attend_part` need.
+// Floats of scratch that `attend` needs.
 constexpr size_t attend_scratch(int rows, int dim, int v_dim) {
-  return (size_t)(rows + 16) * ((dim + 15) / 16 * 16) + (size_t)64 * ((v_dim + 15) / 16 * 16) + (size_t)rows * 64;
+  return (size_t)(rows + 64) * ((dim + 15) / 16 * 16) + (size_t)64 * ((v_dim + 15) / 16 * 16) + (size_t)rows * 64;
+}
+
+// Floats that `attend_part` needs: queries (rows, dim), scores (rows, kPartKeys), as many again for what comes of them, and
+// 64 keys and values.
+constexpr size_t part_other(int rows, int dim) {
+  const size_t scores = (size_t)rows * kPartKeys, keys = (size_t)16 * dim;
+  return scores > keys ? scores : keys;
+}
+constexpr size_t part_scratch(int rows, int dim, int v_dim) {
+  const size_t wide = (dim + 15) / 16 * 16, v_wide = (v_dim + 15) / 16 * 16;
+  return (rows + 64) * wide + (size_t)rows * kPartKeys + part_other(rows, dim) + 64 * v_wide;
 }
 
 }  // namespace kernels

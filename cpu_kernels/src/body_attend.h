@@ -1,5 +1,5 @@
 // Softmax attention of some query rows over a range of keys, in one pass over the keys with a running
-// maximum. Included once by each instruction set's file, after body_rows.h.
+// maximum. Included once by each instruction set's file, after body_tile.h.
 //
 // The rows of one key head are numbered query * (heads / key heads) + head, so rows that share keys lie
 // together. Keys go by kChunk: scores of a chunk, softmax, values.
@@ -21,7 +21,7 @@ inline float load_one(Type type, const uint8_t* p, int64_t i) {
   return out[0];
 }
 
-// kt (dim, 16): 16 keys side by side, zeros where there are fewer.
+// kt (dim, kChunk), from one of its columns on: 16 keys side by side, zeros where there are fewer.
 void turn_keys(Type type, const uint8_t* k, int64_t stride, int keys, int dim, float* kt) {
   const int64_t bytes = stride * (type == F32 ? 4 : 2);
   for (int d = 0; d < dim; d += 16) {
@@ -32,51 +32,8 @@ void turn_keys(Type type, const uint8_t* k, int64_t stride, int keys, int dim, f
       else r[i] = load_tail(type, k + i * bytes, d, dim);
     }
     transpose(r);
-    for (int i = 0; i < 16 && d + i < dim; i++) store(kt + (size_t)(d + i) * 16, r[i]);
+    for (int i = 0; i < 16 && d + i < dim; i++) store(kt + (size_t)(d + i) * kChunk, r[i]);
   }
-}
-
-// Every sum goes in this many chains, number k in chain k % kChains, whatever the number of rows: so a row has the same
-// bits beside others as alone, and no product waits for the one before it.
-constexpr int kChains = 4;
-
-// y (M, 16) (+)= a (M, n) . b (n, 16), the rows of b `ldb` floats apart; `together` chains at a time, as registers allow.
-template <int M, int together, bool more>
-inline void outer(const float* a, size_t lda, const float* b, size_t ldb, int n, float* y, size_t ldy) {
-  const int whole = n / kChains * kChains;
-  F sum[M];
-  for (int first = 0; first < kChains; first += together) {
-    F acc[together][M];
-    for (int m = 0; m < M; m++) {
-      acc[0][m] = more && first == 0 ? load(y + m * ldy) : zero();
-      for (int c = 1; c < together; c++) acc[c][m] = zero();
-    }
-    for (int k = first; k < whole; k += kChains)
-      for (int c = 0; c < together; c++) {
-        const F v = load(b + (k + c) * ldb);
-        for (int m = 0; m < M; m++) acc[c][m] = fma(set1(a[m * lda + k + c]), v, acc[c][m]);
-      }
-    for (int c = 0; c < together; c++) {
-      if (const int k = whole + first + c; k < n) {
-        const F v = load(b + k * ldb);
-        for (int m = 0; m < M; m++) acc[c][m] = fma(set1(a[m * lda + k]), v, acc[c][m]);
-      }
-      for (int m = 0; m < M; m++) sum[m] = first + c == 0 ? acc[0][m] : add(sum[m], acc[c][m]);
-    }
-  }
-  for (int m = 0; m < M; m++) store(y + m * ldy, sum[m]);
-}
-
-template <bool more>
-void outer_rows(int rows, const float* a, size_t lda, const float* b, size_t ldb, int n, float* y, size_t ldy) {
-  int m = 0;
-  if constexpr (kTile == 8)
-    for (; m + 8 <= rows; m += 8) outer<8, 1, more>(a + m * lda, lda, b, ldb, n, y + m * ldy, ldy);
-  for (; m + 4 <= rows; m += 4) outer<4, kTile == 8 ? 4 : 1, more>(a + m * lda, lda, b, ldb, n, y + m * ldy, ldy);
-  a += m * lda, y += m * ldy;
-  if (rows - m == 3) outer<3, kTile == 8 ? 4 : 1, more>(a, lda, b, ldb, n, y, ldy);
-  if (rows - m == 2) outer<2, kChains, more>(a, lda, b, ldb, n, y, ldy);
-  if (rows - m == 1) outer<1, kChains, more>(a, lda, b, ldb, n, y, ldy);
 }
 
 struct RowAt {
@@ -155,8 +112,8 @@ void attend(const Attention& a, int batch, int kv_head, int first_row, int rows,
   const int wide = padded(a.v_dim);
   const size_t ldp = kPartHead + wide;
   float* q = scratch;                           // (rows, dim), times scale
-  float* kt = q + (size_t)rows * padded(a.dim); // (dim, 16)
-  float* v = kt + (size_t)padded(a.dim) * 16;   // (kChunk, wide)
+  float* kt = q + (size_t)rows * padded(a.dim);   // (dim, kChunk)
+  float* v = kt + (size_t)padded(a.dim) * kChunk; // (kChunk, wide)
   float* s = v + (size_t)kChunk * wide;         // (rows, kChunk)
   int begin = a.keys, end = 0;
   for (int r = 0; r < rows; r++) {
@@ -177,17 +134,16 @@ void attend(const Attention& a, int batch, int kv_head, int first_row, int rows,
   for (int at = first_key; at < end; at += kChunk) {
     const int n = end - at < kChunk ? end - at : kChunk;
     if (at + n <= begin) continue;
-    for (int i = 0; i < n; i += 16) {
-      turn_keys(a.kv_type, k_head + (at + i) * a.k_strides[2] * kv_size, a.k_strides[2], n - i, a.dim, kt);
-      outer_rows<false>(rows, q, a.dim, kt, 16, a.dim, s + i, kChunk);
-    }
+    for (int i = 0; i < n; i += 16)
+      turn_keys(a.kv_type, k_head + (at + i) * a.k_strides[2] * kv_size, a.k_strides[2], n - i, a.dim, kt + i);
+    product<false>(rows, q, a.dim, kt, kChunk, a.dim, (n + 15) / 16 * 16, s, kChunk);
     for (int i = 0; i < n; i++)
       widen(a.kv_type, v_head + (at + i) * a.v_strides[2] * kv_size, v + (size_t)i * wide, a.v_dim);
     for (int r = 0; r < rows; r++) {
       look(a, batch, row_at(a, kv_head, first_row + r), at, n, s + (size_t)r * kChunk);
       soften(s + (size_t)r * kChunk, parts + r * ldp, wide);
     }
-    for (int d = 0; d < wide; d += 16) outer_rows<true>(rows, s, kChunk, v + d, wide, n, parts + kPartHead + d, ldp);
+    product<true>(rows, s, kChunk, v, wide, n, wide, parts + kPartHead, ldp);
   }
 }
 

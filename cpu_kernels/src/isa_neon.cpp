@@ -3,6 +3,7 @@
 
 #include "body_panel.h"
 #include "body_rows.h"
+#include "body_tile.h"
 #include "body_attend.h"
 #include "body_pages.h"
 #include "body_sample.h"

@@ -22,7 +22,7 @@ constexpr int kBlock = 32;   // inputs of a block
 constexpr int kShift = 7;    // activations of the fast path are hi * 2^7 + lo
 constexpr int kSlots = 8;    // rows that lie side by side in them
 
-enum Type : uint8_t { F32, F16, BF16, E8M0, E4M3 };
+enum Type : uint8_t { F32, F16, BF16, E8M0, E4M3, S8 };  // S8: signed bytes of keys, whose scales lie apart
 
 enum Codes : uint8_t { U2, U3, U4, U5, U6, U8, FP4, FP8, D32, D16, DB16 };  // D*: plain floats, no scales
 
@@ -84,6 +84,8 @@ struct Table {
   // `sum` is joined with the part that comes after it, `n` values each.
   void (*join)(float* sum, const float* part, int n);
   void (*put_sum)(const float* sum, int v_dim, Type type, void* out);
+  // A row of keys or values as bytes, with the scales of each kScaled numbers in float16.
+  void (*encode)(Type type, const void* from, int n, int8_t* codes, uint16_t* scales);
   // Passes over a row of scores: see body_sample.h.
   float (*top_of)(const float* x, int n);
   float (*weigh)(const float* x, int n, float top, float scale, float* w, float* peaks);
@@ -93,7 +95,7 @@ struct Table {
 // In a file of one instruction set, after the bodies.
 #define MLXRUN_TABLE(name)                                                                     \
   {name,       kHasDot,  panel_float, panels_integer, quantize, widen, narrow, unpack_row, \
-   rms_norm,   activate, attend,      finish,         attend_part, join,  put_sum, \
+   rms_norm,   activate, attend,      finish,         attend_part, join,  put_sum, encode, \
    top_of,     weigh,    pick}
 
 // The best set that this CPU can run, or the one that MLXRUN_ISA names if it can.

@@ -158,10 +158,11 @@ NB_MODULE(_native, m) {
            "page"_a, "bytes"_a);
   nb::class_<PagePlace>(m, "PagePlace")
       .def("__init__",
-           [](PagePlace* self, const PagesHeld& own, size_t offset, int size, int heads, int dim, int v_dim, mx::Dtype type) {
-             new (self) PagePlace(own.pages, offset, size, {heads, dim, v_dim, type});
+           [](PagePlace* self, const PagesHeld& own, size_t offset, int size, int heads, int dim, int v_dim, mx::Dtype type,
+              bool as_bytes) {
+             new (self) PagePlace(own.pages, offset, size, {heads, dim, v_dim, type, as_bytes});
            },
-           "pages"_a, "offset"_a, "size"_a, "heads"_a, "dim"_a, "v_dim"_a, "dtype"_a)
+           "pages"_a, "offset"_a, "size"_a, "heads"_a, "dim"_a, "v_dim"_a, "dtype"_a, "as_bytes"_a = false)
       .def_prop_ro("nbytes", &PagePlace::bytes);
   nb::class_<BatchHeld>(m, "PagedBatch")
       .def("__init__",

@@ -85,7 +85,7 @@ class Work {
     std::fill_n(sum + kPartHead, wide_, 0.0f);
   }
   float* scratch_of(Scratch& mine, int count) const {
-    return mine.take<float>(attend_scratch(count * share_, a_.dim, a_.v_dim));
+    return mine.take<float>(part_scratch(count * share_, a_.dim, a_.v_dim));
   }
 
   // Each piece takes its rows through all of their keys.
@@ -174,11 +174,12 @@ void parts::run(const Paged& a, const PagedBatch& batch) { Work(a, batch).run();
 
 Paged parts::paged_over(const PagePlace& place, const PagedBatch& batch, const PagedRule& rule) {
   Paged a{};
-  a.kv_type = type_of(place.type, "keys"), a.kv_heads = place.heads, a.dim = place.dim, a.v_dim = place.v_dim;
+  a.kv_type = place.as_bytes ? S8 : type_of(place.type, "keys"), a.kv_heads = place.heads, a.dim = place.dim, a.v_dim = place.v_dim;
   a.positions = batch.positions.data();
   a.scale = rule.scale, a.softcap = rule.softcap, a.window = rule.window, a.chunk = rule.chunk;
   a.base = place.pages->at(0), a.page_bytes = place.pages->page_bytes();
-  a.k_at = place.k_at, a.v_at = place.v_at, a.v_step = place.v_step();
+  a.k_at = place.k_at, a.v_at = place.v_at, a.k_scales = place.k_scales, a.v_scales = place.v_scales;
+  a.v_step = place.v_step(), a.turned = place.own_values;
   while (1 << a.shift < place.size) a.shift++;
   return a;
 }

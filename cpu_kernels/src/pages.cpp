@@ -9,7 +9,10 @@
 #include <stdexcept>
 #include <string>
 
+#include "attention.h"
+#include "linear.h"
 #include "packed.h"
+#include "pool.h"
 
 namespace {
 
@@ -17,7 +20,7 @@ namespace {
 
 constexpr size_t kLeast = 64u << 20;
 
-size_t bytes_of(mx::Dtype type) { return mx::size_of(type); }
+size_t scales_of(int dim) { return (dim + kernels::kScaled - 1) / kernels::kScaled; }
 
 }  // namespace
 
@@ -68,20 +71,29 @@ PagePlace::PagePlace(std::shared_ptr<Pages> where, size_t offset, int positions,
     : pages(std::move(where)),
       k_at(offset),
       v_at(offset),
+      k_scales(0),
+      v_scales(0),
       size(positions),
       heads(shape.heads),
       dim(shape.dim),
       v_dim(std::abs(shape.v_dim)),
       own_values(shape.v_dim >= 0),
+      as_bytes(shape.as_bytes),
       type(shape.type) {
   type_of(type, "keys");
   if (size < 1 || (size & (size - 1))) wrong("the positions of a page must be a power of two, not " + std::to_string(size));
   if (heads < 1 || dim < 1 || v_dim < 1 || (!own_values && v_dim > dim)) wrong("keys must have heads, and values of some size");
-  if (own_values) v_at += (size_t)heads * size * dim * bytes_of(type);
+  if (as_bytes && !own_values) wrong("keys whose beginning is their value are not kept as bytes");
+  const size_t rows = (size_t)heads * size;
+  if (own_values) v_at += rows * dim * item();
+  k_scales = v_at + rows * v_dim * item(), v_scales = k_scales + rows * scales_of(dim) * 2;
   if (offset % 64 || offset + bytes() > pages->page_bytes()) wrong("the place must lie within a page, at a multiple of 64 bytes");
 }
 
-size_t PagePlace::bytes() const { return (size_t)heads * size * (dim + (own_values ? v_dim : 0)) * bytes_of(type); }
+size_t PagePlace::bytes() const {
+  const size_t scales = as_bytes ? 2 * (scales_of(dim) + scales_of(v_dim)) : 0;
+  return (size_t)heads * size * ((dim + (own_values ? v_dim : 0)) * item() + scales);
+}
 
 PagedBatch::PagedBatch(const std::vector<int>& counts, std::vector<int> at, std::vector<std::vector<int32_t>> rows,
                        const std::vector<std::pair<int, int>>& copied)
@@ -121,19 +133,65 @@ void parts::copy_pages(const PagePlace& place, const PagedBatch& batch) {
     std::memcpy(place.pages->at(copy.target) + place.k_at, place.pages->at(copy.source) + place.k_at, place.bytes());
 }
 
-void parts::write_pages(const PagePlace& place, const PagedBatch& batch, const KeyRows& rows) {
-  const size_t item = bytes_of(place.type), mask = place.size - 1;
-  for (size_t i = 0; i < batch.count(); i++)
-    for (int r = batch.starts[i]; r < batch.starts[i + 1]; r++) {
-      const int position = batch.positions[r];
-      uint8_t* page = place.pages->at(batch.tables[i][position / place.size]);
-      for (int h = 0; h < place.heads; h++) {
-        const size_t at = (size_t)h * place.size + (position & mask);
-        std::memcpy(page + place.k_at + at * place.dim * item, rows.k + (r * rows.k_row + h * rows.k_head) * (int64_t)item,
-                    place.dim * item);
-        if (place.own_values)
-          std::memcpy(page + place.v_at + at * place.v_dim * item, rows.v + (r * rows.v_row + h * rows.v_head) * (int64_t)item,
-                      place.v_dim * item);
-      }
+namespace {
+
+// Where one head's rows of a page begin, and how a row is put among them.
+class Writer {
+ public:
+  Writer(const PagePlace& place, const parts::KeyRows& rows) : p_(place), rows_(rows) {}
+
+  void write(uint8_t* page, int row, int head, int at) const {
+    const size_t item = mx::size_of(p_.type);
+    const uint8_t* k = rows_.k + (row * rows_.k_row + head * rows_.k_head) * (int64_t)item;
+    const uint8_t* v = rows_.v + (row * rows_.v_row + head * rows_.v_head) * (int64_t)item;
+    const size_t first = (size_t)head * p_.size, lane = at % p_.lanes();
+    uint8_t* k_to = page + p_.k_at + ((first + at - lane) * p_.dim + lane) * p_.item();
+    uint8_t* v_to = page + p_.v_at + (first + at) * p_.v_dim * p_.item();
+    if (p_.as_bytes) {
+      scaled(k, p_.dim, page + p_.k_scales, head, at, [&](const int8_t* codes) { side_by_side((const uint8_t*)codes, k_to, 1); });
+      scaled(v, p_.v_dim, page + p_.v_scales, head, at, [&](const int8_t* codes) { std::memcpy(v_to, codes, p_.v_dim); });
+      return;
     }
+    if (!p_.own_values) std::memcpy(k_to, k, p_.dim * item);
+    else side_by_side(k, k_to, item), std::memcpy(v_to, v, p_.v_dim * item);
+  }
+
+ private:
+  void side_by_side(const uint8_t* from, uint8_t* to, size_t item) const {
+    const size_t lanes = p_.lanes();
+    if (item == 2) spread<uint16_t>(from, to, lanes);
+    else if (item == 1) spread<uint8_t>(from, to, lanes);
+    else spread<uint32_t>(from, to, lanes);
+  }
+  template <class Number> void spread(const uint8_t* from, uint8_t* to, size_t lanes) const {
+    for (int d = 0; d < p_.dim; d++) std::memcpy(to + d * lanes * sizeof(Number), from + d * sizeof(Number), sizeof(Number));
+  }
+  template <class Put> void scaled(const uint8_t* from, int dim, uint8_t* scales, int head, int at, const Put& put) const {
+    linear::Scratch scratch;
+    int8_t* codes = scratch.take<int8_t>(dim);
+    uint16_t* found = scratch.take<uint16_t>(scales_of(dim));
+    kernels::best().encode(type_of(p_.type, "keys"), from, dim, codes, found);
+    put(codes);
+    for (size_t g = 0; g < scales_of(dim); g++)
+      std::memcpy(scales + (((size_t)head * scales_of(dim) + g) * p_.size + at) * 2, found + g, 2);
+  }
+
+  const PagePlace& p_;
+  const parts::KeyRows& rows_;
+};
+
+}  // namespace
+
+void parts::write_pages(const PagePlace& place, const PagedBatch& batch, const KeyRows& rows) {
+  constexpr int kFew = 8;  // rows that are written sooner than others are asked to help
+  const Writer writer(place, rows);
+  const auto write = [&](uint32_t head) {
+    for (size_t i = 0; i < batch.count(); i++)
+      for (int r = batch.starts[i]; r < batch.starts[i + 1]; r++) {
+        const int position = batch.positions[r];
+        writer.write(place.pages->at(batch.tables[i][position / place.size]), r, head, position & (place.size - 1));
+      }
+  };
+  if (batch.rows() >= kFew) return pool::run(place.heads, [&](uint32_t head) { write(head); });
+  for (int head = 0; head < place.heads; head++) write(head);
 }

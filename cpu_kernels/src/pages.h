@@ -36,25 +36,29 @@ class Pages {
 };
 
 // What one layer keeps of a token: a row of keys and one of values for each head. Without values of its own
-// (`v_dim` < 0), a value is the first -v_dim numbers of its key.
+// (`v_dim` < 0), a value is the first -v_dim numbers of its key. Rows come in as `type`, and are kept so, or as bytes
+// with a scale for each kScaled numbers.
 struct KeyShape {
   int heads, dim, v_dim;
   mx::Dtype type;
+  bool as_bytes = false;
 };
 
-// Where one layer's keys lie in each page of its group.
+// Where one layer's keys lie in each page of its group: those with values of their own 16 side by side, as `Paged` says.
 struct PagePlace {
   std::shared_ptr<Pages> pages;
-  size_t k_at, v_at;  // bytes from the start of a page
+  size_t k_at, v_at, k_scales, v_scales;  // bytes from the start of a page
   int size;           // positions of a page, a power of two
   int heads, dim, v_dim;
-  bool own_values;
-  mx::Dtype type;
+  bool own_values, as_bytes;
+  mx::Dtype type;  // of the rows that are handed in
 
   // The place that begins `offset` bytes into a page.
   PagePlace(std::shared_ptr<Pages> pages, size_t offset, int size, KeyShape shape);
   size_t bytes() const;  // that it takes of a page
   int v_step() const { return own_values ? v_dim : dim; }
+  int lanes() const { return !own_values ? 1 : size < 16 ? size : 16; }  // keys side by side
+  size_t item() const { return as_bytes ? 1 : mx::size_of(type); }
 };
 
 // One page of the group becomes a copy of another, before anything is written.

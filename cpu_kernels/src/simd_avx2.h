@@ -20,6 +20,7 @@ constexpr bool kHasDot = false;
 constexpr int kDotOffset8 = 0;
 constexpr bool kPairs = false;
 constexpr int kTile = 4;
+constexpr int kTileRows = 3, kTileColumns = 2;  // of a product whose sums stay in registers, columns by 16
 
 #define BOTH(expr_a, expr_b) {expr_a, expr_b}
 inline F zero() { return BOTH(_mm256_setzero_ps(), _mm256_setzero_ps()); }
@@ -64,6 +65,10 @@ inline __m256 bf16_half(const uint16_t* p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half_line(p)), 16));
 }
 inline F load_bf16(const uint16_t* p) { return BOTH(bf16_half(p), bf16_half(p + 8)); }
+inline F load_s8(const int8_t* p) {
+  const __m128i codes = half_line(p);
+  return BOTH(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(codes, 8))));
+}
 inline void store_f16(uint16_t* p, F x) {
   _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(x.a, 0));
   _mm_storeu_si128((__m128i*)(p + 8), _mm256_cvtps_ph(x.b, 0));

@@ -16,6 +16,7 @@ constexpr bool kHasDot = true;
 constexpr int kDotOffset8 = 0;  // what `dot` subtracts from 8-bit codes
 constexpr bool kPairs = true;   // enough registers to take two panels at a time
 constexpr int kTile = 8;        // rows of activations that one pass over a panel serves
+constexpr int kTileRows = 6, kTileColumns = 4;  // of a product whose sums stay in registers, columns by 16
 
 inline F zero() { return {_mm512_setzero_ps()}; }
 inline F set1(float x) { return {_mm512_set1_ps(x)}; }
@@ -38,6 +39,7 @@ inline F load_f16(const uint16_t* p) { return {_mm512_cvtph_ps(_mm256_loadu_si25
 inline F load_bf16(const uint16_t* p) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16))};
 }
+inline F load_s8(const int8_t* p) { return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)))}; }
 inline void store_f16(uint16_t* p, F a) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(a.v, 0)); }
 inline void store_bf16(uint16_t* p, F a) {
   const __m512i bits = _mm512_castps_si512(a.v);

@@ -15,6 +15,7 @@ constexpr bool kHasDot = false;
 constexpr int kDotOffset8 = 0;
 constexpr bool kPairs = false;
 constexpr int kTile = 2;
+constexpr int kTileRows = 2, kTileColumns = 1;  // of a product whose sums stay in registers, columns by 16
 
 #define EACH(type, expr) type r; for (int i = 0; i < 16; i++) r.v[i] = (expr); return r
 #define EACH_BYTE(expr) B r; for (int i = 0; i < 64; i++) r.v[i] = (uint8_t)(expr); return r
@@ -68,6 +69,7 @@ inline float largest(const F& a) {
 
 inline F load_f16(const uint16_t* p) { EACH(F, half_float(p[i])); }
 inline F load_bf16(const uint16_t* p) { EACH(F, bits_float((uint32_t)p[i] << 16)); }
+inline F load_s8(const int8_t* p) { EACH(F, (float)p[i]); }
 inline void store_f16(uint16_t* p, const F& a) { for (int i = 0; i < 16; i++) p[i] = float_half(a.v[i]); }
 inline void store_bf16(uint16_t* p, const F& a) { for (int i = 0; i < 16; i++) p[i] = float_bfloat(a.v[i]); }
 

@@ -16,6 +16,7 @@ constexpr bool kHasDot = true;
 constexpr int kDotOffset8 = 128;  // the products take signed bytes
 constexpr bool kPairs = false;
 constexpr int kTile = 4;
+constexpr int kTileRows = 3, kTileColumns = 2;  // of a product whose sums stay in registers, columns by 16
 
 #define EACH(type, expr) type r; for (int i = 0; i < 4; i++) r.v[i] = (expr); return r
 inline F zero() { EACH(F, vdupq_n_f32(0)); }
@@ -44,6 +45,12 @@ inline float largest(F x) {
 
 inline F load_f16(const uint16_t* p) { EACH(F, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)))); }
 inline F load_bf16(const uint16_t* p) { EACH(F, vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16))); }
+inline F load_s8(const int8_t* p) {
+  const int8x16_t codes = vld1q_s8(p);
+  const int16x8_t low = vmovl_s8(vget_low_s8(codes)), high = vmovl_s8(vget_high_s8(codes));
+  return {{vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
+           vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))}};
+}
 inline void store_f16(uint16_t* p, F x) {
   for (int i = 0; i < 4; i++) vst1_u16(p + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(x.v[i])));
 }

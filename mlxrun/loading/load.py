@@ -22,6 +22,7 @@ from ..nn.decoder import DecoderModel
 from ..nn.params import AS_STORED, Forms
 from ..ops.device import Device
 from ..ops.native import release, status, why_slow
+from ..ops.paged import LAYOUT
 from ..spec import ModelError
 from ..weights import read_weights
 from ..weights.files import digest
@@ -180,7 +181,7 @@ def prefix_folder(opened: OpenedModel, options: LoadOptions) -> PrefixFolder | N
     if options.prefixes is None:
         return None
     device = opened.device
-    how = f"{opened.dtype} {device.native} {device.precision} {status().isa}"
+    how = f"{opened.dtype} {device.native} {device.precision} {status().isa} {LAYOUT}"
     fingerprint = digest(f"{name_of(source_of(opened), '')} {how}")
     return PrefixFolder(options.prefixes / fingerprint, fingerprint, options.prefix_bytes)
 

@@ -16,6 +16,8 @@ import mlx.core as mx
 
 from ..cpu_kernels import native
 
+LAYOUT = 2  # another number for whatever was written before pages were laid out anew
+
 
 @dataclass(frozen=True, slots=True)
 class KeyPlace:

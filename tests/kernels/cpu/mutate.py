@@ -35,6 +35,7 @@ TESTS = {
     "body_attend.h": "attention each same",
     "body_panel.h": "products rows experts same",
     "body_rows.h": "rows products feed_forward heads attention",
+    "body_tile.h": "attention pages same",
     "experts.cpp": "experts bad_input",
     "glue.cpp": "heads rows bad_input graph same",
     "guard.cpp": "mapped unit/weights/test_lost_pages.py",

@@ -17,6 +17,7 @@ from mlxrun.cpu_kernels import native
 from .made import DTYPES
 
 MOST = 4096
+SCALED = 64  # numbers of a row that share a scale where they are kept as bytes
 
 
 @dataclass
@@ -52,14 +53,19 @@ class Sequences:
     dtype: mx.Dtype
     lengths: list[int] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
+    as_bytes: bool = False
 
     def __post_init__(self) -> None:
         numbers = np.random.default_rng(self.draw.randrange(2**32))
         self.heads, self.width = self.kv_heads * self.share, abs(self.v_dim)
         each = self.dim + max(0, self.v_dim)
-        page = -(-self.kv_heads * self.size * each * self.dtype.size // 64) * 64
+        scales = sum(-(-n // SCALED) for n in (self.dim, self.v_dim))
+        row = each + 2 * scales if self.as_bytes else each * self.dtype.size
+        page = -(-self.kv_heads * self.size * row // 64) * 64
         self.pages = native.Pages(page + 64, MOST)
-        self.place = native.PagePlace(self.pages, 64, self.size, self.kv_heads, self.dim, self.v_dim, self.dtype)
+        shape = (self.size, self.kv_heads, self.dim, self.v_dim, self.dtype)
+        self.place = native.PagePlace(self.pages, 64, *shape, self.as_bytes)
+        assert self.place.nbytes == self.kv_heads * self.size * row
         free = list(range(MOST))
         self.draw.shuffle(free)
         whole = [length + count for length, count in zip(self.lengths, self.counts, strict=True)]
@@ -68,8 +74,22 @@ class Sequences:
             mx.array(numbers.standard_normal((n, self.kv_heads, each)).astype(np.float32)).astype(self.dtype)
             for n in whole
         ]
-        self.kept = [np.array(rows.astype(mx.float32)) for rows in kept]
+        self.given = [np.array(rows.astype(mx.float32)) for rows in kept]
+        self.kept = [self.decoded(rows) for rows in self.given]
         self.q = numbers.standard_normal((sum(self.counts), self.heads, self.dim)).astype(np.float32)
+
+    def decoded(self, rows: np.ndarray) -> np.ndarray:
+        """As they come back from where they are kept."""
+        if not self.as_bytes:
+            return rows
+        found = rows.copy()
+        for begin, end in ((0, self.dim), (self.dim, rows.shape[-1])):
+            for first in range(begin, end, SCALED):
+                part = rows[..., first : min(end, first + SCALED)]
+                scale = (abs(part).max(axis=-1, keepdims=True) / 127).astype(np.float16).astype(np.float32)
+                codes = np.rint(part * (np.float32(1) / np.where(scale, scale, 1))).clip(-127, 127)
+                found[..., first : first + part.shape[-1]] = codes * scale
+        return found
 
     @property
     def ends(self) -> np.ndarray:
@@ -77,7 +97,7 @@ class Sequences:
 
     def rows(self, which: list[tuple[int, int, int]]) -> list[mx.array | None]:
         """Keys and values of (sequence, from, to), folded."""
-        rows = np.concatenate([self.kept[i][a:b] for i, a, b in which])[:, :, None]
+        rows = np.concatenate([self.given[i][a:b] for i, a, b in which])[:, :, None]
         k = mx.array(rows[..., : self.dim]).astype(self.dtype)
         return [k, mx.array(rows[..., self.dim :]).astype(self.dtype) if self.v_dim > 0 else None]
 
@@ -135,7 +155,8 @@ class Sequences:
 def drawn(seed: int) -> tuple[Sequences, Sight]:
     draw = random.Random(seed)
     kv_heads, share = draw.choice((1, 2, 3)), draw.choice((1, 2, 3, 9))
-    dim = draw.choice((16, 20, 40, 64))
+    dim = draw.choice((16, 20, 40, 64, 128))
+    v_dim = draw.choice((dim, dim, 24, 128, -dim + 4))
     n = draw.randint(1, 4)
     sequences = Sequences(
         draw,
@@ -143,8 +164,9 @@ def drawn(seed: int) -> tuple[Sequences, Sight]:
         kv_heads=kv_heads,
         share=share,
         dim=dim,
-        v_dim=draw.choice((dim, 24, -dim + 4)),
+        v_dim=v_dim,
         dtype=draw.choice(list(DTYPES.values())),
+        as_bytes=v_dim > 0 and draw.random() < 0.4,
         lengths=[draw.choice((0, 5, 63, 64, 200, 256, 300, 700)) for _ in range(n)],
         counts=[draw.choice((1, 1, 2, 7, 40)) for _ in range(n)],
     )
@@ -171,6 +193,17 @@ def test_as_plain_loops_and_the_same_bits_however_it_is_cut(isa: str, seed: int)
         )
 
 
+@pytest.mark.parametrize("broken", [mx.nan, mx.inf, -mx.inf])
+def test_what_is_no_number_stays_none_as_a_byte(isa: str, broken: float) -> None:
+    """A model that broke is found out by its logits: no code may make a number of what is none."""
+    own = Sequences(random.Random(6), 16, 2, 2, 64, 64, mx.float32, lengths=[0], counts=[3], as_bytes=True)
+    own.given[0][1, 0, 5] = broken
+    found = own.together(Sight()).reshape(3, 4, 64)
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1:, :2]).all()
+    assert np.isfinite(found[:, 2:]).all()
+
+
 @pytest.mark.parametrize("size", [16, 64])
 @pytest.mark.parametrize("threads", [1, 2, 7])
 def test_many_that_share_a_beginning_read_it_once_and_get_the_same(size: int, threads: int) -> None:
@@ -178,7 +211,8 @@ def test_many_that_share_a_beginning_read_it_once_and_get_the_same(size: int, th
     shared = 600 // size  # pages
     for i in range(1, 40):
         own.tables[i][:shared] = own.tables[0][:shared]
-        own.kept[i][: shared * size] = own.kept[0][: shared * size]
+        own.given[i][: shared * size] = own.given[0][: shared * size]
+        own.kept[i] = own.decoded(own.given[i])
     before = native.threads()
     native.set_threads(threads)
     try:
@@ -294,6 +328,7 @@ def test_arguments_that_do_not_fit_are_named(changed: dict[str, Any], told: str)
         (lambda: native.PagePlace(native.Pages(4096, 1), 0, 4, 0, 16, 16, mx.float32), "must have heads"),
         (lambda: native.PagePlace(native.Pages(4096, 1), 0, 4, 1, 16, -17, mx.float32), "values of some size"),
         (lambda: native.PagePlace(native.Pages(4096, 1), 0, 4, 1, 16, 16, mx.int32), "keys"),
+        (lambda: native.PagePlace(native.Pages(4096, 1), 0, 4, 1, 16, -8, mx.float32, True), "not kept as bytes"),
         (lambda: native.PagedBatch([], [], []), "one entry"),
         (lambda: native.PagedBatch([1], [0, 1], [array("i", [0])]), "one entry"),
         (lambda: native.PagedBatch([0], [0], [array("i", [0])]), "must have a row"),
