@@ -51,6 +51,7 @@ class BlockReader:
         self._form, self._tokens = form, tokens
         self._at = At.THOUGHTS if opened else At.START
         self._held = ""
+        self._cut = False  # a call ended the thoughts: their closer may still come, and closes nothing
 
     def push(self, text: str) -> list[Item]:
         if self._at is At.PLAIN:
@@ -75,6 +76,9 @@ class BlockReader:
             self._held = ""
             self._at = At.AFTER if self._form.answer else At.PLAIN
             return [*before, Hidden(text)]
+        if text == self._form.close and self._cut:
+            self._cut = False
+            return [Hidden(text)]
         return [Hidden(text)] if control else self.push(text)
 
     def finish(self) -> list[Item]:
@@ -89,6 +93,7 @@ class BlockReader:
     def called(self, *, within: bool) -> list[Item]:
         held = self.finish()
         if self._at is not At.ANSWER and not (within and self.thinking):
+            self._cut = self._cut or self.thinking
             self._at = At.START
         return held
 
@@ -98,6 +103,9 @@ class BlockReader:
         match self._at:
             case At.START if self._tokens:
                 return self._opener(text, None, At.PLAIN, items)
+            case At.START if self._cut and _may_begin(text, form.close):
+                self._cut = not text.lstrip().startswith(form.close)
+                return self._opener(text, form.close, At.START, items)
             case At.START:
                 return self._opener(text, form.open, At.LABEL if form.label else At.THOUGHTS, items)
             case At.AFTER if form.answer:
@@ -152,6 +160,11 @@ class BlockReader:
             self._at = then
             items.append(Hidden(closer))
         return rest
+
+
+def _may_begin(text: str, wanted: str) -> bool:
+    bare = text.lstrip()
+    return bare.startswith(wanted) or (len(bare) > 0 and wanted.startswith(bare))
 
 
 def opens(form: ThoughtBlock, prompt: str) -> bool:

@@ -80,6 +80,8 @@ GET = '<tool_call>\n{"name": "get", "arguments": {"a": "b"}}\n</tool_call>'
         (f"<think>Hm</think>\n\n{GET}", (Thought("Hm"), *call(0, "get", '{"a": "b"}'))),
         (f"<think>Hm\n{GET}Yes", (Thought("Hm"), *call(0, "get", '{"a": "b"}'), Said("Yes"))),
         (f"{GET}<think>b</think>c", (*call(0, "get", '{"a": "b"}'), Thought("b"), Said("c"))),
+        (f"<think>Hm\n{GET}\n</think>c", (Thought("Hm"), *call(0, "get", '{"a": "b"}'), Said("\nc"))),
+        (f"<think>Hm\n{GET}<think>x</think>c", (Thought("Hm"), *call(0, "get", '{"a": "b"}'), Thought("x"), Said("c"))),
         (f"<think>say {GET}</think>c", (Thought(f"say {GET}"), Said("c"))),
         (GET.replace("get", "got"), (Said(GET.replace("get", "got")),)),
         (GET.replace('"name"', '"nome"'), (Said(GET.replace('"name"', '"nome"')),)),
