@@ -59,6 +59,10 @@ picture: $(VENV)/.installed-dev
 	$(BIN)/python docs/tui_picture.py
 	$(BIN)/python -m docs.page_picture
 
+# 1,140 answers at random from what the grammars of tool formats let come: none may be invalid
+tool-grammar: $(VENV)/.installed-dev
+	MLXRUN_GENERATIONS=5 $(BIN)/python -m pytest -q tests/unit/text/test_tool_generations.py
+
 # run them and store their outputs
 notebooks: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.notebooks.execute $(wildcard notebooks/*.ipynb)

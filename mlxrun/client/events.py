@@ -74,12 +74,14 @@ class Reading:
         now = time.perf_counter()
         first = self._first or now
         details = self._counted.get("prompt_tokens_details") or {}
+        written = self._counted.get("completion_tokens_details") or {}
         return Usage(
             int(self._counted.get("prompt_tokens") or 0),
             int(details.get("cached_tokens") or 0),
             int(self._counted.get("completion_tokens") or 0),
             first - self._began,
             now - first,
+            int(written.get("reasoning_tokens") or 0),
         )
 
 

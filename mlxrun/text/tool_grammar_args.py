@@ -11,8 +11,9 @@ from typing import Any
 
 from .lark import ANY, EMPTY, LarkText, quoted
 from .tool_formats import BareArgs, JsonArgs, PythonArgs, Strings, TaggedArgs
-from .tool_schema import Schema, kind_of, kinds_of, property_schema, shared_of
+from .tool_schema import Schema, kind_of, kinds_of, property_schema, referred, shared_of
 
+MOST_DEEP = 8
 STARTS = {"number": r"\-0-9", "boolean": "tTfF", "null": "nN", "array": r"\[", "object": "{"}  # letters of other kinds
 KEY = r"[A-Za-z_]\w{0,63}"
 SINGLE = r"'([^'\\\x00-\x1f]|\\[\\'nt])*'"
@@ -90,56 +91,73 @@ def only(schema: Schema | bool, kinds: frozenset[str]) -> Schema:
 
 
 class Literals:
-    """Values as Python or an object with bare keys writes them. Nested ones are held to their kind alone."""
+    """Values as Python or an object with bare keys writes them."""
 
     def __init__(self, lark: LarkText, style: PythonArgs | BareArgs) -> None:
         self._lark, self._style = lark, style
+        self._python = isinstance(style, PythonArgs)
+        self._comma, self._colon = (", ", ": ") if self._python else (",", ":")
 
-    def value(self, schema: Schema | bool) -> str:
-        if not isinstance(schema, bool) and ("enum" in schema or "const" in schema):
+    def value(self, schema: Schema | bool, depth: int = 0) -> str:
+        """`depth`: of schemas in schemas; far down any value of that kind may come, so that none goes on for ever."""
+        if isinstance(schema, bool) or depth > MOST_DEEP:
+            return self._lark.one_of([self._any(kind) for kind in sorted(kinds_of(schema))], "value")
+        if "enum" in schema or "const" in schema:
             return self._lark.one_of([self.written(one) for one in schema.get("enum", [schema.get("const")])], "enum")
-        kinds = kinds_of(schema)
-        numbers = {"type": "integer"} if _only_whole(schema) else {"type": "number"}
-        if isinstance(schema, dict) and kinds == {"number"}:
-            return self._lark.json(schema)
-        found = {
-            "string": self._text(),
-            "number": self._lark.json(numbers),
-            "boolean": f"({self.written(True)} | {self.written(False)})",
-            "null": self.written(None),
-            "array": self._any("array"),
-            "object": self._any("object"),
-        }
-        return self._lark.one_of([found[kind] for kind in sorted(kinds)], "value")
+        if "$ref" in schema:
+            return self.value(referred(schema), depth + 1)
+        for word in ("anyOf", "oneOf"):
+            if word in schema:
+                parts = [one if isinstance(one, bool) else one | shared_of(schema) for one in schema[word]]
+                return self._lark.one_of([self.value(one, depth + 1) for one in parts], "value")
+        return self._lark.one_of([self._kind(kind, schema, depth) for kind in sorted(kinds_of(schema))], "value")
+
+    def _kind(self, kind: str, schema: Schema, depth: int) -> str:
+        lark = self._lark
+        if kind == "number":
+            return lark.json({**schema, "type": "integer" if _only_whole(schema) else "number"})
+        if kind == "array" and isinstance(schema.get("items"), dict):
+            one = self.value(schema["items"] | shared_of(schema), depth + 1)
+            return lark.rule(f"{quoted('[')} ({one} ({quoted(self._comma)} {one})*)? {quoted(']')}", "array")
+        if kind == "object" and "properties" in schema:
+            inner = listed(lark, schema, lambda name, one: self._pair(name, one, depth + 1), self._comma)
+            return lark.rule(lark.joined([quoted("{"), inner, quoted("}")]), "object")
+        return self._any(kind)
+
+    def _pair(self, name: str, schema: Schema | bool, depth: int) -> str:
+        key = repr(name) if self._python else name
+        return quoted(key + self._colon) + " " + self.value(schema, depth)
 
     def written(self, value: Any) -> str:
         if isinstance(self._style, BareArgs):
             text = self._style.quote + value + self._style.quote if isinstance(value, str) else json.dumps(value)
         else:
             words = {True: self._style.true, False: self._style.false, None: self._style.none}
-            plain = value is None or isinstance(value, bool)
-            text = words[value] if plain else repr(value)
+            text = words[value] if value is None or isinstance(value, bool) else repr(value)
         return self._lark.literal(text)
-
-    def _text(self) -> str:
-        if isinstance(self._style, BareArgs):
-            return self._lark.joined([self._lark.literal(self._style.quote), self._lark.until(self._style.quote)])
-        return self._lark.rule(f"/{SINGLE}|{DOUBLE}/", "text", terminal=True)
 
     def _any(self, kind: str) -> str:
         lark = self._lark
-        python = isinstance(self._style, PythonArgs)
-        key, colon, comma = (self._text(), ": ", ", ") if python else (f"/{KEY}/", ":", ",")
-        literals = [self._text(), lark.json({"type": "number"}), *map(self.written, (True, False, None))]
-        inner = lark.rule(" | ".join([*literals, "anyarray", "anyobject"]), "anyvalue")
-        array = f"{quoted('[')} ({inner} ({quoted(comma)} {inner})*)? {quoted(']')}"
-        pair = f"{key} {quoted(colon)} {inner}"
-        object = f"{quoted('{')} ({pair} ({quoted(comma)} {pair})*)? {quoted('}')}"
-        lark.named("anyarray", array)
-        lark.named("anyobject", object)
+        match kind:
+            case "string" if isinstance(self._style, BareArgs):
+                return lark.joined([lark.literal(self._style.quote), lark.until(self._style.quote)])
+            case "string":
+                return lark.rule(f"/{SINGLE}|{DOUBLE}/", "text", terminal=True)
+            case "number":
+                return lark.json({"type": "number"})
+            case "boolean":
+                return f"({self.written(True)} | {self.written(False)})"
+            case "null":
+                return self.written(None)
+        simple = [self._any(one) for one in ("string", "number", "boolean", "null")]
+        inner = lark.rule(" | ".join([*simple, "anyarray", "anyobject"]), "anyvalue")
+        pair = f"{self._any('string') if self._python else f'/{KEY}/'} {quoted(self._colon)} {inner}"
+        comma = quoted(self._comma)
+        lark.named("anyarray", f"{quoted('[')} ({inner} ({comma} {inner})*)? {quoted(']')}")
+        lark.named("anyobject", f"{quoted('{')} ({pair} ({comma} {pair})*)? {quoted('}')}")
         return "anyarray" if kind == "array" else "anyobject"
 
 
-def _only_whole(schema: Schema | bool) -> bool:
-    told = schema.get("type") if isinstance(schema, dict) else None
+def _only_whole(schema: Schema) -> bool:
+    told = schema.get("type")
     return "integer" in (told if isinstance(told, list) else [told]) and "number" not in (told or ())

@@ -87,15 +87,20 @@ def shared_of(schema: Schema) -> Schema:
     return {key: schema[key] for key in ("$defs", "definitions") if key in schema}
 
 
+def referred(schema: Schema) -> Schema | bool:
+    """What its $ref stands for."""
+    group, _, name = str(schema["$ref"]).removeprefix("#/").partition("/")
+    found = schema.get(group, {}).get(name, True)
+    return found if isinstance(found, bool) else found | shared_of(schema)
+
+
 def kinds_of(schema: Schema | bool, depth: int = 0) -> frozenset[str]:
     """What kinds of values it has a place for; an integer is a number."""
     everything = frozenset(KINDS) - {"integer"}
     if isinstance(schema, bool) or depth > 8:
         return everything
-    if isinstance(name := schema.get("$ref"), str):
-        group, _, last = name.removeprefix("#/").partition("/")
-        found = schema.get(group, {}).get(last, True)
-        return kinds_of(found if isinstance(found, bool) else found | shared_of(schema), depth + 1)
+    if "$ref" in schema:
+        return kinds_of(referred(schema), depth + 1)
     if "const" in schema or "enum" in schema:
         return frozenset(kind_of(one) for one in schema.get("enum", [schema.get("const")]))
     if "type" in schema:

@@ -64,7 +64,7 @@ class Messages:
             answers=1,
             encoder=encoder,
             stream=bool(body.get("stream")),
-            left_out=left_out_of(body),
+            left_out=(*left_out_of(body), *assistant.left_out(ask)),
             headers={REQUEST_ID: request_id},
         )
 

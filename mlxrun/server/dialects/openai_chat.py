@@ -149,6 +149,7 @@ class ChatCompletions:
             answers=count,
             encoder=ChatEncoder(frames, logprobs is not None, custom),
             stream=frames.stream,
+            left_out=voice.assistant.left_out(asked),
         )
 
 

@@ -80,6 +80,7 @@ class Responses:
             answers=1,
             encoder=ResponseEncoder(head_of(body, asked.box, wanted, voice.name), telling, keep if keeps else None),
             stream=bool(body.get("stream")),
+            left_out=voice.assistant.left_out(asked.ask),
         )
 
 
