@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 from letters import Letters
@@ -15,6 +16,7 @@ from mlxrun.parts import AnswerPart, Piece, Said, Thought, Token, joined
 from mlxrun.text.reasoning_formats import FORMATS
 from mlxrun.text.router import PartRouter
 from mlxrun.text.template import ChatTemplate
+from mlxrun.turns import Ask, Calling, Role, Thinking, Tool, ToolChoice, Turn
 
 OWN = Letters((), ("[THINK]", "[/THINK]"))
 MISTRAL = next(form for form in FORMATS if form.name == "mistral")
@@ -64,3 +66,27 @@ def test_an_assistant_finds_the_format_by_itself() -> None:
     parts: tuple[AnswerPart, ...] = joined(list(own.chat([{"role": "user", "content": "a"}]))).parts
     assert parts == (Thought("a"), Said("b"))
     assert joined(list(own.complete("a")[0])).parts == (Said("ab"),)
+
+
+def test_what_is_counted_is_what_a_usage_tells() -> None:
+    asked: list[Request] = []
+
+    class Noting:
+        context = 4096
+
+        def submit_choices(self, request: Request) -> tuple[Handle, ...]:
+            asked.append(request)
+            return ()
+
+    source = (Path(__file__).parents[2] / "data" / "templates" / "Qwen-Qwen3-0.6B.jinja").read_text()
+    own = Assistant("own", cast(Engine, Noting()), OWN, ChatTemplate({"default": source}, {}))
+    turns = (Turn(Role.USER, ("Hi",)), Turn(Role.ASSISTANT, ("Well, ",), "Hm."))
+    for ask in (
+        Ask(turns[:1]),
+        Ask(turns[:1], (Tool("look"),)),
+        Ask(turns, (Tool("look"),), ToolChoice(Calling.NONE), Thinking(on=False)),
+        Ask(turns[:1], template={"enable_thinking": False}),
+    ):
+        own.answer(ask)
+        assert own.count(ask) == len(asked[-1].tokens)
+    assert len({request.tokens for request in asked}) == 4
