@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from ..core import Constraint
 from ..text.tokenizer import well_formed
@@ -41,14 +42,16 @@ def checked(tools: Sequence[Tool], at: Sequence[str]) -> tuple[Tool, ...]:
 
 
 def chosen(choice: ToolChoice, tools: Iterable[Tool], param: str = "tool_choice") -> ToolChoice:
-    """The same, once there is what it chooses."""
+    """The same, once there is what it chooses. Who names one tool that must be called wants it once: left to itself, a
+    small model calls it again and again."""
     names = {tool.name for tool in tools}
     if choice.calling is Calling.REQUIRED and not names:
         raise ApiError(400, f"{param} wants a tool to be called, and there are none.", param=param)
     for name in choice.names:
         if name not in names:
             raise ApiError(400, f"{param} names the tool {shown(name)}, which is not among the tools.", param=param)
-    return choice
+    one = choice.calling is Calling.REQUIRED and len(choice.names) == 1
+    return replace(choice, parallel=False) if one else choice
 
 
 def custom_tool(name: str, description: str, input: Constraint | None) -> Tool:
