@@ -156,7 +156,10 @@ class CallReader:
                 if not markers.section or not (yield from self._another()):
                     break
         except Broken:
+            ended = not (self._held or self._begun)  # its arguments were whole; something is missing behind them
             self._give_back(opener if first else "")
+            for text in (markers.call_close, markers.section_close) if ended else ():
+                yield from self._optional(text)
 
     def _give_back(self, opener: str) -> None:
         """Go on behind an opener that opened nothing; what a call has told stays told."""

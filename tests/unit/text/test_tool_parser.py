@@ -88,6 +88,7 @@ GET = '<tool_call>\n{"name": "get", "arguments": {"a": "b"}}\n</tool_call>'
         (GET.replace("get", "get_more"), call(0, "get_more", '{"a": "b"}')),
         ('<tool_call>{"arguments":{"b":[1,{}]},"name":"get"}</tool_call>', call(0, "get", '{"b":[1,{}]}')),
         ('<tool_call>{"name":"get"}</tool_call>', call(0, "get", "{}")),
+        (GET.replace("}}", "}"), call(0, "get", '{"a": "b"}')),  # whole arguments, whatever is missing behind them
         ('<tool_call>{"name":"get","arguments":null}</tool_call>', call(0, "get", "{}")),
         (GET.replace("b", "</tool_call>"), call(0, "get", '{"a": "</tool_call>"}')),
         (GET[: -len(chr(34) + "}}\n</tool_call>")], (*call(0, "get", '{"a": "b')[:2],)),
