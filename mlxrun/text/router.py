@@ -71,7 +71,7 @@ class PartRouter:
 
     def push(self, ids: Sequence[int]) -> list[Item]:
         if self._calls is not None:
-            return self._calls.push("".join(map(self._letter, ids)))
+            return self._calls.push(self._written(ids))
         if self._ids.isdisjoint(ids):
             return self._reader.push(self._text.push(ids))
         items: list[Item] = []
@@ -89,10 +89,18 @@ class PartRouter:
         """Whether what comes next is a thought, unless a marker comes."""
         return self._reader.thinking
 
-    def _letter(self, token: int) -> str:
-        """The text of a token, a marker's as the letter that stands for it."""
-        letter = self._marks.letters.get(token) or (BREAK if self._tokenizer.is_special(token) else None)
-        return self._text.push((token,)) if letter is None else self._text.finish() + letter
+    def _written(self, ids: Sequence[int]) -> str:
+        """The text of tokens, a marker's as the letter that stands for it."""
+        texts: list[str] = []
+        plain: list[int] = []
+        for token in ids:
+            letter = self._marks.letters.get(token) or (BREAK if self._tokenizer.is_special(token) else None)
+            if letter is None:
+                plain.append(token)
+            else:
+                texts += [self._text.push(plain), self._text.finish(), letter]
+                plain.clear()
+        return "".join([*texts, self._text.push(plain)])
 
     def finish(self) -> list[Item]:
         if self._calls is not None:

@@ -202,6 +202,7 @@ OPENED = '<tool_call>{"name": "get", "arguments": '
 COMMAND = '<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "get", "parameters": {}}]<|END_ACTION|>'
 KIMI = "<|tool_call_begin|>functions.get:7<|tool_call_argument_begin|>{}<|tool_call_end|>"
 NONE = "<｜tool▁calls▁begin｜><｜tool▁calls▁end｜>"
+LFM2 = "<|tool_call_start|>[get(a='it's')]<|tool_call_end|>"
 OLMO = r'<function_calls>get(a="x\u00e9", b=(1, None))</function_calls>'
 THOUGHT = '<think>{"name": "get"}</think>{"name": "get"}'
 
@@ -227,6 +228,11 @@ THOUGHT = '<think>{"name": "get"}</think>{"name": "get"}'
         ("command", COMMAND, known("0")),
         ("deepseek3.1", NONE, (Said(NONE),)),
         ("functionary3.1", '<function=get>{"a": 1}</function> and so', (*call(0, "get", '{"a": 1}'), Said(" and so"))),
+        (
+            "lfm2",
+            LFM2,
+            (*cut("get", '{"a": "it"'), Said("s')]<|tool_call_end|>")),
+        ),  # as its template writes it: unescaped
         ("olmo3", OLMO, call(0, "get", r'{"a": "x\u00e9", "b": [1, null]}')),
     ],
 )
@@ -312,7 +318,7 @@ def test_any_soup_is_read_without_an_error_however_it_is_cut(name: str) -> None:
     harmony = next(form for form in REASONING if form.name == "harmony")
     form, thoughts = BY_ID[name], harmony if name == "harmony" else THINK
     added = ("<tool_call>", "</tool_call>", "<think>", "</think>", "｜DSML｜", "<|sep|>", "[ARGS]", '<|"|>')
-    for seed in range(40):
+    for seed in range(15):
         drawn = random.Random(f"{name}{seed}")
         own = (
             drawn.choice([AS_TEXT, Letters(added, ()), Letters((), added)])

@@ -1,5 +1,14 @@
 """Chat templates that write calls of tools: other people's (tests/data/templates), and minimal ones of formats whose
-templates are under a licence that keeps them out of here. Each with the format that its model writes."""
+templates are under a licence that keeps them out of here. Each with the format that its model writes.
+
+What templates of other people do that cannot be read back, and which are not here for it:
+- LFM2's writes strings between quotes without escapes: a quote or a line's end in one breaks its call.
+- Gemma's and FunctionGemma's have no escape for the marks round a string, and write keys bare: such a key is cut short.
+- Tags round raw texts (Qwen3-Coder, GLM, MiniMax, DeepSeek V3.2, Kimi K3, Seed) cannot hold what ends a parameter and
+  then goes on as a call does, unless that is a token.
+Formats that are not read: MiniMax M3 (values nested as tags), Functionary 3.2 (the first name stands behind a marker of
+the prompt), MiniCPM5 (texts in CDATA), Command R+ (a list in a code block under "Action:").
+"""
 
 from __future__ import annotations
 
