@@ -26,9 +26,19 @@ class CallMarkers:
         def core(text: str | None) -> str:
             return marks.written(text or "").strip(SPACE)
 
+        self.listed: set[str] = set()  # openers that a bracket follows, perhaps behind white space
+
+        def opener(text: str) -> str:
+            if len(text) < 2 or text[-1] != "[":
+                return text
+            self.listed.add(text[:-1].rstrip(SPACE))
+            return text[:-1].rstrip(SPACE)
+
         opens, closes = map(core, form.section or ("", ""))
+        opens = opener(opens)
         self.section = bool(opens)
-        self.call, self.call_close, self.section_close = core(form.call[0]), core(form.call[1]), closes
+        self.call, self.call_close = core(form.call[0]), core(form.call[1])
+        self.section_close = [text for text in (closes[:1], closes[1:]) if text] if closes[:1] == "]" else [closes]
         self.between, self.tail = core(form.between), core(form.tail)
         self.heads: list[tuple[str, ...]] = []
         head = "{"
@@ -39,12 +49,12 @@ class CallMarkers:
         self.openers = {first or head: Opener.SECTION if opens else Opener.CALL if first else Opener.HEAD}
         if self.call:
             self.openers.setdefault(self.call, Opener.CALL)
-        for text in map(core, form.also):
+        for text in map(opener, map(core, form.also)):
             self.openers.setdefault(text or head, Opener.HEAD if not text else Opener.SECTION if opens else Opener.CALL)
         self.fences = {core(begins): core(ends) for begins, ends in form.fences}
         for text in self.fences:
             self.openers.setdefault(text, Opener.CALL)
-        known = (self.tail, self.call_close, self.section_close)
+        known = (self.tail, self.call_close, self.section_close[0])
         self.ends = tuple(text for text in known if text) if not isinstance(form.args, PythonArgs) else (self.tail,)
 
 

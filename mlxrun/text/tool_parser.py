@@ -150,6 +150,8 @@ class CallReader:
         source.at += 0 if kind is Opener.HEAD else len(opener)
         first, opened = True, kind is not Opener.SECTION
         try:
+            if opener in markers.listed:
+                yield from source.must("[")
             while True:
                 yield from self._call(opened, markers.fences.get(opener, markers.call_close))
                 first = opened = False
@@ -158,7 +160,7 @@ class CallReader:
         except Broken:
             ended = not (self._held or self._begun)  # its arguments were whole; something is missing behind them
             self._give_back(opener if first else "")
-            for text in (markers.call_close, markers.section_close) if ended else ():
+            for text in (markers.call_close, *markers.section_close) if ended else ():
                 yield from self._optional(text)
 
     def _give_back(self, opener: str) -> None:
@@ -184,9 +186,12 @@ class CallReader:
         source, markers = self._source, self._markers
         self._hold()
         yield from source.space()
-        if (yield from source.take((markers.section_close,))) is not None:
+        closer, *more = markers.section_close
+        if (yield from source.take((closer,))) is not None:
             self._items.append(Hidden(self._marks.plain(source.let_go())))
             self._held = False
+            for text in more:
+                yield from self._optional(text)
             return False
         if markers.between:
             yield from source.take((markers.between,))

@@ -224,6 +224,13 @@ THOUGHT = '<think>{"name": "get"}</think>{"name": "get"}'
         ("mistral11", "[TOOL_CALLS]get[CALL_ID]abcdefghi[ARGS]{}", known("abcdefghi")),
         ("mistral11", "[TOOL_CALLS]get[CALL_ID]short[ARGS]{}", known("made")),
         ("mistral13", "[TOOL_CALLS]get[ARGS]{}", known("made")),
+        (
+            "mistral3",
+            '[TOOL_CALLS] [{"name": "get", "arguments": {}} ]',
+            known("made"),
+        ),  # spaces, as version 3 has them
+        ("nemotron2", '<TOOLCALL>\n[{"name": "get"}]\n</TOOLCALL>', known("made")),
+        ("phi4", "functools are nice [1]", (Said("functools are nice [1]"),)),
         ("kimi2", KIMI, known("functions.get:0")),  # as they are counted, not as the model counts
         ("command", COMMAND, known("0")),
         ("deepseek3.1", NONE, (Said(NONE),)),
