@@ -8,6 +8,7 @@ import uuid
 from .tool_formats import Ids
 
 NINE = re.compile("[A-Za-z0-9]{9}")
+GOOD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class CallIds:
@@ -18,11 +19,11 @@ class CallIds:
         self._given: list[str] = []
 
     def next(self, name: str, written: str | None) -> str:
-        good = written and written not in self._given and self._ids is not Ids.COUNTED
-        if not good or (self._ids is Ids.NINE and not NINE.fullmatch(written or "")):
+        good = {Ids.NINE: NINE, Ids.FREE: GOOD}.get(self._ids)
+        if good is None or not written or not good.fullmatch(written) or written in self._given:
             written = self._made(name)
-        self._given.append(written or "")
-        return self._given[-1]
+        self._given.append(written)
+        return written
 
     def _made(self, name: str) -> str:
         if self._ids is Ids.COUNTED:  # models count wrongly

@@ -233,6 +233,8 @@ THOUGHT = '<think>{"name": "get"}</think>{"name": "get"}'
         ("phi4", "functools are nice [1]", (Said("functools are nice [1]"),)),
         ("kimi2", KIMI, known("functions.get:0")),  # as they are counted, not as the model counts
         ("command", COMMAND, known("0")),
+        ("command", COMMAND.replace('"0"', '{"a": 1}'), known("made")),
+        ("command", COMMAND.replace('"0"', '"<|START|>"'), known("made")),
         ("deepseek3.1", NONE, (Said(NONE),)),
         ("functionary3.1", '<function=get>{"a": 1}</function> and so', (*call(0, "get", '{"a": 1}'), Said(" and so"))),
         (
@@ -348,3 +350,9 @@ def test_any_soup_is_read_without_an_error_however_it_is_cut(name: str) -> None:
 def test_a_text_without_a_call_comes_out_unchanged(name: str) -> None:
     text = 'Use `<tool>` {"title": [1, 2]}, f(x=1) <function> [a](b) \n\n```json\n{"name": "x"}\n```\n call:get{ é \n'
     assert read(text, name) == (Said(text),)
+
+
+def test_no_two_calls_of_an_answer_have_one_id() -> None:
+    one = '{"tool_call_id": "0", "tool_name": "get", "parameters": {}}'
+    found = read(f"<|START_ACTION|>[{one}, {one}]<|END_ACTION|>", "command")
+    assert [part.id for part in found if isinstance(part, CallBegun)] == ["0", "made"]
