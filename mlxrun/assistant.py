@@ -39,7 +39,6 @@ from .text.same_tokens import why_not_same
 from .text.stops import StopParts
 from .text.template import ChatTemplate
 from .text.tokenizer import Tokenizer, well_formed
-from .text.tool_grammar import left_out
 from .turns import Ask
 from .weights import Checkpoint
 
@@ -213,7 +212,7 @@ class Assistant:
 
     def left_out(self, ask: Ask) -> tuple[str, ...]:
         """What of it is not heeded, by its name. An error where that was strictly meant."""
-        return left_out(ask.tools)
+        return self._prompter.left_out(ask)
 
     def prompt(self, ask: Ask) -> str:
         """The conversation as the chat template writes it."""

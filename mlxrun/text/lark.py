@@ -82,6 +82,10 @@ class LarkText:
     def regex(self, pattern: str, hint: str = "re") -> str:
         return self.rule("/" + pattern.replace("/", r"\/") + "/", hint, terminal=True)
 
+    def nested(self, grammar: str) -> str:
+        """Another grammar, from its own start."""
+        return self.rule("%lark {\n" + grammar + "\n}", "nested")
+
     def json(self, schema: Any) -> str:
         guidance = {"whitespace_pattern": SPACES, "coerce_one_of": True}
         if isinstance(schema, bool):

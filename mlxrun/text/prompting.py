@@ -5,8 +5,11 @@ One for each model. Knows no engine and no dialect.
 
 from __future__ import annotations
 
+import json
+from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from threading import Lock
 
 from ..core import NO_IDS, Closing, Constraint, RequestError, TokenVocabulary
 from ..turns import Ask, Calling, Tool, ToolChoice
@@ -19,8 +22,8 @@ from .quoting import Quoting
 from .reasoning_formats import ReasoningFormat, format_of
 from .template import ChatTemplate
 from .tokenizer import Tokenizer
-from .tool_formats import CallPlace, InThoughts, ToolFormat
-from .tool_grammar import ToolWords, grammar, openers, texts_of
+from .tool_formats import CallPlace, InThoughts, RecipientHead, ToolFormat
+from .tool_grammar import ToolWords, grammar, left_out, openers, texts_of
 from .tool_probe import Probe
 from .vocabulary import vocabulary_of
 
@@ -40,6 +43,8 @@ class ChatPrompt:
 
 
 NO_LIMIT = 1 << 31
+HARMONY_BEGINS = "<|start|>assistant"
+KEPT = 16  # grammars of tools
 
 
 class Prompter:
@@ -48,6 +53,8 @@ class Prompter:
         self.tokenizer, self.template, self._context = tokenizer, template, context
         self.thoughts = format_of(tokenizer, template.sources)
         self.probe = Probe(template, tokenizer)
+        self._grammars: OrderedDict[str, Constraint | None] = OrderedDict()
+        self._lock = Lock()
         self.effort = Effort(self.probe, template, tokenizer, self.thoughts)
 
     def prompt(self, ask: Ask, shape: Constraint | None = None, times: int = 1) -> ChatPrompt:
@@ -64,8 +71,10 @@ class Prompter:
             return replace(prompt, constraint=self._after_thoughts(shape, text))
         if ask.choice.calling is Calling.NONE:
             return self._uncalled(prompt, form, tools, shape)
-        words = ToolWords(self._tokens, form, self._others)
-        constraint = grammar(words, tools, ask.choice, shape)
+        constraint = self._grammar(form, tools, ask.choice, shape)
+        if isinstance(form.head, RecipientHead):  # its grammar begins with the answer, thoughts and all
+            constraint = constraint if text.endswith(HARMONY_BEGINS) else None
+            return replace(prompt, calls=form, tools=tools, history=calls_in(ask), constraint=constraint)
         late = form.place is CallPlace.START or form.in_thoughts is InThoughts.TEXT
         if late or shape is not None or ask.choice.calling is Calling.REQUIRED:
             constraint = self._after_thoughts(constraint, text)
@@ -73,10 +82,14 @@ class Prompter:
             prompt,
             calls=form,
             tools=tools,
-            history=sum(len(turn.calls) for turn in ask.turns),
+            history=calls_in(ask),
             constraint=constraint,
             stops=self._ids(form.stops),
         )
+
+    def left_out(self, ask: Ask) -> tuple[str, ...]:
+        """Words of the tools' schemas that calls are not held to. An error where a tool is strict."""
+        return left_out(ask.tools, self.tool_format)
 
     def vocabulary(self) -> TokenVocabulary:
         """What its tokens stand for. Markers are never text."""
@@ -90,13 +103,33 @@ class Prompter:
         self, prompt: ChatPrompt, form: ToolFormat, tools: tuple[Tool, ...], shape: Constraint | None
     ) -> ChatPrompt:
         """The tools are shown, so that what is cached of the prompt stays good; what opens a call is barred."""
+        if isinstance(form.head, RecipientHead) and shape is None:
+            barred = self._grammar(form, tools, ToolChoice(Calling.NONE), None)
+            return replace(prompt, constraint=barred if prompt.text.endswith(HARMONY_BEGINS) else None)
         if shape is not None:
             return replace(prompt, constraint=self._after_thoughts(shape, prompt.text))
         first = [self._tokens.split(opener)[0] for opener in openers(form)]
         if first and all(isinstance(one, int) for one in first):
             return replace(prompt, banned=frozenset(one for one in first if isinstance(one, int)))
-        barred = grammar(ToolWords(self._tokens, form, self._others), tools, ToolChoice(Calling.NONE), None)
+        barred = self._grammar(form, tools, ToolChoice(Calling.NONE), None)
         return replace(prompt, constraint=self._after_thoughts(barred, prompt.text))
+
+    def _grammar(
+        self, form: ToolFormat, tools: tuple[Tool, ...], choice: ToolChoice, shape: Constraint | None
+    ) -> Constraint | None:
+        """Agents ask with the same tools again and again."""
+        told = [(tool.name, tool.custom, tool.input, json.dumps(tool.parameters)) for tool in tools]
+        key = repr((told, choice.calling, choice.parallel, shape))
+        with self._lock:
+            if key in self._grammars:
+                self._grammars.move_to_end(key)
+                return self._grammars[key]
+        made = grammar(ToolWords(self._tokens, form, self._others), tools, choice, shape)
+        with self._lock:
+            self._grammars[key] = made
+            while len(self._grammars) > KEPT:
+                self._grammars.popitem(last=False)
+        return made
 
     def _after_thoughts(self, constraint: Constraint | None, text: str) -> Constraint | None:
         if constraint is None:
@@ -145,6 +178,10 @@ class Prompter:
                 "Leave out tools, or choose a model that was trained to call them."
             )
         return form
+
+
+def calls_in(ask: Ask) -> int:
+    return sum(len(turn.calls) for turn in ask.turns)
 
 
 def callable_tools(ask: Ask) -> tuple[Tool, ...]:

@@ -16,7 +16,8 @@ from ..turns import Calling, Tool, ToolChoice
 from .conversation import parameters_of
 from .lark import ANY, LarkText, Literal, MarkerTokens, quoted, tokens
 from .tool_formats import BareArgs, CallPlace, Ids, JsonHead, RecipientHead, TaggedArgs, TextHead, ToolFormat
-from .tool_grammar_args import arguments
+from .tool_grammar_args import arguments, unheld
+from .tool_grammar_harmony import messages
 from .tool_schema import HeldSchema
 
 ID = {Ids.FREE: "[A-Za-z0-9_-]{1,40}", Ids.NINE: "[A-Za-z0-9]{9}", Ids.COUNTED: "functions[.]{name}:[0-9]{1,4}"}
@@ -31,22 +32,24 @@ class ToolWords:
     other: tuple[int, ...] = ()  # control tokens that free text may hold: of thoughts, of a reader's own
 
 
-def left_out(tools: Iterable[Tool]) -> tuple[str, ...]:
-    """The words of the tools' schemas that calls are not held to, each with where it stands."""
+def left_out(tools: Iterable[Tool], form: ToolFormat | None) -> tuple[str, ...]:
+    """The words of the tools' schemas that calls in this format are not held to, each with where it stands."""
     told: list[str] = []
+    raw = form is not None and isinstance(form.args, TaggedArgs)
     for tool in tools:
-        found = held(tool).left_out
+        schema = held(tool)
+        found = schema.left_out + ([] if form is None else unheld(form.args, schema.schema, schema.where))
         if found and tool.strict:
             raise RequestError(f"{found[0]} cannot be held to: leave it out, or make the tool not strict.")
         told += found
-        if tool.custom and tool.input is not None and tool.input.shape is not Shape.REGEX:
-            told.append(f"tools.{tool.name}.format")
+        if tool.input is not None and not raw and tool.input.shape is not Shape.REGEX:
+            told.append(f"tools.{tool.name}.format")  # a text within JSON has letters of its own
     return tuple(told)
 
 
 def held(tool: Tool) -> HeldSchema:
     found = HeldSchema(parameters_of(tool), f"tools.{tool.name}.parameters")
-    if tool.custom and tool.input is not None and tool.input.shape is Shape.REGEX:
+    if tool.input is not None and tool.input.shape is Shape.REGEX:
         found.schema["properties"]["input"]["pattern"] = f"^(?:{tool.input.text})$"
     return found
 
@@ -72,7 +75,9 @@ def grammar(
     """None: nothing is held. `shape`: what the answer must be where it is no call."""
     lark = LarkText(words.markers)
     if isinstance(words.form.head, RecipientHead):
-        return None
+        told = None if shape is None else shaped(lark, shape)
+        schemas = [(tool, held(tool).schema) for tool in tools]
+        return Constraint(Shape.LARK, lark.text(messages(lark, words.form.head, schemas, choice, told)))
     writer = CallWriter(lark, words.form, tools, choice.parallel)
     if choice.calling is Calling.REQUIRED:
         start = writer.calls()
@@ -95,7 +100,7 @@ def shaped(lark: LarkText, shape: Constraint) -> str:
             return lark.regex(shape.text)
         case Shape.CHOICE:
             return lark.one_of([quoted(one) for one in json.loads(shape.text)])
-    raise RequestError("A grammar for the answer cannot stand beside tools: leave out one of them.")
+    return lark.nested(shape.text)
 
 
 class CallWriter:
@@ -159,7 +164,10 @@ class CallWriter:
         told: list[str | Literal] = [Literal((before + first).removeprefix(known))]
         for piece in pieces:
             told.append({"{id}": self._id(tool), "{n}": "/[0-9]{1,4}/"}.get(piece) or Literal(piece))
-        return [*told, arguments(self._lark, form.args, held(tool).schema)]
+        given = None
+        if tool.input is not None and isinstance(form.args, TaggedArgs):
+            given = shaped(self._lark, tool.input)
+        return [*told, arguments(self._lark, form.args, held(tool).schema, given)]
 
     def _object(self, head: JsonHead, tool: Tool, before: str) -> list[str | Literal]:
         lark, name = self._lark, json.dumps(tool.name, ensure_ascii=False)

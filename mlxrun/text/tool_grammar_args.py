@@ -9,10 +9,21 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from .lark import ANY, EMPTY, LarkText, quoted
+from .lark import ANY, EMPTY, LarkText, Literal, quoted
 from .tool_formats import BareArgs, JsonArgs, PythonArgs, Strings, TaggedArgs
-from .tool_schema import Schema, kind_of, kinds_of, property_schema, referred, shared_of
+from .tool_schema import (
+    WITH_LIST,
+    WITH_SCHEMA,
+    WITH_SCHEMAS,
+    Schema,
+    kind_of,
+    kinds_of,
+    property_schema,
+    referred,
+    shared_of,
+)
 
+ArgsStyle = JsonArgs | PythonArgs | TaggedArgs | BareArgs
 MOST_DEEP = 8
 STARTS = {"number": r"\-0-9", "boolean": "tTfF", "null": "nN", "array": r"\[", "object": "{"}  # letters of other kinds
 KEY = r"[A-Za-z_]\w{0,63}"
@@ -20,10 +31,42 @@ SINGLE = r"'([^'\\\x00-\x1f]|\\[\\'nt])*'"
 DOUBLE = SINGLE.replace("'", '"')
 
 
-def arguments(lark: LarkText, style: JsonArgs | PythonArgs | TaggedArgs | BareArgs, schema: Schema) -> str:
+OF_TEXTS = ("pattern", "format", "minLength", "maxLength")
+OF_MORE = (*OF_TEXTS, "minItems", "maxItems", "prefixItems", "patternProperties", "minProperties", "maxProperties")
+
+
+def unheld(style: ArgsStyle, schema: Schema, where: str) -> list[str]:
+    """The words of a schema that arguments in this style are not held to."""
+    if isinstance(style, JsonArgs):
+        return []
+    if isinstance(style, TaggedArgs):  # only its texts are no JSON
+        named = [(name, property_schema(schema, name)) for name in schema.get("properties", {})]
+        texts = [(name, one) for name, one in named if isinstance(one, dict) and "string" in kinds_of(one)]
+        return [f"{where}.properties.{name}.{word}" for name, one in texts for word in OF_TEXTS if word in one]
+    found = [f"{where}.{word}" for word in OF_MORE if word in schema and not isinstance(schema[word], dict)]
+    for name, one in schema.items():
+        for key, part in parts_of(name, one):
+            found += unheld(style, part, f"{where}.{name}{key}")
+    return found
+
+
+def parts_of(word: str, value: Any) -> list[tuple[str, Schema]]:
+    """The schemas in what stands behind a word of one."""
+    if word in WITH_SCHEMAS and isinstance(value, dict):
+        return [(f".{name}", one) for name, one in value.items() if isinstance(one, dict)]
+    if word in WITH_LIST and isinstance(value, list):
+        return [(f".{at}", one) for at, one in enumerate(value) if isinstance(one, dict)]
+    return [("", value)] if word in WITH_SCHEMA and isinstance(value, dict) else []
+
+
+def arguments(lark: LarkText, style: ArgsStyle, schema: Schema, given: str | None = None) -> str:
+    """`given`: the rule for the one text that a tool without a schema of its own takes, where texts are raw."""
     match style:
         case JsonArgs():
             return lark.json(schema)
+        case TaggedArgs() if given is not None:
+            opener = style.open.replace("{key}", "input").replace("{raw}", style.raw)
+            return lark.joined([Literal(opener), given, Literal(style.close)])
         case PythonArgs():
             values = Literals(lark, style)
             return listed(lark, schema, lambda name, one: quoted(f"{name}=") + " " + values.value(one), ", ")

@@ -42,6 +42,7 @@ class HeldSchema:
 
     def __init__(self, parameters: Mapping[str, Any], where: str) -> None:
         self.left_out: list[str] = []
+        self.where = where
         self.schema = self._read(parameters, where, 0)
         self.schema.setdefault("type", "object")
         if "properties" in self.schema:
@@ -72,6 +73,8 @@ class HeldSchema:
                 or (word == "format" and value in FORMATS)
             ):
                 yield word, value
+            elif word == "propertyNames" and value == {"type": "string"}:
+                continue  # as all names are
             elif word in NOT_HELD or word in ("$ref", "pattern", "format", *WITH_SCHEMA):
                 self.left_out.append(place)
 

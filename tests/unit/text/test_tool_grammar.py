@@ -48,9 +48,9 @@ CASES = [form for form in FORMATS if not isinstance(form.head, RecipientHead)]
 class Case:
     """One format with its markers as tokens of their own, or as letters."""
 
-    def __init__(self, form: ToolFormat, *, tokens: bool) -> None:
+    def __init__(self, form: ToolFormat, *, tokens: bool, controls: Sequence[str] = ()) -> None:
         found = {text for one in texts_of(form) for text in re.findall(r"<[^<>{}\s=]+>|\[[A-Z_]+\]", one)}
-        self.tokenizer = Letters(tuple(sorted(found)) if tokens else (), (*THINK, END))
+        self.tokenizer = Letters(tuple(sorted(found)) if tokens else (), (*controls, *THINK, END))
         self.end = 256 + len(self.tokenizer.added) - 1
         markers = MarkerTokens(self.tokenizer, self.tokenizer.added)
         self.words = ToolWords(markers, form, tuple(markers.ids[text] for text in THINK))
@@ -68,8 +68,8 @@ class Case:
             calls = [replace(call, id=f"functions.{call.name}:{at}") for at, call in enumerate(calls)]
         return written(self.form, calls)
 
-    def matcher(self, choice: ToolChoice, shape: Constraint | None = None) -> LLMatcher:
-        held = grammar(self.words, TOOLS, choice, shape)
+    def matcher(self, choice: ToolChoice, shape: Constraint | None = None, tools: Sequence[Tool] = TOOLS) -> LLMatcher:
+        held = grammar(self.words, tools, choice, shape)
         assert held is not None
         found = LLMatcher(
             tokenizer_of(fitted_to(self._vocabulary, self.tokenizer.vocab_size)),
@@ -80,9 +80,11 @@ class Case:
         assert not found.is_error(), found.get_error()
         return found
 
-    def takes(self, choice: ToolChoice, text: str, shape: Constraint | None = None) -> bool | None:
+    def takes(
+        self, choice: ToolChoice, text: str, shape: Constraint | None = None, tools: Sequence[Tool] = TOOLS
+    ) -> bool | None:
         """Whether this may be the whole answer; None: only its beginning."""
-        matcher = self.matcher(choice, shape)
+        matcher = self.matcher(choice, shape, tools)
         for token in self.tokenizer.encode(text, special=True):
             if matcher.is_stopped() or not allowed(matcher, token):
                 return False
@@ -140,7 +142,48 @@ def test_words_that_nobody_is_held_to_are_told() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True, "items": {"format": "zip"}}}}
     tool = Tool("t", parameters=schema)
     where = "tools.t.parameters.properties.a"
-    assert left_out([tool]) == (f"{where}.uniqueItems", f"{where}.items.format")
+    assert left_out([tool], None) == (f"{where}.uniqueItems", f"{where}.items.format")
     with pytest.raises(RequestError, match=r"uniqueItems cannot be held to"):
-        left_out([replace(tool, strict=True)])
-    assert left_out(TOOLS) == ()
+        left_out([replace(tool, strict=True)], None)
+    assert left_out(TOOLS, None) == ()
+    long = Tool("t", parameters={"type": "object", "properties": {"a": {"type": "string", "maxLength": 3}}})
+    told = {form.id: left_out([long], form) for form in FORMATS}
+    assert (told["hermes"], told["qwen3-coder"], told["gemma4"]) == (
+        (),
+        (f"{where}.maxLength",),
+        (f"{where}.maxLength",),
+    )
+
+
+PATCH = Tool("patch", input=Constraint(Shape.LARK, 'start: "+" LINE\nLINE: /[a-z]+/'), custom=True)
+
+
+@cases([form for form in CASES if form.id == "qwen3-coder"])
+def test_a_custom_tools_text_is_held_to_its_grammar_where_texts_are_raw(case: Case) -> None:
+    good, bad = (written(case.form, [Call("1", "patch", json.dumps({"input": text}))]) for text in ("+ab", "-ab"))
+    assert case.takes(REQUIRED, good, tools=[PATCH])
+    assert case.takes(REQUIRED, bad, tools=[PATCH]) is False
+    assert left_out([PATCH], case.form) == ()
+    assert left_out([PATCH], CASES[0]) == ("tools.patch.format",)
+
+
+MARKS = ("<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|constrain|>", "<|call|>")
+FINAL, NEXT = "<|channel|>final<|message|>", "<|end|><|start|>assistant"
+
+
+@pytest.mark.parametrize("name", ["weather", "wether"])
+def test_messages_to_tools_are_held(name: str) -> None:
+    case = Case(next(form for form in FORMATS if form.id == "harmony"), tokens=True, controls=MARKS)
+    call = case.calls(1, name).removesuffix("<|call|>")
+    thought = "<|channel|>analysis<|message|>Hm, \n<b>" + NEXT
+    known = name == "weather"
+    for choice in (AUTO, REQUIRED):
+        assert bool(case.takes(choice, call)) is known
+        assert bool(case.takes(choice, thought + thought + call)) is known
+    assert bool(case.takes(AUTO, "<|channel|>commentary<|message|>I look." + NEXT + call)) is known
+    assert not case.takes(NONE, thought + call)
+    assert case.takes(AUTO, thought + FINAL + "Yes.")
+    assert not case.takes(REQUIRED, thought + FINAL + "Yes.")
+    shape = Constraint(Shape.REGEX, "[0-9]+")
+    assert case.takes(AUTO, thought + FINAL + "12", shape)
+    assert not case.takes(AUTO, thought + FINAL + "no", shape)
