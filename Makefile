@@ -10,7 +10,7 @@ HOST    = 127.0.0.1
 PORT    = 8080
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test tool-grammar lint bench page soak invariance tool-corpus golden models-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
+.PHONY: run serve test tool-grammar lint bench clients page soak invariance tool-corpus golden models-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
@@ -34,6 +34,15 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	@set -e; for file in $(filter-out bench/soak.py,$(wildcard bench/*.py)); do echo "== $$file"; $(BIN)/python $$file; done
+
+# other people's programs against a real process; tools too with a model that calls them: make clients CODER=qwen.gguf
+CLIENTS = build/clients
+clients: $(VENV)/.installed-dev
+	@$(BIN)/mlxrun pull $(STARTER)
+	@mkdir -p $(CLIENTS) && cp tests/clients/package.json $(CLIENTS) && npm install --silent --prefix $(CLIENTS)
+	@test -e $(CLIENTS)/venv || $(BIN)/python -m venv $(CLIENTS)/venv
+	@$(CLIENTS)/venv/bin/pip install --quiet 'litellm>=1.70'
+	MLXRUN_TEST_CLIENTS=$(CLIENTS) $(if $(CODER),MLXRUN_TEST_CODER=$(CODER)) $(BIN)/python -m pytest -rs tests/clients
 
 # the web page, all of it, in the Chromium that is installed
 page: $(VENV)/.installed-dev
