@@ -25,6 +25,7 @@ MODES = {
 }
 NAMES = {"cls": Pooling.FIRST, "mean": Pooling.MEAN, "max": Pooling.MAX, "lasttoken": Pooling.LAST}
 GGUF = {1: Pooling.MEAN, 2: Pooling.FIRST, 3: Pooling.LAST}
+GGUF_RANK = 4
 MOST = 1 << 20  # bytes of such a file
 
 
@@ -44,7 +45,8 @@ def embedding_form(opened: OpenedModel) -> EmbeddingForm:
     checkpoint = opened.checkpoint
     if checkpoint.dialect == "gguf":
         kind = checkpoint.metadata.get(f"{checkpoint.metadata.get('general.architecture')}.pooling_type")
-        return EmbeddingForm(GGUF.get(kind, usual) if isinstance(kind, int) else usual, both_ways, size)
+        why_not = "it ranks texts, and has no vectors for them" if kind == GGUF_RANK else None
+        return EmbeddingForm(GGUF.get(kind, usual) if isinstance(kind, int) else usual, both_ways, size, (), why_not)
     try:
         pooling, lengths = written_pooling(checkpoint) or usual, trained_lengths(checkpoint)
     except (ValueError, OSError) as error:

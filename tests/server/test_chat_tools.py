@@ -16,10 +16,9 @@ from mlxrun.server.dialects.openai_chat import ChatEncoder, ask_of
 from mlxrun.server.tools import InputReader, input_of, object_of
 from mlxrun.turns import Ask, Call, Calling, Picture, Role, Thinking, Tool, ToolChoice, Turn
 
-from .scripted import ScriptedEngine, ask, assistant_of, error_of, server
+from .scripted import ScriptedEngine, ask, error_of, server
 from .test_exchange import USAGE
 
-ASSISTANT = assistant_of("scripted", ScriptedEngine())
 USER = {"role": "user", "content": "Hi"}
 WEATHER = {"name": "weather", "description": "d", "parameters": {"type": "object"}, "strict": True}
 LARK = {"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: /a+/"}}
@@ -28,7 +27,7 @@ TOOLS = [{"type": "function", "function": WEATHER}, PATCH]
 
 
 def asked(**fields: Any) -> Ask:
-    return ask_of({"messages": [USER], **fields}, ASSISTANT)
+    return ask_of({"messages": [USER], **fields})
 
 
 def test_a_conversation_with_calls_becomes_turns() -> None:

@@ -15,6 +15,7 @@ from .ollama_models import OLLAMA_PLAINS
 from .openai_chat import ChatCompletions
 from .openai_completions import Completions
 from .openai_lent import LendingChat, lent_plain
+from .rerank import RERANK_PLAINS
 from .responses import Responses
 from .responses_kept import plains_of
 
@@ -30,6 +31,7 @@ PLAINS: tuple[Plain, ...] = (
     *OLLAMA_PLAINS,
     *EMBED_PLAINS,
     *LLAMA_PLAINS,
+    *RERANK_PLAINS,
 )
 
 

@@ -29,8 +29,7 @@ EMBEDDINGS = fixed(
     input=either(
         text(minLength=1),
         IDS,
-        lists(text(minLength=1), minItems=1, maxItems=MOST),
-        lists(IDS, minItems=1, maxItems=MOST),
+        lists(either(text(minLength=1), IDS), minItems=1, maxItems=MOST),
         about="A text, its token ids, or several of either.",
     ),
     encoding_format=one_of("float", "base64", about="base64: of the numbers as little-endian float32."),

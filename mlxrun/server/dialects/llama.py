@@ -71,7 +71,7 @@ async def detokenize(request: Request, house: House) -> Response:
 async def apply_template(request: Request, house: House) -> Response:
     async def answer(body: Body, voice: Voice, house: House) -> Response:
         own = voice.assistant
-        return await house.aside(lambda: JsonResponse({"prompt": own.prompt(ask_of(body, own))}))
+        return await house.aside(lambda: JsonResponse({"prompt": own.prompt(ask_of(body))}))
 
     return await answered(request, house, CHAT, answer)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from ...assistant import Assistant
 from ...core import Finish
 from ...parts import AnswerPart, Arguments, CallBegun, CallEnded, Piece, Said, Thought, Token
 from ...turns import Ask, Role, Thinking, Turn
@@ -140,7 +139,7 @@ class ChatCompletions:
         return WantedModel(body.get("model"))
 
     def read(self, body: Body, voice: Voice) -> Job:
-        asked, logprobs = ask_of(body, voice.assistant), wanted_logprobs(body)
+        asked, logprobs = ask_of(body), wanted_logprobs(body)
         wanted = wish(body, voice.sampling, limit_of(body), logprobs)
         frames, count = framing(body, voice.name), body.get("n") or 1
         custom = [tool.name for tool in asked.tools if tool.custom]
@@ -153,12 +152,10 @@ class ChatCompletions:
         )
 
 
-def ask_of(body: Body, assistant: Assistant) -> Ask:
-    turns, tools, effort = turns_of(body["messages"]), tools_of(body), body.get("reasoning_effort")
-    template = dict(body.get("chat_template_kwargs") or {})
-    if effort is not None and assistant.template.has_chat and "reasoning_effort" in assistant.template.source():
-        template.setdefault("reasoning_effort", effort)
-    return Ask(turns, tools, choice_of(body, tools), Thinking(effort=effort), goes_on(body, turns[-1]), template)
+def ask_of(body: Body) -> Ask:
+    turns, tools = turns_of(body["messages"]), tools_of(body)
+    thinking, template = Thinking(effort=body.get("reasoning_effort")), body.get("chat_template_kwargs") or {}
+    return Ask(turns, tools, choice_of(body, tools), thinking, goes_on(body, turns[-1]), template)
 
 
 def goes_on(body: Body, last: Turn) -> bool:

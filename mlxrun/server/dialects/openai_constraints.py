@@ -26,6 +26,7 @@ RESPONSE_FORMAT: Schema = {
     **fixed(
         "type",
         type=one_of("text", "json_object", "json_schema"),
+        schema={**SCHEMA, "description": "llama.cpp's: with json_object, what the object must be."},
         json_schema=fixed(
             name=text(UNHEEDED),
             description=text(UNHEEDED),
@@ -65,7 +66,8 @@ def asked_of(body: Body) -> Iterator[tuple[str, str, Any]]:
     """Names of fields, what kind each is, what it says."""
     form = body.get("response_format") or {}
     if form.get("type") == "json_object":
-        yield "response_format", "json_object", True
+        schema = form.get("schema")
+        yield "response_format", "json_object" if schema is None else "json", True if schema is None else schema
     if form.get("type") == "json_schema":
         told = form.get("json_schema") or {}
         if told.get("schema") is None:

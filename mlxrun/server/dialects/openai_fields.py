@@ -32,6 +32,7 @@ IGNORED: dict[str, Schema] = {
         "prompt_cache_options": {"type": "object"},
         "cache_prompt": {"type": "boolean"},
         "timings_per_token": {"type": "boolean"},
+        "return_progress": {"type": "boolean"},
     }.items()
 }
 

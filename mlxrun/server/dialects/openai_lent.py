@@ -95,7 +95,7 @@ class LendingChat(ChatCompletions):
         if job.answers > 1:
             raise ApiError(400, f"{FIELD} is only allowed with n 1.", param="n")
         lent = self._lender.tools(body[FIELD])
-        asked, logprobs = with_lent(ask_of(body, voice.assistant), lent), wanted_logprobs(body)
+        asked, logprobs = with_lent(ask_of(body), lent), wanted_logprobs(body)
         wanted = wish(body, voice.sampling, limit_of(body), logprobs)
         custom = [tool.name for tool in asked.tools if tool.custom]
 
