@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from .scripted import ScriptedEngine, server
 from .test_dialects import running
 
-THINKS = "<think>Hm.</think>Hello"
+THINKS = "Hm.</think>Hello"  # the template opens the thoughts
 
 
 class City(BaseModel):
