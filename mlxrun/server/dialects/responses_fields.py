@@ -55,12 +55,13 @@ TEXTS = [kind_of(kind, "text", text=text()) for kind in ("input_text", "output_t
 REFUSAL = kind_of("refusal", "refusal", refusal=text())
 IMAGE = kind_of("input_image", "image_url", image_url=text(), file_id=neutral(None))
 CONTENT = either(text(), lists(tagged("type", *TEXTS, REFUSAL, IMAGE)))
-MESSAGE = open_object(type=one_of("message"), role=one_of(*ROLES), content=CONTENT)
+MESSAGE = open_object(type=one_of("message"), id=text(), role=one_of(*ROLES), content=CONTENT)
 MESSAGE["required"] = ["role", "content"]
 CALL: dict[str, Schema] = {"id": text(), "call_id": text(minLength=1), "name": text(minLength=1), "namespace": text()}
 OUTPUT: dict[str, Schema] = {"id": text(), "call_id": text(minLength=1), "output": CONTENT}
 REASONING_ITEM = kind_of(
     "reasoning",
+    id=text(),
     content=lists(tagged("type", kind_of("reasoning_text", "text", text=text()))),
     summary=lists(tagged("type", kind_of("summary_text", "text", text=text()))),
     encrypted_content=text(),
@@ -74,7 +75,7 @@ ITEM = tagged(
     kind_of("custom_tool_call_output", "call_id", "output", **OUTPUT),
     REASONING_ITEM,
     kind_of("item_reference", "id", id=text(minLength=1)),
-    kind_of("additional_tools", "tools", tools=TOOLS),
+    kind_of("additional_tools", "tools", id=text(), tools=TOOLS),
     untagged="message",
 )
 
