@@ -70,6 +70,7 @@ def test_a_whole_message() -> None:
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 2,
             "output_tokens": 5,
+            "output_tokens_details": {"thinking_tokens": 0},
         },
     }
     assert prompt_of(engine) == "system:Be brief.\nuser:Hi\n"
@@ -96,6 +97,7 @@ def test_a_stream() -> None:
     assert "".join(delta["text"] for index, delta in said if index == 1) == "Hello"
     assert delta["delta"] == {"stop_reason": "end_turn", "stop_sequence": None}
     assert delta["usage"]["input_tokens"] == len("user:Hi\n") - 2
+    assert delta["usage"]["output_tokens_details"]["thinking_tokens"] > 3
     assert stop == {"type": "message_stop"}
 
 

@@ -201,6 +201,7 @@ NOTHING_COUNTED = {
     "cache_creation_input_tokens": 0,
     "cache_read_input_tokens": 0,
     "output_tokens": 0,
+    "output_tokens_details": {"thinking_tokens": 0},
 }
 
 
@@ -210,7 +211,7 @@ def counted(usage: Usage | None) -> Json:
         return dict(NOTHING_COUNTED)
     read, cached = usage.prompt_tokens, usage.cached_tokens
     told = {"input_tokens": read - cached, "cache_read_input_tokens": cached, "output_tokens": usage.output_tokens}
-    return {**NOTHING_COUNTED, **told}
+    return {**NOTHING_COUNTED, **told, "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens}}
 
 
 def too_long(tokens: int, most: int) -> ApiError:
