@@ -129,8 +129,8 @@ DSML_HEAD = TextHead('<｜DSML｜invoke name="{name}">\n')
 DSML_ARGS = TaggedArgs('<｜DSML｜parameter name="{key}" string="{raw}">', "</｜DSML｜parameter>\n", Strings.BY_ATTR)
 
 JSON_FORMATS = (  # every call is a JSON object
-    ToolFormat(  # Qwen 2.5 and 3, Granite 4, Hermes, SmolLM3; Qwen 2.5 coder writes code blocks
-        "hermes", JsonHead(), call=TOOL_CALL_LINES, fences=(("```json\n", "\n```"),)
+    ToolFormat(  # Qwen 2.5 and 3, Granite 4, Hermes, SmolLM3; Qwen 2.5 coder writes code blocks, or no marks at all
+        "hermes", JsonHead(), call=TOOL_CALL_LINES, also=("",), fences=(("```json\n", "\n```"),)
     ),
     ToolFormat("reka", JsonHead(), call=TOOL_CALL_LINES, between=""),
     ToolFormat("exaone", JsonHead(), call=TOOL_CALL),

@@ -54,6 +54,8 @@ class CallMarkers:
         self.fences = {core(begins): core(ends) for begins, ends in form.fences}
         for text in self.fences:
             self.openers.setdefault(text, Opener.CALL)
+        # what any text may hold, a quoted one too: a call only where an answer begins or another call ended
+        self.everyday = {*self.fences, *(["{"] if self.call and head == "{" else [])}
         known = (self.tail, self.call_close, self.section_close[0])
         self.ends = tuple(text for text in known if text) if not isinstance(form.args, PythonArgs) else (self.tail,)
 

@@ -114,10 +114,10 @@ class CallReader:
     def _may_call(self, opener: str) -> bool:
         if self._form.place is CallPlace.START and self._spoken:
             return False
+        if opener in self._markers.everyday and (self._reader.thinking or (self._spoken and not self._calls_last)):
+            return False
         if not self._reader.thinking:
             return True
-        if opener in self._markers.fences:
-            return False
         marker = ANY_MARK.match(opener) is not None and self._marks.control(opener[0])
         return self._form.in_thoughts is not InThoughts.TEXT and (marker or self._fresh or "\n" in self._space)
 

@@ -103,6 +103,7 @@ def test_json_between_markers(text: str, wanted: tuple[AnswerPart, ...], tokeniz
 
 
 FENCED = '```json\n{\n  "name": "get",\n  "arguments": {"a": "b"}\n}\n```'
+BARE = '{"name": "get", "arguments": {"a": "b"}}'
 OTHER = '```json\n{"name": "my-package", "version": "1"}\n```'
 
 
@@ -111,13 +112,22 @@ OTHER = '```json\n{"name": "my-package", "version": "1"}\n```'
     ("text", "wanted"),
     [
         (FENCED, call(0, "get", '{"a": "b"}')),
-        (f"So:\n{FENCED}\nDone", (Said("So:"), *call(0, "get", '{"a": "b"}'), Said("\nDone"))),
+        (f"{FENCED}\nDone", (*call(0, "get", '{"a": "b"}'), Said("\nDone"))),
+        (f"It says:\n{FENCED}\nDone", (Said(f"It says:\n{FENCED}\nDone"),)),
+        (f"<think>Hm</think>\n{FENCED}", (Thought("Hm"), *call(0, "get", '{"a": "b"}'))),
         (f"{FENCED}\n\n{FENCED}", (*call(0, "get", '{"a": "b"}'), *call(1, "get", '{"a": "b"}'))),
         (f"{FENCED}\n{GET}", (*call(0, "get", '{"a": "b"}'), *call(1, "get", '{"a": "b"}'))),
         (FENCED.removesuffix("\n```"), call(0, "get", '{"a": "b"}')),
         (f"<think>Hm\n{FENCED}\n</think>c", (Thought(f"Hm\n{FENCED}\n"), Said("c"))),
+        (BARE, call(0, "get", '{"a": "b"}')),
+        (f"{BARE}\nDone", (*call(0, "get", '{"a": "b"}'), Said("\nDone"))),
+        (f"It says:\n{BARE}\nDone", (Said(f"It says:\n{BARE}\nDone"),)),
+        (f"{BARE}\n{BARE}", (*call(0, "get", '{"a": "b"}'), *call(1, "get", '{"a": "b"}'))),
+        (f"I write {BARE}", (Said(f"I write {BARE}"),)),
+        (f"<think>Hm\n{BARE}\n</think>c", (Thought(f"Hm\n{BARE}\n"), Said("c"))),
+        ('{"name": "other"}\nif (a) {\n  b\n}', (Said('{"name": "other"}\nif (a) {\n  b\n}'),)),
         (OTHER, (Said(OTHER),)),
-        (f"{OTHER}\n{FENCED}", (Said(OTHER), *call(0, "get", '{"a": "b"}'))),
+        (f"{OTHER}\n{FENCED}", (Said(f"{OTHER}\n{FENCED}"),)),
         ("```json\n[1]\n```", (Said("```json\n[1]\n```"),)),
         ("```python\nprint()\n```", (Said("```python\nprint()\n```"),)),
         ("```", (Said("```"),)),
