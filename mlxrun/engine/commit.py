@@ -55,7 +55,7 @@ def end_of(guide: Guide, least: int = 0) -> Event | None:
     try:
         complete = guide.mask().complete
     except ConstraintError as error:
-        return Event(finish=Finish.FAILED, reason=str(error))
+        return Event(finish=Finish.FAILED, reason=str(error), refusal=error.refusal)
     if not complete:
         return None
     short = f"What the answer must be was complete after {guide.position} tokens, before min_tokens ({least})."

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from ..core import Constraint, RequestError, Shape, TokenVocabulary
+from ..core import Constraint, Refusal, RequestError, Shape, TokenVocabulary
 from .mask_worker import LateError, Task, Worker
 
 if TYPE_CHECKING:
@@ -36,6 +36,14 @@ SPACES = r"[ \t\r\n]{1,64}"  # between the tokens of JSON; without a limit small
 
 class ConstraintError(RuntimeError):
     """Why an answer cannot go on."""
+
+    refusal: Refusal | None = None  # whose fault it is, where it is the request's
+
+
+class GrammarBroke(ConstraintError):
+    """What was asked for takes more than a grammar may, which shows only when it is followed."""
+
+    refusal = Refusal.REQUEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +181,7 @@ class Guide:
             return COMPLETE
         bits = matcher.compute_bitmask()
         if matcher.is_error():
-            raise ConstraintError(f"What the answer is constrained by broke: {sentence(matcher.get_error())}")
+            raise GrammarBroke(f"What the answer is constrained by broke: {sentence(matcher.get_error())}")
         return Mask(np.frombuffer(bits, np.uint32)[: self._words])
 
 

@@ -65,7 +65,7 @@ def failure_of(piece: Piece) -> ApiError | None:
         return ApiError(504, reason)
     if piece.refusal is Refusal.CONTEXT:
         return too_long(reason)
-    if piece.finish is Finish.REFUSED:
+    if piece.finish is Finish.REFUSED or piece.refusal is Refusal.REQUEST:
         return ApiError(400, reason)
     if piece.finish is Finish.CANCELLED:
         return ApiError(503, piece.reason or "The server is stopping.", headers=LATER)

@@ -321,6 +321,15 @@ def test_a_matcher_that_refuses_a_token_tells_its_error(engine: Engine) -> None:
         guide.mask()
 
 
+def test_a_grammar_that_doubles_at_each_step_is_the_requests_own_fault(engine: Engine) -> None:
+    """It compiles at once, and breaks when it is followed."""
+    rules = [f"a{i}: a{i + 1} a{i + 1}" for i in range(40)]
+    last = list(ask(engine, Constraint(Shape.LARK, "\n".join(["start: a0", *rules, 'a40: "x"']))))[-1]
+    assert (last.finish, last.refusal) == (Finish.FAILED, Refusal.REQUEST)
+    assert "broke" in str(last.reason)
+    assert list(ask(engine, CASES["regex"][0]))[-1].finish in (Finish.STOP, Finish.LENGTH)
+
+
 def test_a_request_begins_anew_where_it_was(engine: Engine) -> None:
     """A pass that broke is made again: the grammar goes on from what was read."""
     wished = [text_of(list(ask(engine, CASES["schema"][0], seed))) for seed in range(3)]

@@ -227,3 +227,12 @@ def test_a_wrong_path_says_where_the_right_ones_are() -> None:
     missed = ask(server()[0], "/nowhere")
     assert missed.status_code == 404
     assert error_of(missed)["message"] == "There is nothing at '/nowhere'; /docs tells what there is."
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_grammar_that_breaks_when_it_is_followed_is_whose_it_is(stream: bool) -> None:
+    broken = Ending()
+    reason = "What the answer is constrained by broke: too many items."
+    broken.end = Event(finish=Finish.FAILED, reason=reason, refusal=Refusal.REQUEST)
+    refused = chat(server(broken)[0], stream=stream)
+    assert (refused.status_code, error_of(refused)["message"]) == (400, reason)
