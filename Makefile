@@ -61,6 +61,13 @@ AGENTS =
 agents: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.agents $(AGENTS)
 
+# every field of every dialect with wrong values of every kind, 30,000 requests; then the server as a process under slow
+# readers, idle connections and giants: what it holds before and after
+abuse: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.server.abuse
+	@$(BIN)/mlxrun pull $(STARTER)
+	$(BIN)/python -m tests.server.strain $(STARTER)
+
 # references need torch and transformers, which nothing else here does: a venv of their own
 golden: .venv-golden/.installed
 	.venv-golden/bin/python -m tests.golden.make

@@ -129,6 +129,17 @@ def test_every_text_comes_back(smollm2: Tokenizer, text: str) -> None:
     assert came_back == text or not spelled(smollm2, text)
 
 
+def test_no_token_is_longer_than_it_says(smollm2: Tokenizer) -> None:
+    spelled_by_all = max(len(smollm2.token_bytes(i)) for i in range(smollm2.vocab_size))
+    assert spelled_by_all <= smollm2.longest <= spelled_by_all + 3  # the mark's bytes
+
+
+def test_a_long_text_has_the_ids_of_its_words(smollm2: Tokenizer) -> None:
+    """Long texts go another way through the library."""
+    line = "A few words, 12 numbers.\n"
+    assert smollm2.encode(line * 400, special=True) == smollm2.encode(line, special=True) * 400
+
+
 def test_half_a_surrogate_pair_is_replaced(smollm2: Tokenizer, spm_folder: Path) -> None:
     for tokenizer in (smollm2, folder_tokenizer(spm_folder)):
         assert tokenizer.decode(tokenizer.encode("a\ud800b", special=True), whole=True) == "a\ufffdb"
