@@ -10,7 +10,7 @@ HOST    = 127.0.0.1
 PORT    = 8080
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test tool-grammar lint bench clients page soak invariance tool-corpus golden models-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
+.PHONY: run serve test tool-grammar lint bench clients page soak abuse agents invariance tool-corpus golden models-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed

@@ -15,6 +15,7 @@ class Refusal(StrEnum):
     REQUEST = "request"  # it can never be served as it is
     CONTEXT = "context"  # its prompt is too long; a shorter one would be served
     BUSY = "busy"  # nothing is wrong with it; later it would be served
+    QUEUE = "queue"  # nor with it, but as many wait already as may
 
 
 class RequestError(ValueError):

@@ -98,4 +98,4 @@ class LocalTransport:
 
 def piece_of(piece: Piece) -> Piece:
     """A server says with a status of its own that it is busy, not with that of a bad request; so do we."""
-    return replace(piece, finish=Finish.FAILED) if piece.refusal is Refusal.BUSY else piece
+    return replace(piece, finish=Finish.FAILED) if piece.refusal in (Refusal.BUSY, Refusal.QUEUE) else piece

@@ -90,7 +90,7 @@ class Scheduler:
         else:
             reason = f"The queue is full: {self._waiting.most} requests are waiting already; try again later."
             wait = self._waiting.retry_after(1 + len(self._waiting) // 10)
-            self._refuse([first, *unborn], reason, Refusal.BUSY, wait)
+            self._refuse([first, *unborn], reason, Refusal.QUEUE, wait)
 
     def plan(self) -> PassPlan | None:
         """The next pass; None: nobody wants one."""

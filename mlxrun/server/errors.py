@@ -59,8 +59,9 @@ def failure_of(piece: Piece) -> ApiError | None:
     if piece.finish in ENDS_WELL:
         return None
     reason = piece.reason or "The model gave no answer."
-    if piece.refusal is Refusal.BUSY:
-        return ApiError(503, reason, headers=LATER if piece.retry_after is None else later(piece.retry_after))
+    if piece.refusal in (Refusal.BUSY, Refusal.QUEUE):
+        status = 503 if piece.refusal is Refusal.BUSY else 429
+        return ApiError(status, reason, headers=LATER if piece.retry_after is None else later(piece.retry_after))
     if piece.finish is Finish.EXPIRED:
         return ApiError(504, reason)
     if piece.refusal is Refusal.CONTEXT:

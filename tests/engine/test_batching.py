@@ -187,7 +187,7 @@ def test_a_full_queue_refuses_with_a_reason(many: Many) -> None:
     ends = [list(handle)[-1] for handle in handles]
     assert [end.finish for end in ends] == [Finish.LENGTH] * 31 + [Finish.REFUSED] * 4
     assert "30 requests are waiting" in str(ends[-1].reason)
-    assert {end.refusal for end in ends} == {None, Refusal.BUSY}
+    assert {end.refusal for end in ends} == {None, Refusal.QUEUE}
 
 
 def test_conversations_that_alternate_each_find_what_they_left(many: Many) -> None:

@@ -71,7 +71,7 @@ def test_a_full_queue_says_when_to_come_back() -> None:
     refused = simulated.submit([1], sampling=GREEDY)
     simulated.step()
     last = simulated.last(refused)
-    assert (last.finish, last.refusal, last.retry_after) == (Finish.REFUSED, Refusal.BUSY, None)
+    assert (last.finish, last.refusal, last.retry_after) == (Finish.REFUSED, Refusal.QUEUE, None)
     assert "20 requests are waiting" in str(last.reason)
     simulated.until(lambda: sum(bool(simulated.said[h]) and simulated.last(h).finish is not None for h in early) >= 5)
     each = simulated.now / 5

@@ -225,8 +225,9 @@ def test_a_closed_client_says_so(tiny_folder: Path, tiny: Serving) -> None:
 
 
 def test_a_model_that_is_busy_is_no_fault_of_who_asks() -> None:
-    busy = piece_of(Piece(finish=Finish.REFUSED, reason="The queue is full.", refusal=Refusal.BUSY))
-    assert (busy.finish, busy.reason) == (Finish.FAILED, "The queue is full.")
+    for refusal in (Refusal.BUSY, Refusal.QUEUE):
+        busy = piece_of(Piece(finish=Finish.REFUSED, reason="The queue is full.", refusal=refusal))
+        assert (busy.finish, busy.reason) == (Finish.FAILED, "The queue is full.")
 
 
 def test_a_prompt_beyond_the_context_is_refused_alike(here: Client, there: Client) -> None:

@@ -206,11 +206,14 @@ class Ending(ScriptedEngine):
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("seconds", "told"), [(None, "5"), (1.0, "1"), (7.2, "8")])
-def test_who_did_nothing_wrong_is_told_when_to_come_again(seconds: float | None, told: str, stream: bool) -> None:
+@pytest.mark.parametrize(("refusal", "status"), [(Refusal.BUSY, 503), (Refusal.QUEUE, 429)])
+def test_who_did_nothing_wrong_is_told_when_to_come_again(
+    refusal: Refusal, status: int, seconds: float | None, told: str, stream: bool
+) -> None:
     full = Ending()
-    full.end = Event(finish=Finish.REFUSED, reason="The queue is full.", refusal=Refusal.BUSY, retry_after=seconds)
+    full.end = Event(finish=Finish.REFUSED, reason="The queue is full.", refusal=refusal, retry_after=seconds)
     refused = chat(server(full)[0], stream=stream)
-    assert (refused.status_code, refused.headers["retry-after"]) == (503, told)
+    assert (refused.status_code, refused.headers["retry-after"]) == (status, told)
     assert error_of(refused)["message"] == "The queue is full."
 
 
