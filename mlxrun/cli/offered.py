@@ -156,6 +156,7 @@ class Offered:
         queue = self.settings.queue or QUEUE_LIMIT
         check = self.flags.check_answers
         assistant = Assistant.load(opened, how, name=name, idle=tuning.idle, queue_limit=queue, check_answers=check)
+        _ = assistant.tokenizer.longest  # found now, or the first giant would wait for it
         for note in assistant.engine.notes:
             aside(note if self.alone else f"{name}: {note}")
         return Voice(assistant, name, sampling)

@@ -7,6 +7,7 @@ it did not write it neither replaces nor removes. systemd's checker has read the
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import plistlib
 import sys
@@ -21,6 +22,8 @@ LABEL = "org.mlxrun.serve"
 MARK = "Written by mlxrun serve, which may replace and remove it."  # XML allows no -- in a comment
 OURS = 4096  # bytes within which the mark must stand
 KEY = "MLXRUN_KEY"
+GRACE = 10.0  # seconds, as the server's own
+LAST_WORDS = 10  # seconds beyond the grace
 FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME")  # where models are, beside what MLXRUN_ names say
 
 
@@ -36,6 +39,7 @@ class Service:
 class Program:
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    grace: float = GRACE  # seconds that answers have after it was told to end
 
 
 def install(flags: argparse.Namespace, usual: argparse.Namespace, key: str | None) -> list[str]:
@@ -45,7 +49,8 @@ def install(flags: argparse.Namespace, usual: argparse.Namespace, key: str | Non
     if key is not None:
         environment[KEY] = key
     command = (sys.executable, "-m", "mlxrun", "serve", *words_of(flags, usual))
-    service = service_of(Program(command, environment), sys.platform, Path.home(), os.environ)
+    program = Program(command, environment, GRACE if flags.grace is None else flags.grace)
+    service = service_of(program, sys.platform, Path.home(), os.environ)
     refuse_what_is_not_ours(service.path, "replaced")
     write(service)
     carried = [f"It carries {', '.join(environment)} of this environment."] if environment else []
@@ -103,6 +108,7 @@ def agent(program: Program, logs: Path) -> str:
         "EnvironmentVariables": dict(program.environment),
         "RunAtLoad": True,
         "KeepAlive": {"SuccessfulExit": False},  # started again after a crash, not after an orderly end
+        "ExitTimeOut": longest_end(program),  # then it is killed
         "ProcessType": "Interactive",  # others are slowed down, as work that nobody waits for
         "StandardErrorPath": str(logs),
     }
@@ -124,12 +130,18 @@ def unit(program: Program) -> str:
             *environment,
             "Restart=on-failure",
             "RestartSec=5",
+            f"TimeoutStopSec={longest_end(program)}",
             "",
             "[Install]",
             "WantedBy=default.target",
             "",
         ]
     )
+
+
+def longest_end(program: Program) -> int:
+    """Seconds; the system's own limit may be shorter than the grace."""
+    return math.ceil(program.grace) + LAST_WORDS
 
 
 def quoted(word: str) -> str:

@@ -154,3 +154,9 @@ def test_the_agent_in_the_repository_is_what_would_be_written() -> None:
     program = service.Program(("/opt/homebrew/bin/mlxrun", "serve", "smollm2"))
     stored = (ROOT / "packaging" / f"{service.LABEL}.plist").read_text()
     assert stored == service.agent(program, Path("/opt/homebrew/var/log/mlxrun.log"))
+
+
+def test_nobody_is_killed_within_the_grace() -> None:
+    program = service.Program(("mlxrun", "serve"), grace=90.5)
+    assert "TimeoutStopSec=101" in service.unit(program).splitlines()
+    assert plistlib.loads(service.agent(program, Path("/log")).encode())["ExitTimeOut"] == 101
