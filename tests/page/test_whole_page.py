@@ -81,7 +81,7 @@ def test_several_conversations_are_kept_and_cleared(visit: Visit) -> None:
         talk.page.hover("#chats li >> nth=0")
         talk.page.click("#chats li >> nth=0 >> [aria-label^=Delete]")
         talk.page.click("#sure .danger")
-        talk.page.wait_for_function("document.querySelectorAll('#chats li').length === 1")
+        talk.page.wait_for_function("() => document.querySelectorAll('#chats li').length === 1")
         assert talk.texts("#chats .open") == ["Apples"]
         talk.page.click("#clear")
         talk.page.click("#sure .cancel")

@@ -194,6 +194,21 @@ def test_a_call_of_the_askers_own_tool_ends_the_answer(lender: Lender) -> None:
     assert len(engine.asked) == 2
 
 
+def test_a_lent_tool_can_be_demanded_once(lender: Lender) -> None:
+    response, engine = chat(lender, calls("box__add", a=1, b=1), "2.", tool_choice="required")
+    assert response.json()["choices"][0]["message"]["content"] == "2."
+    first, second = (request.constraint for request in engine.asked)
+    assert first is not None
+    assert first != second
+
+
+def test_lent_tools_have_names_of_their_own(lender: Lender) -> None:
+    tool = {"type": "function", "function": {"name": "box__add"}}
+    response, _ = chat(lender, "Hi", tools=[tool])
+    assert "'box__add' is the name of a tool that mlxrun_mcp lends" in error_of(response)["message"]
+    assert "n 1" in error_of(chat(lender, "Hi", n=2)[0])["message"]
+
+
 @pytest.mark.parametrize(
     ("lent", "status", "words"),
     [

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from ...core import Finish
 from ...parts import AnswerPart, Arguments, CallBegun, CallEnded, Piece, Said, Thought, Token
-from ...turns import Ask, Role, Thinking, Turn
+from ...turns import Ask, Role, Thinking, Tool, Turn
 from ..check import check
 from ..dialect import Body, Job, Json, Operation, Voice, WantedModel
 from ..errors import ApiError
@@ -139,7 +139,10 @@ class ChatCompletions:
         return WantedModel(body.get("model"))
 
     def read(self, body: Body, voice: Voice) -> Job:
-        asked, logprobs = ask_of(body), wanted_logprobs(body)
+        return self.job(body, voice, ask_of(body))
+
+    def job(self, body: Body, voice: Voice, asked: Ask) -> Job:
+        logprobs = wanted_logprobs(body)
         wanted = wish(body, voice.sampling, limit_of(body), logprobs)
         frames, count = framing(body, voice.name), body.get("n") or 1
         custom = [tool.name for tool in asked.tools if tool.custom]
@@ -152,8 +155,9 @@ class ChatCompletions:
         )
 
 
-def ask_of(body: Body) -> Ask:
-    turns, tools = turns_of(body["messages"]), tools_of(body)
+def ask_of(body: Body, more: Sequence[Tool] = ()) -> Ask:
+    """`more`: tools beside those of the request."""
+    turns, tools = turns_of(body["messages"]), (*tools_of(body), *more)
     thinking, template = Thinking(effort=body.get("reasoning_effort")), body.get("chat_template_kwargs") or {}
     return Ask(turns, tools, choice_of(body, tools), thinking, goes_on(body, turns[-1]), template)
 

@@ -16,14 +16,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...parts import AnswerPart, Arguments, CallAnswered, CallBegun, CallEnded, Piece
-from ...turns import Ask
 from ..check import shown
 from ..dialect import Body, Job, Json, Plain, Voice
 from ..direct import OpenAIWords
 from ..errors import ApiError, JsonResponse
 from ..fields import TEXT, listed, maybe, record
 from ..generate import House
-from ..mcp.lender import FIELD, Lender, LentTool
+from ..mcp.lender import FIELD, Lender
 from ..mcp.rounds import Rounds
 from .openai import framing, wish
 from .openai_chat import ChatCompletions, ChatEncoder, ask_of, limit_of, wanted_logprobs
@@ -89,13 +88,17 @@ class LendingChat(ChatCompletions):
         self._lender = lender
 
     def read(self, body: Body, voice: Voice) -> Job:
-        job = super().read(body, voice)
         if not body.get(FIELD):
-            return job
+            return super().read(body, voice)
+        lent = self._lender.tools(body[FIELD])
+        asked, logprobs = ask_of(body, [one.tool for one in lent.values()]), wanted_logprobs(body)
+        for tool in asked.tools[: len(asked.tools) - len(lent)]:
+            if tool.name in lent:
+                message = f"tools: {shown(tool.name)} is the name of a tool that {FIELD} lends."
+                raise ApiError(400, message, param="tools")
+        job = self.job(body, voice, asked)
         if job.answers > 1:
             raise ApiError(400, f"{FIELD} is only allowed with n 1.", param="n")
-        lent = self._lender.tools(body[FIELD])
-        asked, logprobs = with_lent(ask_of(body), lent), wanted_logprobs(body)
         wanted = wish(body, voice.sampling, limit_of(body), logprobs)
         custom = [tool.name for tool in asked.tools if tool.custom]
 
@@ -104,13 +107,6 @@ class LendingChat(ChatCompletions):
 
         encoder = LentEncoder(framing(body, voice.name), logprobs is not None, custom, lent=lent)
         return replace(job, start=start, encoder=encoder)
-
-
-def with_lent(ask: Ask, lent: dict[str, LentTool]) -> Ask:
-    for tool in ask.tools:
-        if tool.name in lent:
-            raise ApiError(400, f"tools: {shown(tool.name)} is the name of a tool that {FIELD} lends.", param="tools")
-    return replace(ask, tools=(*ask.tools, *(one.tool for one in lent.values())))
 
 
 def lent_plain(lender: Lender) -> Plain:
