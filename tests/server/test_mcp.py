@@ -18,7 +18,7 @@ from mlxrun.server.app import Server
 from mlxrun.server.dialects import lending
 from mlxrun.server.mcp.file import read_servers
 from mlxrun.server.mcp.lender import Lender
-from mlxrun.server.mcp.rounds import MOST_ROUNDS
+from mlxrun.server.mcp.rounds import MOST_ROUNDS, OneRound
 
 from .scripted import ScriptedEngine, ask, error_of, events_of, server
 
@@ -282,3 +282,26 @@ def test_files_that_are_wrong(tmp_path: Path, text: str, words: str) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="cannot be read"):
         read_servers(tmp_path / "mcp.json")
+
+
+def test_without_its_package_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    with pytest.raises(RequestError, match=r"--mcp needs the package mcp: pip install 'mlxrun\[mcp\]'\."):
+        Lender(())
+
+
+def test_what_breaks_between_rounds_ends_the_answer(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads it would wait for ever."""
+
+    def breaks(*_: Any) -> None:
+        raise KeyError("a mistake of ours")
+
+    async def breaks_later(*_: Any) -> None:
+        breaks()
+
+    for owner, name, mistake in ((OneRound, "turns", breaks), (type(lender), "_called", breaks_later)):
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, mistake)
+            response, _ = chat(lender, calls("box__add", a=1, b=1), "2.")
+        assert response.status_code == 500
+        assert "KeyError" in error_of(response)["message"]

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import astuple, dataclass, field, replace
+from typing import Any
 
 from ...assistant import Answer
 from ...core import Finish, RequestError, Usage
@@ -132,8 +133,16 @@ class Rounds:
         """On the lender's thread, which renders nothing."""
         if calling.cancelled():
             self._post(Piece(finish=Finish.CANCELLED, usage=self._usage))
-        else:
-            self._lender.pool.submit(self._go_on, calling.result())
+        elif not self._broke(calling):
+            self._lender.pool.submit(self._go_on, calling.result()).add_done_callback(self._broke)
+
+    def _broke(self, work: Future[Any]) -> bool:
+        """Nobody else would hear of it, and the reader would wait for ever."""
+        why = None if work.cancelled() else work.exception()
+        if why is not None:
+            reason = f"The answer broke off after its tools were called ({type(why).__name__})."
+            self._post(Piece(finish=Finish.FAILED, reason=reason, usage=self._usage))
+        return why is not None
 
     def _go_on(self, told: Sequence[ToolResult]) -> None:
         results = dict(zip(self._written.calls, told, strict=True))

@@ -36,7 +36,7 @@ async function sentence(response) {
 // The models that can be asked: [{ id, state, context, sees }]
 async function listModels() {
   const { data } = await (await request("v1/models")).json();
-  return data.map((entry) => ({
+  return data.filter((entry) => entry.type !== "embeddings").map((entry) => ({
     id: entry.id,
     state: entry.state ?? "loaded",
     context: entry.context_length ?? null,
