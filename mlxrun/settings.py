@@ -22,6 +22,7 @@ UNITS = {"": 1, "B": 1} | {
 OFF, TEXT = "off", "text"
 Kernels = Literal["auto", "mlx", "ours"]
 Wire = Literal["off", "own", "weights", "max"]
+KeyBits = Literal[16, 8]
 
 
 class SettingsError(ValueError):
@@ -39,6 +40,7 @@ class Settings:
     draft: str = TEXT  # who proposes tokens that may come next: nobody (off), the text itself, or that and a model
     queue: int | None = None  # requests that may wait for a model; None: as many as is usual
     prefix_disk: int | None = None  # bytes of what a model has read that may be on disk; None: nothing is
+    kv_bits: KeyBits = 16  # of keys and values that a model remembers, where they lie in pages
     tune: bool = True  # whether an idle engine measures what was never measured here
 
     @property
@@ -64,10 +66,17 @@ class Settings:
         """Copies of models that `--quantize` made; made again where they are missing."""
         return self.home / "quantized"
 
-    def but(self, *, context: int | None = None, wire: Wire | None = None, draft: str | None = None) -> Settings:
+    def but(
+        self,
+        *,
+        context: int | None = None,
+        wire: Wire | None = None,
+        draft: str | None = None,
+        kv_bits: KeyBits | None = None,
+    ) -> Settings:
         """The same with flags laid over it; None means that the flag was not given."""
-        context = self.context if context is None else context
-        return replace(self, context=context, wire=wire or self.wire, draft=draft or self.draft)
+        context, kv_bits = self.context if context is None else context, kv_bits or self.kv_bits
+        return replace(self, context=context, wire=wire or self.wire, draft=draft or self.draft, kv_bits=kv_bits)
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -84,6 +93,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         kernels=cast(Kernels, _choice(environ, "MLXRUN_KERNELS", get_args(Kernels), "auto")),
         wire=cast(Wire, _choice(environ, "MLXRUN_WIRE", get_args(Wire), "weights")),
         draft=environ.get("MLXRUN_DRAFT", "").strip() or TEXT,
+        kv_bits=cast(KeyBits, int(_choice(environ, "MLXRUN_KV_BITS", ("16", "8"), "16"))),
         tune=_choice(environ, "MLXRUN_TUNE", ("auto", "off"), "auto") == "auto",
     )
 

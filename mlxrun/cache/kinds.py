@@ -1,11 +1,13 @@
 """Which kind of memory a layer gets, and how many bytes that will hold: both follow from its spec alone.
 
-`width` is bytes of a value that is computed, `keys` of one of an attention's keys where those lie in pages.
+`width` is bytes of a value that is computed, `keys` of one of an attention's keys where those lie in pages: a single
+byte has a scale beside it for each SCALED values of a row.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Literal
 
 from ..spec import Attention, GatedDelta, LatentAttention, Layer, Mamba1, Mamba2, SideBySide
 from .keys import Keys, capacity
@@ -13,8 +15,11 @@ from .paired import Paired
 from .recurrent import Recurrent
 from .table import Group
 
+KeyBits = Literal[16, 8]  # 16: as wide as they are computed, or half of that where products are not exact
+
 FLOAT = 4  # bytes of a recurrent state's value
 PAGE = 64  # positions
+SCALED, SCALE = 64, 2  # values that share a scale, and its bytes
 SLACK = 128  # positions behind the newest that can be taken back although no query will see what lies before them
 
 
@@ -84,11 +89,16 @@ def row_bytes(layer: Layer, width: int, keys: int | None = None) -> int:
     """That one token leaves behind."""
     match layer.mixer:
         case (Attention(borrows=None, causal=True) as s) | SideBySide(attention=s):
-            return 2 * s.kv_heads * s.head_dim * (keys or width)
+            return 2 * s.kv_heads * kept_bytes(s.head_dim, keys or width)
         case LatentAttention() as s:
             return (s.kv_rank + s.rope_dim + (s.indexer.dim if s.indexer is not None else 0)) * width
         case _:
             return 0
+
+
+def kept_bytes(values: int, each: int) -> int:
+    """Of one head's row of keys or values."""
+    return values * each + (SCALE * -(-values // SCALED) if each == 1 else 0)
 
 
 def state_bytes(layer: Layer, width: int) -> int:

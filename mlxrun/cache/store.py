@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
-from ..ops.paged import KeyPlace, PagedPass, page_memory
+from ..ops.paged import KeptAs, KeyPlace, PagedPass, page_memory
 from ..spec import Attention, Decoder, LatentAttention, Layer, SideBySide
-from .kinds import PAGE, group_of
+from .kinds import PAGE, group_of, kept_bytes
 from .pages import PageIds
 from .table import PagedGroups, grow_together
 
@@ -29,13 +29,15 @@ MOST = 2**38  # bytes that are addressed for each group; memory is taken where s
 
 
 class PagedStore:
-    def __init__(self, spec: Decoder, types: Sequence[Sequence[mx.Dtype]], size: int = PAGE) -> None:
-        """`types`: of what each layer remembers of a token, in order."""
+    def __init__(
+        self, spec: Decoder, types: Sequence[Sequence[mx.Dtype]], size: int = PAGE, *, as_bytes: bool = False
+    ) -> None:
+        """`types`: of what each layer remembers of a token, in order; `as_bytes`: it is kept as bytes with scales."""
         self.spec = spec
         self.after: mx.array | None = None  # the last pass that was built
         found = [group_of(layer) for layer in spec.layers]
         names = list(dict.fromkeys(group for group in found if group is not None))
-        shapes = [key_shapes(layer, kept) for layer, kept in zip(spec.layers, types, strict=True)]
+        shapes = [key_shapes(layer, kept, as_bytes) for layer, kept in zip(spec.layers, types, strict=True)]
         self._memory, groups = [], []
         self.places: list[tuple[KeyPlace, ...]] = [()] * len(found)  # of each layer: its keys, and those of its indexer
         for index, name in enumerate(names):
@@ -111,22 +113,27 @@ class KeyShape:
 
     heads: int
     dims: tuple[int, int]  # of a key and a value; below 0: a value is so much of the beginning of its key
-    dtype: mx.Dtype
+    kept: KeptAs
 
     def bytes(self, size: int) -> int:
-        exact = self.heads * size * (self.dims[0] + max(0, self.dims[1])) * self.dtype.size
+        each = 1 if self.kept.as_bytes else self.kept.dtype.size
+        exact = self.heads * size * sum(kept_bytes(max(0, values), each) for values in self.dims)
         return -(-exact // LINE) * LINE
 
     def place(self, memory: Any, offset: int, size: int, group: int) -> KeyPlace:
-        return KeyPlace.within(memory, offset, size, group, self.heads, self.dims, self.dtype)
+        return KeyPlace.within(memory, offset, size, group, self.heads, self.dims, self.kept)
 
 
-def key_shapes(layer: Layer, types: Sequence[mx.Dtype]) -> tuple[KeyShape, ...]:
+def key_shapes(layer: Layer, types: Sequence[mx.Dtype], as_bytes: bool = False) -> tuple[KeyShape, ...]:
     match layer.mixer:
         case (Attention(borrows=None, causal=True) as s) | SideBySide(attention=s):
-            return (KeyShape(s.kv_heads, (s.head_dim, s.head_dim), types[0]),)
+            return (KeyShape(s.kv_heads, (s.head_dim, s.head_dim), KeptAs(types[0], as_bytes)),)
         case LatentAttention() as s:
-            latent = KeyShape(1, (s.kv_rank + s.rope_dim, -s.kv_rank), types[0])
-            return (latent,) if s.indexer is None else (latent, KeyShape(1, (s.indexer.dim, -s.indexer.dim), types[1]))
+            latent = KeyShape(1, (s.kv_rank + s.rope_dim, -s.kv_rank), KeptAs(types[0]))
+            return (
+                (latent,)
+                if s.indexer is None
+                else (latent, KeyShape(1, (s.indexer.dim, -s.indexer.dim), KeptAs(types[1])))
+            )
         case _:
             return ()

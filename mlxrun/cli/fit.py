@@ -35,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the whole plan, for programs; bytes")
     options.add_reading(parser)
     options.add_disk(parser)
+    options.add_key_bits(parser)
 
 
 def main(flags: argparse.Namespace) -> int:
@@ -45,7 +46,7 @@ def main(flags: argparse.Namespace) -> int:
     from ..settings import from_environment
     from . import fit_picture
 
-    settings = from_environment().but(context=flags.context)
+    settings = from_environment().but(context=flags.context, kv_bits=flags.kv_bits)
     machine = this_machine() if flags.on is None else profile(flags.on)
     recipe, seen = dry_run_for(flags, settings, machine)
     context, parallel = check_asked(recipe.decoder.context, settings.context, flags.parallel)
@@ -63,16 +64,17 @@ def main(flags: argparse.Namespace) -> int:
 
 
 def dry_run_for(flags: argparse.Namespace, settings: Settings, machine: Machine) -> tuple[Recipe, DryRun]:
-    from ..loading.dry_run import dry_run
+    from ..loading.dry_run import dry_run, with_key_bits
     from ..loading.open import open_model
     from ..ops.device import a_mac, this_device
     from ..store.resolve import headers_of
 
     with headers_of(flags.model, settings, machine) as (place, downloaded):
         device = this_device() if machine.here else a_mac()
+        bits = settings.kv_bits if machine.here else flags.kv_bits or 16
         opened = open_model(place, dialect=flags.dialect, waive=frozenset(flags.waive), device=device)
         recipe = opened.recipe
-        seen = dry_run(opened.checkpoint, recipe, device)
+        seen = with_key_bits(dry_run(opened.checkpoint, recipe, device), recipe.decoder, bits)
     if not downloaded:
         aside(f"{flags.model} is not on this machine; this is told from its headers on the Hugging Face hub.")
     return recipe, seen

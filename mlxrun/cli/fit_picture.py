@@ -14,9 +14,10 @@ from rich.text import Text
 
 from ..loading.dry_run import DryRun
 from ..loading.fit import describe_offload
+from ..memory.need import Need
 from ..memory.plan import Advice, MemoryPlan
 from ..memory.sequence import fixed_bytes, token_bytes
-from ..spec import one_line
+from ..spec import LatentAttention, one_line
 from .show import count
 
 WIDEST = 100
@@ -224,7 +225,7 @@ def changes_here(made: MemoryPlan, advice: Advice) -> Iterator[tuple[str, str]]:
     if advice.disk is not None:
         yield "--experts-on-disk", f"runs, slowly: {describe_offload(advice.disk)}"
     if advice.kv_bits is not None:
-        yield "smaller keys", f"{advice.kv_bits}-bit keys and values would do, but mlxrun cannot quantize them yet"
+        yield smaller_keys(need, advice.kv_bits)
     if advice.chunk is not None and advice.chunk < need.chunk:
         yield "smaller chunks", f"prompts in chunks of {advice.chunk} would do, but the engine takes {need.chunk}"
     if advice.wired_limit is not None:
@@ -233,6 +234,13 @@ def changes_here(made: MemoryPlan, advice: Advice) -> Iterator[tuple[str, str]]:
             f"sudo sysctl iogpu.wired_limit_mb={advice.wired_limit} gives the GPU more until the next start; "
             "close other programs first",
         )
+
+
+def smaller_keys(need: Need, bits: int) -> tuple[str, str]:
+    latents = any(isinstance(layer.mixer, LatentAttention) for layer in need.decoder.layers)
+    if bits == 8 and need.keys is not None and not latents:
+        return "--kv-bits 8", "keys and values in 8 bits would do"
+    return "smaller keys", f"{bits}-bit keys and values would do, but mlxrun does not keep these so here"
 
 
 def size(number: int) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from ..core import Sampling
-from ..settings import OFF, Wire
+from ..settings import OFF, KeyBits, Wire
 
 if TYPE_CHECKING:
     from ..engine.registry import Beside
@@ -67,7 +67,17 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="a smaller model with the same tokens, whose guesses this one checks; text (usual): what repeats; off",
     )
+    add_key_bits(parser)
     parser.add_argument("--no-map", action="store_true", help="read the weights; map no file, and keep none ready")
+
+
+def add_key_bits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--kv-bits",
+        type=int,
+        choices=get_args(KeyBits),
+        help="of keys and values that are remembered: 16 (usual), or on a processor 8, which take half the memory",
+    )
 
 
 def add_disk(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +99,7 @@ def load_options(flags: argparse.Namespace, settings: Settings) -> LoadOptions:
     from ..store.resolve import draft_model
     from .progress import Bar
 
-    settings = settings.but(wire=flags.wire, draft=flags.draft)
+    settings = settings.but(wire=flags.wire, draft=flags.draft, kv_bits=flags.kv_bits)
     ready = None if flags.no_map else settings.ready
     return LoadOptions(
         context=settings.context,
@@ -103,6 +113,7 @@ def load_options(flags: argparse.Namespace, settings: Settings) -> LoadOptions:
         prefix_bytes=settings.prefix_disk or 0,
         progress=Bar("Preparing the weights"),
         wire=settings.wire,
+        kv_bits=settings.kv_bits,
         drafts=settings.draft != OFF,
         draft_model=draft_model(settings),
     )

@@ -56,6 +56,7 @@ class LocalTransport:
             ready=settings.ready,
             unchecked=how.pop("unchecked", False),
             wire=settings.wire,
+            kv_bits=settings.kv_bits,
             drafts=settings.draft != OFF,
             draft_model=draft_model(settings),
         )

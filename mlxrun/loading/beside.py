@@ -11,7 +11,7 @@ from ..memory.here import this_machine
 from ..memory.need import Need
 from ..memory.plan import plan
 from ..spec import ModelError
-from .dry_run import dry_run
+from .dry_run import dry_run, with_key_bits
 from .open import OpenedModel
 from .options import LoadOptions
 
@@ -29,7 +29,7 @@ def plan_beside(
         raise ModelError(f"{small.path.name} cannot draft: its type has no recipe here, so its memory cannot go back.")
     decoder = small.recipe.decoder
     context = min(options.context or USUAL_CONTEXT, decoder.context)
-    seen = dry_run(small.checkpoint, small.recipe, small.device)
+    seen = with_key_bits(dry_run(small.checkpoint, small.recipe, small.device), decoder, options.kv_bits)
     takes = plan(Need(decoder, seen.weights, seen.width, context, keys=seen.keys), this_machine())
     claim = Claim(mapped=takes.total - takes.activations, activations=takes.activations)  # nothing is in use yet
     rest = replace(options, others=together((options.others, claim)))

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
 
+from ..cache.kinds import KeyBits
 from ..cache.sequence import SequenceCache
 from ..families import Recipe
 from ..memory.weights import Weights, weigh
@@ -19,6 +20,7 @@ from ..nn.decoder import DecoderModel
 from ..nn.params import Forms
 from ..ops.device import Device
 from ..ops.quantized import QuantizedWeight, Weight
+from ..spec import Decoder, LatentAttention, ModelError
 from ..weights import Checkpoint, outline_weights
 from .forms import packs, plain_forms, reading_of
 
@@ -84,6 +86,18 @@ def _packed(checkpoint: Checkpoint, recipe: Recipe, device: Device) -> DryRun:
     DecoderModel(recipe.decoder, found, device, fold_offsets=not recipe.folded, forms=forms)
     keys = device.kept(mx.float32).size
     return DryRun(weigh(recipe.decoder, sizes), FLOAT, "packed for this processor", order, keys)
+
+
+def with_key_bits(seen: DryRun, decoder: Decoder, bits: KeyBits) -> DryRun:
+    """As a person wants keys and values to be kept; ModelError, where they cannot be."""
+    if bits == 16 or decoder.kind != "decoder":
+        return seen
+    wish = f"Keys and values of {bits} bits (--kv-bits, MLXRUN_KV_BITS)"
+    if seen.keys is None:
+        raise ModelError(f"{wish} are there only where the native kernels run the model on a processor; take 16 here.")
+    if any(isinstance(layer.mixer, LatentAttention) for layer in decoder.layers):
+        raise ModelError(f"{wish} are not there for {decoder.family}, which remembers latents in their place; take 16.")
+    return replace(seen, keys=1)
 
 
 def packed_bytes(weight: Weight) -> int:

@@ -27,7 +27,7 @@ from ..spec import ModelError
 from ..weights import read_weights
 from ..weights.files import digest
 from ..weights.mapped import Mapped, believed
-from .dry_run import DryRun, dry_run, dry_run_of
+from .dry_run import DryRun, dry_run, dry_run_of, with_key_bits
 from .evaluate import evaluate_weights
 from .expert_offload import offload_experts
 from .fallback import FallbackModel, load_fallback
@@ -63,6 +63,10 @@ def load_opened(opened: OpenedModel, options: LoadOptions) -> Model | FallbackMo
     let_large_blocks_go()
     before = footprint()
     if isinstance(opened.found, UnknownFamily):
+        if options.kv_bits != 16:
+            raise ModelError(
+                "Keys and values of 8 bits (--kv-bits, MLXRUN_KV_BITS) are not there through mlx-lm; take 16."
+            )
         fallback = load_fallback(
             opened.path,
             opened.checkpoint.config,
@@ -83,7 +87,8 @@ def load_opened(opened: OpenedModel, options: LoadOptions) -> Model | FallbackMo
 
 def _load_packed(opened: OpenedModel, options: LoadOptions, before: int) -> Model:
     """Planned from headers, then packed or mapped, then built."""
-    dry = dry_run(opened.checkpoint, opened.recipe, opened.device)
+    seen = dry_run(opened.checkpoint, opened.recipe, opened.device)
+    dry = with_key_bits(seen, opened.recipe.decoder, options.kv_bits)
     planned = plan_opened(opened, dry, options)
     with believed():
         formed = map_or_pack(opened, dry, options)
@@ -102,6 +107,7 @@ def _load_packed(opened: OpenedModel, options: LoadOptions, before: int) -> Mode
         files=len(formed.files),
         own=weights - budget.mapped,
         why_not_mapped=None if formed.note is None else "what was packed could not be kept on disk",
+        key_bits=None if dry.keys is None else 8 * dry.keys,
     )
     sources = sources_of(opened)
     holdings = Holdings(budget, before, formed.files, offload=offload, blocks=formed.blocks, sources=sources, used=used)
@@ -117,6 +123,7 @@ def _load_plain(opened: OpenedModel, options: LoadOptions, before: int) -> Model
         weights, note = plain_forms(stored, opened.checkpoint, opened.recipe, opened.device, opened.dtype)
         decoder = build_decoder(opened, dict(weights))
     dry = dry_run_of(decoder, weights, before=sum(weight.nbytes for weight in stored.values()))
+    dry = with_key_bits(dry, decoder.spec, options.kv_bits)
     planned = plan_opened(opened, dry, options)
     del stored  # what is widened or cast takes its place
     with believed():
@@ -181,7 +188,7 @@ def prefix_folder(opened: OpenedModel, options: LoadOptions) -> PrefixFolder | N
     if options.prefixes is None:
         return None
     device = opened.device
-    how = f"{opened.dtype} {device.native} {device.precision} {status().isa} {LAYOUT}"
+    how = f"{opened.dtype} {device.native} {device.precision} {status().isa} {LAYOUT} {options.kv_bits}"
     fingerprint = digest(f"{name_of(source_of(opened), '')} {how}")
     return PrefixFolder(options.prefixes / fingerprint, fingerprint, options.prefix_bytes)
 

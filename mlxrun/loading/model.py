@@ -99,11 +99,11 @@ class Runnable(Protocol):
         """The token of the largest logit of each row, -1 where one is not a number. None: take it from `logits`."""
 
 
-def pages_for(decoder: DecoderModel) -> PagedStore | None:
+def pages_for(decoder: DecoderModel, keys: int | None) -> PagedStore | None:
     """Where the keys of all its sequences lie; None: native kernels do not compute, or it has no keys to keep."""
     if not decoder.device.native or decoder.spec.kind != "decoder":
         return None
-    return PagedStore(decoder.spec, key_types(decoder))
+    return PagedStore(decoder.spec, key_types(decoder), as_bytes=keys == 1)
 
 
 def key_types(decoder: DecoderModel) -> list[list[mx.Dtype]]:
@@ -124,7 +124,7 @@ class Model:
     pages: PagedStore | None = field(init=False, repr=False)  # None: each sequence keeps its own keys
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pages", pages_for(self.decoder))
+        object.__setattr__(self, "pages", pages_for(self.decoder, self.widths[1]))
 
     @property
     def spec(self) -> Decoder:

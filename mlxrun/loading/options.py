@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..cache.kinds import KeyBits
 from ..memory.claim import NO_CLAIM, Claim
 from ..memory.wiring import Policy
 from ..ops.device import Device
@@ -35,5 +36,6 @@ class LoadOptions:
     device: Device | None = None  # by which forms it shall run; None: what is best here
     unchecked: bool = False  # a model type without a recipe runs on a class of mlx-lm that nobody has checked
     wire: Policy = "weights"  # what of a GPU's memory is kept from being paged out
+    kv_bits: KeyBits = 16  # of keys and values that lie in pages
     drafts: bool = True  # whether tokens that may come next are tried ahead: out of the text itself,
     draft_model: Path | None = None  # and by this smaller model with the same tokens

@@ -23,6 +23,7 @@ class Used:
     wired: int | None = None  # bytes that the system may not page out; None: it may all
     why_not_wired: str | None = None
     wiring_failed: bool = False  # somebody wanted it, and this machine is one for it
+    key_bits: int | None = None  # of keys and values that are remembered in pages; None: each sequence keeps its own
     refused: tuple[str, ...] = ()  # a sentence for each kernel that did not do what it was chosen for
 
     def with_wired(self, wired: int | None, why_not: str | None, *, failed: bool = False) -> Used:
@@ -34,7 +35,8 @@ class Used:
     @property
     def sentences(self) -> tuple[str, ...]:
         """All of it."""
-        return (f"Kernels: {self.kernels}.", *self.refused, self.memory, self.wiring)
+        keys = () if self.key_bits is None else (f"Keys and values are remembered in {self.key_bits} bits.",)
+        return (f"Kernels: {self.kernels}.", *self.refused, self.memory, *keys, self.wiring)
 
     @property
     def fallbacks(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ..cache.kinds import planned_bytes, reach, row_bytes, state_bytes
+from ..cache.kinds import kept_bytes, planned_bytes, reach, row_bytes, state_bytes
 from ..spec import Attention, Decoder
 
 
@@ -33,5 +33,5 @@ def read_bytes(decoder: Decoder, tokens: int, width: int, keys: int | None = Non
         found += seen * row_bytes(layer, width, keys) + state_bytes(layer, width)
         if isinstance(mixer, Attention) and mixer.borrows is not None:  # reads what another layer holds
             sight = min(tokens, mixer.window or tokens)
-            found += sight * 2 * mixer.kv_heads * mixer.head_dim * (keys or width)
+            found += sight * 2 * mixer.kv_heads * kept_bytes(mixer.head_dim, keys or width)
     return found

@@ -19,6 +19,13 @@ from ..cpu_kernels import native
 LAYOUT = 2  # another number for whatever was written before pages were laid out anew
 
 
+class KeptAs(NamedTuple):
+    """How a key or a value lies in a page."""
+
+    dtype: mx.Dtype  # as it is handed in
+    as_bytes: bool = False  # and whether bytes with scales are made of it
+
+
 @dataclass(frozen=True, slots=True)
 class KeyPlace:
     """Where one layer keeps its keys and values in each page of its group."""
@@ -36,11 +43,11 @@ class KeyPlace:
         group: int,
         heads: int,
         dims: tuple[int, int],
-        dtype: mx.Dtype,
+        kept: KeptAs,
     ) -> KeyPlace:
         """`offset` bytes into each page of `size` positions. `dims`: of a key and a value; below 0: a value is so much
         of the beginning of its key."""
-        return cls(native.PagePlace(memory, offset, size, heads, *dims, dtype), group, dtype)
+        return cls(native.PagePlace(memory, offset, size, heads, *dims, *kept), group, kept.dtype)
 
 
 def page_memory(page_bytes: int, most: int) -> native.Pages:

@@ -27,6 +27,7 @@ USED = record(  # loading.used.Used
     wired=maybe(whole("bytes that the system may not page out", minimum=0)),
     why_not_wired=maybe(text("why not, or why not more")),
     wiring_failed=flag("whether wiring was wanted, and this machine is one for it"),
+    key_bits=maybe(whole("of keys and values that are remembered in pages", minimum=1)),
     refused=listed(text("a kernel that did not do what it was chosen for")),
 )
 TOLD = ("description", "default")

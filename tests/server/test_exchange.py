@@ -238,7 +238,7 @@ def test_the_documents() -> None:
     assert ask(own, "/v1/models/scripted").json()["context_length"] == 1000
     used = {"kernels": "a script's", "mapped": 5, "files": 1, "own": 2, "why_not_mapped": None}
     used |= {"wired": None, "why_not_wired": "there is nothing to wire", "wiring_failed": False}
-    used |= {"refused": []}
+    used |= {"key_bits": None, "refused": []}
     told = ask(own, "/health").json()
     (loaded,) = told.pop("models")
     assert (loaded.pop("idle_seconds") >= 0, loaded.pop("used")) == (True, used)

@@ -51,3 +51,10 @@ def test_nothing_is_kept_on_disk_of_what_was_read_unless_it_is_said_how_much() -
     assert (found.prefix_disk, found.prefixes) == (2_000_000_000, Path("/somewhere/prefixes"))
     with pytest.raises(SettingsError, match="MLXRUN_PREFIX_DISK must be a size such as 8GB"):
         from_environment({"MLXRUN_PREFIX_DISK": "yes"})
+
+
+def test_bits_of_keys_and_values() -> None:
+    assert [from_environment({"MLXRUN_KV_BITS": text}).kv_bits for text in ("", "16", "8")] == [16, 16, 8]
+    assert from_environment({"MLXRUN_KV_BITS": "8"}).but(kv_bits=16).kv_bits == 16
+    with pytest.raises(SettingsError, match="MLXRUN_KV_BITS must be 16 or 8, not '4'"):
+        from_environment({"MLXRUN_KV_BITS": "4"})

@@ -10,7 +10,7 @@ import pytest
 
 from mlxrun.cli import eval as evaluation
 from mlxrun.cli import options, run, serve
-from mlxrun.settings import Settings
+from mlxrun.settings import KeyBits, Settings
 
 
 @pytest.mark.parametrize("command", [run, serve])
@@ -29,6 +29,17 @@ def test_prefixes_go_to_disk_where_that_was_asked_for(command: Any, wanted: int 
     command.configure(parser)
     found = options.load_options(parser.parse_args(["somewhere"]), Settings(home=Path("home"), prefix_disk=wanted))
     assert (found.prefixes, found.prefix_bytes) == told
+
+
+@pytest.mark.parametrize("command", [run, serve])
+@pytest.mark.parametrize(
+    ("given", "set_to", "told"), [((), 16, 16), ((), 8, 8), (("--kv-bits", "8"), 16, 8), (("--kv-bits", "16"), 8, 16)]
+)
+def test_bits_of_keys_and_values(command: Any, given: tuple[str, ...], set_to: KeyBits, told: int) -> None:
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    settings = Settings(home=Path("home"), kv_bits=set_to)
+    assert options.load_options(parser.parse_args(["somewhere", *given]), settings).kv_bits == told
 
 
 def test_eval_has_it_too() -> None:
