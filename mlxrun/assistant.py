@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .core import Constraint, Event, Finish, Pooling, Request, RequestError, Sampling, TokenLogprob
+from .core import Constraint, Event, Finish, Pooling, Priority, Request, RequestError, Sampling, TokenLogprob
 from .engine.draft.begin import Speculate, model_drafts, no_drafts, text_drafts
 from .engine.embedding import EmbeddingJob, check_inputs
 from .engine.engine import Aids, Engine
@@ -61,6 +62,7 @@ class Wish:
     dry_breakers: tuple[str, ...] = BREAKERS  # texts that no repeated sequence reaches across
     template: Mapping[str, Any] = field(default_factory=dict)  # extra variables of the chat template
     constraint: Constraint | None = None  # what is said must be; thoughts before it run free
+    priority: Priority = Priority.INTERACTIVE
 
 
 class Answer:
@@ -134,6 +136,7 @@ class Answer:
 class Assistant:
     """A loaded model that speaks. `open` starts its engine; `close` ends it."""
 
+    _scope = ""
     sampling = Sampling(temperature=advice.TEMPERATURE)  # how it is best drawn from where nobody says
     embedding = EmbeddingForm(Pooling.LAST, both_ways=False, size=0)
     speaks = True  # an encoder does not: it only gives vectors
@@ -189,6 +192,14 @@ class Assistant:
         assistant.sampling, assistant.embedding = sampling, embedding_form(opened)
         assistant.speaks = not assistant.embedding.both_ways
         return assistant
+
+    def scoped(self, scope: str) -> Assistant:
+        """The same, whose prompts share what is kept with prompts of that scope alone."""
+        if scope == self._scope:
+            return self
+        other = copy(self)
+        other._scope = scope
+        return other
 
     @property
     def claim(self) -> Claim:
@@ -286,6 +297,8 @@ class Assistant:
             best_of=wish.best_of,
             constraint=prompt.constraint,
             closing=prompt.closing,
+            scope=self._scope,
+            priority=wish.priority,
         )
         return [
             Answer(handle, self.tokenizer, wish.stop, self._router(prompt))

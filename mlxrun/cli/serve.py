@@ -35,7 +35,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"{PORT} where none is given; 0: any that is free; several times: each of them, "
         "such as 11434, where programs look for Ollama",
     )
-    parser.add_argument("--key", help=f"what clients must send; better in the environment as {KEY}")
+    parser.add_argument(
+        "--key",
+        help=f"what clients must send, or several with spaces between; better in the environment as {KEY}",
+    )
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="answer to this name too")
     parser.add_argument(
         "--allow-origin",

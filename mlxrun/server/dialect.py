@@ -7,7 +7,7 @@ add one: a file in `dialects/` and a line in the table there.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.requests import Request
@@ -84,6 +84,10 @@ class Voice:
     name: str
     sampling: Sampling
     waited: float = 0.0  # seconds that this request waited for it to be loaded
+
+    def asked_by(self, client: str, waited: float) -> Voice:
+        """For one request of that client: what others asked is not kept for him, nor his for them."""
+        return replace(self, assistant=self.assistant.scoped(client), waited=waited)
 
     @property
     def claim(self) -> Claim:

@@ -21,6 +21,7 @@ from .body import parse, read
 from .dialect import Body, Dialect, Encoder, Job, Json, WantedModel
 from .errors import LATER, ApiError, JsonResponse, failure_of, later
 from .exchange import ClientGone, Exchange, Traffic, started, while_there, worked
+from .guard import CLIENT
 from .in_flight import SHARE
 from .metrics import Metrics
 from .models import Models
@@ -82,7 +83,7 @@ class Generate:
             asked = time.perf_counter()
             lease = await house.models.lease(name, wanted.keep)
             try:
-                voice = replace(lease.model, waited=time.perf_counter() - asked)
+                voice = lease.model.asked_by(scope.get(CLIENT, ""), waited=time.perf_counter() - asked)
                 job = await worked(pool, partial(self._dialect.read, body, voice))
                 del body
                 job = self._heeded(job, unknown, scope)

@@ -7,6 +7,7 @@ no name was looked up.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -26,6 +27,7 @@ APP_ORIGIN = r"(tauri|app|vscode-webview)://[A-Za-z0-9._-]+"
 MOST_HEADERS = 32 << 10  # bytes
 CLOSE = {"connection": "close"}  # what follows cannot be understood
 READING = ("GET", "HEAD", "OPTIONS")  # change nothing and cost little
+CLIENT = "mlxrun.client"  # in a request's scope: who asks, where several have keys of their own
 OPEN = ("/", "/health", "/docs", "/openapi.json")  # tell nothing about anyone, so they need no key
 
 
@@ -33,31 +35,32 @@ class Guard:
     def __init__(
         self, app: ASGIApp, *, names: Iterable[str], origins: Collection[str], key: str | None, refusal: Refuse
     ) -> None:
-        """`refusal`: a path and an error to the response that says so there."""
+        """`key`: one, or several with spaces between. `refusal`: a path and an error to the response that says so
+        there."""
         self._app, self._refusal = app, refusal
         self._names = {"localhost", *(name.lower() for name in names)}
         self._origins = frozenset(origins) - {APPS}
         self._apps = re.compile(APP_ORIGIN) if APPS in origins else None
-        self._key = None if key is None else key.encode()
+        self._keys = () if key is None else tuple(one.encode() for one in key.split())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             try:
                 check_framing(scope["headers"])
-                self._check(Headers(scope=scope), scope["path"], scope["method"])
+                scope[CLIENT] = self._checked(Headers(scope=scope), scope["path"], scope["method"])
             except ApiError as error:
                 await self._refusal(scope["path"], error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _check(self, headers: Headers, path: str, method: str) -> None:
+    def _checked(self, headers: Headers, path: str, method: str) -> str:
+        """Who asks; empty where there is nobody to tell apart."""
         host = headers.get("host", "")
         if not self._ours(host):
             message = f"This server does not answer to the name {shown(host)}; use its address, or --allow-host."
             raise ApiError(403, message)
         self._check_page(headers, host, method)
-        if self._key is not None and path not in OPEN and method != "OPTIONS":
-            self._check_key(headers)
+        return self._client(headers) if self._keys and path not in OPEN and method != "OPTIONS" else ""
 
     def _check_page(self, headers: Headers, host: str, method: str) -> None:
         origin = headers.get("origin")
@@ -76,14 +79,16 @@ class Guard:
         name = host_name(host)
         return name in self._names or is_address(name)
 
-    def _check_key(self, headers: Headers) -> None:
-        """As Authorization: Bearer, or as x-api-key: one that is right is enough."""
+    def _client(self, headers: Headers) -> str:
+        """By the key, as Authorization: Bearer, or as x-api-key: one that is right is enough."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         given = (token.strip() if scheme.lower() == "bearer" else "", headers.get("x-api-key", ""))
         # bytes: comparing texts refuses what is not ASCII
-        if not any(hmac.compare_digest(one.encode(), self._key or b"") for one in given):
+        found = [key for key in self._keys for one in given if hmac.compare_digest(one.encode(), key)]
+        if not found:
             message = "This server needs its key, as the header Authorization: Bearer KEY or x-api-key: KEY."
             raise ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+        return "" if len(self._keys) == 1 else hashlib.sha256(found[0]).hexdigest()
 
 
 def check_framing(headers: Sequence[tuple[bytes, bytes]]) -> None:

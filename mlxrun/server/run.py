@@ -32,7 +32,7 @@ SEND_BUFFER = 256 << 10  # bytes that the system keeps for a reader that is slow
 
 def check_reach(host: str, key: str | None) -> None:
     """Beyond this machine only with a key."""
-    if key is not None and not (key and key.isascii() and key.isprintable()):
+    if key is not None and not (key.split() and key.isascii() and key.isprintable()):
         raise RequestError("The key must be printable ASCII and not empty.")
     if key is None and not is_loopback(host):
         raise RequestError(f"On {host} other machines could reach this server; give them a key with --key first.")

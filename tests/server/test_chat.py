@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from mlxrun.core import Priority
+
 from .scripted import ScriptedEngine, ask, chat, error_of, events_of, server
 
 
@@ -220,3 +222,10 @@ def test_a_template_that_refuses() -> None:
     own, _ = server(template="{{ raise_exception('No user twice') }}")
     refused = chat(own)
     assert (refused.status_code, "No user twice" in error_of(refused)["message"]) == (400, True)
+
+
+def test_a_flexible_answer_goes_where_others_leave_room() -> None:
+    own, engine = server()
+    for tier in ("flex", "auto", None):
+        assert chat(own, service_tier=tier).status_code == 200
+    assert [request.priority for request in engine.asked] == [Priority.BATCH, *[Priority.INTERACTIVE] * 2]

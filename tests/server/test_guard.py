@@ -93,6 +93,21 @@ def test_the_key() -> None:
     assert ask(own, "/v1/models", headers={"authorization": "bearer secret"}).status_code == 200
 
 
+def test_each_of_several_keys_opens_and_shares_nothing_with_the_others() -> None:
+    own, engine = server(key="one two")
+    body = {"messages": [{"role": "user", "content": "Hi"}]}
+    asked = [{"authorization": "Bearer one"}, {"x-api-key": "two"}, {"authorization": "Bearer one"}]
+    for headers in asked:
+        assert ask(own, "/v1/chat/completions", body, headers=headers).status_code == 200
+    scopes = [request.scope for request in engine.asked]
+    assert scopes[0] == scopes[2] != scopes[1]
+    assert not {"", "one", "two"} & set(scopes)
+    assert ask(own, "/v1/models", headers={"x-api-key": "one two"}).status_code == 401
+    alone, engine = server(key="one")
+    ask(alone, "/v1/chat/completions", body, headers=asked[0])
+    assert engine.asked[0].scope == ""
+
+
 def test_the_key_as_anthropics_clients_send_it() -> None:
     own, _ = server(key="secret")
     assert ask(own, "/v1/models", headers={"x-api-key": "secret"}).status_code == 200
@@ -117,7 +132,7 @@ def test_this_machine_needs_none(host: str) -> None:
     check_reach(host, None)
 
 
-@pytest.mark.parametrize("key", ["", "schlüssel", "a\nb"])
+@pytest.mark.parametrize("key", ["", " ", "schlüssel", "a\nb"])
 def test_keys_that_no_header_can_carry(key: str) -> None:
     with pytest.raises(RequestError, match="key"):
         check_reach("127.0.0.1", key)

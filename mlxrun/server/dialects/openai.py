@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from ... import __version__
 from ...assistant import BREAKERS, Wish
-from ...core import NUMBERS, Finish, Sampling, Usage
+from ...core import NUMBERS, Finish, Priority, Sampling, Usage
 from ...parts import AnswerPart, Piece, name_of
 from ..dialect import Body, Json
 from ..errors import ApiError
@@ -20,6 +20,7 @@ from .openai_constraints import constraint_of
 FINISHES = {None: None, Finish.STOP: "stop", Finish.LENGTH: "length"}
 MIROSTAT_TAU = 5.0
 LEAST = -9999.0  # stands for minus infinity, which JSON has no number for
+FLEX = "flex"  # the service tier that waits where others are in a hurry
 DONE = b"data: [DONE]\n\n"
 
 
@@ -102,7 +103,12 @@ def wish(body: Body, sampling: Sampling, max_tokens: int | None, logprobs: int |
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         constraint=constraint_of(body),
         dry_breakers=BREAKERS if breakers is None else tuple(breakers),
+        priority=priority_of(body),
     )
+
+
+def priority_of(body: Body) -> Priority:
+    return Priority.BATCH if body.get("service_tier") == FLEX else Priority.INTERACTIVE
 
 
 def framing(body: Body, model: str) -> Framing:

@@ -25,7 +25,6 @@ IGNORED: dict[str, Schema] = {
         "safety_identifier": {"type": "string"},
         "prompt_cache_key": {"type": "string"},
         "prompt_cache_retention": {"type": "string"},
-        "service_tier": {"type": "string"},
         "store": {"type": "boolean"},
         "metadata": {"type": "object"},
         "prediction": {"type": "object"},
@@ -36,6 +35,7 @@ IGNORED: dict[str, Schema] = {
     }.items()
 }
 
+SERVICE_TIER = text("flex: the answer goes where others leave room. Any other is accepted and ignored.")
 MAX_BIASES = 1024
 MAX_BREAKERS = 64
 
@@ -93,6 +93,7 @@ COMMON: dict[str, Schema] = {
     "n": whole("How many answers.", minimum=1, maximum=MAX_ANSWERS, default=1),
     "stream": flag("Send the answer piece by piece, as server-sent events."),
     "stream_options": {**STREAM_OPTIONS, "description": "Only with stream."},
+    "service_tier": SERVICE_TIER,
     **SAMPLERS,
     **CONSTRAINTS,
     **IGNORED,
