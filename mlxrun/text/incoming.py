@@ -40,9 +40,8 @@ class Incoming:
     def back(self) -> None:
         self.at = self._kept.pop()
 
-    def let_go(self) -> str:
-        """What was read since then."""
-        return self.text[self._kept.pop() : self.at]
+    def let_go(self) -> None:
+        self._kept.pop()
 
     def next(self) -> Generator[None, None, str]:
         """The next letter, not taken; empty at the end."""

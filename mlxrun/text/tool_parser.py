@@ -3,7 +3,8 @@
 It stands before the reader of thoughts (`PartReader`), hands it what is no call, and tells calls from text by their
 markers: one that is a token of the vocabulary by that token alone, any other by its letters. A tool that nobody
 declared or a head that is none is content as it was written. Once a call has begun its arguments are told while they
-come; one that breaks or is cut is never ended, repaired or taken back. Knows no tokenizer, no template and no dialect.
+come; one that breaks or is cut is never ended, repaired or taken back. No stop string is looked for in a call. Knows no
+tokenizer, no template and no dialect.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Collection, Generator, Sequence
 from ..parts import Arguments, CallBegun, CallEnded, Said
 from ..turns import Tool
 from .incoming import SPACE, Broken, Incoming, Waiting, certain, finder
-from .items import Hidden, Item
+from .items import Item
 from .marker_letters import ANY_MARK, BREAK, MarkerLetters
 from .reasoning import PartReader
 from .tool_args import ArgsTask
@@ -82,9 +83,7 @@ class CallReader:
     def _read(self) -> Waiting:
         while (opener := (yield from self._content())) is not None:
             yield from self._calls(opener)
-        if self._calls_last:
-            self._items.append(Hidden(self._space))
-        else:
+        if not self._calls_last:
             self._items += self._reader.push(self._space)
         self._items += self._reader.finish()
 
@@ -188,7 +187,7 @@ class CallReader:
         yield from source.space()
         closer, *more = markers.section_close
         if (yield from source.take((closer,))) is not None:
-            self._items.append(Hidden(self._marks.plain(source.let_go())))
+            source.let_go()
             self._held = False
             for text in more:
                 yield from self._optional(text)
@@ -214,7 +213,7 @@ class CallReader:
         source.keep()
         yield from source.space()
         if text and (yield from source.take((text,))) is not None:
-            self._items.append(Hidden(self._marks.plain(source.let_go())))
+            source.let_go()
         else:
             source.back()
 
@@ -328,10 +327,9 @@ class CallReader:
     # what is told
 
     def _begin(self, name: str, written: str | None) -> None:
-        self._items.append(Hidden(self._space))
         self._space = ""
         self._items += self._reader.called(within=self._form.in_thoughts is InThoughts.INSIDE)
-        self._items.append(Hidden(self._marks.plain(self._source.let_go())))
+        self._source.let_go()
         self._held = False
         self._index += 1
         self._items.append(CallBegun(self._index, self._ids.next(name, written), name))

@@ -17,6 +17,7 @@ from mlxrun.text.items import Hidden
 from mlxrun.text.reasoning_formats import FORMATS as REASONING
 from mlxrun.text.reasoning_formats import THINK, ReasoningFormat
 from mlxrun.text.router import PartRouter
+from mlxrun.text.stops import StopParts
 from mlxrun.text.tool_formats import FORMATS, ToolFormat
 from mlxrun.turns import Tool
 
@@ -366,3 +367,13 @@ def test_no_two_calls_of_an_answer_have_one_id() -> None:
     one = '{"tool_call_id": "0", "tool_name": "get", "parameters": {}}'
     found = read(f"<|START_ACTION|>[{one}, {one}]<|END_ACTION|>", "command")
     assert [part.id for part in found if isinstance(part, CallBegun)] == ["0", "made"]
+
+
+@pytest.mark.parametrize(("stop", "said"), [("\n", "Hi Done"), ("name", "Hi Done"), ("i", "H"), ("Done", "Hi ")])
+def test_no_stop_string_is_looked_for_in_a_call(stop: str, said: str) -> None:
+    router, stops = PartRouter(AS_TEXT, THINK, "", BY_ID["hermes"], TOOLS), StopParts([stop])
+    found = [
+        part for token in AS_TEXT.encode(f"Hi\n{GET} Done", special=True) for part in stops.push(router.push([token]))
+    ]
+    assert "".join(part.text for part in found if isinstance(part, Said)) == said
+    assert any(isinstance(part, CallEnded) for part in found) == (said != "H")
