@@ -44,6 +44,7 @@ class ChatPrompt:
 
 NO_LIMIT = 1 << 31
 HARMONY_BEGINS = "<|start|>assistant"
+MOST_TEXT = 128 << 10  # characters of a grammar
 KEPT = 16  # grammars of tools
 
 
@@ -89,7 +90,10 @@ class Prompter:
 
     def left_out(self, ask: Ask) -> tuple[str, ...]:
         """Words of the tools' schemas that calls are not held to. An error where a tool is strict."""
-        return left_out(ask.tools, self.tool_format)
+        found, form = left_out(ask.tools, self.tool_format), self.tool_format
+        if form is None or not ask.tools or self._grammar(form, callable_tools(ask), ask.choice, None) is not None:
+            return found
+        return (*found, "tools.parameters")
 
     def vocabulary(self) -> TokenVocabulary:
         """What its tokens stand for. Markers are never text."""
@@ -125,11 +129,24 @@ class Prompter:
                 self._grammars.move_to_end(key)
                 return self._grammars[key]
         made = grammar(ToolWords(self._tokens, form, self._others), tools, choice, shape)
+        if made is not None and len(made.text) > MOST_TEXT:
+            made = self._too_long(len(made.text), tools, choice, shape)
         with self._lock:
             self._grammars[key] = made
             while len(self._grammars) > KEPT:
                 self._grammars.popitem(last=False)
         return made
+
+    def _too_long(
+        self, length: int, tools: tuple[Tool, ...], choice: ToolChoice, shape: Constraint | None
+    ) -> Constraint | None:
+        """Calls that nobody insists on are then read and not held to anything, which is told."""
+        if choice.calling is Calling.AUTO and shape is None and not any(tool.strict for tool in tools):
+            return None
+        raise RequestError(
+            f"The schemas of the tools come to {length} characters of grammar; at most {MOST_TEXT} can be held to. "
+            "Send fewer tools, or leave it to the model whether it calls them."
+        )
 
     def _after_thoughts(self, constraint: Constraint | None, text: str) -> Constraint | None:
         if constraint is None:

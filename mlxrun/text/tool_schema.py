@@ -34,7 +34,7 @@ FORMATS = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
 )  # that are texts of a known form
 KINDS = ("string", "number", "integer", "boolean", "null", "array", "object")
-LOOKS_ROUND = re.compile(r"\(\?(?:[=!]|<[=!])|\\[1-9bBk]")  # what a regular expression alone cannot say
+LOOKS_ROUND = re.compile(r"\(\?(?:[=!]|<[=!])|\\[1-9bBkcuU]")  # what a regular expression alone cannot say
 
 
 class HeldSchema:
@@ -45,7 +45,7 @@ class HeldSchema:
         self.where = where
         self.schema = self._read(parameters, where, 0)
         self.schema.setdefault("type", "object")
-        if "properties" in self.schema:
+        if "properties" in self.schema and not {*self.schema.get("required", ())} - {*self.schema["properties"]}:
             self.schema.setdefault("additionalProperties", False)
 
     def _read(self, schema: Any, where: str, depth: int) -> Any:
@@ -66,17 +66,41 @@ class HeldSchema:
                 yield word, self._read(value, place, depth)
             elif word in WITH_LIST and isinstance(value, list) and value:
                 yield word, [self._read(one, f"{place}.{at}", depth) for at, one in enumerate(value)]
-            elif (
-                word in HELD
-                or (word == "$ref" and str(value).startswith(("#/$defs/", "#/definitions/")))
-                or (word == "pattern" and not LOOKS_ROUND.search(str(value)))
-                or (word == "format" and value in FORMATS)
-            ):
+            elif is_held(word, value):
                 yield word, value
             elif word == "propertyNames" and value == {"type": "string"}:
                 continue  # as all names are
-            elif word in NOT_HELD or word in ("$ref", "pattern", "format", *WITH_SCHEMA):
+            elif word in NOT_HELD or word in HELD or word in ("$ref", "pattern", "format", *WITH_SCHEMA, *WITH_LIST):
                 self.left_out.append(place)
+
+
+def is_held(word: str, value: Any) -> bool:
+    """Whether it is understood: what people write as a schema is not always one."""
+    match word:
+        case "type":
+            kinds = value if isinstance(value, list) else [value]
+            return bool(kinds) and all(kind in KINDS for kind in kinds)
+        case "enum":
+            return isinstance(value, list) and bool(value)
+        case "required":
+            return isinstance(value, list) and all(isinstance(name, str) for name in value)
+        case "$ref":
+            return isinstance(value, str) and value.startswith(("#/$defs/", "#/definitions/"))
+        case "pattern":
+            return isinstance(value, str) and LOOKS_ROUND.search(value) is None and is_regex(value)
+        case "format":
+            return value in FORMATS
+        case "const":
+            return True
+    return word in HELD and isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_regex(text: str) -> bool:
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError):
+        return False
+    return True
 
 
 def property_schema(schema: Schema, name: str) -> Schema | bool:

@@ -87,3 +87,14 @@ def test_only_an_assistants_thoughts_may_be_marked() -> None:
     own = prompter(PLAIN, Letters(("<think>", "</think>"), ()))
     told = own.prompt(Ask((user("<think>"), Turn(Role.ASSISTANT, ("<think>a</think>b",)), user("c")))).text
     assert told.startswith(f"user: <{MARK}think>\nassistant: <think>a</think>b\n")
+
+
+def test_more_schemas_than_can_be_held_to_are_told_or_refused() -> None:
+    own, many = qwen(), tuple(Tool(f"tool_{at:0>60}", parameters=WEATHER.parameters) for at in range(1400))
+    free = Ask((user("Hi"),), many)
+    assert own.prompt(free).constraint is None
+    assert own.prompt(free).calls is not None
+    assert own.left_out(free) == ("tools.parameters",)
+    with pytest.raises(RequestError, match=r"Send fewer tools"):
+        own.prompt(Ask((user("Hi"),), many, ToolChoice(Calling.REQUIRED)))
+    assert own.left_out(Ask((user("Hi"),), many[:9])) == ()

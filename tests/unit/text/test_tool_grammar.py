@@ -155,6 +155,24 @@ def test_words_that_nobody_is_held_to_are_told() -> None:
     )
 
 
+@cases(CASES[:1])
+def test_what_is_no_schema_bars_nothing(case: Case) -> None:
+    odd = {
+        "type": "object",
+        "properties": {
+            "a": {"type": "any", "required": True, "enum": [], "minimum": "x"},
+            "b": {"pattern": "(?=x)y", "type": "string"},
+            "c": {"$ref": "#/properties/a"},
+            "d": {"pattern": "(", "format": "int32"},
+        },
+        "required": ["a", "elsewhere"],
+    }
+    tool = Tool("t", parameters=odd)
+    call = written(case.form, [Call("1", "t", '{"a": 1, "b": "z", "c": null, "d": "", "elsewhere": 2}')])
+    assert case.takes(REQUIRED, call, tools=[tool])
+    assert len(left_out([tool], case.form)) == 8
+
+
 PATCH = Tool("patch", input=Constraint(Shape.LARK, 'start: "+" LINE\nLINE: /[a-z]+/'), custom=True)
 
 
