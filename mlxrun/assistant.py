@@ -40,7 +40,7 @@ from .text.same_tokens import why_not_same
 from .text.stops import StopParts
 from .text.template import ChatTemplate
 from .text.tokenizer import Tokenizer, well_formed
-from .turns import Ask
+from .turns import Ask, Role
 from .weights import Checkpoint
 
 if TYPE_CHECKING:
@@ -235,8 +235,10 @@ class Assistant:
     def chat_many(
         self, messages: Sequence[Message], wish: Wish | None = None, count: int = 1, **template: Any
     ) -> list[Answer]:
-        """`answer` to messages as programs write them."""
-        return self.answer(Ask(turns_of(messages), template=template), wish, count)
+        """`answer` to messages as programs write them; an assistant's last one goes on."""
+        turns = turns_of(messages)
+        continues = bool(turns) and turns[-1].role is Role.ASSISTANT
+        return self.answer(Ask(turns, continues=continues, template=template), wish, count)
 
     def complete(self, prompt: str | Sequence[int], wish: Wish | None = None, count: int = 1) -> list[Answer]:
         """`prompt` goes on. Ids are taken as they are; a text is raw, so control tokens written in it are meant,

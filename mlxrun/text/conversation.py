@@ -133,7 +133,7 @@ def end_here(message: dict[str, Any]) -> None:
 
 
 def goes_on(ask: Ask) -> bool:
-    """Whether the answer goes on with the last turn: an assistant's turn is never ended in silence."""
+    """Whether the answer goes on with the last turn."""
     last = ask.turns[-1] if ask.turns else None
     if last is None or last.role is not Role.ASSISTANT:
         if ask.continues:
@@ -141,7 +141,7 @@ def goes_on(ask: Ask) -> bool:
         return False
     if last.calls:
         raise RequestError("The last turn calls a tool: its result must follow in a turn of the role tool.")
-    return True
+    return ask.continues
 
 
 def joined(turns: Sequence[Turn], role: Role) -> list[Turn]:

@@ -84,7 +84,7 @@ def test_what_is_counted_is_what_a_usage_tells() -> None:
     for ask in (
         Ask(turns[:1]),
         Ask(turns[:1], (Tool("look"),)),
-        Ask(turns, (Tool("look"),), ToolChoice(Calling.NONE), Thinking(on=False)),
+        Ask(turns, (Tool("look"),), ToolChoice(Calling.NONE), Thinking(on=False), continues=True),
         Ask(turns[:1], template={"enable_thinking": False}),
     ):
         own.answer(ask)

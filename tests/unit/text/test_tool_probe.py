@@ -141,8 +141,10 @@ def test_thoughts_may_be_a_part_of_the_content() -> None:
 
 
 def test_an_assistants_turn_goes_on() -> None:
-    text = told(model("Qwen2.5-Coder"), user("Hi"), said("The answer is "))
+    turns = user("Hi"), said("The answer is ")
+    text = model("Qwen2.5-Coder").prompt(Ask(turns, continues=True)).text
     assert text.endswith("<|im_start|>assistant\nThe answer is ")
+    assert told(model("Qwen2.5-Coder"), *turns).endswith("The answer is <|im_end|>\n<|im_start|>assistant\n")
     with pytest.raises(RequestError, match=r"^Only an assistant's turn can go on"):
         model("Qwen2.5-Coder").prompt(Ask((user("Hi"),), continues=True))
     with pytest.raises(RequestError, match=r"^The last turn calls a tool: its result must follow"):
