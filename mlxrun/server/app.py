@@ -40,6 +40,7 @@ BODY_LIMIT = 32 << 20  # bytes: pictures come in it
 MAX_CONCURRENT = 128
 THREADS = 4  # that render and tokenize
 LARGE_THREADS = 2  # that do it with large bodies
+VERSION = "/v1"  # before the paths of most dialects
 T = TypeVar("T")
 Handed = Callable[[Request, House], Awaitable[Response]]
 
@@ -82,16 +83,17 @@ class Server:
             strict=config.strict,
         )
         self._dialects, self._plains = dialects, plains
-        self._words: dict[str, ErrorWords] = {p.path: p.words for p in plains} | {d.path: d for d in dialects}
+        self._words: dict[str, ErrorWords] = {p.path: p.words for p in plains} | at_paths(dialects)
         self._document = document(dialects, plains, config.sampling)
         self._page = page(self._document)
         self.app = self._application(config)
 
     def _application(self, config: ServerConfig) -> Starlette:
         routes: list[BaseRoute] = [
-            *(Route(d.path, Generate(self._house, d), methods=["POST"]) for d in self._dialects),
+            *(Route(path, Generate(self._house, d), methods=["POST"]) for path, d in at_paths(self._dialects).items()),
             *(Route(p.path, self._handed(p.answer), methods=list(p.methods)) for p in self._plains),
             Route("/v1/models", self._handed(model_list.models)),
+            Route("/models", self._handed(model_list.models)),
             Route("/v1/models/{id:path}", self._handed(model_list.model)),
             Route("/api/v0/models", self._handed(model_list.lm_studio_models)),
             Route("/api/v0/models/{id:path}", self._handed(model_list.lm_studio_model)),
@@ -195,6 +197,12 @@ class Server:
 
     async def _docs(self, _: Request) -> Response:
         return HTMLResponse(self._page, headers={"content-security-policy": POLICY})
+
+
+def at_paths(dialects: Sequence[Dialect]) -> dict[str, Dialect]:
+    """Each at its path, and without the version before it: many a program is given the address of the server alone."""
+    shorter = {dialect.path.removeprefix(VERSION): dialect for dialect in dialects}
+    return shorter | {dialect.path: dialect for dialect in dialects}
 
 
 def started_pool(count: int) -> ThreadPoolExecutor:

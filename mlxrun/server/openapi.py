@@ -56,7 +56,8 @@ SCHEMAS: Json = {
 def document(dialects: Sequence[Dialect], plains: Sequence[Plain], defaults: Sampling) -> Json:
     paths: Json = {dialect.path: {"post": post(dialect.operation, defaults)} for dialect in dialects}
     for plain in plains:
-        paths.setdefault(plain.path, {}).update(plain.described)
+        if plain.described:  # else it is another path of the same
+            paths.setdefault(plain.path, {}).update(plain.described)
     model = {"name": "id", "in": "path", "required": True, "schema": TEXT}
     paths["/v1/models"] = {"get": get("models", "The models that are served", ref("ModelList"))}
     paths["/v1/models/{id}"] = {

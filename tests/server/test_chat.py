@@ -229,3 +229,13 @@ def test_a_flexible_answer_goes_where_others_leave_room() -> None:
     for tier in ("flex", "auto", None):
         assert chat(own, service_tier=tier).status_code == 200
     assert [request.priority for request in engine.asked] == [Priority.BATCH, *[Priority.INTERACTIVE] * 2]
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/completions", "/messages", "/responses"])
+def test_a_path_without_its_version_is_the_same(path: str) -> None:
+    """Many a program is given the address of the server alone."""
+    own, _ = server()
+    body = {"messages": [{"role": "user", "content": "Hi"}], "prompt": "Hi", "input": "Hi", "max_tokens": 5}
+    assert ask(own, path, body).json().keys() == ask(own, f"/v1{path}", body).json().keys()
+    assert ask(own, path, {}).json().keys() == ask(own, f"/v1{path}", {}).json().keys()  # errors in the same words
+    assert ask(own, "/models").json() == ask(own, "/v1/models").json()
