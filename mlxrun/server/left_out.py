@@ -85,8 +85,8 @@ def refuse(names: Sequence[str]) -> None:
 
 
 def listed(names: Sequence[str]) -> str:
-    """For a header: names may hold anything."""
-    return ", ".join(quote(name[:MOST_NAME], safe="[]:/ ") for name in names[:MOST_NAMES])
+    """For a header, which may not begin or end with a space: names may hold anything, or nothing."""
+    return ", ".join(quote(name[:MOST_NAME], safe="[]:/ ").strip() or '""' for name in names[:MOST_NAMES])
 
 
 def log(path: str, names: Sequence[str]) -> None:

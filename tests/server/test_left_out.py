@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import h11
 import pytest
 
 from mlxrun.server import left_out
@@ -103,6 +104,14 @@ def test_names_are_bounded_and_quoted() -> None:
     assert answer.status_code == 200
     assert len(answer.headers[left_out.HEADER]) < 40 * 100
     assert "\n" not in answer.headers[left_out.HEADER]
+
+
+@pytest.mark.parametrize("names", [("",), (" ",), ("a", ""), (" a", "b "), ("é",), ("\x00",)])
+def test_any_names_make_a_header(names: tuple[str, ...]) -> None:
+    """One that begins or ends with a space is none, and the connection broke."""
+    told = left_out.listed(names).encode()
+    h11.Response(status_code=200, headers=[(left_out.HEADER, told)])
+    assert told.count(b",") == len(names) - 1
 
 
 def test_minus_one_is_not_set() -> None:
