@@ -84,10 +84,11 @@ class Voice:
     name: str
     sampling: Sampling
     waited: float = 0.0  # seconds that this request waited for it to be loaded
+    client: str = ""  # who asks, where several are to be told apart
 
     def asked_by(self, client: str, waited: float) -> Voice:
         """For one request of that client: what others asked is not kept for him, nor his for them."""
-        return replace(self, assistant=self.assistant.scoped(client), waited=waited)
+        return replace(self, assistant=self.assistant.scoped(client), waited=waited, client=client)
 
     @property
     def claim(self) -> Claim:

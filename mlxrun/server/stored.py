@@ -30,7 +30,7 @@ Json = dict[str, Any]
 class Record:
     """An answer as it is kept."""
 
-    id: str
+    id: str  # an owner's before it, where there is one
     kept_at: float
     response: bytes
     input: bytes  # the items of its own request
@@ -50,7 +50,7 @@ class Record:
 
 
 class StoredAnswers:
-    """For any thread."""
+    """For any thread. `owner`: who asks, where several keys are to be told apart; nobody sees another's."""
 
     def __init__(
         self,
@@ -67,15 +67,18 @@ class StoredAnswers:
         self._file = None if folder is None else StoredFile(folder, limit)
         self._writer = None if folder is None else ThreadPoolExecutor(1, "mlxrun-stored")
 
-    def keep(self, response: Json, asked: bytes, asked_ids: Sequence[str]) -> None:
+    def keep(self, response: Json, asked: bytes, asked_ids: Sequence[str], owner: str = "") -> None:
         """`asked`: the items of its own request, as JSON. Never waits for a disk."""
-        ids = (*asked_ids, *(item["id"] for item in response["output"]))
-        record = Record(response["id"], self._now(), encode(response), asked, ids)
+        ids = tuple(owned(owner, name) for name in (*asked_ids, *(item["id"] for item in response["output"])))
+        record = Record(owned(owner, response["id"]), self._now(), encode(response), asked, ids)
         with self._lock:
             self._put(record)
         self._later(lambda file: file.put(record, self._now() - self._seconds))
 
-    def find(self, name: str) -> Record | None:
+    def find(self, name: str, owner: str = "") -> Record | None:
+        return self._find(owned(owner, name))
+
+    def _find(self, name: str) -> Record | None:
         with self._lock:
             self._let_go()
             record = self._records.get(name)
@@ -87,30 +90,32 @@ class StoredAnswers:
         found = self._file.find(name, self._now() - self._seconds)
         return None if found is None else Record(*found)
 
-    def chain(self, name: str) -> list[Record] | None:
+    def chain(self, name: str, owner: str = "") -> list[Record] | None:
         """That answer and all before it that it went on from, the oldest first; None: one is not kept any more."""
         records: list[Record] = []
         wanted: str | None = name
         while wanted is not None:
-            record = self.find(wanted)
+            record = self.find(wanted, owner)
             if record is None:
                 return None
             records.append(record)
             wanted = record.told().get("previous_response_id")
         return records[::-1]
 
-    def item(self, name: str) -> Json | None:
+    def item(self, name: str, owner: str = "") -> Json | None:
+        own = owned(owner, name)
         with self._lock:
-            holder = self._holders.get(name)
+            holder = self._holders.get(own)
         if holder is None and self._file is not None:
-            holder = self._file.holder(name)
-        record = None if holder is None else self.find(holder)
+            holder = self._file.holder(own)
+        record = None if holder is None else self._find(holder)
         if record is None:
             return None
         return next((item for item in (*record.asked(), *record.told()["output"]) if item["id"] == name), None)
 
-    def delete(self, name: str) -> bool:
-        there = self.find(name) is not None
+    def delete(self, name: str, owner: str = "") -> bool:
+        name = owned(owner, name)
+        there = self._find(name) is not None
         with self._lock:
             self._drop(name)
         written = self._later(lambda file: file.delete(name))
@@ -152,6 +157,10 @@ class StoredAnswers:
         for item in record.items:
             if self._holders.get(item) == name:
                 del self._holders[item]
+
+
+def owned(owner: str, name: str) -> str:
+    return f"{owner}:{name}" if owner else name
 
 
 def warn(written: Future[None]) -> None:

@@ -297,3 +297,18 @@ def test_errors_in_the_words_that_agents_read() -> None:
 def test_what_was_kept_is_gone_with_the_server(given: Any) -> None:
     kept = respond(server()[0], given).json()
     assert ask(server()[0], f"{PATH}/{kept['id']}").status_code == 404
+
+
+def test_with_several_keys_nobody_sees_what_is_kept_for_another() -> None:
+    own, _ = server(key="one two")
+    mine, other = ({"authorization": f"Bearer {key}"} for key in ("one", "two"))
+    kept = ask(own, PATH, {"input": "Secret"}, headers=mine).json()
+    item = {"type": "item_reference", "id": kept["output"][0]["id"]}
+    for headers, found in ((mine, True), (other, False)):
+        assert (ask(own, f"{PATH}/{kept['id']}", headers=headers).status_code == 200) is found
+        assert (ask(own, f"{PATH}/{kept['id']}/input_items", headers=headers).status_code == 200) is found
+        for body in ({"input": "More", "previous_response_id": kept["id"]}, {"input": [item]}):
+            assert (ask(own, PATH, body, headers=headers).status_code == 200) is found
+            assert (ask(own, f"{PATH}/input_tokens", body, headers=headers).status_code == 200) is found
+    assert ask(own, f"{PATH}/{kept['id']}", method="DELETE", headers=other).status_code == 404
+    assert ask(own, f"{PATH}/{kept['id']}", method="DELETE", headers=mine).json()["id"] == kept["id"]

@@ -23,6 +23,7 @@ from .responses_output import Telling
 from .responses_tools import Toolbox, choice_of, refuse_hosted, toolbox_of
 
 PATH = "/v1/responses"
+REFERENCE = "item_reference"
 KINDS = {"message": "msg", "function_call": "fc", "custom_tool_call": "ctc", "reasoning": "rs"}
 ECHOED = ("previous_response_id", "instructions", "max_output_tokens", "max_tool_calls", "user")
 ECHOED_MORE = ("safety_identifier", "prompt_cache_key")
@@ -61,7 +62,7 @@ class Responses:
         return WantedModel(body.get("model"))
 
     def read(self, body: Body, voice: Voice) -> Job:
-        asked, wanted = asked_of(body, self._stored), wish_of(body, voice)
+        asked, wanted = asked_of(body, self._stored, voice.client), wish_of(body, voice)
         include = body.get("include") or ()
         reasoning = body.get("reasoning") or {}
         telling = Telling(
@@ -73,7 +74,7 @@ class Responses:
         keeps, kept, ids = body.get("store") is not False, encode(asked.items), [item["id"] for item in asked.items]
 
         def keep(response: Json) -> None:
-            self._stored.keep(response, kept, ids)
+            self._stored.keep(response, kept, ids, voice.client)
 
         return Job(
             start=lambda: voice.assistant.answer(asked.ask, wanted),
@@ -105,15 +106,16 @@ def wish_of(body: Body, voice: Voice) -> Wish:
         raise ApiError(error.status, message, param=named) from error
 
 
-def asked_of(body: Body, stored: StoredAnswers) -> Prompted:
+def asked_of(body: Body, stored: StoredAnswers, client: str = "") -> Prompted:
     given = body.get("input") or ()
     own: list[Json] = [{"role": "user", "content": given}] if isinstance(given, str) else list(given)
     conversation = ItemReader(body.get("instructions"))
-    before = earlier(body, stored)
+    before = earlier(body, stored, client)
     for item in before:
         conversation.add(item, "previous_response_id")
+    near = {item["id"]: item for item in (*before, *own) if item.get("id") and item.get("type") != REFERENCE}
     items = [
-        referred(item, f"input[{index}]", [*before, *own], stored) if item.get("type") == "item_reference" else item
+        item if item.get("type") != REFERENCE else near.get(item["id"]) or kept_item(item, index, stored, client)
         for index, item in enumerate(own)
     ]
     for index, item in enumerate(items):
@@ -131,24 +133,23 @@ def goes_on(last: Turn) -> bool:
     return last.role is Role.ASSISTANT and bool(last.content) and not last.calls
 
 
-def earlier(body: Body, stored: StoredAnswers) -> list[Json]:
+def earlier(body: Body, stored: StoredAnswers, client: str) -> list[Json]:
     """The items of the conversation before this request."""
     previous = body.get("previous_response_id")
     if previous is None:
         return []
-    chain = stored.chain(previous)
+    chain = stored.chain(previous, client)
     if chain is None:
         message = f"previous_response_id {shown(previous)} is not kept here, or one that it goes on from is not."
         raise ApiError(400, message, param="previous_response_id", code="previous_response_not_found")
     return [item for record in chain for item in (*record.asked(), *record.told()["output"])]
 
 
-def referred(item: Json, path: str, near: list[Json], stored: StoredAnswers) -> Json:
-    name = item["id"]
-    known = (other for other in near if other.get("id") == name and other.get("type") != "item_reference")
-    found = next(known, None) or stored.item(name)
+def kept_item(reference: Json, index: int, stored: StoredAnswers, client: str) -> Json:
+    found = stored.item(reference["id"], client)
     if found is None:
-        raise ApiError(400, f"{path}.id {shown(name)} is the id of no item that is kept.", param=f"{path}.id")
+        path = f"input[{index}].id"
+        raise ApiError(400, f"{path} {shown(reference['id'])} is the id of no item that is kept.", param=path)
     return found
 
 

@@ -20,6 +20,7 @@ from ..dialect import Json, Plain
 from ..errors import ApiError, JsonResponse
 from ..fields import TEXT, ref
 from ..generate import House
+from ..guard import CLIENT
 from ..openapi import with_nulls
 from ..stored import Record, StoredAnswers
 from .responses import PATH, Responses, asked_of
@@ -66,9 +67,9 @@ class Kept:
 
     async def delete(self, request: Request, house: House) -> Response:
         def forget() -> Json:
-            record = self._found(request)
-            self._stored.delete(record.id)
-            return {"id": record.id, "object": "response", "deleted": True}
+            self._found(request)
+            self._stored.delete(request.path_params["id"], client_of(request))
+            return {"id": request.path_params["id"], "object": "response", "deleted": True}
 
         return JsonResponse(await aside(house, forget))
 
@@ -79,7 +80,7 @@ class Kept:
 
         def told() -> Json:
             record = self._found(request)
-            chain = self._stored.chain(record.id) or [record]
+            chain = self._stored.chain(request.path_params["id"], client_of(request)) or [record]
             before = [item for one in chain[:-1] for item in (*one.asked(), *one.told()["output"])]
             items = [*before, *record.asked()]
             return page(items if order == "asc" else items[::-1], limit, request.query_params.get("after"))
@@ -96,7 +97,7 @@ class Kept:
                 left_out.refuse(names)
             refuse_hosted(body.get("tool_choice"))
             check(body, COUNTED)
-            return asked_of(body, self._stored).ask, house.models.name_of(body.get("model")), names
+            return asked_of(body, self._stored, client_of(request)).ask, house.models.name_of(body.get("model")), names
 
         ask, name, names = await aside(house, asked)
         lease = await house.models.lease(name)
@@ -109,10 +110,14 @@ class Kept:
 
     def _found(self, request: Request) -> Record:
         name = request.path_params["id"]
-        record = self._stored.find(name)
+        record = self._stored.find(name, client_of(request))
         if record is None:
             raise ApiError(404, f"The response {shown(name)} is not kept here.", param="id")
         return record
+
+
+def client_of(request: Request) -> str:
+    return str(request.scope.get(CLIENT, ""))
 
 
 def page(items: list[Json], limit: int, after: str | None) -> Json:
