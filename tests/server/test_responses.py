@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mlxrun.core import Shape
+from mlxrun.core import Priority, Shape
 from mlxrun.server.app import Server
 from mlxrun.server.check import check
 from mlxrun.server.dialects.responses import asked_of
@@ -103,6 +103,12 @@ def test_what_is_asked_reaches_the_engine() -> None:
     assert (told["status"], told["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
     assert told["text"]["format"] == {**form, "description": None}
     assert [token["token"] for token in told["output"][0]["content"][0]["logprobs"]] == list("Hel")
+
+
+def test_who_can_wait_says_so() -> None:
+    own, engine = server()
+    assert [respond(own, service_tier=tier).json()["service_tier"] for tier in ("flex", "auto")] == ["flex", "default"]
+    assert [request.priority for request in engine.asked] == [Priority.BATCH, Priority.INTERACTIVE]
 
 
 def test_unset_is_not_asked_for() -> None:

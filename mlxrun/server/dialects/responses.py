@@ -14,7 +14,7 @@ from ..dialect import Body, Job, Json, Operation, Voice, WantedModel
 from ..errors import ApiError, encode
 from ..fields import ref
 from ..stored import StoredAnswers
-from .openai import wish
+from .openai import FLEX, wish
 from .responses_answers import ANSWERS, CONTENT, RETURNS
 from .responses_events import ResponseEncoder, worded
 from .responses_fields import RESPONSE
@@ -198,7 +198,7 @@ def head_of(body: Body, box: Toolbox, wanted: Wish, model: str) -> Json:
         "truncation": body.get("truncation") or "disabled",
         "store": body.get("store") is not False,
         "background": False,
-        "service_tier": "default",
+        "service_tier": FLEX if body.get("service_tier") == FLEX else "default",
     }
 
 

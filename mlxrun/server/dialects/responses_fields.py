@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..fields import Schema, either, fixed, flag, hosted_left_out, lists, neutral, one_of, tagged, text, unset, whole
 from ..tools import MOST
 from .openai_constraints import CONSTRAINTS, SCHEMA, UNHEEDED
-from .openai_fields import COMMON, IGNORED_ABOUT, MAX_TOP, SAMPLERS
+from .openai_fields import COMMON, IGNORED_ABOUT, MAX_TOP, SAMPLERS, SERVICE_TIER
 
 ANYTHING: Schema = {"type": "object"}
 
@@ -122,7 +122,7 @@ IGNORED: dict[str, Schema] = {
     "prompt_cache_key": text("Told again in the answer."),
     "prompt_cache_retention": ignored("string"),
     "prompt_cache_options": ignored("object"),
-    "service_tier": ignored("string"),
+    "service_tier": SERVICE_TIER,
     "client_metadata": ignored("object"),
     "request_country": ignored("string"),
     "access_programs": ignored("object"),
