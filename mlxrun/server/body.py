@@ -17,6 +17,7 @@ SECONDS = 60.0  # a body may take to arrive
 CLOSE = {"connection": "close"}  # the rest of the body is not read, so the connection cannot go on
 LONG_NUMBER = re.compile(rb"\d{309}")  # one that no float can hold, or a text
 MAX_DEPTH = 64  # of values inside values
+MAX_VALUES = 1 << 18  # in a body
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -62,19 +63,23 @@ def parse(raw: bytes) -> dict[str, Any]:
         raise ApiError(400, f"The body is not valid JSON: {error}.") from error
     if not isinstance(value, dict):
         raise ApiError(400, "The body must be a JSON object.")
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and deeper(value, MAX_DEPTH):
-        raise ApiError(400, f"The body is nested too deeply: more than {MAX_DEPTH} values inside each other.")
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH or raw.count(b",") >= MAX_VALUES:
+        check_size(value)
     return value
 
 
-def deeper(value: Any, limit: int) -> bool:
-    level = [value]
-    for _ in range(limit):
+def check_size(value: Any) -> None:
+    """Each value is looked at, in Python: millions of them would take a minute."""
+    level, count = [value], 0
+    for _ in range(MAX_DEPTH):
+        count += sum(map(len, level))
+        if count > MAX_VALUES:
+            raise ApiError(400, f"The body holds more than {MAX_VALUES} values.")
         inside = [one.values() if isinstance(one, dict) else one for one in level]
         level = [one for values in inside for one in values if isinstance(one, dict | list)]
         if not level:
-            return False
-    return True
+            return
+    raise ApiError(400, f"The body is nested too deeply: more than {MAX_DEPTH} values inside each other.")
 
 
 def well_formed_all(value: Any) -> Any:

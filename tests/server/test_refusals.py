@@ -29,6 +29,8 @@ BODIES: dict[str, Any] = {
     "more digits than a float has": b'{"prompt": "a", "x": -1' + b"0" * 400 + b"}",
     "nested": NESTED,
     "nested in what is left out": b'{"prompt": "a", "x": ' + b"[" * 64 + b"]" * 64 + b"}",
+    "millions of ids": b'{"prompt": [' + b"1," * 300_000 + b"1]}",
+    "millions of lists": b'{"prompt": [' + b"[]," * 300_000 + b"[]]}",
     "no prompt": {},
     "null prompt": {"prompt": None},
     "empty prompt": {"prompt": ""},
@@ -67,7 +69,8 @@ def test_bad_bodies(body: Any) -> None:
 def test_values_inside_values_up_to_the_limit() -> None:
     own, _ = server()
     wide = b'{"prompt": "a", "x": [' + b",".join([b"[1]"] * 1000) + b"]}"
-    for body in (wide, b'{"prompt": "a", "x": ' + b"[" * 63 + b"]" * 63 + b"}"):
+    commas = b'{"prompt": "a", "x": "' + b"," * 300_000 + b'"}'
+    for body in (wide, commas, b'{"prompt": "a", "x": ' + b"[" * 63 + b"]" * 63 + b"}"):
         assert ask(own, "/v1/completions", body).status_code == 200
 
 
