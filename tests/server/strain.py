@@ -28,6 +28,7 @@ MIB = 1 << 20
 GROWS = 0.02  # of what it held after warming up, by as many requests
 IDLE_STREAMS, SLOW, GIANT = 200, 300, 2_400_000
 IDLE_BYTES = 50 * MIB
+CONTEXT = 2048  # tokens: made-up requests may ask for as many as there are
 QUESTION = {"prompt": "The capital of France is", "max_tokens": 8, "temperature": 0}
 LONG = {"prompt": "Once upon a time", "max_tokens": 400, "stream": True, "seed": 1}
 
@@ -129,7 +130,7 @@ def cancels(own: Serving) -> None:
     """How long after its client left an answer is no longer counted."""
     phases: dict[str, tuple[dict[str, Any], float]] = {
         "writing": (LONG, 0.5),
-        "reading the prompt": ({**LONG, "prompt": "word " * 7000}, 0.3),
+        "reading the prompt": ({**LONG, "prompt": "word " * 1500}, 0.3),
         "tokenizing": ({**LONG, "prompt": "words and " * 40_000}, 0.01),
         "compiling a grammar": ({**LONG, "guided_grammar": 'start: x{1,1000000}\nx: "a"'}, 0.05),
     }
@@ -148,7 +149,7 @@ def cancels(own: Serving) -> None:
 
 def main(model: str, count: int) -> int:
     faults: Faults = []
-    with serving(model) as own:
+    with serving(model, "--context", str(CONTEXT)) as own:
         wished = own.post("/v1/completions", QUESTION).json()["choices"][0]["text"]
         giants(own, faults)
         slow_readers(own, faults)
