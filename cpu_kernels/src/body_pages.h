@@ -15,7 +15,6 @@ using namespace kernels;
 constexpr int kAhead = 16;       // values that are asked for before they are wanted
 constexpr int kReadDirectly = 4;  // tiles of rows: more have keys and values widened for them, once
 
-inline int padded_kept(int n) { return (n + 15) / 16 * 16; }
 constexpr size_t kept_size(Type type) { return type == F32 ? 4 : type == S8 ? 1 : 2; }
 
 template <Type T> inline F load_kept(const uint8_t* p) {
@@ -244,7 +243,7 @@ struct Part {
 
   template <Type T> void values() const {
     const uint8_t* rows[kPartKeys];
-    const int count = end - first, wide = padded_kept(a.v_dim), step = T == S8 ? kScaled : wide;
+    const int count = end - first, wide = padded(a.v_dim), step = T == S8 ? kScaled : wide;
     const bool at_once = direct() && a.v_dim % (16 * kTileColumns) == 0;
     const size_t each = a.v_step * kept_size(T);
     for (int i = 0; i < count;) {

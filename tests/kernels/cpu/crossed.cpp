@@ -149,6 +149,52 @@ void attention(int queries, int keys, int dim, int v_dim, Sight sight) {
   check("attend", queries, found[0], found[1], 1, 1e-5f);
 }
 
+// One head's keys, in one page, looked at by the last rows.
+void pages(Type type, int rows, int keys, int dim) {
+  constexpr int size = 256;
+  const size_t item = type == F32 ? 4 : type == F16 ? 2 : 1, groups = (dim + kScaled - 1) / kScaled, all = (size_t)size * dim * item;
+  std::vector<float> found[2], q(rows * dim), x(dim + 16);
+  for (float& one : q) one = uniform();
+  std::vector<uint8_t> page(2 * all + 4 * groups * size);
+  for (int p = 0; p < keys; p++)
+    for (bool value : {false, true}) {
+      for (float& one : x) one = uniform();
+      std::vector<uint8_t> row(dim * 4);
+      std::vector<uint16_t> scales(groups), again(groups);
+      std::vector<int8_t> codes(dim);
+      if (type != S8) table_base.narrow(type, x.data(), row.data(), dim);
+      else {
+        table_base.encode(F32, x.data(), dim, (int8_t*)row.data(), scales.data());
+        table_neon.encode(F32, x.data(), dim, codes.data(), again.data());
+        if (scales != again || std::memcmp(row.data(), codes.data(), dim)) wrong++, std::printf("encode differs\n");
+      }
+      for (int d = 0; d < dim; d++) {
+        const size_t to = value ? all + ((size_t)p * dim + d) * item : ((size_t)(p - p % 16) * dim + d * 16 + p % 16) * item;
+        std::memcpy(page.data() + to, row.data() + d * item, item);
+      }
+      for (size_t g = 0; g < groups; g++) std::memcpy(page.data() + 2 * all + ((value * groups + g) * size + p) * 2, &scales[g], 2);
+    }
+  std::vector<int32_t> positions(rows), numbers(rows);
+  for (int r = 0; r < rows; r++) positions[r] = keys - rows + r, numbers[r] = r;
+  Paged a{};
+  a.kv_type = type, a.heads = a.kv_heads = 1, a.dim = a.v_dim = a.q_row = a.v_step = dim, a.scale = 0.3f, a.turned = true;
+  a.q = (const uint8_t*)q.data(), a.positions = positions.data(), a.base = page.data(), a.page_bytes = page.size(), a.shift = 8;
+  a.v_at = all, a.k_scales = 2 * all, a.v_scales = a.k_scales + groups * size * 2;
+  const size_t stride = kPartHead + (dim + 15) / 16 * 16;
+  const int32_t table = 0;
+  int which = 0;
+  for (const Table* t : {&table_base, &table_neon}) {
+    std::vector<float> parts(rows * stride), scratch(part_scratch(rows, dim, dim) + 64), y(dim + 16);
+    t->attend_part(a, 0, &table, 0, numbers.data(), rows, parts.data(), scratch.data());
+    for (int r = 0; r < rows; r++) {
+      t->put_sum(parts.data() + r * stride, dim, F32, y.data());
+      found[which].insert(found[which].end(), y.begin(), y.begin() + dim);
+    }
+    which++;
+  }
+  check("attend_part", type, found[0], found[1], 1, 1e-5f);
+}
+
 }  // namespace
 
 int main() {
@@ -167,6 +213,9 @@ int main() {
   single_rows();
   for (Sight sight : {Everything, Causal})
     for (int queries : {1, 2, 3, 4, 9}) attention(queries, 150, 20, 24, sight);
+  for (Type type : {F32, F16, S8})
+    for (int rows : {1, 3, 20})
+      for (int dim : {20, 64, 96}) pages(type, rows, 150, dim);
   if (!wrong) std::printf("the NEON kernels agree with the plain ones\n");
   return wrong != 0;
 }
