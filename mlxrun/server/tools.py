@@ -14,7 +14,7 @@ from .check import shown
 from .errors import ApiError
 
 MOST = 512
-NAME = re.compile(r"[\w.:-]{1,128}")
+NAME = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 INPUT = "input"  # the property that a custom tool's text travels as
 OPENER = re.compile(r'\s*\{\s*"input"\s*:\s*"')
 PIECES = re.compile(r'[^"\\]+|\\u[0-9a-fA-F]{4}|\\[^u]')
