@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -249,11 +249,18 @@ def test_what_is_lent_is_listed(lender: Lender) -> None:
 
 def test_who_leaves_while_a_tool_is_called_ends_the_answer(lender: Lender) -> None:
     own, engine = lending_server(lender, calls("box__sleep"), "Late.")
-    stop = threading.Timer(0.5, own.stop)
-    stop.start()
     body = {"messages": [{"role": "user", "content": "Hi"}], "mlxrun_mcp": ["box"]}
-    assert ask(own, "/v1/chat/completions", body).status_code == 503
-    stop.join()
+
+    async def stopped() -> httpx.Response:
+        transport = httpx.ASGITransport(own.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", timeout=None) as client:
+            asking = asyncio.create_task(client.post("/v1/chat/completions", json=body))
+            while not engine.asked:
+                await asyncio.sleep(0.01)
+            own.stop()
+            return await asking
+
+    assert asyncio.run(stopped()).status_code == 503
     assert len(engine.asked) == 1
 
 
