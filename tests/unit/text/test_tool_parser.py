@@ -211,6 +211,8 @@ def test_arguments_are_told_while_they_come(name: str, text: str, told: str) -> 
 
 OPENED = '<tool_call>{"name": "get", "arguments": '
 COMMAND = '<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "get", "parameters": {}}]<|END_ACTION|>'
+LATE = '<tool_call>{"arguments": {"b": 1}, "name": "nope"}</tool_call>'
+DEEP = '{"a": ' + "[" * 300
 KIMI = "<|tool_call_begin|>functions.get:7<|tool_call_argument_begin|>{}<|tool_call_end|>"
 NONE = "<｜tool▁calls▁begin｜><｜tool▁calls▁end｜>"
 LFM2 = "<|tool_call_start|>[get(a='it's')]<|tool_call_end|>"
@@ -253,6 +255,9 @@ THOUGHT = '<think>{"name": "get"}</think>{"name": "get"}'
             LFM2,
             (*cut("get", '{"a": "it"'), Said("s')]<|tool_call_end|>")),
         ),  # as its template writes it: unescaped
+        ("hermes", f"{LATE}{GET}", (Said(LATE), *call(0, "get", '{"a": "b"}'))),
+        ("hermes", OPENED + DEEP, (*cut("get", DEEP[:206]), Said(DEEP[206:]))),  # deeper than anybody nests
+        ("llama4", "[get(a=(1,), b=[2, ], )]", call(0, "get", '{"a": [1], "b": [2]}')),
         ("olmo3", OLMO, call(0, "get", r'{"a": "x\u00e9", "b": [1, null]}')),
     ],
 )
