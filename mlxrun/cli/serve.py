@@ -207,7 +207,7 @@ def ready_line(models: Models, urls: Sequence[str]) -> str:
         f"{voice.name} answers at {url}, context {voice.assistant.engine.context} tokens" for voice in models.voices()
     ]
     others = [name for name in models.names() if name != models.first]
-    page = f"In a browser: {url.removesuffix('v1')}"
+    page = f"In a browser: {urls[0].removesuffix('v1')}"
     if not loaded:
         return f"mlxrun answers at {url} and loads what is asked for: {listed(others)}. {page}"
     names = "To any name" if ANY in models.aliases else "To other names with --alias"
