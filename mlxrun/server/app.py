@@ -22,7 +22,7 @@ from ..spec import ModelError
 from .body import parse, read
 from .check import check, shown
 from .dialect import Dialect, ErrorWords, Json, Plain
-from .dialects import DIALECTS, PLAINS, model_list, remembering
+from .dialects import DIALECTS, PLAINS, TREES, model_list, remembering
 from .docs_page import POLICY, page
 from .errors import ApiError, JsonResponse, too_long
 from .exchange import Traffic
@@ -83,7 +83,7 @@ class Server:
             strict=config.strict,
         )
         self._dialects, self._plains = dialects, plains
-        self._words: dict[str, ErrorWords] = {p.path: p.words for p in plains} | at_paths(dialects)
+        self._words: dict[str, ErrorWords] = TREES | {p.path: p.words for p in plains} | at_paths(dialects)
         self._document = document(dialects, plains, config.sampling)
         self._page = page(self._document)
         self.app = self._application(config)

@@ -230,6 +230,7 @@ def test_a_deadline_that_passed_is_no_mistake_of_ours(stream: bool) -> None:
 
 
 def test_a_wrong_path_says_where_the_right_ones_are() -> None:
+    assert ask(server()[0], "/api/nothing").json()["error"].startswith("There is nothing at '/api/nothing'")  # Ollama's
     missed = ask(server()[0], "/nowhere")
     assert missed.status_code == 404
     assert error_of(missed)["message"] == "There is nothing at '/nowhere'; /docs tells what there is."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..dialect import Dialect, Plain
+from ..dialect import Dialect, ErrorWords, Plain
 from ..mcp.lender import Lender
 from ..stored import StoredAnswers
 from .anthropic import COUNT_PLAIN, MESSAGES_DIALECT
@@ -33,6 +33,7 @@ PLAINS: tuple[Plain, ...] = (
     *LLAMA_PLAINS,
     *RERANK_PLAINS,
 )
+TREES: dict[str, ErrorWords] = {"/api": CHATTING}  # who words errors at paths where there is nothing
 
 
 def lending(lender: Lender) -> tuple[tuple[Dialect, ...], tuple[Plain, ...]]:
