@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 CHUNK = 512  # prompt tokens in one pass at most: a plan counts the memory of so many
 ENOUGH = 64  # where nobody speaks, at least: a pass reads all weights, however few tokens share that
-LEAST = 2  # beside those who speak, whatever it costs: a prompt gets on
+LEAST = 4  # beside those who speak, whatever it costs: a prompt gets on
 GAP = 2.5  # a pass with prompts, in passes without
 ALONE = 0.150  # seconds
 REMEMBERED = 9  # passes of a kind
