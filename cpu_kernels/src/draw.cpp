@@ -282,7 +282,7 @@ int first_largest(const float* scores, int n, float top) {
 void cut(Weights& all, const Row& row) {
   const Wish& wish = *row.wish;
   if (wish.sigma > 0) keep_by_deviation(all, wish.sigma, row.scores, wish.temperature);
-  if (wish.top_k > 0) keep_best(all, (int)wish.top_k);
+  if (wish.top_k > 0) keep_best(all, (int)std::min(wish.top_k, (float)all.vocab));  // it may be more than an int holds
   if (wish.typical < 1) keep_typical(all, wish.typical);
   if (wish.top_p < 1) keep_share(all, wish.top_p);
   if (wish.min_p > 0) all.least = std::max(all.least, wish.min_p * largest_left(all));
