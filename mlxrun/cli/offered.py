@@ -70,6 +70,7 @@ class Offered:
     flags: argparse.Namespace
     settings: Settings
     named: Mapping[str, Path]
+    _seen: dict[str, Path] = field(default_factory=dict)  # when it was last looked for them
     _cards: dict[Path, tuple[int, ModelCard]] = field(default_factory=dict)  # and when what they tell was changed
 
     @property
@@ -85,7 +86,9 @@ class Offered:
 
     def places(self) -> dict[str, Path]:
         """As they are now: folders come and go."""
-        return {**dict(self._found()), **self.named}
+        found = {**dict(self._found()), **self.named}
+        self._seen.update(found)
+        return found
 
     def _found(self) -> Iterator[tuple[str, Path]]:
         from ..store.folder import models_in
@@ -126,7 +129,7 @@ class Offered:
 
     def card(self, name: str) -> ModelCard | None:
         """Of one that is here; None: its files cannot be read."""
-        place = self.places().get(name)
+        place = self._seen.get(name) or self.places().get(name)
         if place is None:
             return None
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -173,11 +172,7 @@ class Server:
     async def _named(self, request: Request) -> str:
         body = parse(await read(request, self._house.body_limit))
         check(body, NAMED)
-        return await self._aside(lambda: self.models.name_of(body["model"]))
-
-    async def _aside(self, work: Callable[[], T]) -> T:
-        """What may look at the disk, or take long."""
-        return await asyncio.get_running_loop().run_in_executor(self._house.pool, work)
+        return await self._house.aside(lambda: self.models.name_of(body["model"]))
 
     async def _health(self, _: Request) -> Response:
         stopping, first = self.traffic.stopping, self.models.first

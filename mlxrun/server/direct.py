@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from ..engine.registry import Keep
 from . import left_out
-from .body import parse, read
+from .body import read
 from .check import Schema, check
 from .dialect import Body, Json, Voice
 from .errors import ApiError
@@ -48,10 +48,7 @@ async def _answered(
     path: str, raw: bytes, house: House, schema: Schema, answer: Answer, keep: Callable[[Body], Keep]
 ) -> Response:
     def wanted() -> tuple[Body, tuple[str, ...], str]:
-        body = parse(raw)
-        unknown = left_out.settle(body, schema)
-        if house.strict:
-            left_out.refuse(unknown)
+        body, unknown = left_out.understood(raw, schema, strict=house.strict)
         check(body, schema)
         return body, unknown, house.models.name_of(body.get("model"))
 

@@ -17,7 +17,7 @@ from ..memory.headroom import trim_heaps
 from ..parts import Piece, joined
 from . import left_out
 from .answering import Answering
-from .body import parse, read
+from .body import read
 from .dialect import Body, Dialect, Encoder, Job, Json, WantedModel
 from .errors import LATER, ApiError, JsonResponse, failure_of, later
 from .exchange import ClientGone, Exchange, Traffic, started, while_there, worked
@@ -97,10 +97,7 @@ class Generate:
                 lease.release()
 
     def _wanted(self, raw: bytes) -> tuple[Body, tuple[str, ...], WantedModel, str]:
-        body = parse(raw)
-        unknown = left_out.settle(body, self._dialect.operation.request)
-        if self._house.strict:
-            left_out.refuse(unknown)
+        body, unknown = left_out.understood(raw, self._dialect.operation.request, strict=self._house.strict)
         wanted = self._dialect.check(body)
         return body, unknown, wanted, self._house.models.name_of(wanted.model)
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from .body import parse
 from .check import HOSTED, UNSET, Schema, option_of, shown
 from .errors import ApiError
 
@@ -25,6 +26,15 @@ HOSTED_TOOL = re.compile(
 LOG = logging.getLogger("mlxrun.server")
 MOST_TOLD = 256  # different lines of the log
 _told: dict[str, None] = {}
+
+
+def understood(raw: bytes, schema: Schema, *, strict: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A body as its schema means it, not checked yet, and the names of what was taken out; `strict`: there are none."""
+    body = parse(raw)
+    names = settle(body, schema)
+    if strict:
+        refuse(names)
+    return body, names
 
 
 def settle(body: dict[str, Any], schema: Schema) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -12,10 +11,9 @@ from starlette.responses import Response
 
 from ...assistant import Answer, Wish
 from ...core import Constraint, Sampling, Shape
-from .. import left_out
-from ..body import parse, read
 from ..check import check
 from ..dialect import Body, Job, Operation, Plain, Voice, WantedModel
+from ..direct import answered
 from ..errors import ApiError, JsonResponse
 from ..fields import COUNT, record
 from ..generate import House
@@ -86,25 +84,11 @@ def wish_of(body: Body, sampling: Sampling) -> Wish:
 
 
 async def count_tokens(request: Request, house: House) -> Response:
-    loop = asyncio.get_running_loop()
-    raw = await read(request, house.body_limit)
-    house = house.for_body(len(raw))
+    async def answer(body: Body, voice: Voice, house: House) -> Response:
+        tokens = await house.aside(lambda: voice.assistant.count(ask_of(body)))
+        return JsonResponse({"input_tokens": tokens}, headers={REQUEST_ID: new_id("req")})
 
-    def wanted() -> tuple[Body, str]:
-        body = parse(raw)
-        unknown = left_out.settle(body, COUNT_TOKENS)
-        if house.strict:
-            left_out.refuse(unknown)
-        check(body, COUNT_TOKENS)
-        return body, house.models.name_of(body.get("model"))
-
-    body, name = await loop.run_in_executor(house.pool, wanted)
-    lease = await house.models.lease(name)
-    try:
-        tokens = await loop.run_in_executor(house.pool, lambda: lease.model.assistant.count(ask_of(body)))
-    finally:
-        lease.release()
-    return JsonResponse({"input_tokens": tokens}, headers={REQUEST_ID: new_id("req")})
+    return await answered(request, house, COUNT_TOKENS, answer)
 
 
 MESSAGES_DIALECT = Messages()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from ...assistant import Answer
@@ -16,7 +17,7 @@ from .ollama_fields import CHAT, CHAT_SCHEMAS, ERROR, GENERATE, TEXT_SCHEMAS, co
 RETURNS = "The answer; with stream, which is usual, its lines."
 
 
-class OllamaDialect:
+class OllamaDialect(ABC):
     """What both have in common: a model that is only loaded or unloaded, and errors."""
 
     def __init__(self, path: str, operation: Operation, encoder: type[LineEncoder]) -> None:
@@ -36,9 +37,9 @@ class OllamaDialect:
         answers = 1 if start is not None else 0
         return Job(start or no_answers, answers, self._encoder(framing), stream=body.get("stream") is not False)
 
+    @abstractmethod
     def start(self, body: Body, voice: Voice) -> Callable[[], list[Answer]] | None:
         """None: there is nothing to answer."""
-        raise NotImplementedError
 
 
 def no_answers() -> list[Answer]:

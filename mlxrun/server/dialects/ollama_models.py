@@ -5,7 +5,6 @@ Models are managed with `mlxrun`, not over HTTP: what would copy, make, send or 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +14,7 @@ from starlette.responses import Response
 
 from ...core import Sampling
 from .. import left_out
-from ..body import parse, read
+from ..body import read
 from ..capabilities import ModelCard, capabilities
 from ..check import Schema, check
 from ..dialect import Body, Json, Operation, Plain
@@ -53,7 +52,7 @@ async def tags(_: Request, house: House) -> Response:
     def told() -> Json:
         return {"models": [tag(house.models, name) for name in house.models.names()]}
 
-    return JsonResponse(await aside(house, told))
+    return JsonResponse(await house.aside(told))
 
 
 async def running(_: Request, house: House) -> Response:
@@ -62,17 +61,17 @@ async def running(_: Request, house: House) -> Response:
             "models": [loaded(house.models, state) for state in house.models.loaded() if state["state"] == "loaded"]
         }
 
-    return JsonResponse(await aside(house, told))
+    return JsonResponse(await house.aside(told))
 
 
 async def show(request: Request, house: House) -> Response:
     body = await body_of(request, house, SHOW)
-    return JsonResponse(await aside(house, lambda: shown_of(house.models, name_in(body, house.models))))
+    return JsonResponse(await house.aside(lambda: shown_of(house.models, name_in(body, house.models))))
 
 
 async def pull(request: Request, house: House) -> Response:
     body = await body_of(request, house, PULL)
-    await aside(house, lambda: found_or_refused(body, house.models))
+    await house.aside(lambda: found_or_refused(body, house.models))
     steps = [{"status": "pulling manifest"}, {"status": "success"}]
     if body.get("stream") is False:
         return JsonResponse(steps[-1])
@@ -97,23 +96,15 @@ async def unknown(_: Request, __: House) -> Response:
     raise ApiError(501, "models are made and sent with mlxrun, not over HTTP")
 
 
-async def aside(house: House, work: Callable[[], Any]) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(house.pool, work)
-
-
 async def body_of(request: Request, house: House, schema: Schema) -> Body:
     raw = await read(request, house.body_limit)
 
     def checked() -> Body:
-        body = parse(raw)
-        names = left_out.settle(body, schema)
-        if house.strict:
-            left_out.refuse(names)
+        body, _ = left_out.understood(raw, schema, strict=house.strict)
         check(body, schema)
         return body
 
-    body: Body = await aside(house, checked)
-    return body
+    return await house.aside(checked)
 
 
 def name_in(body: Body, models: Models) -> str:

@@ -7,7 +7,6 @@ message can go back as tool_calls with their tool messages.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
@@ -111,8 +110,7 @@ class LendingChat(ChatCompletions):
 
 def lent_plain(lender: Lender) -> Plain:
     async def answer(_: Request, house: House) -> Response:
-        loop = asyncio.get_running_loop()
-        return JsonResponse({"data": await loop.run_in_executor(house.pool, lender.described)})
+        return JsonResponse({"data": await house.aside(lender.described)})
 
     told = {"description": "The servers.", "content": {"application/json": {"schema": SERVERS}}}
     document = {"operationId": "mcpServers", "summary": "Tools that chats may be lent", "responses": {"200": told}}

@@ -5,7 +5,6 @@ What this server never does is told, not missing: it runs nothing in the backgro
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from starlette.responses import Response
 
 from ...turns import Ask
 from .. import left_out
-from ..body import parse, read
+from ..body import read
 from ..check import check, shown
 from ..dialect import Json, Plain
 from ..errors import ApiError, JsonResponse
@@ -62,7 +61,7 @@ class Kept:
     async def one(self, request: Request, house: House) -> Response:
         if request.query_params.get("stream") == "true":
             raise ApiError(400, "stream is not supported here: a kept response is whole.", param="stream")
-        record = await aside(house, lambda: self._found(request))
+        record = await house.aside(lambda: self._found(request))
         return Response(record.response, media_type="application/json")
 
     async def delete(self, request: Request, house: House) -> Response:
@@ -71,7 +70,7 @@ class Kept:
             self._stored.delete(request.path_params["id"], client_of(request))
             return {"id": request.path_params["id"], "object": "response", "deleted": True}
 
-        return JsonResponse(await aside(house, forget))
+        return JsonResponse(await house.aside(forget))
 
     async def items(self, request: Request, house: House) -> Response:
         order, limit = request.query_params.get("order") or "desc", limit_of(request)
@@ -85,24 +84,21 @@ class Kept:
             items = [*before, *record.asked()]
             return page(items if order == "asc" else items[::-1], limit, request.query_params.get("after"))
 
-        return JsonResponse(await aside(house, told))
+        return JsonResponse(await house.aside(told))
 
     async def tokens(self, request: Request, house: House) -> Response:
         raw = await read(request, house.body_limit)
 
         def asked() -> tuple[Ask, str, tuple[str, ...]]:
-            body = parse(raw)
-            names = left_out.settle(body, COUNTED)
-            if house.strict:
-                left_out.refuse(names)
+            body, names = left_out.understood(raw, COUNTED, strict=house.strict)
             refuse_hosted(body.get("tool_choice"))
             check(body, COUNTED)
             return asked_of(body, self._stored, client_of(request)).ask, house.models.name_of(body.get("model")), names
 
-        ask, name, names = await aside(house, asked)
+        ask, name, names = await house.aside(asked)
         lease = await house.models.lease(name)
         try:
-            count = await aside(house, lambda: lease.model.assistant.count(ask))
+            count = await house.aside(lambda: lease.model.assistant.count(ask))
         finally:
             lease.release()
         headers = {left_out.HEADER: left_out.listed(names)} if names else None
@@ -145,11 +141,6 @@ def never(message: str) -> Callable[[Request, House], Any]:
         raise ApiError(400, message)
 
     return refuse
-
-
-async def aside(house: House, work: Callable[[], Any]) -> Any:
-    """What may look at the disk, or take long."""
-    return await asyncio.get_running_loop().run_in_executor(house.pool, work)
 
 
 def query(name: str, schema: Json) -> Json:
