@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..loading.facts import ModelFacts
 from ..text.reasoning_formats import FORMATS
 from ..text.template import ChatTemplate
+from ..text.tool_probe import Probe
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,11 @@ def thinks(template: ChatTemplate) -> bool:
     return any(all(text in source for text in form.known_by) for form in FORMATS for source in sources)
 
 
+@lru_cache(maxsize=256)
 def calls_tools(template: ChatTemplate) -> bool:
-    return template.has_chat and any("tools" in source for source in template.sources)
+    """Whether it shows tools, in a form that its calls can be read in."""
+    shows = template.has_chat and any("tools" in source for source in template.sources)
+    return shows and Probe(template).tool_format is not None
 
 
 def capabilities(template: ChatTemplate, speaks: bool = True) -> list[str]:

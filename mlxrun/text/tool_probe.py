@@ -43,7 +43,8 @@ TOOL = {
 class Probe:
     """What one model's chat template does."""
 
-    def __init__(self, template: ChatTemplate, tokenizer: Tokenizer) -> None:
+    def __init__(self, template: ChatTemplate, tokenizer: Tokenizer | None = None) -> None:
+        """Without its tokenizer what only its tokens tell is not found."""
         self._template, self._tokenizer = template, tokenizer
 
     # tools
@@ -96,6 +97,8 @@ class Probe:
 
     @cached_property
     def _by_tokens(self) -> ToolFormat | None:
+        if self._tokenizer is None:
+            return None
         known = self._tokenizer.added_id
         return most_marked(form for form in FORMATS if all(known(text) is not None for text in markers(form)))
 

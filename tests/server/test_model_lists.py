@@ -10,12 +10,13 @@ from openai.types import Model
 
 from mlxrun.loading.facts import ModelFacts
 from mlxrun.server.app import Server
-from mlxrun.server.capabilities import ModelCard
+from mlxrun.server.capabilities import ModelCard, calls_tools
 from mlxrun.text.template import ChatTemplate
 
-from .scripted import ask, server
+from .scripted import TEMPLATE, ask, server
 
-TOOLS = "{% if tools %}{{ tools }}{% endif %}<think>{{ messages }}</think>"
+TOOLS = TEMPLATE + "<think></think>"
+UNREADABLE = "{% if tools %}{{ tools }}{% endif %}{{ messages }}"  # shows tools, and calls in no form that is known
 FACTS = ModelFacts("gguf", "llama", 1_000_000, 5_000, "Q4_K", 8192, 0.0, "abc")
 
 
@@ -86,3 +87,8 @@ def test_lm_studio_s_list(own: Server) -> None:
     assert (told["other"]["compatibility_type"], told["other"]["max_context_length"]) == ("gguf", 8192)
     assert told["other"]["capabilities"] == ["tool_use"]
     assert ask(own, "/api/v0/models/bert").json()["type"] == "embeddings"
+
+
+def test_who_shows_tools_but_calls_them_in_no_known_form_is_not_said_to_call_them() -> None:
+    for source, calls in ((TOOLS, True), (UNREADABLE, False)):
+        assert calls_tools(ChatTemplate({"default": source}, {})) is calls

@@ -29,7 +29,7 @@ USER = {"role": "user", "content": "Hi"}
 USAGE = Usage(30, 20, 9, 0.5, 0.1)
 COUNTED = {"prompt_eval_count", "eval_count", "total_duration", "load_duration", "prompt_eval_duration"}
 PLAIN = "{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}"
-TOOLS = f"{{% if tools %}}{{{{ tools | length }}}} tools\n{{% endif %}}{PLAIN}"
+TOOLS = TEMPLATE.replace("<think>", "")  # calls in a form that is known
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 
 
