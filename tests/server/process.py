@@ -49,6 +49,10 @@ class Serving:
         told = subprocess.run(["ps", "-o", "rss=", "-p", str(self.process.pid)], capture_output=True, text=True)
         return 1024 * int(told.stdout)
 
+    def held(self) -> int:
+        """Bytes of memory beside what sequences remember, which has a limit of its own."""
+        return self.resident() - int(httpx.get(f"{self.url}/memory", timeout=SECONDS).json()["cache"])
+
     def answers(self) -> bool:
         said = self.post("/v1/completions", {"prompt": "a", "max_tokens": 2})
         return said.status_code == 200 and self.process.poll() is None
