@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...spec import ModelError
-from . import delta, experts, gemma4, latent, mamba
+from . import delta, experts, gemma4, hybrids, latent, mamba
 from .metadata import FILE, Architecture, Metadata, always, biases, layer_types, query_biases, rope_config
 
 
@@ -112,6 +112,25 @@ ARCHITECTURES: dict[str, Architecture] = {
     "granite": Architecture(always("granite"), _granite, interleaved=True, writes=("granite",)),
     "granitehybrid": Architecture(
         always("granitemoehybrid"), mamba.granite_hybrid, own=mamba.PLACES, own_widths=True, rules=mamba.mamba_rules
+    ),
+    "jamba": Architecture(
+        always("jamba"), hybrids.jamba, own=hybrids.NORMED, own_widths=True, rules=hybrids.mamba1_rules
+    ),
+    "mamba": Architecture(
+        hybrids.mamba1_type, hybrids.mamba1, own=hybrids.PLACES, own_widths=True, rules=hybrids.mamba1_rules
+    ),
+    "mamba2": Architecture(
+        always("mamba2"), hybrids.mamba2, own=hybrids.MAMBA2_PLACES, own_widths=True, rules=mamba.mamba_rules
+    ),
+    **dict.fromkeys(
+        ("nemotron_h", "nemotron_h_moe"),
+        Architecture(
+            always("nemotron_h"),
+            hybrids.nemotron_h,
+            own=hybrids.ONE_NORM,
+            own_widths=True,
+            rules=hybrids.one_norm_rules,
+        ),
     ),
     "qwen2": Architecture(always("qwen2"), rope_config, writes=("qwen2",)),
     "qwen2moe": Architecture(always("qwen2_moe"), experts.qwen2_moe, rules=experts.shared_gate, writes=("qwen2_moe",)),

@@ -264,6 +264,72 @@ def granite_hybrid_keys(writer: gguf.GGUFWriter, c: Config) -> None:
     writer.add_rope_scaling_finetuned(False)
 
 
+def mamba(tensors: Tensors, c: Config) -> Tensors:
+    """Of both generations, alone or beside attention. Mamba 2's vectors become columns, its norm goes by groups."""
+    made: Tensors = {}
+    second = any(name.endswith(".dt_bias") for name in tensors)
+    for whole, value in stacked(tensors, c).items():
+        name = re.sub(r"^(?:model|backbone)(.*)\.(?:feed_forward|mixer)\.experts", r"model\1.mlp.experts", whole)
+        if name.endswith((".A_log", ".D")):
+            value = -np.exp(value) if name.endswith("A_log") else value
+            made[name] = value[:, None] if second and value.ndim == 1 else value
+        elif name.endswith(".dt_bias"):
+            made[name.replace("dt_bias", "dt.bias")] = value
+        elif name.endswith("conv1d.weight"):
+            made[name] = value[:, 0]
+        elif name.endswith("mixer.norm.weight"):
+            made[name] = value.reshape(c["n_groups"], -1)
+        else:
+            made[name] = value
+    return made
+
+
+def mamba1_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    writer.add_ssm_conv_kernel(c["conv_kernel"])
+    writer.add_ssm_inner_size(c["intermediate_size"])
+    writer.add_ssm_state_size(c["state_size"])
+    writer.add_ssm_time_step_rank(c["time_step_rank"])
+    writer.add_ssm_dt_b_c_rms(c["model_type"] == "falcon_mamba")
+
+
+def mamba2_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    writer.add_ssm_conv_kernel(c["conv_kernel"])
+    writer.add_ssm_inner_size(c["expand"] * c["hidden_size"])
+    writer.add_ssm_state_size(c["state_size"])
+    writer.add_ssm_time_step_rank(c["num_heads"])
+    writer.add_ssm_group_count(c["n_groups"])
+
+
+def jamba_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    layers, period, offset = c["num_hidden_layers"], c["attn_layer_period"], c["attn_layer_offset"]
+    writer.add_head_count_kv([c["num_key_value_heads"] * (i % period == offset) for i in range(layers)])
+    writer.add_ssm_conv_kernel(c["mamba_d_conv"])
+    writer.add_ssm_inner_size(c["mamba_expand"] * c["hidden_size"])
+    writer.add_ssm_state_size(c["mamba_d_state"])
+    writer.add_ssm_time_step_rank(c["mamba_dt_rank"])
+
+
+def nemotron_h_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    kinds = c["layers_block_type"]
+    writer.add_head_count_kv([c["num_key_value_heads"] * (kind == "full_attention") for kind in kinds])
+    widths = {"mlp": c["intermediate_size"], "moe": c["moe_intermediate_size"]}
+    writer.add_feed_forward_length([widths.get(kind, 0) for kind in kinds])
+    writer.add_ssm_conv_kernel(c["conv_kernel"])
+    writer.add_ssm_inner_size(c["mamba_num_heads"] * c["mamba_head_dim"])
+    writer.add_ssm_state_size(c["ssm_state_size"])
+    writer.add_ssm_time_step_rank(c["mamba_num_heads"])
+    writer.add_ssm_group_count(c["n_groups"])
+    writer.add_layer_norm_rms_eps(c["layer_norm_epsilon"])
+    writer.add_expert_feed_forward_length(c["moe_intermediate_size"])
+    writer.add_expert_shared_feed_forward_length(c["moe_shared_expert_intermediate_size"])
+    writer.add_expert_shared_count(c["n_shared_experts"])
+    writer.add_expert_weights_norm(c["norm_topk_prob"])
+    writer.add_expert_weights_scale(c["routed_scaling_factor"])
+    writer.add_expert_group_count(c["n_group"])
+    if c["moe_latent_size"]:
+        writer.add_moe_latent_size(c["moe_latent_size"])
+
+
 CONVERTED: dict[str, Callable[[Tensors, Config], Tensors]] = {
     "gpt-oss": gpt_oss,
     "glm4moe": stacked,
@@ -275,6 +341,10 @@ CONVERTED: dict[str, Callable[[Tensors, Config], Tensors]] = {
     "qwen35": qwen3_5,
     "qwen35moe": qwen3_5,
     "qwen2moe": qwen2_moe,
+    "mamba": mamba,
+    "mamba2": mamba,
+    "jamba": mamba,
+    "nemotron_h_moe": mamba,
 }
 KEYS: dict[str, Callable[[gguf.GGUFWriter, Config], None]] = {
     "gpt-oss": gpt_oss_keys,
@@ -288,4 +358,8 @@ KEYS: dict[str, Callable[[gguf.GGUFWriter, Config], None]] = {
     "qwen35moe": delta_keys,
     "mistral3": mistral3_keys,
     "cohere2": cohere2_keys,
+    "mamba": mamba1_keys,
+    "mamba2": mamba2_keys,
+    "jamba": jamba_keys,
+    "nemotron_h_moe": nemotron_h_keys,
 }

@@ -70,6 +70,12 @@ ARCHITECTURES = {  # golden case: llama.cpp's architecture
     "qwen2_moe": "qwen2moe",
     "glm4_moe": "glm4moe",
     "glm4_moe_negative": "glm4moe",
+    "mamba": "mamba",  # Falcon Mamba's second epsilon has no key there, so its golden case cannot be written
+    "mamba2": "mamba2",
+    "jamba": "jamba",
+    "jamba_dense": "jamba",
+    "nemotron_h": "nemotron_h_moe",
+    "nemotron_h_latent": "nemotron_h_moe",
 }
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 PERMUTED = {"granitehybrid", "llama", "mistral3", "smollm3", "granite"}
@@ -87,7 +93,7 @@ def tensors_of(known: Reference, arch: str) -> dict[str, Array]:
     config, found = known.config, dict(known.checkpoint().weights)
     if arch in gguf_conversions.CONVERTED:
         found = gguf_conversions.CONVERTED[arch](found, config)
-    layers = config.get("num_hidden_layers") or config["n_layer"]
+    layers = layers_of(config)
     number = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
     names = gguf.get_tensor_name_map(number, layers)
     stacks: dict[str, list[Array]] = {}
@@ -113,23 +119,27 @@ def tensors_of(known: Reference, arch: str) -> dict[str, Array]:
     return {name: np.ascontiguousarray(value) for name, value in made.items()}
 
 
+def layers_of(c: Config) -> int:
+    return c.get("num_hidden_layers") or c.get("n_layer") or len(c["layers_block_type"])
+
+
 def add_sizes(writer: gguf.GGUFWriter, c: Config) -> None:
-    heads = c.get("num_attention_heads") or c["n_head"]
+    heads = c.get("num_attention_heads") or c.get("n_head", 0)  # of Mamba, which has none
     dim = c.get("hidden_size") or c["n_embd"]
-    writer.add_context_length(c.get("max_position_embeddings") or c["n_positions"])
+    writer.add_context_length(c.get("max_position_embeddings") or c.get("n_positions", 1 << 20))
     writer.add_embedding_length(dim)
-    writer.add_block_count(c.get("num_hidden_layers") or c["n_layer"])
+    writer.add_block_count(layers_of(c))
     writer.add_feed_forward_length(c.get("intermediate_size") or c.get("n_inner") or 4 * dim)
     writer.add_head_count(heads)
     if "kv_lora_rank" in c:
         writer.add_head_count_kv(1)  # the latent; its widths are the architecture's own
     else:
         writer.add_head_count_kv(c.get("num_key_value_heads", heads))
-    if "kv_lora_rank" not in c and c.get("head_dim"):
+    if "kv_lora_rank" not in c and heads and c.get("head_dim"):
         writer.add_key_length(c["head_dim"])
         writer.add_value_length(c["head_dim"])
-    if "rms_norm_eps" in c:
-        writer.add_layer_norm_rms_eps(c["rms_norm_eps"])
+    if rms := c.get("rms_norm_eps") or (not heads and c["layer_norm_epsilon"]):
+        writer.add_layer_norm_rms_eps(rms)
     else:
         writer.add_layer_norm_eps(c.get("layer_norm_epsilon") or c["layer_norm_eps"])
     writer.add_file_type(0)
@@ -197,7 +207,7 @@ def write(known: Reference, arch: str, path: Path) -> Path:
     c = known.config
     writer = gguf.GGUFWriter(str(path), arch)
     add_sizes(writer, c)
-    if arch not in ("gpt2", "bert"):
+    if c.get("rope_parameters"):
         add_rope(writer, c)
     add_own(writer, c, arch)
     for name, value in {**tensors_of(known, arch), **rope_factors(c)}.items():
