@@ -20,7 +20,7 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,13 +98,14 @@ class Runner:
             place.say(f"{self.engine}, {self.form}: {error}")
             return None
 
-    def fill(self, measure: Measure) -> int:
+    def fill(self, measure: Measure, rounds: int) -> int:
         """Ready for a measure; how many steps it will take, 0 if it is not asked."""
         steps = measure.few if self.slow else measure.steps
         if steps:
             # mlx-lm would read a longer prompt for minutes; a short one makes its decoding no slower
             context = SHORT if self.slow else measure.context
-            self.ask("fill", context=context, batch=measure.batch, steps=steps + 2)
+            # a state cannot be taken back, so its sequences grow by every round
+            self.ask("fill", context=context, batch=measure.batch, steps=steps * rounds + 2)
         return steps
 
     def run(self, measure: Measure, steps: int) -> None:
@@ -116,14 +117,12 @@ class Runner:
             self.rates.setdefault(measure.name, []).append(measure.tokens(steps) / seconds)
 
 
-def measured(case: Case, threads: int, rounds: int) -> list[Runner]:
+def measured(case: Case, threads: int, rounds: int, measures: Sequence[Measure] = MEASURES) -> list[Runner]:
     with ExitStack() as open_workers:
         runners = started(case, threads, open_workers)
-        for measure in MEASURES:
+        for measure in measures:
             place.say(f"{case.title}: {measure.name} ...")
-            asked = [
-                (runner, steps) for runner in runners if (steps := runner.fill(measure)) or prompts(runner, measure)
-            ]
+            asked = [(r, steps) for r in runners if (steps := r.fill(measure, rounds)) or prompts(r, measure)]
             for _ in range(rounds):
                 for runner, steps in asked:
                     if not runner.died:
@@ -172,12 +171,14 @@ def ratio(one: list[float], other: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 
-def rows(case: Case, runners: list[Runner], bandwidth: float) -> list[dict[str, Any]]:
+def rows(
+    case: Case, runners: list[Runner], bandwidth: float, measures: Sequence[Measure] = MEASURES
+) -> list[dict[str, Any]]:
     found = []
     for form in case.files:
         here = [runner for runner in runners if runner.form == form]
         died = {runner.engine: runner.died for runner in here if runner.died}
-        for measure in MEASURES:
+        for measure in measures:
             row: dict[str, Any] = {"model": case.title, "form": form, "measure": measure.name}
             row |= {"died": died} if died else {}
             row |= speeds_of(form, measure, runners)
@@ -211,7 +212,7 @@ def compared(key: str, mine: list[float] | None, theirs: list[float]) -> dict[st
     return {key: statistics.median(theirs), **({f"{key}_ratio": ratio(mine, theirs)} if mine else {})}
 
 
-def memory(case: Case, runners: list[Runner]) -> list[dict[str, Any]]:
+def memory(case: Case, runners: list[Runner], measures: Sequence[Measure] = MEASURES) -> list[dict[str, Any]]:
     """Peaks, and what the weights and the most keys of any measure take."""
     found = []
     for runner in runners:
@@ -220,15 +221,15 @@ def memory(case: Case, runners: list[Runner]) -> list[dict[str, Any]]:
             found.append({**part, "died": runner.died})
             continue
         reads = reads_of(case.files[runner.form]())
-        keys = most_keys(reads)
+        keys = most_keys(reads, measures)
         whole = case.files[runner.form]().stat().st_size
         found.append({**part, "peak": runner.peak, "file": whole, "keys": keys, "over": runner.peak / (whole + keys)})
     return found
 
 
-def most_keys(reads: Reads) -> int:
+def most_keys(reads: Reads, measures: Sequence[Measure]) -> int:
     """Both engines hold room for whole steps of positions."""
-    return max(m.batch * -(-(m.context + m.steps) // STEP) * STEP for m in MEASURES) * reads.a_position
+    return max(m.batch * reads.keys(-(-(m.context + m.steps) // STEP) * STEP) for m in measures)
 
 
 def machine(threads: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class Engine(Protocol):
         """`batch` sequences of `context` tokens each, with room for `steps` more; warm."""
 
     def decode(self, steps: int) -> float:
-        """That many tokens for every sequence, which are then as long as before."""
+        """That many tokens for every sequence, which are then as long as before, where a state can be taken back."""
 
     def prefill(self, tokens: int) -> float:
         """A new sequence, up to the logits of its last row."""

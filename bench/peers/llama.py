@@ -81,7 +81,8 @@ class Llama:
         spent = time.perf_counter() - start
         memory = c.llama_get_memory(self.context)
         for sequence in range(batch):
-            c.llama_memory_seq_rm(memory, sequence, length, -1)
+            if not c.llama_memory_seq_rm(memory, sequence, length, -1):
+                self.lengths[sequence] += steps
         return spent
 
     def prefill(self, tokens: int) -> float:

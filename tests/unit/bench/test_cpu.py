@@ -98,11 +98,11 @@ def benched(
 
     monkeypatch.setattr(cpu, "Worker", worker)
     monkeypatch.setattr(cpu.place, "llama_python", python)
-    monkeypatch.setattr(cpu, "reads_of", lambda file: cpu.Reads(100, 0, 0, 2))
-    monkeypatch.setattr(cpu, "MEASURES", (cpu.Measure("decode", 32, steps=8), cpu.Measure("prompt", 64)))
+    monkeypatch.setattr(cpu, "reads_of", lambda file: cpu.Reads(100, 0, 0, ()))
+    asked = (cpu.Measure("decode", 32, steps=8), cpu.Measure("prompt", 64))
     case = cpu.Case("Tiny", {"Q4_0": lambda: model})
-    runners = cpu.measured(case, 1, rounds=2)
-    return cpu.table(cpu.rows(case, runners, 1e9)), cpu.memory_table(cpu.memory(case, runners))
+    runners = cpu.measured(case, 1, 2, asked)
+    return cpu.table(cpu.rows(case, runners, 1e9, asked)), cpu.memory_table(cpu.memory(case, runners, asked))
 
 
 def test_all_live(cpu: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
