@@ -146,6 +146,15 @@ class GatedDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class ShortConv:
+    """A convolution over the last rows between two gates: out(c * conv(b * x)) of in's parts b, c, x (LFM2)."""
+
+    channels: int
+    conv: int
+    bias: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Mamba1:
     inner: int
     state: int
@@ -198,6 +207,7 @@ class Router:
     top_k: int
     score: Literal["softmax", "softmax_topk", "sigmoid", "sparsemixer"] = "softmax"
     renorm: bool = False
+    renorm_eps: float = 1e-20  # beside the sum that is divided by
     scale: float = 1.0
     bias: bool = False
     select_bias: bool = False  # added for choosing experts, never for weighting them
@@ -243,7 +253,7 @@ class SideBySide:
     mamba_out: float = 1.0
 
 
-Mixer = Attention | LatentAttention | GatedDelta | Mamba1 | Mamba2 | SideBySide
+Mixer = Attention | LatentAttention | GatedDelta | ShortConv | Mamba1 | Mamba2 | SideBySide
 FeedForward = Dense | ScaledDense | MoE | DenseAndExperts
 
 

@@ -24,6 +24,7 @@ from ..spec import (
     Rope,
     Router,
     ScaledDense,
+    ShortConv,
     SideBySide,
 )
 
@@ -65,6 +66,8 @@ def mixer(found: Mixer | None) -> Section:
         case GatedDelta() as d:
             heads = f"{d.v_heads} value heads of {d.v_dim} over {d.k_heads} key heads of {d.k_dim}"
             return Section("gated delta rule", ("recurrent", heads, f"convolution over {d.conv}"))
+        case ShortConv() as v:
+            return Section("short convolution", (f"{v.channels} wide", f"over {v.conv}", "gated before and after"))
         case Mamba1() as m:
             norms = ["normed dt, B, C"] if m.norm else []
             return Section(

@@ -61,6 +61,8 @@ FAMILIES: dict[str, str] = {
     "jamba": "jamba.jamba",
     "kimi_k2": "deepseek.deepseek_v3",
     "laguna": "laguna.laguna",
+    "lfm2": "lfm2.lfm2",
+    "lfm2_moe": "lfm2.lfm2_moe",
     "llama": "llama.llama",
     "llama4_text": "llama4.llama4_text",
     "mamba": "mamba.mamba",

@@ -75,11 +75,11 @@ def mamba1(c: Config, inner: int, prefix: str, norm: Norm | None) -> Mamba1:
 # ---- rules --------------------------------------------------------------------------------------
 
 
-def conv_rules(block: str, layer: str = LAYER, dst: str = "mixer") -> tuple[Rule, ...]:
+def conv_rules(block: str, layer: str = LAYER, dst: str = "mixer", conv: str = "conv1d") -> tuple[Rule, ...]:
     """Depthwise kernels: (C, 1, K) in hf files, (C, K, 1) in mlx ones."""
     return (
-        Squeeze(layer + block + r"\.conv1d\.weight$", rf"layers.\1.{dst}.conv.weight"),
-        Rename(layer + block + r"\.conv1d\.bias$", rf"layers.\1.{dst}.conv.bias"),
+        Squeeze(layer + block + rf"\.{conv}\.weight$", rf"layers.\1.{dst}.conv.weight"),
+        Rename(layer + block + rf"\.{conv}\.bias$", rf"layers.\1.{dst}.conv.bias"),
     )
 
 

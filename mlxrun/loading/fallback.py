@@ -1,9 +1,9 @@
 """A model type that we have no recipe for, on mlx-lm's class, behind the engine's own interface.
 
 Sequences run one by one: mlx-lm's padded batches are wrong for recurrent models. Where its answers
-are known to be wrong we refuse, and so we do where nobody has checked them here, until a person says
-otherwise. A class reads some keys of a config and drops the others in silence, so a key that it does
-not read is refused too. It is imported here and only when needed: the import takes seconds.
+are known to be wrong we refuse, and so we do everywhere until a person says otherwise: nobody has checked
+them, and a class drops keys of a config that it does not read in silence. It is imported here and only
+when needed: the import takes seconds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +22,7 @@ from .. import gpu
 from ..compat import quiet_import
 from ..contracts import LayerMemory, SequenceMemory
 from ..families import UnknownFamily
-from ..families.config import WAIVED, Config
+from ..families.config import Config
 from ..memory.machine import available_bytes
 from ..ops.device import Device, this_device
 from ..spec import ModelError
@@ -47,15 +46,6 @@ KNOWN_WRONG = {
     "nemotron_h": "padded batches",
     "olmo": "the layout; it ends the whole program",
     "phi3": "short contexts under longrope",
-}
-# Types whose class computes what transformers does, each with a case of tests/golden/fallback_cases.py that shows it,
-# and the keys of its config that change nothing although the class does not read them.
-CHECKED = {
-    "lfm2": (
-        "block_mlp_init_scale block_norm_eps block_out_init_scale block_use_swiglu block_use_xavier_init conv_dim "
-        "conv_dim_out conv_use_xavier_init num_heads use_pos_enc rope_scaling theta tie_embedding tie_word_embeddings"
-    ),
-    "lfm2_moe": "rope_scaling theta tie_embedding tie_word_embeddings",
 }
 
 
@@ -138,7 +128,6 @@ def load_fallback(
     unknown: UnknownFamily,
     dtype: mx.Dtype | None = None,
     *,
-    waive: frozenset[str] = frozenset(),
     unchecked: bool = False,
     progress: Progress = ignore_progress,
 ) -> FallbackModel:
@@ -147,7 +136,7 @@ def load_fallback(
     text = text_half(config)
     family = str(config.get("model_type"))
     refuse_what_is_wrong(family, text, unknown)
-    if family not in CHECKED and not unchecked and has_class(family):
+    if not unchecked and has_class(family):
         raise ModelError(
             f"{unknown} mlx-lm has a class for it, whose answers nobody has checked here; "
             f"--unchecked runs it all the same."
@@ -160,8 +149,6 @@ def load_fallback(
             from mlx_lm.utils import load_model
 
             older = {**config, **older_spelling(config)}
-            if family in CHECKED and not unchecked:
-                refuse_unread(family, older, waive)
             model, _ = load_model(path, lazy=True, model_config=older)
             notes = set_precision(model, dtype)
         except ModelError:
@@ -169,10 +156,12 @@ def load_fallback(
         except (Exception, SystemExit) as error:  # other people's loaders raise anything
             raise ModelError(f"{unknown} mlx-lm does not run it either: {reason(error, family)}.") from error
     size = evaluate_parameters(model, progress)
-    told = f"The model type {family!r} has no recipe here; mlx-lm's class runs it, one sequence at a time"
-    doubt = "" if family in CHECKED else ", and nobody has checked its answers here"
+    told = (
+        f"The model type {family!r} has no recipe here; mlx-lm's class runs it, one sequence at a time, and nobody has "
+        f"checked its answers here."
+    )
     holdings = Holdings(used=Used("MLX's own, as mlx-lm's class asks for them", own=size))
-    return FallbackModel(model, family, vocab, context, (f"{told}{doubt}.", *notes), holdings)
+    return FallbackModel(model, family, vocab, context, (told, *notes), holdings)
 
 
 def evaluate_parameters(model: Any, progress: Progress) -> int:
@@ -195,20 +184,6 @@ def has_class(family: str) -> bool:
             return hasattr(import_module(f"mlx_lm.models.{name}"), "ModelArgs")
         except (ImportError, ValueError, SystemExit):  # no such module, or one that ends the program
             return False
-
-
-def refuse_unread(family: str, config: Mapping[str, Any], waive: frozenset[str]) -> None:
-    """What mlx-lm's class would drop in silence."""
-    from mlx_lm.utils import _get_classes
-
-    read = signature(_get_classes(config=dict(config))[1]).parameters
-    quiet = {*read, *WAIVED, *waive, *CHECKED[family].split(), "rope_parameters", "quantization"}
-    unread = sorted(key for key, value in config.items() if value not in (None, False, [], {}) and key not in quiet)
-    if unread:
-        raise ModelError(
-            f"config.json: mlx-lm's class, which runs {family} models, does not read {', '.join(unread)}, and the "
-            f"answers may depend on it; --waive KEY goes on without."
-        )
 
 
 WRONG_TENSORS = re.compile(r"(Received|Missing) (\d+) parameters[^\n]*\n(.*)", re.DOTALL)

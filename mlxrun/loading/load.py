@@ -72,7 +72,6 @@ def load_opened(opened: OpenedModel, options: LoadOptions) -> Model | FallbackMo
             opened.checkpoint.config,
             opened.found,
             opened.dtype,
-            waive=opened.waive,
             unchecked=options.unchecked,
             progress=options.progress,
         )

@@ -27,6 +27,7 @@ from ..spec import (
     Norm,
     PerLayerInput,
     ScaledDense,
+    ShortConv,
     SideBySide,
 )
 from . import whole, whole_metal
@@ -41,12 +42,14 @@ from .moe import DenseAndExpertsBlock, MoEBlock
 from .norm import NormBlock
 from .params import Params
 from .per_layer import PerLayerBlock
+from .short_conv import ShortConvBlock
 from .side_by_side import SideBySideBlock
 
 MIXERS: dict[type, Any] = {
     Attention: AttentionBlock,
     LatentAttention: LatentAttentionBlock,
     GatedDelta: GatedDeltaBlock,
+    ShortConv: ShortConvBlock,
     Mamba1: Mamba1Block,
     Mamba2: Mamba2Block,
     SideBySide: SideBySideBlock,

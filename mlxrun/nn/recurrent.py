@@ -58,9 +58,10 @@ def _together(part: mx.array, segments: Sequence[Segment]) -> mx.array:
 class CausalConv:
     """The depthwise convolution's weights, as the op wants them."""
 
-    __slots__ = ("bias", "taps")
+    __slots__ = ("bias", "silu", "taps")
 
-    def __init__(self, channels: int, taps: int, params: Params, *, bias: bool) -> None:
+    def __init__(self, channels: int, taps: int, params: Params, *, bias: bool, silu: bool = True) -> None:
+        self.silu = silu
         weight = params.array("conv.weight", channels, taps)
         self.taps = mx.contiguous(weight.T.astype(mx.float32))  # (K, C)
         self.bias = params.array("conv.bias", channels).astype(mx.float32) if bias else None
@@ -70,4 +71,4 @@ class CausalConv:
         return mx.zeros((1, taps - 1, channels), dtype)
 
     def __call__(self, x: mx.array, window: mx.array) -> tuple[mx.array, mx.array]:
-        return causal_conv(x, self.taps, self.bias, window)
+        return causal_conv(x, self.taps, self.bias, window, silu=self.silu)

@@ -10,8 +10,6 @@ import mlx.core as mx
 
 from ..spec import Router
 
-RENORM_EPS = 1e-20
-
 
 def route(logits: mx.array, spec: Router, select_bias: mx.array | None = None) -> tuple[mx.array, mx.array]:
     """logits (T, E) -> expert ids (T, k) and their float32 weights (T, k), best first."""
@@ -28,7 +26,7 @@ def route(logits: mx.array, spec: Router, select_bias: mx.array | None = None) -
         if spec.score == "softmax_topk":
             weights = mx.softmax(weights, axis=-1)
     if spec.renorm:
-        weights = weights / (weights.sum(axis=-1, keepdims=True) + RENORM_EPS)
+        weights = weights / (weights.sum(axis=-1, keepdims=True) + spec.renorm_eps)
     return ids, weights if spec.scale == 1.0 else weights * spec.scale
 
 

@@ -21,7 +21,7 @@ from mlxrun.core import Event, Finish, Request, Sampling
 from mlxrun.loading import load_model
 from mlxrun.loading.model import Model
 from mlxrun.ops.device import this_device
-from mlxrun.spec import Decoder, GatedDelta, LatentAttention, Mamba1, Mamba2, SideBySide
+from mlxrun.spec import Decoder, GatedDelta, LatentAttention, Mamba1, Mamba2, ShortConv, SideBySide
 from tests.golden import checkpoint
 from tests.golden.cases import CASES
 
@@ -47,12 +47,13 @@ ENGINES = (
     "qwen3_next",
     "jamba",
     "falcon_h1",
+    "lfm2",
 )
 
 
 def is_exact(spec: Decoder) -> bool:
     mixers = [layer.mixer for layer in spec.layers]
-    scans = any(isinstance(mixer, GatedDelta | Mamba1 | Mamba2 | SideBySide) for mixer in mixers)
+    scans = any(isinstance(mixer, GatedDelta | ShortConv | Mamba1 | Mamba2 | SideBySide) for mixer in mixers)
     return not scans and not any(isinstance(mixer, LatentAttention) and mixer.indexer is not None for mixer in mixers)
 
 

@@ -228,6 +228,8 @@ FALCON_H1 = tiny(
     embedding_multiplier=1.5,
     lm_head_multiplier=0.75,
 )
+LFM2 = tiny("lfm2", eps="norm_eps", block_auto_adjust_ff_dim=False, layer_types=["conv", FULL, "conv", FULL])
+LFM2_MOE = tiny("lfm2_moe", eps="norm_eps", **MOE, num_dense_layers=1, layer_types=["conv", FULL, "conv", FULL])
 
 CASES: dict[str, Case] = {
     "llama": tiny("llama", rope=LLAMA3, **HEAD),
@@ -447,6 +449,20 @@ CASES: dict[str, Case] = {
         sliding_window=8,
         layer_types=[SLIDE, FULL] * 2,
         mlp_layer_types=["dense", "sparse", "sparse", "sparse"],
+    ),
+    "lfm2": LFM2,
+    "lfm2_adjusted": LFM2.but(
+        block_auto_adjust_ff_dim=True,
+        block_multiple_of=8,
+        block_ffn_dim_multiplier=1.3,
+        conv_bias=True,
+        conv_L_cache=4,
+        layer_types=None,
+        full_attn_idxs=[2],
+    ),
+    "lfm2_moe": LFM2_MOE.biased("positive"),
+    "lfm2_moe_negative": LFM2_MOE.but(conv_bias=True, norm_topk_prob=False, routed_scaling_factor=1.5).biased(
+        "negative"
     ),
     "nanochat": tiny("nanochat"),
     "starcoder1": BIGCODE,

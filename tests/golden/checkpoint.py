@@ -18,11 +18,8 @@ from safetensors.numpy import save_file
 
 from .cases import CASES
 from .draw import draw
-from .fallback_cases import FALLBACK
 
 FOLDER = Path(__file__).parent / "cases"
-FALLBACK_FOLDER = Path(__file__).parent / "fallback"
-ALL = {**FALLBACK, **CASES}
 Weights = dict[str, NDArray[Any]]
 
 
@@ -46,22 +43,17 @@ class Reference:
 
     def checkpoint(self) -> Checkpoint:
         """As transformers writes it."""
-        seed = ALL[self.name].seed
+        seed = CASES[self.name].seed
         drawn = {name: draw(self.name, name, shape, kind, seed) for name, (shape, kind) in self.tensors.items()}
         return Checkpoint(dict(self.config), drawn)
 
 
-def folder_of(name: str) -> Path:
-    return FOLDER if name in CASES else FALLBACK_FOLDER
-
-
 def reference(name: str) -> Reference:
-    folder = folder_of(name)
-    stored = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    stored = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     return Reference(
         name,
         tuple(stored["prompt"]),
-        np.load(folder / f"{name}.npy"),
+        np.load(FOLDER / f"{name}.npy"),
         stored["output"] == "hidden states",
         stored["config"],
         {tensor: (tuple(shape), kind) for tensor, (shape, kind) in stored["tensors"].items()},

@@ -75,6 +75,8 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "GLM 4.7 Flash": ("glm4_moe_lite", "glm4_moe_lite"),
     "MiniMax M2": ("minimax_m2", "minimax_m2 minimax_m2_negative"),
     "Mellum 2": ("mellum", "mellum"),
+    "LFM2": ("lfm2", "lfm2 lfm2_adjusted"),
+    "LFM2 MoE": ("lfm2_moe", "lfm2_moe lfm2_moe_negative"),
     "nanochat": ("nanochat", "nanochat"),
     "StarCoder 1, SantaCoder": ("gpt_bigcode", "starcoder1 starcoder1_heads"),
     "GPT-2": ("gpt2", "gpt2"),

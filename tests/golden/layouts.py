@@ -261,6 +261,7 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
     "minimax_m2": {"in memory": in_memory},
     "mellum": {"in memory": in_memory},
     "granitemoe": {"in memory": in_memory},
+    "lfm2_moe": {"in memory": in_memory},
     "nanochat": {
         "authors' names": named(
             (r"^model\.embed_tokens\.", "transformer.wte."),

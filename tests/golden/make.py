@@ -27,7 +27,7 @@ from safetensors.numpy import load_file
 
 from .case import Case, prompt
 from .cases import CASES
-from .checkpoint import ALL, Checkpoint, folder_of, write
+from .checkpoint import FOLDER, Checkpoint, write
 from .draw import draw, kind_of
 from .layouts import layouts
 
@@ -122,7 +122,7 @@ def read_back(kind: type, folder: Path, more: bool = False) -> Any:
 
 def check_layouts(kind: type, name: str, base: Checkpoint, reference: np.ndarray) -> None:
     """Our other spellings and layouts must mean the same to transformers, so that the tests may rely on them."""
-    case = ALL[name]
+    case = CASES[name]
     for layout, change in layouts(name, case.model_type).items():
         if layout.startswith(("wrapped", "authors'")):
             continue  # needs the other half of a multimodal model, or is none that transformers reads
@@ -135,7 +135,7 @@ def check_layouts(kind: type, name: str, base: Checkpoint, reference: np.ndarray
 
 
 def make(name: str) -> str:
-    case = ALL[name]
+    case = CASES[name]
     torch.manual_seed(0)
     first = build(case)
     with tempfile.TemporaryDirectory() as folder:
@@ -168,14 +168,12 @@ def store(name: str, case: Case, config: dict[str, Any], tensors: dict[str, Any]
         "config": config,
     }
     text = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items())
-    folder = folder_of(name)
-    folder.mkdir(exist_ok=True)
-    (folder / f"{name}.json").write_text(f'{{{text},\n"tensors": {{\n{lines}\n}}}}\n', encoding="utf-8")
-    np.save(folder / f"{name}.npy", reference)
+    (FOLDER / f"{name}.json").write_text(f'{{{text},\n"tensors": {{\n{lines}\n}}}}\n', encoding="utf-8")
+    np.save(FOLDER / f"{name}.npy", reference)
 
 
 def main(names: list[str]) -> int:
-    unknown = [name for name in names if name not in ALL]
+    unknown = [name for name in names if name not in CASES]
     if unknown:
         print(f"No such case: {', '.join(unknown)}. Known are {', '.join(CASES)}.", file=sys.stderr)
         return 2

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from mlxrun.families.gguf.architectures import ARCHITECTURES
-from mlxrun.loading.fallback import CHECKED
 
 from .cases import CASES
-from .fallback_cases import UNCHECKED
 from .families import FAMILIES, cases_of
 from .mlx_dialect import reason_against
 from .record import write as write_record
+from .unchecked import UNCHECKED
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD, PAGE = ROOT / "docs" / "golden.json", ROOT / "docs" / "models.md"
@@ -90,12 +89,8 @@ def formats(record: dict[str, dict[str, float]]) -> Iterable[str]:
 def others() -> Iterable[str]:
     """Types without a recipe."""
     yield from ("", "## Model types without a recipe", "")
-    yield "mlx-lm's class runs these, one sequence at a time. Each is checked against transformers as above, in both"
-    yield "spellings and as mlx-lm writes it; a config key that the class does not read is an error:"
-    yield f"{', '.join(f'`{name}`' for name in sorted(CHECKED))}."
-    yield ""
-    yield "mlx-lm has classes for these too, and nobody has checked them here. They are refused until a person says"
-    yield "`--unchecked`:"
+    yield "mlx-lm has classes for these, and nobody has checked them here. They are refused until a person says"
+    yield "`--unchecked`; then they run one sequence at a time:"
     yield ""
     for reason in dict.fromkeys(UNCHECKED.values()):
         yield f"- {', '.join(f'`{name}`' for name, why in UNCHECKED.items() if why == reason)}: {reason}"

@@ -1,6 +1,6 @@
 """The references in the form that the self-test ships: python -m tests.golden.shipped
 
-The last row of each, and what is needed to draw its weights again. Not shipped are the fallback's cases.
+The last row of each, and what is needed to draw its weights again.
 """
 
 from __future__ import annotations

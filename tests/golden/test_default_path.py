@@ -191,7 +191,7 @@ ACTS = ("silu", "gelu", "relu", "relu2", "gelu_pytorch_tanh")
 NO_CASE = {
     (model_type, "stack"): "only where every layer is dense, and no published model is so"
     for model_type in ("ernie4_5_moe", "glm4_moe", "qwen3_moe")
-}
+} | {(model_type, "stack"): "only where every layer attends, and no published model is so" for model_type in ("lfm2",)}
 
 
 def variations(config: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -93,7 +93,11 @@ def rms(x: np.ndarray, weight: np.ndarray | float = 1.0, eps: float = 1e-6) -> n
 
 
 def causal_conv_silu(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | float = 0.0) -> np.ndarray:
+    return silu(causal_conv(x, weight) + bias)
+
+
+def causal_conv(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """x (T, C), weight (C, K)."""
     taps = weight.shape[1]
     padded = np.concatenate([np.zeros((taps - 1, x.shape[1])), x])
-    return silu(np.stack([(padded[t : t + taps] * weight.T).sum(0) for t in range(len(x))]) + bias)
+    return np.stack([(padded[t : t + taps] * weight.T).sum(0) for t in range(len(x))])

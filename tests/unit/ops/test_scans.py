@@ -107,12 +107,13 @@ def test_selective_scan(length):
 @pytest.mark.parametrize("form", [conv.causal_conv, conv.reference])
 @pytest.mark.parametrize("length", [1, 2, 7])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_causal_conv(form, length, with_bias):
+@pytest.mark.parametrize("silu", [True, False])
+def test_causal_conv(form, length, with_bias, silu):
     x, taps, bias, window = drawn(length, (2, length, 6), (4, 6), (6,), (2, 3, 6))
     rows = np.concatenate([window, x], axis=1).astype(np.float64)
     sums = np.stack([(rows[:, t : t + 4] * taps).sum(1) for t in range(length)], 1) + (bias if with_bias else 0)
-    got = form(mx.array(x), mx.array(taps), mx.array(bias) if with_bias else None, mx.array(window))
-    both(got, (sums / (1 + np.exp(-sums)), rows[:, -3:]), atol=2e-6)
+    got = form(mx.array(x), mx.array(taps), mx.array(bias) if with_bias else None, mx.array(window), silu=silu)
+    both(got, (sums / (1 + np.exp(-sums)) if silu else sums, rows[:, -3:]), atol=2e-6)
 
 
 def test_decays_between_rows_keep_what_is_small_behind_something_large():

@@ -1,0 +1,63 @@
+"""Classes of mlx-lm that nobody has checked here, each with the reason."""
+
+from __future__ import annotations
+
+NO_REFERENCE = "transformers has no reference"
+MULTIMODAL = "its language model has no recipe under that name"
+# mlx-lm's classes that are refused until a person says --unchecked, and why nobody has checked them
+UNCHECKED: dict[str, str] = {
+    **dict.fromkeys(
+        [
+            "Klear",
+            "afm7",
+            "baichuan_m1",
+            "bailing_moe",
+            "bailing_moe_linear",
+            "bailing_moe_v3",
+            "deepseek",
+            "deepseek_v41",
+            "exaone",
+            "gear",
+            "hunyuan",
+            "internlm2",
+            "iquestloopcoder",
+            "kimi_k3",
+            "lille-130m",
+            "longcat_flash_ngram",
+            "mimo",
+            "minicpm",
+            "nanbeige",
+            "nemotron-nas",
+            "openelm",
+            "phi3small",
+            "phixtral",
+            "plamo",
+            "plamo2",
+            "plamo3",
+            "prism_hadamard_qwen35",
+            "qwen",
+            "rwkv7",
+            "spark2_5",
+            "step3p5",
+            "talkie",
+            "telechat3",
+            "youtu_llm",
+        ],
+        NO_REFERENCE,
+    ),
+    **dict.fromkeys(
+        ["kimi_vl", "lfm2-vl", "minimax_m3_vl", "muse_glimmer", "muse_spark", "pixtral", "qwen3_vl_moe"], MULTIMODAL
+    ),
+    "apertus": "transformers' own files of a tiny one cannot be read back",
+    "bailing_hybrid": "its reference takes too long to be tried weight by weight",
+    "bitnet": "its class reads packed ternary weights only",
+    "dbrx": "transformers and the class look for the base of its rope in different places",
+    "gemma3n": "its class reads one rope for all layers",
+    "kimi_linear": "its class asks for keys that transformers' config has not",
+    "longcat_flash": "its class asks for keys that transformers' config has not",
+    "mimo_v2_flash": "its class cannot be made from transformers' config",
+    "minicpm3": "its class cannot be made without a scaled rope",
+    "minimax": "its class is that of MiniMax M2, another architecture",
+    "olmo_hybrid": "its class has another layout of keys than transformers",
+    "recurrent_gemma": "its recurrence has weights that the cases cannot draw yet",
+}
