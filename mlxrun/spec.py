@@ -127,7 +127,7 @@ class LatentAttention:
     rope_dim: int
     v_dim: int
     scale: float
-    rope: Rope
+    rope: Rope | None  # None: what heads share of a key stands still (Kimi Linear)
     norm: Norm
     bias: bool = False
     indexer: Indexer | None = None
@@ -142,6 +142,20 @@ class GatedDelta:
     k_dim: int
     v_dim: int
     conv: int
+    norm: Norm
+    apart: bool = False  # queries, keys and values have matrices of their own
+    strength: float = 1.0  # what a row corrects at most: 2 turns a value around (OLMo Hybrid)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelDelta:
+    """The gated delta rule where each channel of a key decays on its own (Kimi Linear). Decay and gate come through a
+    bottleneck of `rank`, and the gate is a sigmoid."""
+
+    heads: int
+    dim: int  # of keys and values
+    conv: int
+    rank: int
     norm: Norm
 
 
@@ -253,7 +267,7 @@ class SideBySide:
     mamba_out: float = 1.0
 
 
-Mixer = Attention | LatentAttention | GatedDelta | ShortConv | Mamba1 | Mamba2 | SideBySide
+Mixer = Attention | LatentAttention | GatedDelta | ChannelDelta | ShortConv | Mamba1 | Mamba2 | SideBySide
 FeedForward = Dense | ScaledDense | MoE | DenseAndExperts
 
 

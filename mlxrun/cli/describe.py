@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ..spec import (
     Attention,
+    ChannelDelta,
     Decoder,
     Dense,
     DenseAndExperts,
@@ -66,6 +67,9 @@ def mixer(found: Mixer | None) -> Section:
         case GatedDelta() as d:
             heads = f"{d.v_heads} value heads of {d.v_dim} over {d.k_heads} key heads of {d.k_dim}"
             return Section("gated delta rule", ("recurrent", heads, f"convolution over {d.conv}"))
+        case ChannelDelta() as k:
+            heads = f"{k.heads} heads of {k.dim}, each channel with a decay of its own"
+            return Section("delta rule by channel", ("recurrent", heads, f"convolution over {k.conv}"))
         case ShortConv() as v:
             return Section("short convolution", (f"{v.channels} wide", f"over {v.conv}", "gated before and after"))
         case Mamba1() as m:

@@ -21,6 +21,7 @@ __all__ = ["FAMILIES", "Recipe", "UnknownFamily", "recipe_for", "resolve"]
 FAMILIES: dict[str, str] = {
     "afmoe": "afmoe.afmoe",
     "arcee": "llama.arcee",
+    "bamba": "bamba.bamba",
     "bert": "bert.bert",
     "bloom": "gpt.bloom",
     "cohere": "cohere.cohere",
@@ -59,6 +60,7 @@ FAMILIES: dict[str, str] = {
     "internlm3": "llama.internlm3",
     "iquestcoder": "llama.iquestcoder",
     "jamba": "jamba.jamba",
+    "kimi_linear": "kimi.kimi_linear",
     "kimi_k2": "deepseek.deepseek_v3",
     "laguna": "laguna.laguna",
     "lfm2": "lfm2.lfm2",
@@ -81,6 +83,7 @@ FAMILIES: dict[str, str] = {
     "olmo": "olmo.olmo",
     "olmo2": "olmo.olmo2",
     "olmo3": "olmo.olmo3",
+    "olmo_hybrid": "olmo_hybrid.olmo_hybrid",
     "olmoe": "olmoe.olmoe",
     "opt": "gpt.opt",
     "phi": "phi.phi",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..spec import FeedForward, Indexer, LatentAttention, Layer, ModelError, Norm, Router, Temperature
+from ..spec import FeedForward, Indexer, LatentAttention, Layer, ModelError, Norm, Rope, Router, Temperature
 from .common import (
     LAYER,
     NAMES,
@@ -109,7 +109,7 @@ def _v3_keys(c: Config) -> None:
 # ---- parts --------------------------------------------------------------------------------------
 
 
-def _latent(c: Config, *, interleaved: bool) -> LatentAttention:
+def latent_attention(c: Config, rope: Rope | None) -> LatentAttention:
     c.ignore("head_dim", "qk_head_dim", "num_key_value_heads")  # follow from the widths below
     nope, turned = c.count("qk_nope_head_dim", high=1 << 14), c.count("qk_rope_head_dim", high=1 << 14)
     return LatentAttention(
@@ -119,11 +119,17 @@ def _latent(c: Config, *, interleaved: bool) -> LatentAttention:
         nope_dim=nope,
         rope_dim=turned,
         v_dim=c.count("v_head_dim", high=1 << 14),
-        scale=(nope + turned) ** -0.5 * _mscale(c) ** 2,
-        rope=rope_of(c, turned, interleaved=interleaved, partial=None),
+        scale=(nope + turned) ** -0.5,
+        rope=rope,
         norm=_INNER,
         bias=c.flag("attention_bias"),
     )
+
+
+def _latent(c: Config, *, interleaved: bool) -> LatentAttention:
+    turned = c.count("qk_rope_head_dim", high=1 << 14)
+    found = latent_attention(c, rope_of(c, turned, interleaved=interleaved, partial=None))
+    return replace(found, scale=found.scale * _mscale(c) ** 2)
 
 
 def _mscale(c: Config) -> float:
@@ -136,6 +142,7 @@ def _mscale(c: Config) -> float:
 
 def _indexed(c: Config, *, interleaved: bool) -> LatentAttention:
     latent = _latent(c, interleaved=c.flag("rope_interleave", True))
+    assert latent.rope is not None
     indexer = Indexer(
         heads=c.count("index_n_heads", high=1 << 14),
         dim=c.count("index_head_dim", high=1 << 14),
@@ -191,11 +198,11 @@ def _sparse(
     ffns: list[FeedForward | None] = [experts if yes else dense for yes in sparse]
     layers: tuple[Layer, ...] = pre_norm_layers(norm, mixers, ffns)
     names = (*router_rules(), *shared_rules(), *experts_of(c), *head_rules(tied_head), *NAMES, *PRE)
-    rules = (*prediction_rules(c, s.layers), *_latent_rules(latent), *names)
+    rules = (*prediction_rules(c, s.layers), *latent_rules(latent), *names)
     return Recipe(decoder(c, s, layers, norm, tied_head), rules)
 
 
-def _latent_rules(m: LatentAttention) -> tuple[Rule, ...]:
+def latent_rules(m: LatentAttention) -> tuple[Rule, ...]:
     """mlx files hold kv_b cut already: embed_q is its key half turned round, unembed_out its value half."""
     halves = (r"layers.\1.mixer.k_b.rows", r"layers.\1.mixer.v_b.rows")
     return (

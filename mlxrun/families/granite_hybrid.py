@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from ..spec import Dense, FeedForward, Layer, Mamba2, Mixer, ModelError, Norm, Router
+from ..spec import Dense, FeedForward, Layer, Mixer, Router
 from .common import (
     LAYER,
     NAMES,
     PRE,
     Recipe,
-    Sizes,
     attention,
     decoder,
     expert_rules,
@@ -21,7 +20,7 @@ from .common import (
 )
 from .config import Config
 from .moe import moe, top_k
-from .recurrent import kinds_of, mamba_rules, time_steps
+from .recurrent import kinds_of, mamba2, mamba_rules
 from .rope import rope_of
 from .rules import Rename, Rule, Split
 
@@ -46,7 +45,7 @@ def granitemoehybrid(c: Config) -> Recipe:
     ffn, rules = _ffn(c)
     mixers: dict[str, Mixer] = {_FULL: full}
     if _MAMBA in kinds:
-        mixers[_MAMBA] = _mamba(c, s, norm)
+        mixers[_MAMBA] = mamba2(c, s.dim, norm)
     else:
         c.ignore(*(key for key in c.data if key.startswith(("mamba_", "time_step_"))))
     residual = c.number("residual_multiplier", 1.0)
@@ -61,29 +60,6 @@ def granitemoehybrid(c: Config) -> Recipe:
         logit_scale=1.0 / c.number("logits_scaling", 1.0, above=0),
     )
     return Recipe(whole, (*mamba_rules("mamba"), *rules, *head_rules(tied_head), *NAMES, *PRE))
-
-
-def _mamba(c: Config, s: Sizes, norm: Norm) -> Mamba2:
-    inner, heads = c.count("mamba_expand", 2, high=64) * s.dim, c.count("mamba_n_heads", 128, high=1 << 14)
-    written = c.get("mamba_d_head", "auto")
-    head_dim = inner // heads if written == "auto" else c.count("mamba_d_head", high=1 << 14)
-    if heads * head_dim != inner:
-        raise ModelError(f"{c.file}: {heads} mamba_n_heads of {head_dim} do not make the inner width {inner}.")
-    groups = c.count("mamba_n_groups", 1, high=1 << 14)
-    low, high = time_steps(c)
-    return Mamba2(
-        heads,
-        head_dim,
-        groups,
-        c.count("mamba_d_state", 256, high=1 << 16),
-        c.count("mamba_d_conv", 4, high=64),
-        norm,
-        norm_groups=groups,
-        dt_min=low,
-        dt_max=high,
-        bias=c.flag("mamba_proj_bias"),
-        conv_bias=c.flag("mamba_conv_bias", True),
-    )
 
 
 def _ffn(c: Config) -> tuple[FeedForward, tuple[Rule, ...]]:

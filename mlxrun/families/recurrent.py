@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from ..spec import Mamba1, ModelError, Norm
+from ..spec import Mamba1, Mamba2, ModelError, Norm
 from .common import LAYER, rename_in_layer
 from .config import Config
-from .rules import Rename, Rule, Squeeze
+from .rules import Join, Rename, Rule, Squeeze
 
 _OLDER = {"mamba": "linear_attention", "attention": "full_attention"}
 ENDLESS = 1 << 20  # the context of a model without positions: no limit of its own
@@ -72,6 +72,30 @@ def mamba1(c: Config, inner: int, prefix: str, norm: Norm | None) -> Mamba1:
     )
 
 
+def mamba2(c: Config, dim: int, norm: Norm) -> Mamba2:
+    """As Granite 4 and Bamba have it beside attention."""
+    inner, heads = c.count("mamba_expand", 2, high=64) * dim, c.count("mamba_n_heads", 128, high=1 << 14)
+    written = c.get("mamba_d_head", "auto")
+    head_dim = inner // heads if written == "auto" else c.count("mamba_d_head", high=1 << 14)
+    if heads * head_dim != inner:
+        raise ModelError(f"{c.file}: {heads} mamba_n_heads of {head_dim} do not make the inner width {inner}.")
+    groups = c.count("mamba_n_groups", 1, high=1 << 14)
+    low, high = time_steps(c)
+    return Mamba2(
+        heads,
+        head_dim,
+        groups,
+        c.count("mamba_d_state", 256, high=1 << 16),
+        c.count("mamba_d_conv", 4, high=64),
+        norm,
+        norm_groups=groups,
+        dt_min=low,
+        dt_max=high,
+        bias=c.flag("mamba_proj_bias"),
+        conv_bias=c.flag("mamba_conv_bias", True),
+    )
+
+
 # ---- rules --------------------------------------------------------------------------------------
 
 
@@ -80,6 +104,20 @@ def conv_rules(block: str, layer: str = LAYER, dst: str = "mixer", conv: str = "
     return (
         Squeeze(layer + block + rf"\.{conv}\.weight$", rf"layers.\1.{dst}.conv.weight"),
         Rename(layer + block + rf"\.{conv}\.bias$", rf"layers.\1.{dst}.conv.bias"),
+    )
+
+
+def apart_rules(block: str, layer: str = LAYER) -> tuple[Rule, ...]:
+    """A kernel each for queries, keys and values, or one over all; in mlx files with a module around. They are joined,
+    for transformers 5.23 saves three of equal size whatever their widths are."""
+    return (
+        Join(
+            layer + block + r"\.(?P<part>[qkv])_conv(?:1d|\.conv)\.weight$",
+            rf"layers.\1.{block}.conv1d.weight",
+            ("q", "k", "v"),
+        ),
+        *conv_rules(block, r"^layers\.(\d+)\."),
+        *conv_rules(block, layer),
     )
 
 

@@ -63,6 +63,15 @@ class Stack:
 
 
 @dataclass(frozen=True, slots=True)
+class Join:
+    """Tensors that differ only in the group (?P<part>...) become one: their rows after each other, in that order."""
+
+    src: str
+    dst: str
+    order: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Transpose:
     """Swap the last two axes (Conv1D of GPT-2, experts stored input first)."""
 
@@ -118,4 +127,4 @@ class Map:
     fn: Callable[[Any], Sequence[Any]]
 
 
-Rule = Rename | Drop | Split | Unzip | Stack | Transpose | Squeeze | Flatten | Unflatten | Shuffle | Map
+Rule = Rename | Drop | Split | Unzip | Stack | Join | Transpose | Squeeze | Flatten | Unflatten | Shuffle | Map

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from ..spec import (
     Attention,
+    ChannelDelta,
     Decoder,
     Dense,
     DenseAndExperts,
@@ -56,6 +57,8 @@ def mixer_values(mixer: Mixer | None) -> int:
             return 4 * queries + 2 * s.heads * s.v_dim + 3 * (s.kv_rank + s.rope_dim) + (s.q_rank or 0)
         case GatedDelta() as s:  # in float32 from the convolution on
             return 6 * (2 * s.k_heads * s.k_dim + s.v_heads * s.v_dim) + 4 * s.v_heads * s.v_dim
+        case ChannelDelta() as s:  # decays between rows are held for every channel of a chunk of 16
+            return (30 + 4 * 16) * s.heads * s.dim
         case ShortConv() as s:
             return (7 + s.conv) * s.channels
         case Mamba1() as s:  # its scan holds a state for every row, in float32

@@ -47,7 +47,7 @@ class LatentAttentionBlock:
             self.k_b = params.weight("k_b.weight", s.heads, s.nope_dim, s.kv_rank)
         self.v_b = params.weight("v_b.weight", s.heads, s.v_dim, s.kv_rank)
         self.o = params.linear("o", dim, s.heads * s.v_dim, bias=s.bias)
-        self.rotary = Rotary(s.rope)
+        self.rotary = Rotary(s.rope) if s.rope is not None else None
         self.expand_from = _expand_from(s)
         self.indexer = None
         if s.indexer is not None and s.q_rank is not None:
@@ -75,12 +75,15 @@ class LatentAttentionBlock:
         s = self.spec
         q = p.fold(self.q(low), s.heads, s.nope_dim + s.rope_dim)
         nope, rotated = mx.split(q, [s.nope_dim], axis=-1)
-        q = mx.concatenate([nope, self.rotary(rotated, p)], axis=-1)
+        q = mx.concatenate([nope, self._turned(rotated, p)], axis=-1)
         if s.temperature is None:
             return q
         t = s.temperature
         steps = mx.floor((p.positions.astype(mx.float32) + t.shift) / t.floor)
         return (q * p.fold_rows(1 + t.beta * mx.log1p(steps))).astype(q.dtype)
+
+    def _turned(self, x: mx.array, p: Pass) -> mx.array:
+        return x if self.rotary is None else self.rotary(x, p)
 
     def _over_pages(self, q: mx.array, new: mx.array, place: KeyPlace, p: Pass) -> mx.array:
         """All rows absorbed, whatever their number: so that a row does not depend on how its prompt was cut."""
@@ -97,7 +100,7 @@ class LatentAttentionBlock:
         s = self.spec
         latent, k_pe = mx.split(self.kv_a(x), [s.kv_rank], axis=-1)
         latent = p.fold(self.kv_a_norm(latent), 1, s.kv_rank)
-        k_pe = self.rotary(p.fold(k_pe, 1, s.rope_dim), p)
+        k_pe = self._turned(p.fold(k_pe, 1, s.rope_dim), p)
         new = [mx.concatenate([latent, k_pe], axis=-1)]
         if self.indexer is not None:
             new.append(self.indexer.keys(x, p))

@@ -16,6 +16,7 @@ from ..ops.fast_forms import ATTENTION, DENSE, METAL_ATTENTION, METAL_DENSE, MET
 from ..ops.fused import AttentionParts, FeedForward
 from ..spec import (
     Attention,
+    ChannelDelta,
     Dense,
     DenseAndExperts,
     GatedDelta,
@@ -33,7 +34,7 @@ from ..spec import (
 from . import whole, whole_metal
 from .attention import AttentionBlock
 from .batch import Pass
-from .delta import GatedDeltaBlock
+from .delta import ChannelDeltaBlock, GatedDeltaBlock
 from .dense import DenseBlock, ScaledDenseBlock
 from .latent import LatentAttentionBlock
 from .mamba1 import Mamba1Block
@@ -49,6 +50,7 @@ MIXERS: dict[type, Any] = {
     Attention: AttentionBlock,
     LatentAttention: LatentAttentionBlock,
     GatedDelta: GatedDeltaBlock,
+    ChannelDelta: ChannelDeltaBlock,
     ShortConv: ShortConvBlock,
     Mamba1: Mamba1Block,
     Mamba2: Mamba2Block,

@@ -17,6 +17,7 @@ import mlx.core as mx
 from ..families.rules import (
     Drop,
     Flatten,
+    Join,
     Map,
     Rename,
     Rule,
@@ -73,16 +74,24 @@ def apply_rules(rules: Iterable[Rule], tensors: Mapping[str, Weight]) -> dict[st
 def _step(rule: Rule, items: Sequence[_Item]) -> Iterator[_Item]:
     search = re.compile(rule.src).search
     stacks: dict[str, dict[int, _Item]] = {}
+    joins: dict[str, dict[str, _Item]] = {}
     for item in items:
         match = search(item.name)
         if match is None:
             yield item
         elif isinstance(rule, Stack):
             _collect(stacks, item, match, rule)
+        elif isinstance(rule, Join):
+            made = item.become(match, rule.dst, _plain(item, "joined to others"))
+            if (same := joins.setdefault(made.name, {}).setdefault(match["part"], made)) is not made:
+                raise ModelError(f"{same} and {shown(item.origin)} are both part {match['part']!r} of {made.name}.")
         elif not isinstance(rule, Drop):
             yield from _changed(rule, item, match)
     for name, experts in stacks.items():
         yield _stacked(name, experts)
+    for name, parts in joins.items():
+        assert isinstance(rule, Join)
+        yield _joined(name, parts, rule.order)
 
 
 def _changed(rule: Rule, item: _Item, match: re.Match[str]) -> Iterator[_Item]:
@@ -210,6 +219,16 @@ def _reordered(array: mx.array, axis: int, sizes: Sequence[int], order: Sequence
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
     pieces = mx.split(array, ends[:-1], axis=axis)
     return mx.contiguous(mx.concatenate([pieces[i] for i in order], axis=axis))
+
+
+def _joined(name: str, parts: Mapping[str, _Item], order: Sequence[str]) -> _Item:
+    for part in order:
+        if part not in parts:
+            raise ModelError(f"Part {part!r} of {name} is missing from the checkpoint.")
+    arrays = [_plain(parts[part], "joined to others") for part in order]
+    if len({(array.shape[1:], array.dtype) for array in arrays}) > 1:
+        raise ModelError(f"The parts of {name} are not all of one width and type.")
+    return replace(parts[order[0]], weight=mx.concatenate(arrays))
 
 
 # ---- stacks -------------------------------------------------------------------------------------

@@ -16,12 +16,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlxrun.cache.kinds import PAGE
+from mlxrun.cache.kinds import PAGE, is_recurrent
 from mlxrun.core import Event, Finish, Request, Sampling
 from mlxrun.loading import load_model
 from mlxrun.loading.model import Model
 from mlxrun.ops.device import this_device
-from mlxrun.spec import Decoder, GatedDelta, LatentAttention, Mamba1, Mamba2, ShortConv, SideBySide
+from mlxrun.spec import Decoder, LatentAttention
 from tests.golden import checkpoint
 from tests.golden.cases import CASES
 
@@ -48,12 +48,13 @@ ENGINES = (
     "jamba",
     "falcon_h1",
     "lfm2",
+    "kimi_linear",
 )
 
 
 def is_exact(spec: Decoder) -> bool:
     mixers = [layer.mixer for layer in spec.layers]
-    scans = any(isinstance(mixer, GatedDelta | ShortConv | Mamba1 | Mamba2 | SideBySide) for mixer in mixers)
+    scans = any(is_recurrent(mixer) for mixer in mixers)
     return not scans and not any(isinstance(mixer, LatentAttention) and mixer.indexer is not None for mixer in mixers)
 
 

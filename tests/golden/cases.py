@@ -230,6 +230,25 @@ FALCON_H1 = tiny(
 )
 LFM2 = tiny("lfm2", eps="norm_eps", block_auto_adjust_ff_dim=False, layer_types=["conv", FULL, "conv", FULL])
 LFM2_MOE = tiny("lfm2_moe", eps="norm_eps", **MOE, num_dense_layers=1, layer_types=["conv", FULL, "conv", FULL])
+OLMO_HYBRID = tiny(
+    "olmo_hybrid",
+    rope={"rope_type": "default", "rope_theta": None},
+    **DELTA,
+    attention_bias=True,
+    layer_types=["linear_attention", FULL, "linear_attention", FULL],
+)
+BAMBA = tiny("bamba", **GRANITE_MAMBA, attn_layer_indices=[1, 3])
+KIMI_LINEAR = tiny(
+    "kimi_linear",
+    rope=None,
+    **{**LATENT_SIZES, "q_lora_rank": None},
+    **{k: v for k, v in UNGROUPED_ALL.items() if k != "n_routed_experts"},
+    num_local_experts=8,
+    linear_head_dim=24,
+    linear_num_heads=3,
+    linear_conv_kernel_dim=4,
+    layer_types=["linear_attention", FULL, "linear_attention", FULL],
+)
 
 CASES: dict[str, Case] = {
     "llama": tiny("llama", rope=LLAMA3, **HEAD),
@@ -464,6 +483,16 @@ CASES: dict[str, Case] = {
     "lfm2_moe_negative": LFM2_MOE.but(conv_bias=True, norm_topk_prob=False, routed_scaling_factor=1.5).biased(
         "negative"
     ),
+    "olmo_hybrid": OLMO_HYBRID,
+    "olmo_hybrid_turned": OLMO_HYBRID.but(
+        rope_parameters=ROPE, linear_allow_neg_eigval=False, attention_bias=False, tie_word_embeddings=True
+    ),
+    "bamba": BAMBA,
+    "bamba_bias": BAMBA.but(
+        mamba_n_groups=2, mamba_proj_bias=True, attention_bias=True, mlp_bias=True, time_step_limit=STEPS
+    ),
+    "kimi_linear": KIMI_LINEAR.biased("positive"),
+    "kimi_linear_negative": KIMI_LINEAR.but(n_group=4, topk_group=2, q_lora_rank=32).biased("negative"),
     "nanochat": tiny("nanochat"),
     "starcoder1": BIGCODE,
     "starcoder1_heads": BIGCODE.but(multi_query=False, scale_attn_weights=False),

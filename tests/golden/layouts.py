@@ -63,6 +63,10 @@ IN_MEMORY: dict[str, tuple[tuple[str, str], ...]] = {
         (r"\.experts\.e_score_correction_bias$", ".gate.e_score_correction_bias"),
         (r"\.shared_expert\.", ".shared_experts."),
     ),
+    "kimi_linear": (
+        (r"\.block_sparse_moe\.", ".mlp."),
+        (r"\.self_attn\.(f_[ab]_proj|dt_bias|A_log)", r".self_attn.forget_gate.\1"),
+    ),
     "gpt_neox": ((r"^embed_out\.", "lm_head."),),
 }
 
@@ -139,6 +143,16 @@ def named(*rules: tuple[str, str], **more: tuple[int, ...]) -> Layout:
     return rename
 
 
+def one_convolution(checkpoint: Checkpoint) -> Checkpoint:
+    """The kernels of queries, keys and values in one, as transformers 5 holds them."""
+    weights = dict(checkpoint.weights)
+    for name in checkpoint.weights:
+        if name.endswith(".q_conv1d.weight"):
+            parts = [weights.pop(name.replace("q_conv", f"{x}_conv")) for x in "qkv"]
+            weights[name.replace("q_conv", "conv")] = np.concatenate(parts)
+    return replace(checkpoint, weights=weights)
+
+
 def prediction_layer(checkpoint: Checkpoint) -> Checkpoint:
     """A layer more than the config counts, for predicting a second token, as DeepSeek and GLM ship it."""
     config = spelled(checkpoint.config)
@@ -203,6 +217,24 @@ MISTRAL3 = {"wrapped": inside("mistral3", *LANGUAGE, beside=VISION)}
 MASKS: dict[str, tuple[int, ...]] = {"attn__bias": (1, 1, 128, 128), "attn__masked_bias": (1,)}
 
 
+OLMO_NORMS = (
+    (r"\.attention_layer_norm\.", ".input_layernorm."),
+    (r"\.feedforward_layer_norm\.", ".post_attention_layernorm."),
+)
+
+
+def olmo_published(checkpoint: Checkpoint) -> Checkpoint:
+    """transformers 5.23 cuts the convolution into three of equal size; the authors by what they belong to."""
+    c = checkpoint.config
+    keys = c["linear_num_key_heads"] * c["linear_key_head_dim"]
+    weights = renamed(one_convolution(checkpoint).weights, *OLMO_NORMS)
+    for name in list(weights):
+        if name.endswith(".conv1d.weight"):
+            parts = np.split(weights.pop(name), [keys, 2 * keys])
+            weights |= {name.replace("conv1d", f"{x}_conv1d"): part for x, part in zip("qkv", parts, strict=True)}
+    return replace(checkpoint, weights=weights)
+
+
 def qwen35_moe(checkpoint: Checkpoint) -> Checkpoint:
     return inside("qwen3_5_moe", *MODEL_LANGUAGE, beside=QWEN35_PARTS)(in_memory(checkpoint))
 
@@ -262,6 +294,13 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
     "mellum": {"in memory": in_memory},
     "granitemoe": {"in memory": in_memory},
     "lfm2_moe": {"in memory": in_memory},
+    "olmo_hybrid": {"as published": olmo_published, "in memory": lambda c: one_convolution(olmo_published(c))},
+    "olmo_hybrid_turned": {"as published": olmo_published},
+    "kimi_linear": {
+        "as published": named((r"^(model\.layers\.0)\.block_sparse_moe\.(gate|up|down)_proj", r"\1.mlp.\2_proj")),
+        "in memory": lambda c: one_convolution(in_memory(c)),
+        "prediction": with_more(model__mtp__norm__weight=(8,)),
+    },
     "nanochat": {
         "authors' names": named(
             (r"^model\.embed_tokens\.", "transformer.wte."),

@@ -14,7 +14,7 @@ from .case import FULL, SLIDE
 Config = dict[str, Any]
 
 # Families first released with transformers 5: the spelling of `make.py` is the only one.
-NO_OLDER = {"laguna", "mellum", "ministral3", "mistral4", "qwen3_5_text", "qwen3_5_moe_text"}
+NO_OLDER = {"laguna", "mellum", "ministral3", "mistral4", "olmo_hybrid", "qwen3_5_text", "qwen3_5_moe_text"}
 CALLED_TYPE = {"deepseek_v2", "deepseek_v3", "deepseek_v32", "hunyuan_v1_dense", "llama", "phi3", "phimoe"}
 NEW_ROPE = {"gemma4_text", "gemma4_unified_text", "glm_moe_dsa"}  # older but for rope_parameters
 
@@ -41,6 +41,7 @@ ADDS: dict[str, Config] = {
         "topk_group": 1,
         "use_grouped_mm": True,
     },
+    "bamba": {"attn_rotary_emb": 8},
     "bert": {"gradient_checkpointing": False, "position_embedding_type": "absolute"},
     "bloom": {
         "attention_softmax_in_fp32": True,
@@ -96,6 +97,16 @@ ADDS: dict[str, Config] = {
     "granitemoehybrid": {"init_method": "mup", "normalization_function": "rmsnorm"},
     "jamba": {"calc_logits_for_entire_prompt": False, "num_logits_to_keep": 1, "sliding_window": None},
     "hunyuan_v1_dense": {"attention_head_dim": 16, "cla_share_factor": 2, "use_cla": False, "use_qk_norm": True},
+    "kimi_linear": {
+        "first_k_dense_replace": 1,
+        "mla_use_nope": True,
+        "moe_layer_freq": 1,
+        "moe_router_activation_func": "sigmoid",
+        "num_nextn_predict_layers": 0,
+        "rope_scaling": None,
+        "rope_theta": 10000.0,
+        "use_grouped_topk": True,
+    },
     "lfm2": {
         "block_dim": 64,
         "block_ff_dim": 96,
@@ -152,6 +163,7 @@ ADDS: dict[str, Config] = {
 
 # keys that the newer file has and the older one has not
 DROPS: dict[str, str] = {
+    "bamba": "partial_rotary_factor",
     "bloom": "hidden_size n_head",
     "cohere2": "layer_types",
     "deepseek_v2": DEEPSEEK_DROPS,
@@ -164,6 +176,7 @@ DROPS: dict[str, str] = {
     "glm4_moe_lite": DEEPSEEK_DROPS,
     "gpt_oss": "swiglu_alpha",
     "internlm3": "attention_bias mlp_bias",
+    "kimi_linear": "linear_conv_kernel_dim linear_head_dim linear_num_heads layer_types mlp_layer_types qk_head_dim",
     "llama4_text": "layer_types moe_layers",
     "minimax_m2": "partial_rotary_factor",
     "modernbert": "layer_types",
@@ -235,6 +248,8 @@ def named_otherwise(config: Config, kind: str) -> Config:
         return {"layer_types": [HYBRID[kind] for kind in config["layer_types"]]}
     if kind == "internlm3":
         return {"qkv_bias": config["attention_bias"], "bias": config["mlp_bias"]}
+    if kind == "kimi_linear":
+        return {"linear_attn_config": kimi_delta(config)}
     if kind == "minimax_m2":
         return {"rotary_dim": config["head_dim"] // 2}
     if kind == "llama4_text":
@@ -245,6 +260,21 @@ def named_otherwise(config: Config, kind: str) -> Config:
     if kind == "qwen3_moe":
         return {"num_experts": config["num_local_experts"]}
     return {}
+
+
+def kimi_delta(config: Config) -> Config:
+    """Layers are counted from one."""
+    types = enumerate(config["layer_types"], 1)
+    kinds: dict[str, list[int]] = {FULL: [], "linear_attention": []}
+    for i, kind in types:
+        kinds[kind].append(i)
+    return {
+        "full_attn_layers": kinds[FULL],
+        "head_dim": config["linear_head_dim"],
+        "kda_layers": kinds["linear_attention"],
+        "num_heads": config["linear_num_heads"],
+        "short_conv_kernel_size": config["linear_conv_kernel_dim"],
+    }
 
 
 def untagged(value: Any) -> Any:

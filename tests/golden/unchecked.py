@@ -53,11 +53,9 @@ UNCHECKED: dict[str, str] = {
     "bitnet": "its class reads packed ternary weights only",
     "dbrx": "transformers and the class look for the base of its rope in different places",
     "gemma3n": "its class reads one rope for all layers",
-    "kimi_linear": "its class asks for keys that transformers' config has not",
     "longcat_flash": "its class asks for keys that transformers' config has not",
     "mimo_v2_flash": "its class cannot be made from transformers' config",
     "minicpm3": "its class cannot be made without a scaled rope",
     "minimax": "its class is that of MiniMax M2, another architecture",
-    "olmo_hybrid": "its class has another layout of keys than transformers",
     "recurrent_gemma": "its recurrence has weights that the cases cannot draw yet",
 }

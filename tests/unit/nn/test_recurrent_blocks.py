@@ -1,5 +1,7 @@
 """Recurrent mixers against their recurrences written out row by row in NumPy float64."""
 
+from dataclasses import replace
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -7,34 +9,36 @@ from mixing import LENGTHS, TIMETABLES, Draw, causal_conv, causal_conv_silu, rms
 
 from mlxrun.cache.recurrent import Recurrent
 from mlxrun.nn.batch import Pass, Segment
-from mlxrun.nn.delta import GatedDeltaBlock
+from mlxrun.nn.delta import ChannelDeltaBlock, GatedDeltaBlock
 from mlxrun.nn.mamba1 import Mamba1Block
 from mlxrun.nn.mamba2 import Mamba2Block
 from mlxrun.nn.short_conv import ShortConvBlock
-from mlxrun.spec import GatedDelta, Mamba1, Mamba2, Norm, ShortConv
+from mlxrun.spec import ChannelDelta, GatedDelta, Mamba1, Mamba2, Norm, ShortConv
 
 DIM = 24
 DELTA = GatedDelta(k_heads=2, v_heads=6, k_dim=8, v_dim=12, conv=4, norm=Norm(1e-5))
 
 
-def delta_case():
-    s, draw = DELTA, Draw(1)
+def delta_case(apart=False, strength=1.0):
+    s, draw = replace(DELTA, apart=apart, strength=strength), Draw(1)
     keys, values = s.k_heads * s.k_dim, s.v_heads * s.v_dim
-    draw(qkv__weight=(2 * keys + values, DIM), z__weight=(values, DIM), a__weight=(s.v_heads, DIM))
+    parts = {"q__weight": (keys, DIM), "k__weight": (keys, DIM), "v__weight": (values, DIM)}
+    draw(**(parts if apart else {"qkv__weight": (2 * keys + values, DIM)}))
+    draw(z__weight=(values, DIM), a__weight=(s.v_heads, DIM))
     draw(b__weight=(s.v_heads, DIM), o__weight=(DIM, values), conv__weight=(2 * keys + values, s.conv))
     draw(A_log=(s.v_heads,), dt_bias=(s.v_heads,))
     draw.around_one(norm__weight=(s.v_dim,))
-    return GatedDeltaBlock(s, DIM, draw.params()), delta_oracle, draw
+    return GatedDeltaBlock(s, DIM, draw.params()), lambda w, x: delta_oracle(s, w, x), draw
 
 
-def delta_oracle(w, x):
-    s = DELTA
+def delta_oracle(s, w, x):
     keys = s.k_heads * s.k_dim
-    q, k, v = np.split(causal_conv_silu(x @ w["qkv.weight"].T, w["conv.weight"]), [keys, 2 * keys], axis=-1)
+    qkv = np.concatenate([w[f"{n}.weight"] for n in "qkv"]) if s.apart else w["qkv.weight"]
+    q, k, v = np.split(causal_conv_silu(x @ qkv.T, w["conv.weight"]), [keys, 2 * keys], axis=-1)
     q, k = (t.reshape(len(x), s.k_heads, s.k_dim).repeat(s.v_heads // s.k_heads, 1) for t in (q, k))
     q, k = (t / np.sqrt((t * t).sum(-1, keepdims=True) + 1e-6) for t in (q, k))
     v = v.reshape(len(x), s.v_heads, s.v_dim)
-    beta = sigmoid(x @ w["b.weight"].T)
+    beta = s.strength * sigmoid(x @ w["b.weight"].T)
     decay = np.exp(-np.exp(w["A_log"]) * softplus(x @ w["a.weight"].T + w["dt_bias"]))
     state, y = np.zeros((s.v_heads, s.v_dim, s.k_dim)), []
     for t in range(len(x)):
@@ -44,6 +48,34 @@ def delta_oracle(w, x):
         y.append(np.einsum("hvk,hk->hv", state, q[t]) / np.sqrt(s.k_dim))
     z = (x @ w["z.weight"].T).reshape(len(x), s.v_heads, s.v_dim)
     return (rms(np.stack(y), w["norm.weight"], 1e-5) * silu(z)).reshape(len(x), -1) @ w["o.weight"].T
+
+
+def channel_delta_case():
+    s, draw = ChannelDelta(heads=3, dim=8, conv=4, rank=5, norm=Norm(1e-5)), Draw(5)
+    width = s.heads * s.dim
+    draw(q__weight=(width, DIM), k__weight=(width, DIM), v__weight=(width, DIM), conv__weight=(3 * width, s.conv))
+    draw(decay_in__weight=(s.rank, DIM), decay__weight=(width, s.rank), gate_in__weight=(s.rank, DIM))
+    draw(gate__weight=(width, s.rank), b__weight=(s.heads, DIM), o__weight=(DIM, width))
+    draw(A_log=(s.heads,), dt_bias=(width,))
+    draw.around_one(norm__weight=(s.dim,))
+    return ChannelDeltaBlock(s, DIM, draw.params()), lambda w, x: channel_delta_oracle(s, w, x), draw
+
+
+def channel_delta_oracle(s, w, x):
+    qkv = np.concatenate([w[f"{n}.weight"] for n in "qkv"])
+    q, k, v = np.split(causal_conv_silu(x @ qkv.T, w["conv.weight"]).reshape(len(x), -1, s.dim), 3, axis=1)
+    q, k = (t / np.sqrt((t * t).sum(-1, keepdims=True) + 1e-6) for t in (q, k))
+    beta = sigmoid(x @ w["b.weight"].T)
+    steps = softplus(x @ w["decay_in.weight"].T @ w["decay.weight"].T + w["dt_bias"]).reshape(len(x), s.heads, s.dim)
+    decay = np.exp(-np.exp(w["A_log"])[:, None] * steps)
+    state, y = np.zeros((s.heads, s.dim, s.dim)), []
+    for t in range(len(x)):
+        state = state * decay[t][:, None]
+        wrong = v[t] - np.einsum("hvk,hk->hv", state, k[t])
+        state = state + np.einsum("h,hv,hk->hvk", beta[t], wrong, k[t])
+        y.append(np.einsum("hvk,hk->hv", state, q[t]) / np.sqrt(s.dim))
+    gate = sigmoid(x @ w["gate_in.weight"].T @ w["gate.weight"].T)
+    return (rms(np.stack(y), w["norm.weight"], 1e-5).reshape(len(x), -1) * gate) @ w["o.weight"].T
 
 
 def mamba1_case(norm=None, bias=False, conv_bias=True):
@@ -124,6 +156,8 @@ CASES = {
     "short convolution": lambda: short_conv_case(False),
     "short convolution, biases": lambda: short_conv_case(True),
     "delta": delta_case,
+    "delta, olmo": lambda: delta_case(apart=True, strength=2.0),
+    "delta by channel": channel_delta_case,
     "mamba1": mamba1_case,
     "mamba1, jamba": lambda: mamba1_case(Norm(1e-5), conv_bias=False),
     "mamba1, falcon": lambda: mamba1_case(Norm(1e-5, weight=False), bias=True),
@@ -156,8 +190,10 @@ def test_half_precision_weights_leave_the_state_in_float32(case):
     assert y.dtype == mx.bfloat16
     assert [a.dtype for a in memory.arrays()] == [mx.bfloat16, mx.float32][: len(memory.arrays())]
     want = oracle(rounded, x)
-    # measured: 0.5% to 1% of the largest output, from activations rounded to 8 bits
-    assert np.abs(np.array(y.astype(mx.float32)) - want).max() < 0.02 * np.abs(want).max()
+    # measured: 0.5% to 1% of the largest output, from activations rounded to 8 bits; 2.1% by channel, whose decays come
+    # through two matrices
+    limit = 0.04 if isinstance(block, ChannelDeltaBlock) else 0.02
+    assert np.abs(np.array(y.astype(mx.float32)) - want).max() < limit * np.abs(want).max()
 
 
 def test_a_snapshot_brings_the_sequence_back():

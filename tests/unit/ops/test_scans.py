@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlxrun.ops import conv, delta, ssm
+from mlxrun.ops import channel_delta, conv, delta, ssm
 from mlxrun.ops.chunks import log_decays
 from mlxrun.ops.device import this_device
 from mlxrun.ops.selective import selective_scan
@@ -34,7 +34,8 @@ def delta_loop(q, k, v, log_decay, beta, state):
     q, k = (t.repeat(v.shape[2] // k.shape[2], axis=2) for t in (q, k))
     rows = []
     for t in range(q.shape[1]):
-        state = state * np.exp(log_decay[:, t])[..., None, None]
+        decay = np.exp(log_decay[:, t])
+        state = state * (decay[..., None, None] if decay.ndim == 2 else decay[:, :, None])
         wrong = (v[:, t] - np.einsum("bhvk,bhk->bhv", state, k[:, t])) * beta[:, t][..., None]
         state = state + np.einsum("bhv,bhk->bhvk", wrong, k[:, t])
         rows.append(np.einsum("bhvk,bhk->bhv", state, q[:, t]))
@@ -53,6 +54,18 @@ def test_gated_delta(form, length, k_heads, v_heads):
         (2, v_heads, 8, 16),
     )
     k = k + 1  # neighbours alike: the corrections depend on each other strongly
+    q, k = (t / np.linalg.norm(t, axis=-1, keepdims=True) for t in (q, k))
+    case = q, k, v, log_decay_of(noise), 1 / (1 + np.exp(-3 * beta)), state
+    both(form(*(mx.array(t, mx.float32) for t in case)), delta_loop(*case))
+
+
+@pytest.mark.parametrize("form", [channel_delta.channel_delta, channel_delta.chunked, channel_delta.reference])
+@pytest.mark.parametrize("length", [1, 2, 3, 15, 16, 17, 50])
+def test_channel_delta(form, length):
+    q, k, v, noise, beta, state = drawn(
+        length, *[(2, length, 3, 12)] * 2, (2, length, 3, 8), (2, length, 3, 12), (2, length, 3), (2, 3, 8, 12)
+    )
+    k = k + 1
     q, k = (t / np.linalg.norm(t, axis=-1, keepdims=True) for t in (q, k))
     case = q, k, v, log_decay_of(noise), 1 / (1 + np.exp(-3 * beta)), state
     both(form(*(mx.array(t, mx.float32) for t in case)), delta_loop(*case))

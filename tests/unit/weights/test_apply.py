@@ -13,6 +13,7 @@ from weight_files import one_sentence, values_of
 from mlxrun.families.rules import (
     Drop,
     Flatten,
+    Join,
     Map,
     Rename,
     Rule,
@@ -137,6 +138,23 @@ def test_stack_wants_every_expert_once() -> None:
     q4, q8 = quantized(np.ones((2, 32), np.float32)), quantized(np.ones((2, 32), np.float32), bits=8)
     refused((rule,), {"e.0": q4, "e.1": q8}, "quantized in one way")
     refused((rule,), {"e.0": q4, "e.1": one}, "quantized in one way")
+
+
+def test_join() -> None:
+    q, k, v = rows(2, 4), rows(5, 4), rows(1, 4)
+    rule = Join(r"(?P<part>[qkv])_conv\.", "conv.", ("q", "k", "v"))
+    joined = np.concatenate([q, k, v])
+    same(run((rule, Rename("^x", "y")), **{"x.v_conv.w": v, "x.q_conv.w": q, "x.k_conv.w": k}), **{"y.conv.w": joined})
+
+
+def test_join_wants_every_part_once() -> None:
+    rule = Join(r"^(?P<part>[qk])\d*$", "conv", ("q", "k"))
+    one = mx.ones((2, 32))
+    refused((rule,), {"q": one}, "Part 'k' of conv is missing")
+    refused((rule,), {"q": one, "q1": one, "k": one}, "both part 'q' of conv")
+    refused((rule,), {"q": one, "k": mx.ones((2, 31))}, "one width and type")
+    refused((rule,), {"q": one, "k": one.astype(mx.float16)}, "one width and type")
+    refused((rule,), {"q": one, "k": quantized(np.ones((2, 32), np.float32))}, "cannot be joined")
 
 
 def test_transpose_squeeze_unflatten_map() -> None:
