@@ -203,6 +203,7 @@ class Dense:
     act: Activation = "silu"
     gated: bool = True
     bias: bool = False
+    sparsity: float = 0.0  # so much of a row's gate would be cut off, were its values normally distributed (Gemma 3n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +277,7 @@ class Layer:
     """serial:   x += r * post(mixer(norm(x)));   then the same for ffn
     parallel: x += r * (mixer(norm(x)) + ffn(ffn_norm(x), or the mixer's normed x where it has none))
     post:     x = norm(x + mixer(x));            then the same for ffn
+    altup:    serial on one of several streams that the layer foresees and corrects; see `AltUp`
     """
 
     mixer: Mixer | None  # None: an ffn-only layer (Nemotron-H)
@@ -284,7 +286,7 @@ class Layer:
     mixer_post: Norm | None = None
     ffn_norm: Norm | None = None
     ffn_post: Norm | None = None
-    wiring: Literal["serial", "parallel", "post"] = "serial"
+    wiring: Literal["serial", "parallel", "post", "altup"] = "serial"
     residual: float = 1.0
     per_layer_input: bool = False
     out_scale: bool = False  # a learned scalar on the layer's output
@@ -307,6 +309,18 @@ class PerLayerInput:
 
 
 @dataclass(frozen=True, slots=True)
+class AltUp:
+    """Several streams of rows instead of one (Gemma 3n). A layer foresees all of them, computes the active one, and
+    corrects all by what that turned out otherwise. A bottleneck of `laurel` stands beside its mixer."""
+
+    streams: int
+    active: int
+    laurel: int
+    norm: Norm
+    scaled: bool = True  # what feeds on a layer's output sees it multiplied by a learned vector
+
+
+@dataclass(frozen=True, slots=True)
 class Decoder:
     family: str  # for messages and display only
     dim: int
@@ -322,6 +336,7 @@ class Decoder:
     positions: LearnedPositions | None = None
     token_types: int = 0
     per_layer: PerLayerInput | None = None
+    altup: AltUp | None = None
     head_bias: bool = False
     logit_scale: float = 1.0
     logit_softcap: float | None = None

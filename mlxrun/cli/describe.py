@@ -153,7 +153,8 @@ def feed_forward(ffn: FeedForward | None) -> list[Section]:
 
 
 def dense(d: Dense) -> Phrases:
-    return [f"{d.hidden:,} wide", activation(d.act, d.gated), *(["biases"] if d.bias else [])]
+    found = [f"{d.hidden:,} wide", activation(d.act, d.gated), *(["biases"] if d.bias else [])]
+    return [*found, *([f"cut to {1 - d.sparsity:.0%} of the gate"] if d.sparsity else [])]
 
 
 def experts(m: MoE) -> Phrases:
@@ -232,6 +233,7 @@ def whole(decoder: Decoder) -> Phrases:
         f"embedding times {decoder.embed_scale:.4g}": decoder.embed_scale != 1.0,
         "normed embedding": decoder.embed_norm is not None,
         "embeddings for every layer": decoder.per_layer is not None,
+        "several streams, of which a layer computes one": decoder.altup is not None,
         f"logits times {decoder.logit_scale:.4g}": decoder.logit_scale != 1.0,
     }
     found += [phrase for phrase, on in extras.items() if on]

@@ -39,6 +39,7 @@ FAMILIES: dict[str, str] = {
     "gemma": "gemma.gemma",
     "gemma2": "gemma.gemma2",
     "gemma3_text": "gemma.gemma3_text",
+    "gemma3n_text": "gemma3n.gemma3n_text",
     "gemma4_text": "gemma4.gemma4_text",
     "gemma4_unified_text": "gemma4.gemma4_unified_text",
     "glm": "glm.glm",

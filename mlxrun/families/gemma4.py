@@ -57,8 +57,9 @@ def _text(c: Config, per_layer: int) -> Recipe:
     own = s.layers - c.count("num_kv_shared_layers", 0, low=0, high=s.layers - 1)
     extra = c.count("hidden_size_per_layer_input", per_layer, low=0, high=1 << 16)
     experts = _experts(c, norm)
+    mixers = lent(c, kinds, own, [_mixer(c, s, i, kind) for i, kind in enumerate(kinds)])
     layers = []
-    for mixer, dense in zip(_mixers(c, s, kinds, own), _dense(c, s.layers, own), strict=True):
+    for mixer, dense in zip(mixers, _dense(c, s.layers, own), strict=True):
         layer = replace(sandwich_layer(norm, mixer, dense), out_scale=True, per_layer_input=extra > 0)
         if experts is not None:  # the dense network's own norms move inside
             layer = replace(layer, ffn=DenseAndExperts(dense, experts, norm), ffn_norm=None)
@@ -72,18 +73,17 @@ def _text(c: Config, per_layer: int) -> Recipe:
         per_layer=PerLayerInput(extra, vocab, act, norm) if extra else None,
     )
     inner = _EXPERTS if experts is not None else ()
-    return Recipe(whole, (*_borrowed(own, s.layers), *head_rules(tied_head), *_PER_LAYER, *inner, *NAMES, *SANDWICH))
+    return Recipe(whole, (*borrowed(own, s.layers), *head_rules(tied_head), *PER_LAYER, *inner, *NAMES, *SANDWICH))
 
 
-def _mixers(c: Config, s: Sizes, kinds: tuple[str, ...], own: int) -> list[Attention]:
+def lent(c: Config, kinds: tuple[str, ...], own: int, mixers: list[Attention]) -> list[Attention]:
     """The last own layer of each kind lends its keys to all later layers of that kind."""
     lender = {kind: i for i, kind in enumerate(kinds[:own])}
     slots = {kind: slot for slot, kind in enumerate(sorted(set(kinds[own:])))}
     if not set(slots) <= set(lender):
         raise ModelError(f"{c.file}: num_kv_shared_layers leaves no layer to borrow keys from.")
     found = []
-    for i, kind in enumerate(kinds):
-        mixer = _mixer(c, s, i, kind)
+    for i, (kind, mixer) in enumerate(zip(kinds, mixers, strict=True)):
         if i >= own:
             mixer = replace(mixer, borrows=slots[kind])
         elif kind in slots and lender[kind] == i:
@@ -144,12 +144,12 @@ def _experts(c: Config, norm: Norm) -> MoE | None:
     return MoE(c.count("num_experts", high=1 << 16), c.count("moe_intermediate_size"), router, gemma_activation(c))
 
 
-def _borrowed(own: int, layers: int) -> tuple[Rule, ...]:
+def borrowed(own: int, layers: int) -> tuple[Rule, ...]:
     numbers = "|".join(str(i) for i in range(own, layers))
     return (Drop(rf"^(?:model\.)?layers\.(?:{numbers})\.self_attn\.(?:k_proj|v_proj|k_norm)\."),) if numbers else ()
 
 
-_PER_LAYER: tuple[Rule, ...] = (
+PER_LAYER: tuple[Rule, ...] = (
     Rename(r"^(?:model\.)?embed_tokens_per_layer\.", "per_layer.embed."),
     Rename(r"^(?:model\.)?per_layer_model_projection\.", "per_layer.proj."),
     Rename(r"^(?:model\.)?per_layer_projection_norm\.", "per_layer.norm."),

@@ -45,6 +45,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 # wrapper's type: text half's type, where the half itself does not say
 HALVES = {
     "gemma3": "gemma3_text",
+    "gemma3n": "gemma3n_text",
     "gemma4": "gemma4_text",
     "gemma4_unified": "gemma4_unified_text",
     "llama4": "llama4_text",

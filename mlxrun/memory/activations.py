@@ -40,6 +40,8 @@ def prefill_bytes(decoder: Decoder, rows: int, keys: int, width: int, gpu: bool)
     widest = max((row_values(layer, decoder.dim) for layer in layers), default=0)
     scores = max((score_bytes(layer, rows, keys, width, gpu) for layer in layers), default=0)
     logits = 2 * decoder.vocab * FLOAT if decoder.kind == "decoder" else 0  # of one row, and its softmax
+    if decoder.altup is not None:  # as they came, foreseen and corrected
+        widest += 4 * decoder.altup.streams * decoder.dim
     return round(rows * widest * width * (ALIVE_ON_METAL if gpu else ALIVE_ON_CPU)) + scores + logits
 
 

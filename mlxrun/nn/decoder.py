@@ -16,7 +16,8 @@ from ..ops import metal
 from ..ops.device import Device
 from ..ops.fast_forms import BEST
 from ..ops.quantized import QuantizedWeight, Weight
-from ..spec import Decoder, ModelError
+from ..spec import Decoder, Layer, ModelError
+from .altup import AltUpLayerBlock, Streams
 from .batch import Pass
 from .layer import LayerBlock
 from .linear import Linear
@@ -48,10 +49,8 @@ class DecoderModel:
         self.per_layer = None
         if spec.per_layer is not None:
             self.per_layer = PerLayerEmbedding(spec.per_layer, spec.dim, len(spec.layers), params.scope("per_layer"))
-        self.layers = [
-            LayerBlock(layer, spec.dim, spec.per_layer, params.scope(f"layers.{i}"))
-            for i, layer in enumerate(spec.layers)
-        ]
+        self.streams = Streams(spec.altup, spec.dim, params.scope("altup")) if spec.altup is not None else None
+        self.layers = [self._layer(layer, params.scope(f"layers.{i}")) for i, layer in enumerate(spec.layers)]
         self.stack = LayerStack.of(spec, self.layers, device)
         self.norm = params.norm("norm", spec.norm, spec.dim) if spec.norm else None
         self.embed_out = params.linear("embed_out", width, spec.dim) if spec.embed_dim else None
@@ -59,6 +58,12 @@ class DecoderModel:
         head = self.head.weight if self.head is not None and BEST.serves(spec) else None
         self.best_of = head if isinstance(head, QuantizedWeight) else None
         self._refuse_leftovers(params)
+
+    def _layer(self, layer: Layer, params: Params) -> LayerBlock:
+        s = self.spec
+        if s.altup is not None:
+            return AltUpLayerBlock(layer, s.altup, s.dim, s.per_layer, params)
+        return LayerBlock(layer, s.dim, s.per_layer, params)
 
     def _head(self, params: Params, width: int) -> Linear:
         if self.spec.tied:
@@ -80,12 +85,16 @@ class DecoderModel:
         if p.pages is not None:
             x = p.pages.in_turn(x)
         extra = None if self.per_layer is None else self.per_layer(ids, x)  # (T, layers, per-layer dim)
+        if self.streams is not None:
+            x = self.streams.spread(x)
         memories = [memory for memory, _ in sequences]
         if self.stack is not None and self.stack.serves(p):
             x = self.stack(x, p, memories[0])
         else:
             for i, layer in enumerate(self.layers):
                 x = layer(x, p, [m.layers[i] for m in memories], None if extra is None else extra[:, i])
+        if self.streams is not None:
+            x = self.streams.merge(x)
         for memory, count in sequences:
             memory.length += count
         if p.pages is not None:

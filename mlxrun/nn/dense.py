@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import mlx.core as mx
 
 from ..ops.activations import activation, glu
@@ -17,12 +19,22 @@ class DenseBlock:
         self.down = params.linear("down", dim, spec.hidden, bias=spec.bias)
         self.glu = glu(spec.act) if spec.gated else None
         self.act = None if spec.gated else activation(spec.act)
+        self.cut = NormalDist().inv_cdf(spec.sparsity) if spec.sparsity else None  # in standard deviations
 
     def __call__(self, x: mx.array) -> mx.array:  # (T, dim) -> (T, dim)
         if self.gate is not None and self.glu is not None:
-            return self.down(self.glu(self.gate(x), self.up(x)))
+            gate = self.gate(x)
+            if self.cut is not None:
+                gate = _above(gate, self.cut)
+            return self.down(self.glu(gate, self.up(x)))
         assert self.act is not None
         return self.down(self.act(self.up(x)))
+
+
+def _above(x: mx.array, cut: float) -> mx.array:
+    """By how much each value is above its row's mean and `cut` deviations."""
+    mean = x.mean(axis=-1, keepdims=True)
+    return mx.maximum(x - (mean + cut * mx.std(x, axis=-1, keepdims=True)), 0)
 
 
 class ScaledDenseBlock:

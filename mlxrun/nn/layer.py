@@ -93,7 +93,8 @@ class LayerBlock:
         self.attention: AttentionParts | None = None  # what a stack of layers takes
         self.dense: FeedForward | None = None
         self._join(spec)
-        self.wire = {"serial": self._serial, "parallel": self._parallel, "post": self._post}[spec.wiring]
+        wirings = {"parallel": self._parallel, "post": self._post}
+        self.wire = wirings.get(spec.wiring, self._serial)
 
     def __call__(
         self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None], extra: mx.array | None = None

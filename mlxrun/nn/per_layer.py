@@ -16,11 +16,12 @@ class PerLayerEmbedding:
         self.embed = params.embedding("embed", spec.vocab, layers * spec.dim)
         self.proj = params.linear("proj", layers * spec.dim, dim)
         self.norm = params.norm("norm", spec.norm, spec.dim)
-        self.shape = (layers, spec.dim)
+        self.shape, self.vocab = (layers, spec.dim), spec.vocab
         self.token_scale, self.proj_scale = spec.dim**0.5, dim**-0.5
 
     def __call__(self, ids: mx.array, x: mx.array) -> mx.array:  # (T,), (T, dim) -> (T, layers, per-layer dim)
         rows = len(ids)
+        ids = mx.where(ids < self.vocab, ids, 0)  # tokens that have no row of their own
         tokens = self.embed(ids).reshape(rows, *self.shape) * self.token_scale
         context = self.norm((self.proj(x) * self.proj_scale).reshape(rows, *self.shape))
         return (context + tokens) * 2**-0.5
@@ -34,4 +35,8 @@ class PerLayerBlock:
         self.act = activation(spec.act)
 
     def __call__(self, x: mx.array, extra: mx.array) -> mx.array:
-        return x + self.norm(self.out(self.act(self.gate(x)) * extra))
+        return x + self.made(x, extra)
+
+    def made(self, x: mx.array, extra: mx.array) -> mx.array:
+        """What is added."""
+        return self.norm(self.out(self.act(self.gate(x)) * extra))

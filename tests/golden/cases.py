@@ -249,6 +249,20 @@ KIMI_LINEAR = tiny(
     linear_conv_kernel_dim=4,
     layer_types=["linear_attention", FULL, "linear_attention", FULL],
 )
+GEMMA3N = tiny(
+    "gemma3n_text",
+    rope={FULL: {"rope_type": "default", "rope_theta": 1e6}, SLIDE: {"rope_type": "default", "rope_theta": 1e4}},
+    **WIDE_HEAD,
+    num_hidden_layers=6,
+    sliding_window=8,
+    hidden_size_per_layer_input=16,
+    vocab_size_per_layer_input=40,  # the last tokens have no row of their own
+    num_kv_shared_layers=2,
+    laurel_rank=8,
+    altup_num_inputs=4,
+    layer_types=[SLIDE] * 2 + [FULL] + [SLIDE] * 2 + [FULL],
+    activation_sparsity_pattern=[0.5] * 2 + [0.0] * 4,
+)
 
 CASES: dict[str, Case] = {
     "llama": tiny("llama", rope=LLAMA3, **HEAD),
@@ -493,6 +507,16 @@ CASES: dict[str, Case] = {
     ),
     "kimi_linear": KIMI_LINEAR.biased("positive"),
     "kimi_linear_negative": KIMI_LINEAR.but(n_group=4, topk_group=2, q_lora_rank=32).biased("negative"),
+    "gemma3n": GEMMA3N,
+    "gemma3n_second": GEMMA3N.but(
+        altup_num_inputs=3,
+        altup_active_idx=1,
+        altup_correct_scale=False,
+        intermediate_size=[64, 96, 80, 96, 96, 72],
+        num_kv_shared_layers=0,
+        attention_bias=True,
+        final_logit_softcapping=20.0,
+    ),
     "nanochat": tiny("nanochat"),
     "starcoder1": BIGCODE,
     "starcoder1_heads": BIGCODE.but(multi_query=False, scale_attn_weights=False),

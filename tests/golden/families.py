@@ -80,6 +80,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "OLMo Hybrid": ("olmo_hybrid", "olmo_hybrid olmo_hybrid_turned"),
     "Bamba": ("bamba", "bamba bamba_bias"),
     "Kimi Linear": ("kimi_linear", "kimi_linear kimi_linear_negative"),
+    "Gemma 3n": ("gemma3n_text", "gemma3n gemma3n_second"),
     "nanochat": ("nanochat", "nanochat"),
     "StarCoder 1, SantaCoder": ("gpt_bigcode", "starcoder1 starcoder1_heads"),
     "GPT-2": ("gpt2", "gpt2"),

@@ -182,7 +182,8 @@ def lent_keys_stored(checkpoint: Checkpoint) -> Checkpoint:
     more: Weights = {}
     for layer in range(count - lent, count):
         full = config["layer_types"][layer] == "full_attention"
-        size = config["per_layer_config"][str(layer)]["head_dim"] if full else config["head_dim"]
+        wider = full and "per_layer_config" in config
+        size = config["per_layer_config"][str(layer)]["head_dim"] if wider else config["head_dim"]
         own = f"model.layers.{layer}.self_attn."
         rows = config["num_key_value_heads"] * size
         more |= {f"{own}{p}_proj.weight": noise(rows, config["hidden_size"]) for p in "kv"}
@@ -207,6 +208,10 @@ QWEN35_PARTS = "model.visual.blocks.0.attn.qkv.weight mtp.layers.0.mlp.up_proj.w
 GEMMA4_PARTS = (
     "model.vision_tower.encoder.layers.0.self_attn.q_proj.linear.weight model.embed_vision.embedding_projection.weight"
     " model.audio_tower.conformer.0.weight model.embed_audio.embedding_projection.weight"
+)
+GEMMA3N_PARTS = (
+    "model.vision_tower.timm_model.conv_stem.conv.weight model.embed_vision.embedding.weight"
+    " model.audio_tower.conformer.0.norm.weight model.embed_audio.embedding.weight"
 )
 UNIFIED_PARTS = (
     "model.vision_embedder.patch_dense.weight model.embed_vision.embedding_projection.weight"
@@ -271,6 +276,10 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
     "gemma3": {
         "wrapped": inside("gemma3", *LANGUAGE, beside=VISION),
         "wrapped anew": inside("gemma3", *MODEL_LANGUAGE, beside="model.vision_tower.a.weight"),
+    },
+    "gemma3n": {
+        "lent keys stored": lent_keys_stored,
+        "wrapped": lambda c: inside("gemma3n", *MODEL_LANGUAGE, beside=GEMMA3N_PARTS)(lent_keys_stored(c)),
     },
     "gemma4_dense": GEMMA4,
     "gemma4_moe": GEMMA4,

@@ -33,6 +33,7 @@ NO_MLX = {
     "falcon_h1_bias": "mlx-lm's class folds multipliers into weights and not into biases",
     "bamba": "mlx-lm has no class for it",
     "kimi_linear_negative": "mlx-lm's class has no compressed queries",
+    "gemma3n_second": "mlx-lm's class has no biases in attention",
     "glm_moe_dsa_shared": "mlx-lm's class has an indexer in every layer",
     "internlm3_bias": "mlx-lm's class has no bias on the key projection",
     "mellum": "mlx-lm's class has experts in every layer",
@@ -44,6 +45,7 @@ NO_MLX = {
 }
 CLASS = {
     "falcon_mamba": "mamba",
+    "gemma3n_text": "gemma3n",
     "gemma4_unified": "gemma4",
     "iquestcoder": "llama",
     "kimi_k2": "deepseek_v3",
@@ -52,6 +54,7 @@ CLASS = {
 }
 # case: the layout that mlx-lm's converter starts from, where it is not the base one
 FROM = {
+    "gemma3n": "wrapped",
     "gemma4_dense": "wrapped",
     "gemma4_moe": "wrapped",
     "gemma4_small": "wrapped",

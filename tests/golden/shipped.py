@@ -31,6 +31,8 @@ QUICK = (
     "glm_moe_dsa",
     "gpt_oss",
     "jamba",
+    "kimi_linear",
+    "lfm2",
     "nemotron_h",
     "qwen3",
     "qwen3_next",

@@ -223,7 +223,7 @@ def older_rope(rope: Config, kind: str) -> Config:
         older["partial_rotary_factor"] = part
     if kind == "gpt_neox":
         return {"rotary_emb_base": theta, "rotary_pct": part}
-    if kind == "gemma3_text":
+    if kind in ("gemma3_text", "gemma3n_text"):
         older["rope_local_base_freq"] = rope[SLIDE]["rope_theta"]
     if kind in ("phi3", "phimoe") and older["rope_scaling"]:
         older["original_max_position_embeddings"] = older["rope_scaling"]["original_max_position_embeddings"]

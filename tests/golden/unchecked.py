@@ -52,7 +52,6 @@ UNCHECKED: dict[str, str] = {
     "bailing_hybrid": "its reference takes too long to be tried weight by weight",
     "bitnet": "its class reads packed ternary weights only",
     "dbrx": "transformers and the class look for the base of its rope in different places",
-    "gemma3n": "its class reads one rope for all layers",
     "longcat_flash": "its class asks for keys that transformers' config has not",
     "mimo_v2_flash": "its class cannot be made from transformers' config",
     "minicpm3": "its class cannot be made without a scaled rope",
