@@ -169,6 +169,17 @@ class ShortConv:
 
 
 @dataclass(frozen=True, slots=True)
+class GatedLinear:
+    """A linear recurrence whose decay and input are gated head by head (RG-LRU of Griffin and Recurrent Gemma),
+    between a convolution and a gate. All matrices have biases."""
+
+    width: int
+    heads: int
+    conv: int
+    act: Activation = "gelu_tanh"
+
+
+@dataclass(frozen=True, slots=True)
 class Mamba1:
     inner: int
     state: int
@@ -268,7 +279,7 @@ class SideBySide:
     mamba_out: float = 1.0
 
 
-Mixer = Attention | LatentAttention | GatedDelta | ChannelDelta | ShortConv | Mamba1 | Mamba2 | SideBySide
+Mixer = Attention | LatentAttention | GatedDelta | ChannelDelta | ShortConv | GatedLinear | Mamba1 | Mamba2 | SideBySide
 FeedForward = Dense | ScaledDense | MoE | DenseAndExperts
 
 

@@ -9,7 +9,18 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal
 
-from ..spec import Attention, ChannelDelta, GatedDelta, LatentAttention, Layer, Mamba1, Mamba2, ShortConv, SideBySide
+from ..spec import (
+    Attention,
+    ChannelDelta,
+    GatedDelta,
+    GatedLinear,
+    LatentAttention,
+    Layer,
+    Mamba1,
+    Mamba2,
+    ShortConv,
+    SideBySide,
+)
 from .keys import Keys, capacity
 from .paired import Paired
 from .recurrent import Recurrent
@@ -29,7 +40,7 @@ def memory_for(layer: Layer) -> Keys | Recurrent | Paired | None:
             return Keys(keep=reach(layer))
         case LatentAttention():
             return Keys()
-        case GatedDelta() | ChannelDelta() | ShortConv() | Mamba1() | Mamba2():
+        case GatedDelta() | ChannelDelta() | ShortConv() | GatedLinear() | Mamba1() | Mamba2():
             return Recurrent()
         case SideBySide():
             return Paired()
@@ -38,7 +49,7 @@ def memory_for(layer: Layer) -> Keys | Recurrent | Paired | None:
 
 
 def is_recurrent(mixer: object) -> bool:
-    return isinstance(mixer, GatedDelta | ChannelDelta | ShortConv | Mamba1 | Mamba2 | SideBySide)
+    return isinstance(mixer, GatedDelta | ChannelDelta | ShortConv | GatedLinear | Mamba1 | Mamba2 | SideBySide)
 
 
 def planned_bytes(layer: Layer, tokens: int, width: int, chunk: int, keys: int | None = None) -> int:
@@ -108,6 +119,8 @@ def state_bytes(layer: Layer, width: int) -> int:
             channels, state = 2 * s.k_heads * s.k_dim + s.v_heads * s.v_dim, s.v_heads * s.v_dim * s.k_dim
         case ChannelDelta() as s:
             channels, state = 3 * s.heads * s.dim, s.heads * s.dim * s.dim
+        case GatedLinear() as s:
+            channels = state = s.width
         case ShortConv() as s:
             channels, state = s.channels, 0
         case Mamba1() as s:

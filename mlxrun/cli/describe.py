@@ -15,6 +15,7 @@ from ..spec import (
     DenseAndExperts,
     FeedForward,
     GatedDelta,
+    GatedLinear,
     LatentAttention,
     Layer,
     Mamba1,
@@ -70,6 +71,9 @@ def mixer(found: Mixer | None) -> Section:
         case ChannelDelta() as k:
             heads = f"{k.heads} heads of {k.dim}, each channel with a decay of its own"
             return Section("delta rule by channel", ("recurrent", heads, f"convolution over {k.conv}"))
+        case GatedLinear() as r:
+            wide = f"{r.width} wide, gated by {r.heads} heads"
+            return Section("gated linear recurrence", ("recurrent", wide, f"convolution over {r.conv}"))
         case ShortConv() as v:
             return Section("short convolution", (f"{v.channels} wide", f"over {v.conv}", "gated before and after"))
         case Mamba1() as m:

@@ -100,6 +100,7 @@ FAMILIES: dict[str, str] = {
     "qwen3_moe": "qwen_moe.qwen3_moe",
     "qwen3_next": "qwen_next.qwen3_next",
     "qwen3_vl_text": "llama.qwen3",
+    "recurrent_gemma": "recurrent_gemma.recurrent_gemma",
     "seed_oss": "llama.seed_oss",
     "smollm3": "llama.smollm3",
     "solar_open": "glm_moe.solar_open",

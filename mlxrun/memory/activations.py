@@ -17,6 +17,7 @@ from ..spec import (
     DenseAndExperts,
     FeedForward,
     GatedDelta,
+    GatedLinear,
     LatentAttention,
     Layer,
     Mamba1,
@@ -61,6 +62,8 @@ def mixer_values(mixer: Mixer | None) -> int:
             return 6 * (2 * s.k_heads * s.k_dim + s.v_heads * s.v_dim) + 4 * s.v_heads * s.v_dim
         case ChannelDelta() as s:  # decays between rows are held for every channel of a chunk of 16
             return (30 + 4 * 16) * s.heads * s.dim
+        case GatedLinear() as s:  # in float32 from the gates on
+            return (16 + s.conv) * s.width
         case ShortConv() as s:
             return (7 + s.conv) * s.channels
         case Mamba1() as s:  # its scan holds a state for every row, in float32

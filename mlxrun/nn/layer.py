@@ -20,6 +20,7 @@ from ..spec import (
     Dense,
     DenseAndExperts,
     GatedDelta,
+    GatedLinear,
     LatentAttention,
     Layer,
     Mamba1,
@@ -36,6 +37,7 @@ from .attention import AttentionBlock
 from .batch import Pass
 from .delta import ChannelDeltaBlock, GatedDeltaBlock
 from .dense import DenseBlock, ScaledDenseBlock
+from .gated_linear import GatedLinearBlock
 from .latent import LatentAttentionBlock
 from .mamba1 import Mamba1Block
 from .mamba2 import Mamba2Block
@@ -52,6 +54,7 @@ MIXERS: dict[type, Any] = {
     GatedDelta: GatedDeltaBlock,
     ChannelDelta: ChannelDeltaBlock,
     ShortConv: ShortConvBlock,
+    GatedLinear: GatedLinearBlock,
     Mamba1: Mamba1Block,
     Mamba2: Mamba2Block,
     SideBySide: SideBySideBlock,

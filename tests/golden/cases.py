@@ -263,6 +263,15 @@ GEMMA3N = tiny(
     layer_types=[SLIDE] * 2 + [FULL] + [SLIDE] * 2 + [FULL],
     activation_sparsity_pattern=[0.5] * 2 + [0.0] * 4,
 )
+RECURRENT_GEMMA = tiny(
+    "recurrent_gemma",
+    rope=HALF_ROPE,
+    hidden_size=96,  # whose root is no number of eight bits
+    num_key_value_heads=1,
+    attention_window_size=8,
+    num_hidden_layers=4,
+    max_position_embeddings=None,
+)
 
 CASES: dict[str, Case] = {
     "llama": tiny("llama", rope=LLAMA3, **HEAD),
@@ -516,6 +525,16 @@ CASES: dict[str, Case] = {
         num_kv_shared_layers=0,
         attention_bias=True,
         final_logit_softcapping=20.0,
+    ),
+    "recurrent_gemma": RECURRENT_GEMMA,
+    "recurrent_gemma_narrow": RECURRENT_GEMMA.but(
+        lru_width=64,
+        num_key_value_heads=2,
+        attention_bias=True,
+        block_types=["attention", "recurrent"],
+        conv1d_width=3,
+        logits_soft_cap=5.0,
+        tie_word_embeddings=False,
     ),
     "nanochat": tiny("nanochat"),
     "starcoder1": BIGCODE,

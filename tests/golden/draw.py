@@ -29,6 +29,8 @@ def kind_of(name: str, initial: NDArray[np.float32], inputs_first: bool, select_
         return XIELU[last]
     if last in ("A_log", "dt_bias", "D", "sinks", "layer_scalar", "per_expert_scale"):
         return {"A_log": "decay", "sinks": "sinks", "dt_bias": "step", "D": "skip"}.get(last, "scalar")
+    if last == "recurrent_param":
+        return "step"
     if "bias" in last:  # one row an expert in GPT-OSS
         return "bias"
     if initial.ndim == 1:

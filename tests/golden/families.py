@@ -81,6 +81,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "Bamba": ("bamba", "bamba bamba_bias"),
     "Kimi Linear": ("kimi_linear", "kimi_linear kimi_linear_negative"),
     "Gemma 3n": ("gemma3n_text", "gemma3n gemma3n_second"),
+    "Recurrent Gemma": ("recurrent_gemma", "recurrent_gemma recurrent_gemma_narrow"),
     "nanochat": ("nanochat", "nanochat"),
     "StarCoder 1, SantaCoder": ("gpt_bigcode", "starcoder1 starcoder1_heads"),
     "GPT-2": ("gpt2", "gpt2"),

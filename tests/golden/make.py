@@ -34,6 +34,7 @@ from .layouts import layouts
 INPUTS_FIRST = {  # tensors stored (..., inputs, outputs)
     "llama4_text": r"\.experts\.",
     "gpt_oss": r"\.experts\.(gate_up|down)_proj$",
+    "recurrent_gemma": r"_gate_weight$",
     "gpt2": r"\.c_(attn|proj|fc)\.weight$",
 }
 ZERO_CENTRED = {"nemotron"}  # initialised to 1 there, near 0 in real checkpoints

@@ -34,6 +34,7 @@ NO_MLX = {
     "bamba": "mlx-lm has no class for it",
     "kimi_linear_negative": "mlx-lm's class has no compressed queries",
     "gemma3n_second": "mlx-lm's class has no biases in attention",
+    "recurrent_gemma_narrow": "mlx-lm's class has no narrower recurrence, and one key head",
     "glm_moe_dsa_shared": "mlx-lm's class has an indexer in every layer",
     "internlm3_bias": "mlx-lm's class has no bias on the key projection",
     "mellum": "mlx-lm's class has experts in every layer",

@@ -36,6 +36,7 @@ QUICK = (
     "nemotron_h",
     "qwen3",
     "qwen3_next",
+    "recurrent_gemma",
 )
 
 

@@ -56,5 +56,4 @@ UNCHECKED: dict[str, str] = {
     "mimo_v2_flash": "its class cannot be made from transformers' config",
     "minicpm3": "its class cannot be made without a scaled rope",
     "minimax": "its class is that of MiniMax M2, another architecture",
-    "recurrent_gemma": "its recurrence has weights that the cases cannot draw yet",
 }

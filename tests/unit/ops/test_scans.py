@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlxrun.ops import channel_delta, conv, delta, ssm
+from mlxrun.ops import channel_delta, conv, delta, linear_scan, ssm
 from mlxrun.ops.chunks import log_decays
 from mlxrun.ops.device import this_device
 from mlxrun.ops.selective import selective_scan
@@ -115,6 +115,18 @@ def test_selective_scan(length):
         want.append(np.einsum("bcn,bn->bc", memory, c[:, t]))
     got = selective_scan(*(mx.array(t, mx.float32) for t in (x, dt, a, b, c, state)))
     both(got, (np.stack(want, 1), memory))
+
+
+@pytest.mark.parametrize("form", [linear_scan.linear_scan, linear_scan.reference])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_linear_scan(form, length):
+    x, noise, state = drawn(length, *[(2, length, 5)] * 2, (2, 5))
+    log_decay = log_decay_of(noise)
+    memory, want = state.astype(np.float64), []
+    for t in range(length):
+        memory = np.exp(log_decay[:, t].astype(np.float64)) * memory + x[:, t]
+        want.append(memory)
+    both(form(*(mx.array(t) for t in (x, log_decay, state))), (np.stack(want, 1), memory))
 
 
 @pytest.mark.parametrize("form", [conv.causal_conv, conv.reference])
