@@ -20,10 +20,12 @@ from .engine.embedding import EmbeddingJob, check_inputs
 from .engine.engine import Aids, Engine
 from .engine.handle import Handle
 from .engine.idle_work import Idle
+from .engine.ranking import RankingJob
 from .engine.waiting import MOST as QUEUE_LIMIT
 from .loading import LoadOptions, OpenedModel, load_opened, open_model
 from .loading.beside import plan_beside
 from .loading.pooling import EmbeddingForm, embedding_form
+from .loading.ranking import RankingForm, ranking_form
 from .parts import Piece, Token, merged
 from .text import advice
 from .text.breakers import breaker_ids
@@ -33,6 +35,7 @@ from .text.infill import Infill, InfillPrompt, infill_of
 from .text.items import Item
 from .text.long_text import check_bytes, ids_within
 from .text.opening import folder_tokenizer, gguf_tokenizer
+from .text.pairs import PairReader
 from .text.prompting import ChatPrompt, Prompter
 from .text.quoting import unmarked
 from .text.router import PartRouter
@@ -139,12 +142,13 @@ class Assistant:
     _scope = ""
     sampling = Sampling(temperature=advice.TEMPERATURE)  # how it is best drawn from where nobody says
     embedding = EmbeddingForm(Pooling.LAST, both_ways=False, size=0)
+    ranking: RankingForm | None = None  # how it tells which texts answer a question; None: it does not
     speaks = True  # an encoder does not: it only gives vectors
 
-    def __init__(self, name: str, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate) -> None:
-        self.name, self.engine, self.tokenizer, self.template = name, engine, tokenizer, template
-        self._breakers_of = lru_cache(maxsize=16)(partial(breaker_ids, tokenizer))  # it reads the whole vocabulary
-        self._prompter = Prompter(tokenizer, template, engine.context)
+    def __init__(self, name: str, engine: Engine, prompter: Prompter) -> None:
+        self.name, self.engine, self._prompter = name, engine, prompter
+        self.tokenizer, self.template = prompter.tokenizer, prompter.template
+        self._breakers_of = lru_cache(maxsize=16)(partial(breaker_ids, self.tokenizer))  # it reads the whole vocabulary
 
     @classmethod
     def open(
@@ -173,23 +177,20 @@ class Assistant:
         check_answers: bool = False,
     ) -> Assistant:
         """`queue_limit`: requests that may wait; the next is refused. `check_answers`: see `engine.answer_check`."""
-        tokenizer, template, sampling = (
-            tokenizer_of(opened.checkpoint),
-            template_of(opened.checkpoint),
-            recommended(opened.checkpoint),
-        )
+        prompter = Prompter(tokenizer_of(opened.checkpoint), template_of(opened.checkpoint))
+        sampling, ranking = recommended(opened.checkpoint), ranking_form(opened)
         stop = Stop(options.progress)
-        options, speculate = drafting(replace(options, progress=stop), opened, tokenizer)
+        options, speculate = drafting(replace(options, progress=stop), opened, prompter.tokenizer)
         engine = Engine.start(
             partial(load_opened, opened, options),
             options.context,
             stop.now,
             idle,
             queue_limit=queue_limit,
-            aids=Aids(Prompter(tokenizer, template).vocabulary, speculate, check_answers),
+            aids=Aids(prompter.vocabulary, speculate, check_answers),
         )
-        assistant = cls(name or opened.path.stem, engine, tokenizer, template)
-        assistant.sampling, assistant.embedding = sampling, embedding_form(opened)
+        assistant = cls(name or opened.path.stem, engine, prompter)
+        assistant.sampling, assistant.embedding, assistant.ranking = sampling, embedding_form(opened), ranking
         assistant.speaks = not assistant.embedding.both_ways
         return assistant
 
@@ -214,12 +215,12 @@ class Assistant:
         self._must_speak()
         wish = wish or Wish()
         ask = replace(ask, template={**wish.template, **ask.template})
-        prompt = self._prompter.prompt(ask, wish.constraint)
+        prompt = self._prompter.prompt(ask, wish.constraint, self.engine.context)
         return self._ask(prompt, wish, count)
 
     def count(self, ask: Ask) -> int:
         """The tokens of its prompt, as an answer's usage counts them."""
-        return len(self._prompter.prompt(ask, times=COUNTED).tokens)
+        return len(self._prompter.prompt(ask, context=COUNTED * self.engine.context).tokens)
 
     def left_out(self, ask: Ask) -> tuple[str, ...]:
         """What of it is not heeded, by its name. An error where that was strictly meant."""
@@ -227,7 +228,7 @@ class Assistant:
 
     def prompt(self, ask: Ask) -> str:
         """The conversation as the chat template writes it."""
-        return unmarked(self._prompter.prompt(ask).text)
+        return unmarked(self._prompter.prompt(ask, context=self.engine.context).text)
 
     def chat(self, messages: Sequence[Message], wish: Wish | None = None, **template: Any) -> Answer:
         return self.chat_many(messages, wish, 1, **template)[0]
@@ -281,9 +282,22 @@ class Assistant:
         self.engine.embed(job)
         return job
 
+    def rank(self, question: str, texts: Sequence[str], most: int | None = None) -> RankingJob:
+        """How well each answers the question, in the job's `done`. `most`: no more tokens of a text are read."""
+        form = self.ranking
+        if form is None:
+            raise RequestError(f"{self.name} cannot rerank: it has no head for that.")
+        reader = PairReader(self._prompter, self.engine.context, form.words is not None, form.system, form.opens)
+        pairs = [reader.read(question, text, most) for text in texts]
+        job = RankingJob(tuple(pair.ids for pair in pairs), tuple(pair.types for pair in pairs), form.words)
+        check_inputs(job.inputs, self.engine.model.vocab, self.engine.context)
+        self.engine.embed(job)
+        return job
+
     def _must_speak(self) -> None:
         if not self.speaks:
-            raise RequestError(f"{self.name} is an encoder: it gives embeddings and writes no text.")
+            gives = "embeddings" if self.ranking is None else "scores of texts"
+            raise RequestError(f"{self.name} is an encoder: it gives {gives} and writes no text.")
 
     def _whole(self, text: str) -> tuple[int, ...]:
         return (*self.tokenizer.prefix, *self.ids(text, special=False), *self.tokenizer.suffix)

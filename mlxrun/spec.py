@@ -310,6 +310,16 @@ class LearnedPositions:
 
 
 @dataclass(frozen=True, slots=True)
+class RankingHead:
+    """The head of a cross-encoder: rows of a question and a text that were read together -> how well they fit."""
+
+    rows: Literal["first", "mean"]  # which of them it looks at
+    act: Activation | Literal["tanh"]  # after its dense layer
+    bias: bool = True  # of that
+    norm: Norm | None = None  # behind the activation
+
+
+@dataclass(frozen=True, slots=True)
 class PerLayerInput:
     """A second embedding that feeds every layer (Gemma 4 E2B/E4B)."""
 
@@ -346,6 +356,7 @@ class Decoder:
     embed_norm: Norm | None = None
     positions: LearnedPositions | None = None
     token_types: int = 0
+    ranking: RankingHead | None = None
     per_layer: PerLayerInput | None = None
     altup: AltUp | None = None
     head_bias: bool = False

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -31,27 +32,58 @@ class EmbeddingJob:
     size: int | None = None  # the vectors are cut to so many numbers
     done: Future[list[Vector]] = field(default_factory=Future)  # whoever cancels it ends the job within a pass
 
+    def passes(self, model: Runnable) -> Iterator[None]:
+        vectors: list[Vector] = []
+        for batch in batches(self.inputs):
+            if len(batch) == 1 and not self.both_ways:
+                hidden = yield from in_parts(model, batch[0])
+                pooled = [pool(hidden, self.pooling)]
+            else:
+                hidden = model(
+                    mx.array([token for ids in batch for token in ids], mx.int32),
+                    [(model.new_sequence(len(ids)), len(ids)) for ids in batch],
+                )
+                ends = np.cumsum([len(ids) for ids in batch])
+                pooled = [
+                    pool(hidden[end - len(ids) : end], self.pooling)
+                    for ids, end in zip(batch, ends.tolist(), strict=True)
+                ]
+            mx.eval(pooled)
+            vectors += [unit(np.array(vector, np.float32)[: self.size]) for vector in pooled]
+            yield
+        if self.done.set_running_or_notify_cancel():
+            self.done.set_result(vectors)
+
+
+class ReadingJob(Protocol):
+    """Something that is read at once and whole, a pass at a time, each of which a step of `passes` makes."""
+
+    @property
+    def done(self) -> Future[Any]: ...
+
+    def passes(self, model: Runnable) -> Iterator[None]: ...
+
 
 class Embeddings:
     def __init__(self, model: Runnable) -> None:
         self._model = model
-        self._jobs: deque[EmbeddingJob] = deque()  # from any thread
+        self._jobs: deque[ReadingJob] = deque()  # from any thread
         self._passes: Iterator[None] | None = None  # of the first job
 
     @property
     def busy(self) -> bool:
         return bool(self._jobs)
 
-    def add(self, job: EmbeddingJob) -> None:
+    def add(self, job: ReadingJob) -> None:
         self._jobs.append(job)
 
     def step(self) -> bool:
-        """One pass, if anybody wants a vector."""
+        """One pass, if anybody wants something read."""
         if not self._jobs:
             return False
         job = self._jobs[0]
         try:
-            self._passes = self._passes or passes(self._model, job)
+            self._passes = self._passes or job.passes(self._model)
             if not job.done.cancelled() and next(self._passes, END) is not END:
                 return True
         except BROKEN as error:
@@ -80,31 +112,9 @@ def check_inputs(inputs: Sequence[Sequence[int]], vocab: int, context: int) -> N
             raise RequestError(f"input[{index}] holds a token id outside 0 to {vocab - 1}.")
 
 
-def fail(job: EmbeddingJob, error: Exception) -> None:
+def fail(job: ReadingJob, error: Exception) -> None:
     if job.done.set_running_or_notify_cancel():
         job.done.set_exception(error)
-
-
-def passes(model: Runnable, job: EmbeddingJob) -> Iterator[None]:
-    vectors: list[Vector] = []
-    for batch in batches(job.inputs):
-        if len(batch) == 1 and not job.both_ways:
-            hidden = yield from in_parts(model, batch[0])
-            pooled = [pool(hidden, job.pooling)]
-        else:
-            hidden = model(
-                mx.array([token for ids in batch for token in ids], mx.int32),
-                [(model.new_sequence(len(ids)), len(ids)) for ids in batch],
-            )
-            ends = np.cumsum([len(ids) for ids in batch])
-            pooled = [
-                pool(hidden[end - len(ids) : end], job.pooling) for ids, end in zip(batch, ends.tolist(), strict=True)
-            ]
-        mx.eval(pooled)
-        vectors += [unit(np.array(vector, np.float32)[: job.size]) for vector in pooled]
-        yield
-    if job.done.set_running_or_notify_cancel():
-        job.done.set_result(vectors)
 
 
 def batches(inputs: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:

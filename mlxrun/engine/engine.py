@@ -28,7 +28,7 @@ from .awake import Awake
 from .constraint import Grammars
 from .draft.begin import Speculate, no_drafts
 from .draft.speculation import Speculation, SpeculationCounts
-from .embedding import EmbeddingJob, Embeddings
+from .embedding import Embeddings, ReadingJob
 from .handle import Handle
 from .idle_work import Idle, IdleWork
 from .kernel_guard import KernelGuard
@@ -180,8 +180,8 @@ class Engine:
             tell_closed(handles)
         return handles
 
-    def embed(self, job: EmbeddingJob) -> None:
-        """Its vectors come in `job.done`."""
+    def embed(self, job: ReadingJob) -> None:
+        """What it asks for comes in `job.done`."""
         self._embeddings.add(job)
         self._inbox.put(())
         if self._closing.is_set():

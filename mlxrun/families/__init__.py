@@ -24,6 +24,7 @@ FAMILIES: dict[str, str] = {
     "bamba": "bamba.bamba",
     "bert": "bert.bert",
     "bloom": "gpt.bloom",
+    "camembert": "bert.roberta",
     "cohere": "cohere.cohere",
     "cohere2": "cohere.cohere2",
     "deepseek_v2": "deepseek.deepseek_v2",
@@ -101,11 +102,13 @@ FAMILIES: dict[str, str] = {
     "qwen3_next": "qwen_next.qwen3_next",
     "qwen3_vl_text": "llama.qwen3",
     "recurrent_gemma": "recurrent_gemma.recurrent_gemma",
+    "roberta": "bert.roberta",
     "seed_oss": "llama.seed_oss",
     "smollm3": "llama.smollm3",
     "solar_open": "glm_moe.solar_open",
     "stablelm": "stablelm.stablelm",
     "starcoder2": "starcoder.starcoder2",
+    "xlm-roberta": "bert.roberta",
 }
 
 

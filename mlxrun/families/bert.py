@@ -1,11 +1,14 @@
-"""BERT and ModernBERT: encoders, every token sees both ways; they end at their hidden states."""
+"""BERT, RoBERTa and ModernBERT: encoders, every token sees both ways. They end at their hidden states, or, where a file
+is a cross-encoder's, at the head that ranks."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from ..spec import Dense, Layer, LearnedPositions, ModelError, Norm
+from ..spec import Activation, Dense, Layer, LearnedPositions, ModelError, Norm, RankingHead
 from .common import (
+    ACTIVATIONS,
     Recipe,
     activation,
     attention,
@@ -21,15 +24,40 @@ from .common import (
 )
 from .config import Config
 from .rope import rope_from, rope_parameters
-from .rules import Drop, Rename
+from .rules import Drop, Rename, Rule
+
+HEAD = "the task head"
 
 
 def bert(c: Config) -> Recipe:
     """Norms after adding; learned positions and token types; no final norm."""
+    head: tuple[Rule, ...] = (Drop(r"^(?:bert\.)?pooler\.", "the pooler"), Drop(r"^classifier\.", HEAD))
+    if ranks(c):
+        head = (Rename(r"^bert\.pooler\.dense\.", "rank.dense."), Rename(r"^classifier\.", "rank.score."))
+    return _bert(c, "bert", head, first_position=0)
+
+
+def roberta(c: Config) -> Recipe:
+    """As BERT; the first position is the one behind that of padding."""
+    head: tuple[Rule, ...] = (Drop(r"^classifier\.", HEAD),)
+    if ranks(c):
+        head = (Rename(r"^classifier\.dense\.", "rank.dense."), Rename(r"^classifier\.out_proj\.", "rank.score."))
+    pooler = Drop(r"^(?:roberta\.)?pooler\.", "the pooler")
+    return _bert(c, "roberta", (*head, pooler), first_position=c.count("pad_token_id", 1, low=0) + 1)
+
+
+def ranks(c: Config) -> bool:
+    """Whether it is a cross-encoder: what it says of a text is one number."""
+    kinds, labels = c.get("architectures") or (), c.get("id2label")
+    classes = c.count("num_labels", len(labels) if isinstance(labels, Mapping) and labels else 2)
+    return classes == 1 and any(str(kind).endswith("ForSequenceClassification") for kind in kinds)
+
+
+def _bert(c: Config, name: str, head: tuple[Rule, ...], first_position: int) -> Recipe:
     if c.get("position_embedding_type", "absolute") != "absolute":
-        raise ModelError(f"{c.file}: position_embedding_type must be absolute in a bert model.")
+        raise ModelError(f"{c.file}: position_embedding_type must be absolute in a {name} model.")
     c.ignore("tie_word_embeddings")  # about the masked-token head, which is left out
-    s, norm, context = sizes_of(c), layer_norm(c, 1e-12), context_of(c, 512)
+    s, norm, context = sizes_of(c), layer_norm(c, 1e-12), context_of(c, 512) - first_position
     mixer = attention(c, s, rope=None, causal=False, qkv_bias=True, out_bias=True)
     dense = Dense(c.count("intermediate_size"), activation(c, "gelu"), gated=False, bias=True)
     layer = Layer(mixer, dense, mixer_norm=norm, ffn_norm=norm, wiring="post")
@@ -42,13 +70,14 @@ def bert(c: Config) -> Recipe:
         context=context,
         kind="encoder",
         embed_norm=norm,
-        positions=LearnedPositions(context),
+        positions=LearnedPositions(context, first_position),
         token_types=c.count("type_vocab_size", 2),
+        ranking=RankingHead("first", "tanh") if ranks(c) else None,
     )
-    top, at = r"^(?:bert\.)?embeddings\.", r"^(?:bert\.)?encoder\.layer\.(\d+)\."
+    top, at = rf"^(?:{name}\.)?embeddings\.", rf"^(?:{name}\.)?encoder\.layer\.(\d+)\."
     rules = (
-        Drop(r"^(?:bert\.)?pooler\.", "the pooler"),
-        Drop(r"^(?:cls|classifier|qa_outputs)\.", "the task head"),
+        *head,
+        Drop(r"^(?:cls|lm_head|qa_outputs)\.", HEAD),
         Drop(r"position_ids$"),
         Rename(r"LayerNorm\.gamma$", "LayerNorm.weight"),
         Rename(r"LayerNorm\.beta$", "LayerNorm.bias"),
@@ -87,8 +116,16 @@ def modernbert(c: Config) -> Recipe:
         layers.append(Layer(mixer, gated(c, act="gelu", bias=c.flag("mlp_bias")), mixer_norm=norm, ffn_norm=norm))
     layers[0] = replace(layers[0], mixer_norm=None)
     at = r"^(?:model\.)?layers\.(\d+)\."
+    head: tuple[Rule, ...] = (Drop(r"^(?:head|decoder|classifier)\.", HEAD),)
+    ranking = _modern_ranking(c, norm) if ranks(c) else None
+    if ranking is not None:
+        head = (
+            Rename(r"^head\.dense\.", "rank.dense."),
+            Rename(r"^head\.norm\.", "rank.norm."),
+            Rename(r"^classifier\.", "rank.score."),
+        )
     rules = (
-        Drop(r"^(?:head|decoder|classifier)\.", "the task head"),
+        *head,
         Rename(r"^(?:model\.)?embeddings\.tok_embeddings\.", "embed."),
         Rename(r"^(?:model\.)?embeddings\.norm\.", "embed_norm."),
         Rename(r"^(?:model\.)?final_norm\.", "norm."),
@@ -99,4 +136,11 @@ def modernbert(c: Config) -> Recipe:
         rename_in_layer("attn_norm", "mixer_norm", at),
         rename_in_layer("mlp_norm", "ffn_norm", at),
     )
-    return Recipe(decoder(c, s, layers, norm, True, kind="encoder", embed_norm=norm), rules)
+    whole = decoder(c, s, layers, norm, True, kind="encoder", embed_norm=norm, ranking=ranking)
+    return Recipe(whole, rules)
+
+
+def _modern_ranking(c: Config, norm: Norm) -> RankingHead:
+    act: Activation = c.choice("classifier_activation", ACTIVATIONS, "gelu")
+    rows = c.choice("classifier_pooling", {"cls": "first", "mean": "mean"}, "cls")
+    return RankingHead(rows, act, c.flag("classifier_bias"), norm)

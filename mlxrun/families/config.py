@@ -49,7 +49,8 @@ _WAIVED = """
     no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions output_hidden_states
     output_past output_router_logits output_scores pad_token_id prefix pretraining_tp problem_type pruned_heads
     quantization quantization_config remove_invalid_values repetition_penalty resid_dropout resid_pdrop return_dict
-    return_dict_in_generate router_aux_loss_coef sep_token_id suppress_tokens task_specific_params temperature
+    return_dict_in_generate router_aux_loss_coef sbert_ce_default_activation_function sentence_transformers sep_token_id
+    suppress_tokens task_specific_params temperature
     tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config
     transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache use_return_dict
     vocab_size_padded

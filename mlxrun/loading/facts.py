@@ -26,6 +26,7 @@ class ModelFacts:
     modified: float  # seconds since 1970
     digest: str  # of its files' names, sizes and times: another one is another model
     writes: bool = True  # text; False: an encoder, which only gives vectors
+    ranks: bool = False  # it tells which texts answer a question, and gives no vectors
 
 
 def facts_of(opened: OpenedModel) -> ModelFacts:
@@ -44,6 +45,7 @@ def facts_of(opened: OpenedModel) -> ModelFacts:
         modified=max((seen.st_mtime for _, seen in files), default=0.0),
         digest=hashlib.sha256(told.encode()).hexdigest(),
         writes=known is None or known.decoder.kind == "decoder",
+        ranks=known is not None and known.decoder.ranking is not None,
     )
 
 

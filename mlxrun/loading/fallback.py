@@ -118,6 +118,9 @@ class FallbackModel:
     def logits(self, hidden: mx.array) -> mx.array:
         return hidden
 
+    def rank(self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]], types: mx.array) -> mx.array:
+        raise ModelError(f"{self.family} has no head that ranks texts through mlx-lm.")
+
     def best(self, hidden: mx.array) -> mx.array | None:
         return None
 

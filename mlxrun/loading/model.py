@@ -95,6 +95,10 @@ class Runnable(Protocol):
 
     def logits(self, hidden: mx.array) -> mx.array: ...
 
+    def rank(self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]], types: mx.array) -> mx.array:
+        """(T,) -> (sequences,): how well the two texts of each fit, `types` being in which of the two a token stands.
+        Of cross-encoders only."""
+
     def best(self, hidden: mx.array) -> mx.array | None:
         """The token of the largest logit of each row, -1 where one is not a number. None: take it from `logits`."""
 
@@ -176,6 +180,9 @@ class Model:
     def logits(self, hidden: mx.array) -> mx.array:
         return self.decoder.logits(hidden)
 
+    def rank(self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]], types: mx.array) -> mx.array:
+        return self.decoder.rank(ids, sequences, types)
+
     def best(self, hidden: mx.array) -> mx.array | None:
         return self.decoder.best(hidden)
 
@@ -210,6 +217,9 @@ class Unloaded:
         raise RequestError("The model is unloaded.")
 
     def logits(self, hidden: mx.array) -> mx.array:
+        raise RequestError("The model is unloaded.")
+
+    def rank(self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]], types: mx.array) -> mx.array:
         raise RequestError("The model is unloaded.")
 
     def best(self, hidden: mx.array) -> mx.array | None:

@@ -26,6 +26,7 @@ MODES = {
 NAMES = {"cls": Pooling.FIRST, "mean": Pooling.MEAN, "max": Pooling.MAX, "lasttoken": Pooling.LAST}
 GGUF = {1: Pooling.MEAN, 2: Pooling.FIRST, 3: Pooling.LAST}
 GGUF_RANK = 4
+RANKS = "it ranks texts, and has no vectors for them"
 MOST = 1 << 20  # bytes of such a file
 
 
@@ -43,9 +44,11 @@ def embedding_form(opened: OpenedModel) -> EmbeddingForm:
     both_ways, size = spec is not None and spec.kind == "encoder", 0 if spec is None else spec.dim
     usual = Pooling.MEAN if both_ways else Pooling.LAST
     checkpoint = opened.checkpoint
+    if spec is not None and spec.ranking is not None:
+        return EmbeddingForm(usual, both_ways, size, (), RANKS)
     if checkpoint.dialect == "gguf":
         kind = checkpoint.metadata.get(f"{checkpoint.metadata.get('general.architecture')}.pooling_type")
-        why_not = "it ranks texts, and has no vectors for them" if kind == GGUF_RANK else None
+        why_not = RANKS if kind == GGUF_RANK else None
         return EmbeddingForm(GGUF.get(kind, usual) if isinstance(kind, int) else usual, both_ways, size, (), why_not)
     try:
         pooling, lengths = written_pooling(checkpoint) or usual, trained_lengths(checkpoint)

@@ -85,7 +85,7 @@ def part_of(decoder: Decoder, name: str) -> str:
     """By canonical name; docs/architecture.md lists them."""
     words = name.split(".")
     if words[0] != "layers":
-        return {"head": "head", "per_layer": "per-layer embedding"}.get(
+        return {"head": "head", "rank": "head", "per_layer": "per-layer embedding"}.get(
             words[0], "norms" if "norm" in words[0] else EMBEDDING
         )
     part = words[2]

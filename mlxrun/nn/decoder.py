@@ -8,6 +8,7 @@ tokens without them, where a kernel for that is the quicker way.
 from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
+from itertools import accumulate, pairwise
 
 import mlx.core as mx
 
@@ -23,6 +24,7 @@ from .layer import LayerBlock
 from .linear import Linear
 from .params import AS_STORED, Forms, Params
 from .per_layer import PerLayerEmbedding
+from .ranking import RankingBlock
 from .stack import LayerStack
 
 
@@ -57,6 +59,9 @@ class DecoderModel:
         self.head = self._head(params, width) if spec.kind == "decoder" else None
         head = self.head.weight if self.head is not None and BEST.serves(spec) else None
         self.best_of = head if isinstance(head, QuantizedWeight) else None
+        self.ranking = None
+        if spec.ranking is not None:
+            self.ranking = RankingBlock(spec.ranking, spec.dim, params.scope("rank"))
         self._refuse_leftovers(params)
 
     def _layer(self, layer: Layer, params: Params) -> LayerBlock:
@@ -78,10 +83,13 @@ class DecoderModel:
             names = ", ".join(extra[:5])
             raise ModelError(f"The checkpoint holds {len(extra)} weights that this model has no place for: {names}.")
 
-    def __call__(self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]]) -> mx.array:
-        """ids (T,) -> hidden (T, dim). `sequences`: each memory and how many of the rows are its own."""
+    def __call__(
+        self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]], types: mx.array | None = None
+    ) -> mx.array:
+        """ids (T,) -> hidden (T, dim). `sequences`: each memory and how many of the rows are its own. `types`: of each
+        token, which of the texts of a pair it stands in; None: all in the first."""
         p = Pass.of(sequences)
-        x = self._embed(ids, p)
+        x = self._embed(ids, p, types)
         if p.pages is not None:
             x = p.pages.in_turn(x)
         extra = None if self.per_layer is None else self.per_layer(ids, x)  # (T, layers, per-layer dim)
@@ -101,7 +109,7 @@ class DecoderModel:
             p.pages.built(x)
         return x if self.norm is None else self.norm(x)
 
-    def _embed(self, ids: mx.array, p: Pass) -> mx.array:
+    def _embed(self, ids: mx.array, p: Pass, types: mx.array | None) -> mx.array:
         x = self.embed(ids)
         if self.spec.embed_scale != 1.0:
             x = x * self.spec.embed_scale
@@ -110,7 +118,9 @@ class DecoderModel:
         if self.positions is not None and self.spec.positions is not None:
             x = x + self.positions(p.positions + self.spec.positions.offset)
         if self.token_types is not None:
-            x = x + self.token_types(mx.zeros_like(ids))
+            if types is None or self.spec.token_types < 2:
+                types = mx.zeros_like(ids)
+            x = x + self.token_types(types)
         return x if self.embed_norm is None else self.embed_norm(x)
 
     def logits(self, hidden: mx.array) -> mx.array:
@@ -124,6 +134,14 @@ class DecoderModel:
             y = y * self.spec.logit_scale
         cap = self.spec.logit_softcap
         return y if cap is None else mx.tanh(y / cap) * cap
+
+    def rank(self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]], types: mx.array) -> mx.array:
+        """(T,) -> (sequences,): how well the two texts of each fit."""
+        if self.ranking is None:
+            raise ModelError(f"{self.spec.family} has no head that ranks texts here.")
+        hidden = self(ids, sequences, types)
+        ends = list(accumulate(count for _, count in sequences))
+        return self.ranking([hidden[start:end] for start, end in pairwise([0, *ends])])
 
     def best(self, hidden: mx.array) -> mx.array | None:
         """(R, dim) chosen rows -> (R,) int32 the token of the largest logit, -1 where one is not a number.

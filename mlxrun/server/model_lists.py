@@ -53,6 +53,12 @@ class ListedModel:
         return self.card is None or self.card.facts.writes
 
     @property
+    def ranks(self) -> bool:
+        if self.voice is not None:
+            return self.voice.assistant.ranking is not None
+        return self.card is not None and self.card.facts.ranks
+
+    @property
     def calls(self) -> bool:
         template = self._template
         return template is not None and self.writes and calls_tools(template)
@@ -65,7 +71,7 @@ class ListedModel:
     @property
     def can(self) -> list[str]:
         if not self.writes:
-            return ["embedding"]
+            return ["rerank" if self.ranks else "embedding"]
         told = {"completion": True, "tools": self.calls, "thinking": self.thinks, "infill": self._fills}
         return [name for name, able in told.items() if able]
 
@@ -99,9 +105,9 @@ def for_openai(one: ListedModel, created: int) -> Json:
     told |= {name: length for name, length in lengths.items() if length is not None}
     if one.voice is not None:
         told["loaded_context_length"] = one.voice.assistant.engine.context
-    told |= {"type": "llm" if one.writes else "embeddings", "capabilities": one.can}
+    told |= {"type": "llm" if one.writes else "rerank" if one.ranks else "embeddings", "capabilities": one.can}
     told["supported_parameters"] = parameters(one)
-    made = "text" if one.writes else "embeddings"
+    made = "text" if one.writes else "scores" if one.ranks else "embeddings"
     told["architecture"] = {"modality": f"text->{made}", "input_modalities": ["text"], "output_modalities": [made]}
     if one.card is not None:
         facts = one.card.facts
@@ -113,7 +119,7 @@ def for_openai(one: ListedModel, created: int) -> Json:
 
 def parameters(one: ListedModel) -> list[str]:
     if not one.writes:
-        return ["dimensions", "encoding_format"]
+        return ["top_n", "max_tokens_per_doc"] if one.ranks else ["dimensions", "encoding_format"]
     return [*SAMPLED, *(CALLING if one.calls else ()), *(("reasoning_effort",) if one.thinks else ())]
 
 

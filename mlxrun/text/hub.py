@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..spec import ModelError
 from .folder import Folder
 from .quoting import MARK
-from .tokenizer import Marks, Tokenizer, well_formed
+from .tokenizer import Marks, Pair, Tokenizer, well_formed
 
 if TYPE_CHECKING:
     import tokenizers
@@ -113,6 +113,19 @@ def _around(inner: tokenizers.Tokenizer) -> tuple[tuple[int, ...], tuple[int, ..
     return (), ()
 
 
+def _pair(inner: tokenizers.Tokenizer) -> Pair | None:
+    """What the file's own post-processor puts round two texts: only what it adds is special there."""
+    full = inner.encode("a", "a")
+    texts = [i for i, place in enumerate(full.sequence_ids) if place is not None]
+    first = [i for i in texts if full.sequence_ids[i] == 0]
+    second = [i for i in texts if full.sequence_ids[i] == 1]
+    if not first or not second or first[-1] >= second[0]:
+        return None
+    between = full.ids[first[-1] + 1 : second[0]]
+    kind = full.type_ids[second[0]]
+    return Pair(tuple(full.ids[: first[0]]), tuple(between), tuple(full.ids[second[-1] + 1 :]), kind)
+
+
 def _asked_for(marks: Marks, eos: int | None, settings: Mapping[str, Any]) -> Marks:
     """add_bos_token and add_eos_token, where tokenizer_config.json has them, outrank the post-processor."""
     prefix, suffix = marks.prefix, marks.suffix
@@ -142,6 +155,11 @@ class HubTokenizer(Tokenizer):
     @property
     def strips_start(self) -> bool:
         return self._spelling.strips_start
+
+    @cached_property
+    def pair(self) -> Pair | None:
+        with self._lock, reading("tokenizer.json"):
+            return _pair(self._inner)
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         text = well_formed(text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from threading import Lock
@@ -21,7 +22,7 @@ from .long_text import check_bytes, ids_within
 from .quoting import Quoting
 from .reasoning_formats import ReasoningFormat, format_of
 from .template import ChatTemplate
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, well_formed
 from .tool_formats import CallPlace, InThoughts, RecipientHead, ToolFormat
 from .tool_grammar import ToolWords, grammar, left_out, openers, texts_of
 from .tool_probe import Probe
@@ -49,19 +50,17 @@ KEPT = 16  # grammars of tools
 
 
 class Prompter:
-    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, context: int = NO_LIMIT) -> None:
-        """`context`: tokens that a prompt must leave room in."""
-        self.tokenizer, self.template, self._context = tokenizer, template, context
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
+        self.tokenizer, self.template = tokenizer, template
         self.thoughts = format_of(tokenizer, template.sources)
         self.probe = Probe(template, tokenizer)
         self._grammars: OrderedDict[str, Constraint | None] = OrderedDict()
         self._lock = Lock()
         self.effort = Effort(self.probe, template, tokenizer, self.thoughts)
 
-    def prompt(self, ask: Ask, shape: Constraint | None = None, times: int = 1) -> ChatPrompt:
-        """`shape`: what is said must be; thoughts before it run free. Refused as early as can be where it is longer
-        than so many `times` the context."""
-        context = times * self._context
+    def prompt(self, ask: Ask, shape: Constraint | None = None, context: int = NO_LIMIT) -> ChatPrompt:
+        """`shape`: what is said must be; thoughts before it run free. `context`: tokens that it must leave room in;
+        refused as early as can be."""
         check_bytes(sum(len(turn.text) for turn in ask.turns), self.tokenizer, context)  # before anything looks at it
         form, tools = self._format(ask), callable_tools(ask)
         ask = replace(ask, template={**self.effort.variables(ask.thinking), **ask.template})
@@ -87,6 +86,12 @@ class Prompter:
             constraint=constraint,
             stops=self._ids(form.stops),
         )
+
+    def raw(self, messages: Sequence[Mapping[str, str]], context: int, *, opens: bool) -> list[int]:
+        """Messages of whatever roles the template has, in its words. `opens`: the answer is begun."""
+        quoting = Quoting(self._markers)
+        told = [{**message, "content": quoting.text(well_formed(message["content"]))} for message in messages]
+        return ids_within(self.template.render(told, add_generation_prompt=opens), self.tokenizer, context)
 
     def left_out(self, ask: Ask) -> tuple[str, ...]:
         """Words of the tools' schemas that calls are not held to. An error where a tool is strict."""

@@ -9,13 +9,13 @@ template writes its own. Knows no model, no template.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from .quoting import MARK, well_formed
 
-__all__ = ["Marks", "Tokenizer", "well_formed"]
+__all__ = ["Marks", "Pair", "Tokenizer", "well_formed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,21 @@ class Marks:
     eos_ids: frozenset[int]
     prefix: tuple[int, ...] = ()  # put before a text that stands alone
     suffix: tuple[int, ...] = ()  # and after it
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What is put round two texts that are read together."""
+
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
+    second: int = 0  # the type of tokens from the second text on; before it they are of type 0
+
+    def joined(self, one: Sequence[int], other: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(ids, the type of each)"""
+        first, last = (*self.before, *one, *self.between), (*other, *self.after)
+        return first + last, (0,) * len(first) + (self.second,) * len(last)
 
 
 class Tokenizer(ABC):
@@ -94,6 +109,11 @@ class Tokenizer(ABC):
     @property
     def suffix(self) -> tuple[int, ...]:
         return self.marks.suffix
+
+    @property
+    def pair(self) -> Pair | None:
+        """None: its file does not say how two texts are read together."""
+        return None
 
     @property
     def add_bos(self) -> bool:

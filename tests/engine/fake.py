@@ -58,6 +58,9 @@ class FakeModel:
     def give_back(self) -> None:
         """MLX has all of it."""
 
+    def rank(self, ids: mx.array, sequences: list[tuple[FakeMemory, int]], types: mx.array) -> mx.array:
+        raise AssertionError("it has no head")
+
     def __call__(self, ids: mx.array, sequences: list[tuple[FakeMemory, int]]) -> mx.array:
         self.passes.append(ids.size)
         self.shapes.append([count for _, count in sequences])

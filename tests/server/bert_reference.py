@@ -23,7 +23,11 @@ class Reference:
     def __init__(self, folder: Path) -> None:
         self.config: dict[str, Any] = json.loads((folder / "config.json").read_text())
         stored = safetensors.numpy.load_file(folder / "model.safetensors")
-        self.weights = {name: value.astype(np.float64) for name, value in stored.items() if value.dtype.kind == "f"}
+        self.weights = {
+            name.removeprefix("bert."): value.astype(np.float64)
+            for name, value in stored.items()
+            if value.dtype.kind == "f"
+        }
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
@@ -37,9 +41,9 @@ class Reference:
         vector = self.rows(self.ids(text)).mean(axis=0)
         return vector / np.linalg.norm(vector)
 
-    def rows(self, ids: list[int]) -> Array:
-        at = "embeddings."
-        x = self.weights[at + "word_embeddings.weight"][ids] + self.weights[at + "token_type_embeddings.weight"][0]
+    def rows(self, ids: list[int], types: list[int] | None = None) -> Array:
+        at, kinds = "embeddings.", types or [0] * len(ids)
+        x = self.weights[at + "word_embeddings.weight"][ids] + self.weights[at + "token_type_embeddings.weight"][kinds]
         x = self.norm(x + self.weights[at + "position_embeddings.weight"][: len(ids)], at + "LayerNorm")
         for layer in range(self.config["num_hidden_layers"]):
             x = self.layer(x, f"encoder.layer.{layer}.")

@@ -23,6 +23,7 @@ from mlxrun.server.app import Server, ServerConfig
 from mlxrun.server.dialect import Dialect, Voice
 from mlxrun.server.dialects import DIALECTS, PLAINS
 from mlxrun.server.models import Models
+from mlxrun.text.prompting import Prompter
 from mlxrun.text.template import ChatTemplate
 from mlxrun.text.tokenizer import Marks, Tokenizer
 
@@ -121,7 +122,7 @@ class ScriptedEngine:
 
 def assistant_of(name: str, engine: ScriptedEngine, template: str | None = TEMPLATE) -> Assistant:
     chat = ChatTemplate({} if template is None else {"default": template}, {}, model="Scripted")
-    return Assistant(name, cast(Engine, engine), Bytes(), chat)
+    return Assistant(name, cast(Engine, engine), Prompter(Bytes(), chat))
 
 
 def server(

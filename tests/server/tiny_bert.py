@@ -45,13 +45,30 @@ def write_tiny_bert(folder: Path, mode: str | None = "mean_tokens", more: tuple[
     return folder
 
 
+def write_tiny_ranker(folder: Path) -> Path:
+    """A cross-encoder: the same with a pooler and a classifier of one label."""
+    own = tokenizer()
+    told = {**CONFIG, "vocab_size": own.get_vocab_size(), "id2label": {"0": "LABEL_0"}}
+    told |= {"architectures": ["BertForSequenceClassification"], "sbert_ce_default_activation_function": "Identity"}
+    found = {f"bert.{name}": value for name, value in weights(told["vocab_size"]).items()}
+    random = np.random.RandomState(12)
+    for name, rows in (("bert.pooler.dense", DIM), ("classifier", 1)):
+        found[f"{name}.weight"] = random.normal(0, 0.5, (rows, DIM)).astype(np.float32)
+        found[f"{name}.bias"] = random.normal(0, 0.5, rows).astype(np.float32)
+    write(Checkpoint(told, found), folder)
+    own.save(str(folder / "tokenizer.json"))
+    return folder
+
+
 def tokenizer() -> Tokenizer:
     letters = [*string.ascii_lowercase, *string.digits, *".,!?"]
     pieces = [*MARKS, *letters, *("##" + letter for letter in letters)]
     own = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
     own.normalizer, own.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     own.add_special_tokens(MARKS)
-    own.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    own.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
     return own
 
 

@@ -149,7 +149,7 @@ def template_of(models: Models, name: str) -> Any:
 
 def can(models: Models, name: str, card: ModelCard | None) -> list[str]:
     if card is not None:
-        return capabilities(card.template, card.speaks)
+        return [] if card.facts.ranks else capabilities(card.template, card.speaks)
     template = template_of(models, name)
     return ["completion"] if template is None else capabilities(template)
 

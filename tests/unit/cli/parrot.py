@@ -8,6 +8,7 @@ from mlxrun.assistant import Assistant
 from mlxrun.engine.engine import Engine
 from mlxrun.loading.model import Holdings
 from mlxrun.ops.device import this_device
+from mlxrun.text.prompting import Prompter
 from mlxrun.text.template import ChatTemplate
 from mlxrun.text.tokenizer import Marks, Tokenizer
 
@@ -83,4 +84,4 @@ class Parrot:
 
 def parrot(template: str | None = CHAT) -> Assistant:
     sources = {} if template is None else {"default": template}
-    return Assistant("parrot", Engine.start(Parrot), Bytes(), ChatTemplate(sources, {}))
+    return Assistant("parrot", Engine.start(Parrot), Prompter(Bytes(), ChatTemplate(sources, {})))

@@ -23,6 +23,7 @@ from mlxrun.spec import (
     MoE,
     Norm,
     PerLayerInput,
+    RankingHead,
     Rope,
     Router,
     Temperature,
@@ -106,6 +107,7 @@ ODD: dict[type, dict[str, Any]] = {
         "embed_norm": NORM,
         "positions": LearnedPositions(64),
         "token_types": 2,
+        "ranking": RankingHead("first", "tanh"),
         "per_layer": PerLayerInput(16, 48, "gelu", NORM),
         "head_bias": True,
         "logit_scale": 0.5,
@@ -130,9 +132,9 @@ REFUSED = {
     | BEFORE_FFN
     | DENSE_ONLY
     | {"Attention.causal", "Attention.slopes", "Attention.softcap"}
-    | {"Layer.per_layer_input", "Layer.out_scale", "Decoder.per_layer"},
+    | {"Layer.per_layer_input", "Layer.out_scale", "Decoder.per_layer", "Decoder.ranking"},
     "best token": {"Decoder.kind", "Decoder.embed_dim", "Decoder.head_bias", "Decoder.logit_scale"}
-    | {"Decoder.logit_softcap"},
+    | {"Decoder.logit_softcap", "Decoder.ranking"},
 }
 
 

@@ -13,6 +13,7 @@ from mlxrun.core import Event, Finish, Request, TokenLogprob
 from mlxrun.engine.engine import Engine
 from mlxrun.engine.handle import Handle
 from mlxrun.parts import AnswerPart, Piece, Said, Thought, Token, joined
+from mlxrun.text.prompting import Prompter
 from mlxrun.text.reasoning_formats import FORMATS
 from mlxrun.text.router import PartRouter
 from mlxrun.text.template import ChatTemplate
@@ -62,7 +63,7 @@ def test_an_assistant_finds_the_format_by_itself() -> None:
             handle.post(Event(finish=Finish.STOP))
             return (handle,)
 
-    own = Assistant("own", cast(Engine, Saying()), OWN, ChatTemplate({"default": "Hi"}, {}))
+    own = Assistant("own", cast(Engine, Saying()), Prompter(OWN, ChatTemplate({"default": "Hi"}, {})))
     parts: tuple[AnswerPart, ...] = joined(list(own.chat([{"role": "user", "content": "a"}]))).parts
     assert parts == (Thought("a"), Said("b"))
     assert joined(list(own.complete("a")[0])).parts == (Said("ab"),)
@@ -79,7 +80,7 @@ def test_what_is_counted_is_what_a_usage_tells() -> None:
             return ()
 
     source = (Path(__file__).parents[2] / "data" / "templates" / "Qwen-Qwen3-0.6B.jinja").read_text()
-    own = Assistant("own", cast(Engine, Noting()), OWN, ChatTemplate({"default": source}, {}))
+    own = Assistant("own", cast(Engine, Noting()), Prompter(OWN, ChatTemplate({"default": source}, {})))
     turns = (Turn(Role.USER, ("Hi",)), Turn(Role.ASSISTANT, ("Well, ",), "Hm."))
     for ask in (
         Ask(turns[:1]),
