@@ -173,7 +173,7 @@ def test_what_is_not_known_is_left_out_and_told() -> None:
         ({"input": 3}, "input"),
         ({"input": [3]}, "input[0]"),
         ({"input": [{"role": "user", "content": "a"}, {"type": "web_search_call"}]}, "input[1].type"),
-        ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, "input[0].type"),
+        ({"input": [{"type": "compaction_trigger"}]}, "input[0].type"),
         ({"input": [{"role": "critic", "content": "a"}]}, "input[0].role"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "x"}]}]},
@@ -284,7 +284,7 @@ def test_a_prompt_is_counted_as_usage_counts_it() -> None:
 
 def test_what_this_server_never_does_is_told() -> None:
     own, _ = server()
-    for path in (f"{PATH}/resp_1/cancel", f"{PATH}/compact"):
+    for path in (f"{PATH}/resp_1/cancel",):
         assert ask(own, path, {}).status_code == 400
         assert error_of(ask(own, path, {}))["code"] is None
 

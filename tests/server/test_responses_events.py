@@ -13,7 +13,7 @@ import pytest
 from mlxrun.core import Finish, Usage
 from mlxrun.parts import AnswerPart, Arguments, CallBegun, CallEnded, Media, Piece, Said, Thought, Token
 from mlxrun.server.dialects.responses_events import ResponseEncoder
-from mlxrun.server.dialects.responses_items import ItemReader, carried, thoughts_in
+from mlxrun.server.dialects.responses_items import ItemReader, carried, carried_in
 from mlxrun.server.dialects.responses_output import Telling
 from mlxrun.server.dialects.responses_tools import toolbox_of
 from mlxrun.server.errors import ApiError
@@ -233,9 +233,9 @@ def test_an_object_that_is_no_plain_input_loses_nothing(written: str, text: str)
 def test_thoughts_travel_with_a_client_that_cannot_read_them() -> None:
     (item,) = whole_of([Thought("naïve 😀")], summary=True, encrypted=True)["output"]
     assert "na" not in item["encrypted_content"]
-    assert thoughts_in(item["encrypted_content"]) == "naïve 😀"
+    assert carried_in(item["encrypted_content"]) == "naïve 😀"
     for foreign in ("gAAAAABo", carried("x")[:-1] + "!", "mlxrun1:////", "mlxrun2:eA=="):
-        assert thoughts_in(foreign) is None
+        assert carried_in(foreign) is None
 
 
 def test_what_an_assistant_did_in_a_row_is_one_turn() -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from openai.types.responses import input_token_count_params as counted
+from openai.types.responses import response_compact_params as compacted
 from openai.types.responses import response_create_params as created
 
+from mlxrun.server.dialects.responses_compact import COMPACT
 from mlxrun.server.dialects.responses_fields import COUNTED, RESPONSE
 from mlxrun.server.left_out import is_hosted
 
@@ -17,7 +19,7 @@ from .sdk_types import without_verdict
 # kinds of objects that are a 400 by their name
 FILES = {f"input[].{place}[]<type=input_file>" for place in ("content", "output")}
 ITEMS = {  # calls of hosted tools and what came of them, and what this server never makes
-    *("apply_patch_call", "apply_patch_call_output", "code_interpreter_call", "compaction", "compaction_trigger"),
+    *("apply_patch_call", "apply_patch_call_output", "code_interpreter_call", "compaction_trigger"),
     *("computer_call", "computer_call_output", "configuration_update", "file_search_call", "image_generation_call"),
     *("local_shell_call", "local_shell_call_output", "mcp_approval_request", "mcp_approval_response", "mcp_call"),
     *("mcp_list_tools", "program", "program_output", "shell_call", "shell_call_output", "tool_search_call"),
@@ -31,6 +33,7 @@ TABLE = [
     (RESPONSE, created.ResponseCreateParamsNonStreaming),
     (RESPONSE, created.ResponseCreateParamsStreaming),
     (COUNTED, counted.InputTokenCountParams),
+    (COMPACT, compacted.ResponseCompactParams),
 ]
 
 

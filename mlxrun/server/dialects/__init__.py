@@ -17,6 +17,7 @@ from .openai_completions import Completions
 from .openai_lent import LendingChat, lent_plain
 from .rerank import RERANK_PLAINS
 from .responses import Responses
+from .responses_compact import CompactResponse
 from .responses_kept import plains_of
 
 DIALECTS: tuple[Dialect, ...] = (
@@ -45,4 +46,4 @@ def lending(lender: Lender) -> tuple[tuple[Dialect, ...], tuple[Plain, ...]]:
 def remembering(stored: StoredAnswers) -> tuple[tuple[Dialect, ...], tuple[Plain, ...]]:
     """Those whose answers are kept: each server has its own."""
     responses = Responses(stored)
-    return (responses,), plains_of(stored, responses)
+    return (CompactResponse(stored), responses), plains_of(stored, responses)

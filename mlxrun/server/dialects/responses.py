@@ -24,7 +24,7 @@ from .responses_tools import Toolbox, choice_of, refuse_hosted, toolbox_of
 
 PATH = "/v1/responses"
 REFERENCE = "item_reference"
-KINDS = {"message": "msg", "function_call": "fc", "custom_tool_call": "ctc", "reasoning": "rs"}
+KINDS = {"message": "msg", "function_call": "fc", "custom_tool_call": "ctc", "reasoning": "rs", "compaction": "cmp"}
 ECHOED = ("previous_response_id", "instructions", "max_output_tokens", "max_tool_calls", "user")
 ECHOED_MORE = ("safety_identifier", "prompt_cache_key")
 

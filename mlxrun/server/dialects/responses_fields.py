@@ -74,6 +74,7 @@ ITEM = tagged(
     kind_of("custom_tool_call", "call_id", "name", "input", **CALL, input=text()),
     kind_of("custom_tool_call_output", "call_id", "output", **OUTPUT),
     REASONING_ITEM,
+    kind_of("compaction", "encrypted_content", id=text(), encrypted_content=text(minLength=1)),
     kind_of("item_reference", "id", id=text(minLength=1)),
     kind_of("additional_tools", "tools", id=text(), tools=TOOLS),
     untagged="message",

@@ -20,16 +20,17 @@ from ..pictures import from_url
 from ..tools import INPUT, object_of
 from .responses_tools import flat
 
-CARRIER = "mlxrun1:"  # before thoughts that a client keeps for us
+CARRIER = "mlxrun1:"  # before thoughts and summaries that a client keeps for us
+SUMMED_UP = "The conversation so far, summed up:"
 SPEAKERS = {"system": Role.SYSTEM, "developer": Role.SYSTEM, "user": Role.USER, "assistant": Role.ASSISTANT}
 
 
-def carried(thoughts: str) -> str:
+def carried(text: str) -> str:
     """What a client that keeps nothing readable sends back."""
-    return CARRIER + base64.b64encode(thoughts.encode()).decode()
+    return CARRIER + base64.b64encode(text.encode()).decode()
 
 
-def thoughts_in(carrier: str) -> str | None:
+def carried_in(carrier: str) -> str | None:
     """None: another server's."""
     if not carrier.startswith(CARRIER):
         return None
@@ -74,6 +75,8 @@ class ItemReader:
                 self._call(item, json.dumps({INPUT: item["input"]}, ensure_ascii=False))
             case "function_call_output" | "custom_tool_call_output":
                 self._output(item, path)
+            case "compaction":
+                self._compaction(item, path)
             case "additional_tools":
                 self.tools += [(f"{path}.tools[{index}]", tool) for index, tool in enumerate(item["tools"])]
 
@@ -100,6 +103,15 @@ class ItemReader:
         self._end_draft()
         self.turns.append(Turn(role, tuple(content)))
 
+    def _compaction(self, item: Body, path: str) -> None:
+        """What stood before it, summed up."""
+        summary = carried_in(item["encrypted_content"])
+        if summary is None:
+            at = f"{path}.encrypted_content"
+            raise ApiError(400, f"{at} is not this server's own, so nobody here can read it.", param=at)
+        self._end_draft()
+        self.turns.append(Turn(Role.SYSTEM, (f"{SUMMED_UP}\n{summary}",)))
+
     def _call(self, item: Body, arguments: str) -> None:
         name = flat(item["name"], item.get("namespace"))
         self._names[item["call_id"]] = name
@@ -120,7 +132,7 @@ def thoughts_of(item: Body) -> list[str]:
     if item.get("content"):
         return [part["text"] for part in item["content"]]
     if item.get("encrypted_content"):
-        thoughts = thoughts_in(item["encrypted_content"])
+        thoughts = carried_in(item["encrypted_content"])
         return [] if thoughts is None else [thoughts]
     return [part["text"] for part in item.get("summary") or ()]
 

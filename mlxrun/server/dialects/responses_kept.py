@@ -1,6 +1,6 @@
 """What is asked of responses that are kept, and what a prompt would take: answered at once.
 
-What this server never does is told, not missing: it runs nothing in the background and sums nothing up.
+What this server never does is told, not missing: it runs nothing in the background.
 """
 
 from __future__ import annotations
@@ -31,26 +31,23 @@ from .responses_tools import refuse_hosted
 USUAL_ITEMS, MOST_ITEMS = 20, 100
 ID = {"name": "id", "in": "path", "required": True, "schema": TEXT}
 ONE, ITEMS, TOKENS = f"{PATH}/{{id}}", f"{PATH}/{{id}}/input_items", f"{PATH}/input_tokens"
-CANCEL, COMPACT = f"{PATH}/{{id}}/cancel", f"{PATH}/compact"
+CANCEL = f"{PATH}/{{id}}/cancel"
 
 
 def plains_of(stored: StoredAnswers, words: Responses) -> tuple[Plain, ...]:
     asks = Kept(stored)
     cancel = never("This response does not run in the background, so it cannot be cancelled; close its connection.")
-    compact = never("This server sums no conversation up; send fewer items, or begin a new conversation.")
     one = operation("response", "A response that is kept", ref("Response"))
     gone = operation("forget", "Forget a response", DELETED)
     items = operation("inputItems", "The items that a kept response answers", ITEM_LIST)
     tokens = operation("inputTokens", "How many tokens a request's prompt takes", COUNTED_ANSWER, COUNTED)
     cancelled = operation("cancelResponse", "Refused: nothing runs in the background", None)
-    compacted = operation("compactResponse", "Refused: nothing is summed up", None)
     return (
         Plain(ONE, ("GET",), asks.one, words, {"get": one | {"parameters": [ID]}}),
         Plain(ONE, ("DELETE",), asks.delete, words, {"delete": gone | {"parameters": [ID]}}),
         Plain(ITEMS, ("GET",), asks.items, words, {"get": items | {"parameters": [ID, *PAGING]}}),
         Plain(TOKENS, ("POST",), asks.tokens, words, {"post": tokens}),
         Plain(CANCEL, ("POST",), cancel, words, {"post": cancelled | {"parameters": [ID]}}),
-        Plain(COMPACT, ("POST",), compact, words, {"post": compacted}),
     )
 
 
