@@ -21,6 +21,8 @@ from .engine.engine import Aids, Engine
 from .engine.handle import Handle
 from .engine.idle_work import Idle
 from .engine.ranking import RankingJob
+from .engine.request import check as check_request
+from .engine.scoring import ScoringJob
 from .engine.waiting import MOST as QUEUE_LIMIT
 from .loading import LoadOptions, OpenedModel, load_opened, open_model
 from .loading.beside import plan_beside
@@ -245,10 +247,22 @@ class Assistant:
         """`prompt` goes on. Ids are taken as they are; a text is raw, so control tokens written in it are meant,
         and what its tokenizer puts before a text goes before it."""
         self._must_speak()
-        if isinstance(prompt, str) and prompt:
-            prompt = [*self.tokenizer.prefix, *self.ids(prompt, special=True)]
         wish = wish or Wish()
-        return self._ask(ChatPrompt("", list(prompt or ()), constraint=wish.constraint), wish, count)
+        return self._ask(ChatPrompt("", self.raw_ids(prompt), constraint=wish.constraint), wish, count)
+
+    def raw_ids(self, prompt: str | Sequence[int]) -> list[int]:
+        """Of what `complete` goes on with."""
+        if isinstance(prompt, str) and prompt:
+            return [*self.tokenizer.prefix, *self.ids(prompt, special=True)]
+        return [int(token) for token in prompt]
+
+    def score(self, tokens: Sequence[int], top: int) -> ScoringJob:
+        """How likely each but the first is after those before it, and the `top` likeliest there, in `done`."""
+        self._must_speak()
+        check_request(Request(tuple(tokens), max_tokens=1), self.engine.model.vocab, self.engine.context)
+        job = ScoringJob(tuple(tokens), top)
+        self.engine.embed(job)
+        return job
 
     def ids(self, text: str, *, special: bool, times: int = 1) -> list[int]:
         """Of a text that leaves room in so many `times` the context; raises a ContextError for another.

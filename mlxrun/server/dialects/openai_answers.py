@@ -39,9 +39,9 @@ MESSAGE = record(role={"enum": ["assistant"]}, content=maybe(TEXT), refusal={"ty
 MESSAGE["properties"]["reasoning_content"] = {"type": "string", "description": "What the model thought first."}
 TEXT_LOGPROBS = record(
     text_offset=listed(COUNT),
-    token_logprobs=listed(NUMBER),
+    token_logprobs=listed(maybe(NUMBER)),
     tokens=listed(TEXT),
-    top_logprobs=listed({"type": "object", "additionalProperties": NUMBER}),
+    top_logprobs=listed(maybe({"type": "object", "additionalProperties": NUMBER})),
 )
 
 

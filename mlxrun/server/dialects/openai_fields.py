@@ -150,7 +150,9 @@ COMPLETION = fixed(
     "prompt",
     prompt=PROMPT,
     **COMMON,
-    max_tokens=unset(whole("The most tokens of one answer.", minimum=1, default=COMPLETION_TOKENS)),
+    max_tokens=unset(
+        whole("The most tokens of one answer; 0 with echo: the prompt alone.", minimum=0, default=COMPLETION_TOKENS)
+    ),
     logprobs=whole("Report log-probabilities, and so many of the likeliest tokens.", minimum=0, maximum=MAX_TOP),
     best_of=whole(
         "So many answers are made, and the n likeliest told; larger than n only without stream.",
@@ -158,6 +160,6 @@ COMPLETION = fixed(
         maximum=MAX_ANSWERS,
     ),
     response_format=RESPONSE_FORMAT,
-    echo=flag("The answer begins with the prompt; not with logprobs."),
+    echo=flag("The answer begins with the prompt, and logprobs with those of its tokens."),
     suffix=text("What comes after the text that is asked for; of models that were taught to fill in."),
 )
