@@ -55,8 +55,8 @@ soak: $(VENV)/.installed-dev
 	@$(BIN)/mlxrun pull $(STARTER)
 	$(BIN)/python bench/soak.py $(STARTER) --swap --seconds $(SECONDS) --crowd 300
 
-# Codex, Claude Code and opencode from npm mend a small repository through this server: with a model that does everything
-# right, then with a 1.5B coder (fetched once, 1.1 GB). make agents AGENTS=--right-only
+# Codex, Claude Code, opencode, pi and Continue from npm mend a small repository through this server: with a model that
+# does everything right, then with a 1.5B coder (fetched once, 1.1 GB). make agents AGENTS=--right-only
 AGENTS =
 agents: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.agents $(AGENTS)

@@ -62,6 +62,18 @@ models:
     apiKey: {key}
     roles: [chat, edit, apply]
 """
+PI = """\
+{{
+  "providers": {{
+    "mlxrun": {{
+      "baseUrl": "{url}/v1",
+      "api": "openai-completions",
+      "apiKey": "{key}",
+      "models": [{{ "id": "{model}", "contextWindow": {context}, "maxTokens": 4096 }}]
+    }}
+  }}
+}}
+"""
 ZED = """\
 {{
   "language_models": {{
@@ -90,6 +102,7 @@ CLIENTS: dict[str, ClientLines] = {
         tried="1.18",
     ),
     "continue": ClientLines("Continue", "~/.continue/config.yaml", CONTINUE, "cn", tried="its command line, 1.5"),
+    "pi": ClientLines("pi", "~/.pi/agent/models.json", PI, "pi --provider mlxrun --model {model}", tried="0.73"),
     "zed": ClientLines("Zed", "~/.config/zed/settings.json", ZED, "MLXRUN_API_KEY={key} zed"),
     "openwebui": ClientLines("Open WebUI", "the shell", OPEN_WEBUI, "open-webui serve"),
 }

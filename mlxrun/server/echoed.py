@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError
 
 from ..assistant import Assistant
 from ..core import Finish, TokenLogprob, Usage
+from ..engine.embedding import BROKEN
 from ..engine.scoring import ScoringJob
 from ..parts import Piece, Token
 from .answering import Answering
@@ -55,7 +56,7 @@ class EchoedAnswer:
             tokens = () if self._scored is None else self._told(self._scored)
         except CancelledError:
             return Piece(finish=Finish.CANCELLED)
-        except Exception as error:  # noqa: BLE001 whatever broke on the engine's thread ends this answer
+        except BROKEN as error:
             if self._answer is not None:
                 self._answer.cancel()
             return Piece(finish=Finish.FAILED, reason=str(error))

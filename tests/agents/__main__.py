@@ -1,4 +1,4 @@
-"""make agents: Codex, Claude Code and opencode mend a small repository through this server.
+"""make agents: Codex, Claude Code, opencode, pi and Continue mend a small repository through this server.
 
     python -m tests.agents [--agents codex,claude,opencode] [--right-only] [--model FILE] [--seconds 3600]
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlxrun.cli.clients import told
+
 TASK = "test_calc.py fails. Read calc.py, mend it, and run python3 test_calc.py until it prints green."
 WRONG, RIGHT = "return a - b", "return a + b"
 REPOSITORY = {
@@ -38,9 +40,9 @@ class Agent:
 
 
 def codex_files(served: Served) -> dict[str, str]:
-    told = f'model = "{served.model}"\nmodel_provider = "mlxrun"\nmodel_context_window = {served.context}\n'
-    told += f'[model_providers.mlxrun]\nname = "mlxrun"\nbase_url = "{served.url}/v1"\n'
-    return {".codex/config.toml": told}
+    lines = f'model = "{served.model}"\nmodel_provider = "mlxrun"\nmodel_context_window = {served.context}\n'
+    lines += f'[model_providers.mlxrun]\nname = "mlxrun"\nbase_url = "{served.url}/v1"\n'
+    return {".codex/config.toml": lines}
 
 
 def claude_environment(served: Served) -> dict[str, str]:
@@ -62,8 +64,8 @@ def opencode_files(served: Served) -> dict[str, str]:
         "options": {"baseURL": f"{served.url}/v1", "apiKey": "none"},
         "models": {served.model: {"limit": {"context": served.context, "output": 4096}}},
     }
-    told = {"provider": {"mlxrun": provider}, "permission": {"edit": "allow", "bash": "allow"}, "autoupdate": False}
-    return {".config/opencode/opencode.json": json.dumps(told)}
+    config = {"provider": {"mlxrun": provider}, "permission": {"edit": "allow", "bash": "allow"}, "autoupdate": False}
+    return {".config/opencode/opencode.json": json.dumps(config)}
 
 
 def shell_steps(_: Path) -> list[Call]:
@@ -82,6 +84,23 @@ def opencode_steps(repository: Path) -> list[Call]:
     file = str(repository / "calc.py")
     edit = {"filePath": file, "oldString": WRONG, "newString": RIGHT}
     return [("read", {"filePath": file}), ("edit", edit), ("bash", {"command": "python3 test_calc.py"})]
+
+
+def printed(name: str, served: Served) -> str:
+    """What `mlxrun serve --for NAME` tells a person to put into a file."""
+    lines = told(name, served.url, served.model, "none", served.context)
+    return "\n".join(line for line in lines if not line.startswith("#"))
+
+
+def pi_steps(_: Path) -> list[Call]:
+    edit = {"path": "calc.py", "edits": [{"oldText": WRONG, "newText": RIGHT}]}
+    return [("read", {"path": "calc.py"}), ("edit", edit), ("bash", {"command": "python3 test_calc.py"})]
+
+
+def continue_steps(repository: Path) -> list[Call]:
+    file = str(repository / "calc.py")
+    edit = {"file_path": file, "old_string": WRONG, "new_string": RIGHT}
+    return [("Read", {"filepath": file}), ("Edit", edit), ("Bash", {"command": "python3 test_calc.py"})]
 
 
 def nothing(served: Served) -> dict[str, str]:
@@ -115,5 +134,23 @@ AGENTS = (
         environment=nothing,
         files=opencode_files,
         steps=opencode_steps,
+    ),
+    Agent(
+        name="pi",
+        package="@mariozechner/pi-coding-agent@0.73.1",
+        program="pi",
+        words=lambda served: ["--provider", "mlxrun", "--model", served.model, "-p", TASK],
+        environment=lambda served: {"PI_OFFLINE": "1", "PI_TELEMETRY": "0"},
+        files=lambda served: {".pi/agent/models.json": printed("pi", served)},
+        steps=pi_steps,
+    ),
+    Agent(
+        name="continue",
+        package="@continuedev/cli@1.5.47",
+        program="cn",
+        words=lambda served: ["-p", TASK, "--auto"],
+        environment=lambda served: {"CONTINUE_TELEMETRY_ENABLED": "0"},
+        files=lambda served: {".continue/config.yaml": printed("continue", served)},
+        steps=continue_steps,
     ),
 )

@@ -32,6 +32,8 @@ def test_what_is_json() -> None:
     assert own["provider"]["mlxrun"]["options"] == {"baseURL": f"{HERE[0]}/v1", "apiKey": "secret"}
     provider, _, model = own["model"].partition("/")
     assert model in own["provider"][provider]["models"]
+    pi = json.loads(lines("pi"))["providers"]["mlxrun"]
+    assert (pi["baseUrl"], pi["models"][0]["id"], pi["models"][0]["contextWindow"]) == (f"{HERE[0]}/v1", HERE[1], 8192)
     zed = json.loads(lines("zed"))["language_models"]["openai_compatible"]["mlxrun"]
     assert (zed["api_url"], zed["available_models"][0]["max_tokens"]) == (f"{HERE[0]}/v1", 8192)
 
