@@ -133,6 +133,7 @@ class LatentAttention:
     indexer: Indexer | None = None
     borrows: int | None = None  # slot of the indexer whose choice this layer shares (GLM-5)
     temperature: Temperature | None = None
+    gate: bool = False  # a sigmoid for each head multiplies what it found (Ling 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +150,14 @@ class GatedDelta:
 
 @dataclass(frozen=True, slots=True)
 class ChannelDelta:
-    """The gated delta rule where each channel of a key decays on its own (Kimi Linear). Decay and gate come through a
-    bottleneck of `rank`, and the gate is a sigmoid."""
+    """The gated delta rule where each channel of a key decays on its own, with a sigmoid gate (Kimi Linear, Ling 3)."""
 
     heads: int
     dim: int  # of keys and values
     conv: int
-    rank: int
+    rank: int | None  # of the bottleneck that decay and gate come through
     norm: Norm
+    floor: float | None = None  # decays are floor * sigmoid(rate * step), so never below; else -rate * softplus(step)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,7 @@ def latent(a: LatentAttention) -> Phrases:
     elif a.borrows is not None:
         found[0] = "the tokens that an earlier layer's indexer picked"
     queries = f", queries to {a.q_rank}" if a.q_rank else ""
+    queries += ", a gate a head" if a.gate else ""
     found.append(f"{a.heads} heads, keys and values squeezed to {a.kv_rank} + {a.rope_dim}{queries}")
     return [*found, f"scale {a.scale:.4g}"]
 

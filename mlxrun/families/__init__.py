@@ -21,6 +21,7 @@ __all__ = ["FAMILIES", "Recipe", "UnknownFamily", "recipe_for", "resolve"]
 FAMILIES: dict[str, str] = {
     "afmoe": "afmoe.afmoe",
     "arcee": "llama.arcee",
+    "bailing_hybrid": "kimi.bailing_hybrid",
     "bamba": "bamba.bamba",
     "bert": "bert.bert",
     "bloom": "gpt.bloom",

@@ -55,12 +55,12 @@ def deepseek_v2(c: Config) -> Recipe:
     refuse(c, "norm_topk_prob", False)
     c.ignore("aux_loss_alpha", "seq_aux", "ep_size", "topk_group")
     router = Router(top_k(c), scale=c.number("routed_scaling_factor", 1.0))
-    return _sparse(c, [_latent(c, interleaved=True)] * layers_of(c), router)
+    return _sparse(c, [turned_latent(c, interleaved=True)] * layers_of(c), router)
 
 
 def deepseek_v3(c: Config) -> Recipe:
     _v3_keys(c)
-    latent = _latent(c, interleaved=c.flag("rope_interleave", True))
+    latent = turned_latent(c, interleaved=c.flag("rope_interleave", True))
     return _sparse(c, [latent] * layers_of(c), sigmoid_router(c))
 
 
@@ -81,14 +81,14 @@ def glm_moe_dsa(c: Config) -> Recipe:
 def glm4_moe_lite(c: Config) -> Recipe:
     """V3 in all but its defaults."""
     _v3_keys(c)
-    latent = _latent(c, interleaved=c.flag("rope_interleave", True))
+    latent = turned_latent(c, interleaved=c.flag("rope_interleave", True))
     return _sparse(c, [latent] * layers_of(c), sigmoid_router(c), eps=1e-5, first=1)
 
 
 def mistral4(c: Config) -> Recipe:
     """Softmax routing without a bias; queries grow with the logarithm of their position."""
     p = rope_parameters(c)
-    latent = _latent(c, interleaved=c.flag("rope_interleave", True))
+    latent = turned_latent(c, interleaved=c.flag("rope_interleave", True))
     beta, floor = p.get("llama_4_scaling_beta"), p.get("original_max_position_embeddings")
     if beta is not None:
         if not isinstance(floor, int) or floor < 1:
@@ -126,9 +126,9 @@ def latent_attention(c: Config, rope: Rope | None) -> LatentAttention:
     )
 
 
-def _latent(c: Config, *, interleaved: bool) -> LatentAttention:
+def turned_latent(c: Config, *, interleaved: bool, base: float = 10000.0) -> LatentAttention:
     turned = c.count("qk_rope_head_dim", high=1 << 14)
-    found = latent_attention(c, rope_of(c, turned, interleaved=interleaved, partial=None))
+    found = latent_attention(c, rope_of(c, turned, interleaved=interleaved, base=base, partial=None))
     return replace(found, scale=found.scale * _mscale(c) ** 2)
 
 
@@ -141,7 +141,7 @@ def _mscale(c: Config) -> float:
 
 
 def _indexed(c: Config, *, interleaved: bool) -> LatentAttention:
-    latent = _latent(c, interleaved=c.flag("rope_interleave", True))
+    latent = turned_latent(c, interleaved=c.flag("rope_interleave", True))
     assert latent.rope is not None
     indexer = Indexer(
         heads=c.count("index_n_heads", high=1 << 14),

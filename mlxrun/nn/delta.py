@@ -81,19 +81,22 @@ class ChannelDeltaBlock:
         s = self.spec = spec
         width = s.heads * s.dim
         self.qkv = QueryKeyValue((width,) * 3, dim, s.conv, params, apart=True)
-        self.decay_in, self.decay = params.linear("decay_in", s.rank, dim), params.linear("decay", width, s.rank)
-        self.gate_in, self.gate = params.linear("gate_in", s.rank, dim), params.linear("gate", width, s.rank)
+        self.decay_in = self.gate_in = None
+        if s.rank is not None:
+            self.decay_in, self.gate_in = params.linear("decay_in", s.rank, dim), params.linear("gate_in", s.rank, dim)
+        self.decay, self.gate = (params.linear(name, width, s.rank or dim) for name in ("decay", "gate"))
         self.b = params.linear("b", s.heads, dim)
         self.o = params.linear("o", dim, width)
-        self.rate = -mx.exp(params.array("A_log", s.heads).astype(mx.float32))[:, None]
+        self.rate = mx.exp(params.array("A_log", s.heads).astype(mx.float32))[:, None]
         self.dt_bias = params.array("dt_bias", width).astype(mx.float32)
         self.norm = params.norm("norm", s.norm, s.dim)
 
     def __call__(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> mx.array:
         """x (T, dim) -> (T, dim)."""
         s = self.spec
-        steps = nn.softplus(self.decay(self.decay_in(x)).astype(mx.float32) + self.dt_bias)
-        log_decay = self.rate * steps.reshape(p.total, s.heads, s.dim)
+        steps = self.decay(x if self.decay_in is None else self.decay_in(x)).astype(mx.float32) + self.dt_bias
+        steps = steps.reshape(p.total, s.heads, s.dim)
+        log_decay = -self.rate * nn.softplus(steps) if s.floor is None else s.floor * mx.sigmoid(self.rate * steps)
         beta = mx.sigmoid(self.b(x).astype(mx.float32))
 
         def start() -> State:
@@ -101,7 +104,8 @@ class ChannelDeltaBlock:
 
         y = run_segments(p, memories, (self.qkv(x), log_decay, beta), start, self._recur)
         y = self.norm(y.reshape(p.total, s.heads, s.dim)).reshape(p.total, -1)
-        return self.o((y * mx.sigmoid(self.gate(self.gate_in(x)).astype(mx.float32))).astype(x.dtype))
+        gate = self.gate(x if self.gate_in is None else self.gate_in(x))
+        return self.o((y * mx.sigmoid(gate.astype(mx.float32))).astype(x.dtype))
 
     def _recur(self, rows: tuple[mx.array, ...], state: State) -> tuple[mx.array, State]:
         s = self.spec

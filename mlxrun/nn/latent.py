@@ -47,6 +47,7 @@ class LatentAttentionBlock:
             self.k_b = params.weight("k_b.weight", s.heads, s.nope_dim, s.kv_rank)
         self.v_b = params.weight("v_b.weight", s.heads, s.v_dim, s.kv_rank)
         self.o = params.linear("o", dim, s.heads * s.v_dim, bias=s.bias)
+        self.gate = params.linear("gate", s.heads, dim) if s.gate else None
         self.rotary = Rotary(s.rope) if s.rope is not None else None
         self.expand_from = _expand_from(s)
         self.indexer = None
@@ -61,14 +62,20 @@ class LatentAttentionBlock:
         if p.pages is not None and self.indexer is None and s.borrows is None:
             place = memories[0].places[0] if memories[0] is not None else None
             if place is not None:
-                return self.o(self._over_pages(q, self._new(x, p)[0], place, p))
+                return self._out(x, self._over_pages(q, self._new(x, p)[0], place, p))
         spans = self._remember(x, p, memories)
         chosen = self._choose(x, low, p, spans)
         parts = [
             self._attend(p.of_segment(q, segment), span, ids, p, segment)
             for segment, span, ids in zip(p.segments, spans, chosen, strict=True)
         ]
-        return self.o(p.unfold(parts).reshape(p.total, s.heads * s.v_dim))
+        return self._out(x, p.unfold(parts).reshape(p.total, s.heads * s.v_dim))
+
+    def _out(self, x: mx.array, found: mx.array) -> mx.array:
+        if self.gate is None:
+            return self.o(found)
+        open_by = mx.sigmoid(self.gate(x).astype(mx.float32)).astype(x.dtype)  # (T, H)
+        return self.o((found.reshape(*open_by.shape, -1) * open_by[..., None]).reshape(found.shape))
 
     def _query(self, low: mx.array, p: Pass) -> mx.array:
         """The compressed queries (T, q_rank), or x -> folded queries with their last part rotated."""

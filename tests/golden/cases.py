@@ -272,6 +272,15 @@ RECURRENT_GEMMA = tiny(
     num_hidden_layers=4,
     max_position_embeddings=None,
 )
+BAILING_HYBRID = tiny(
+    "bailing_hybrid",
+    rope=None,
+    **{key: value for key, value in LATENT_SIZES.items() if key != "q_lora_rank"},
+    **{k: v for k, v in UNGROUPED.items() if k != "n_routed_experts"},
+    num_local_experts=8,
+    head_dim=24,
+    layer_group_size=2,
+)
 
 CASES: dict[str, Case] = {
     "llama": tiny("llama", rope=LLAMA3, **HEAD),
@@ -536,6 +545,10 @@ CASES: dict[str, Case] = {
         logits_soft_cap=5.0,
         tie_word_embeddings=False,
     ),
+    "bailing_hybrid": BAILING_HYBRID.biased("positive"),
+    "bailing_hybrid_negative": BAILING_HYBRID.but(
+        n_group=4, topk_group=2, kda_safe_gate=False, rope_parameters=YARN
+    ).biased("negative"),
     "nanochat": tiny("nanochat"),
     "starcoder1": BIGCODE,
     "starcoder1_heads": BIGCODE.but(multi_query=False, scale_attn_weights=False),

@@ -82,6 +82,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "Kimi Linear": ("kimi_linear", "kimi_linear kimi_linear_negative"),
     "Gemma 3n": ("gemma3n_text", "gemma3n gemma3n_second"),
     "Recurrent Gemma": ("recurrent_gemma", "recurrent_gemma recurrent_gemma_narrow"),
+    "Ling 3": ("bailing_hybrid", "bailing_hybrid bailing_hybrid_negative"),
     "nanochat": ("nanochat", "nanochat"),
     "StarCoder 1, SantaCoder": ("gpt_bigcode", "starcoder1 starcoder1_heads"),
     "GPT-2": ("gpt2", "gpt2"),

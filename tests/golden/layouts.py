@@ -63,6 +63,13 @@ IN_MEMORY: dict[str, tuple[tuple[str, str], ...]] = {
         (r"\.experts\.e_score_correction_bias$", ".gate.e_score_correction_bias"),
         (r"\.shared_expert\.", ".shared_experts."),
     ),
+    "bailing_hybrid": (
+        (r"^model\.word_embeddings\.", "model.embed_tokens."),
+        (r"\.attention\.dense\.", ".attention.o_proj."),
+        (r"\.attention\.(f_proj|dt_bias|A_log)", r".attention.forget_gate.\1"),
+        (r"\.attention\.", ".self_attn."),
+        (r"\.gate\.expert_bias$", ".gate.e_score_correction_bias"),
+    ),
     "kimi_linear": (
         (r"\.block_sparse_moe\.", ".mlp."),
         (r"\.self_attn\.(f_[ab]_proj|dt_bias|A_log)", r".self_attn.forget_gate.\1"),
@@ -305,6 +312,10 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
     "lfm2_moe": {"in memory": in_memory},
     "olmo_hybrid": {"as published": olmo_published, "in memory": lambda c: one_convolution(olmo_published(c))},
     "olmo_hybrid_turned": {"as published": olmo_published},
+    "bailing_hybrid": {
+        "as published": named((r"^(model\.layers\.[02]\.attention)\.dense\.", r"\1.o_proj.")),
+        "in memory": lambda c: one_convolution(in_memory(c)),
+    },
     "kimi_linear": {
         "as published": named((r"^(model\.layers\.0)\.block_sparse_moe\.(gate|up|down)_proj", r"\1.mlp.\2_proj")),
         "in memory": lambda c: one_convolution(in_memory(c)),

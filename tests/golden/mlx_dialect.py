@@ -31,6 +31,7 @@ NO_MLX = {
     "ernie4_5_moe": "mlx-lm's class drops the biases that choose experts",
     "gpt_bigcode": "mlx-lm's class cannot be made",
     "falcon_h1_bias": "mlx-lm's class folds multipliers into weights and not into biases",
+    "bailing_hybrid_negative": "mlx-lm's class knows decays with a floor only",
     "bamba": "mlx-lm has no class for it",
     "kimi_linear_negative": "mlx-lm's class has no compressed queries",
     "gemma3n_second": "mlx-lm's class has no biases in attention",
@@ -46,6 +47,7 @@ NO_MLX = {
 }
 CLASS = {
     "falcon_mamba": "mamba",
+    "bailing_hybrid": "bailing_moe_v3",
     "gemma3n_text": "gemma3n",
     "gemma4_unified": "gemma4",
     "iquestcoder": "llama",
@@ -55,6 +57,7 @@ CLASS = {
 }
 # case: the layout that mlx-lm's converter starts from, where it is not the base one
 FROM = {
+    "bailing_hybrid": "as published",
     "gemma3n": "wrapped",
     "gemma4_dense": "wrapped",
     "gemma4_moe": "wrapped",
@@ -78,6 +81,7 @@ INSISTS: dict[str, dict[str, Any]] = {
     "gemma4_text": {"vocab_size": VOCAB},
     "falcon_h1": {"head_dim": 16},
     "lfm2": {"block_dim": 64},
+    "bailing_hybrid": {"q_lora_rank": None},  # which it takes for 256
     "granite_hybrid_dense": {"intermediate_size": 48},  # the width that it takes for the shared network's
 }
 

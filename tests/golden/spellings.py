@@ -41,6 +41,16 @@ ADDS: dict[str, Config] = {
         "topk_group": 1,
         "use_grouped_mm": True,
     },
+    "bailing_hybrid": {
+        "first_k_dense_replace": 1,
+        "moe_router_enable_expert_bias": True,
+        "moe_shared_expert_intermediate_size": 32,
+        "no_kda_lora": True,
+        "rope_interleave": True,
+        "score_function": "sigmoid",
+        "use_bias": False,
+        "use_qkv_bias": False,
+    },
     "bamba": {"attn_rotary_emb": 8},
     "bert": {"gradient_checkpointing": False, "position_embedding_type": "absolute"},
     "bloom": {
@@ -163,6 +173,8 @@ ADDS: dict[str, Config] = {
 
 # keys that the newer file has and the older one has not
 DROPS: dict[str, str] = {
+    "bailing_hybrid": "layer_types linear_conv_kernel_dim linear_head_dim linear_num_heads mlp_layer_types qk_head_dim"
+    " model_max_length moe_renormalize num_expert_group num_experts_per_token",
     "bamba": "partial_rotary_factor",
     "bloom": "hidden_size n_head",
     "cohere2": "layer_types",
@@ -234,6 +246,8 @@ def older_rope(rope: Config, kind: str) -> Config:
 
 def named_otherwise(config: Config, kind: str) -> Config:
     """The same number or list under the name that the family's older files use."""
+    if kind == "bailing_hybrid":
+        return {"head_dim": config["linear_head_dim"], **{name: config[newer] for name, newer in BAILING.items()}}
     if kind == "bloom":
         return {"n_embed": config["hidden_size"], "num_attention_heads": config["n_head"]}
     if kind == "deepseek_v3" and config["n_group"] == 1:
@@ -260,6 +274,14 @@ def named_otherwise(config: Config, kind: str) -> Config:
     if kind == "qwen3_moe":
         return {"num_experts": config["num_local_experts"]}
     return {}
+
+
+BAILING = {
+    "n_group": "num_expert_group",
+    "norm_topk_prob": "moe_renormalize",
+    "num_experts_per_tok": "num_experts_per_token",
+    "max_position_embeddings": "model_max_length",
+}
 
 
 def kimi_delta(config: Config) -> Config:

@@ -12,7 +12,8 @@ from .families import FAMILIES, cases_of
 
 BIASED = (  # their routers add a bias for choosing only
     *("deepseek_v3", "glm4_moe", "nemotron_h", "afmoe"),
-    *("ernie4_5_moe", "dots1", "minimax_m2", "solar_open", "lfm2_moe", "kimi_linear"),
+    *("ernie4_5_moe", "dots1", "minimax_m2", "solar_open", "lfm2_moe"),
+    *("kimi_linear", "bailing_hybrid"),
 )
 
 FIRST_OF_HEAD = [0.062440600, -0.085207976]  # llama's lm_head.weight; another machine must draw the same

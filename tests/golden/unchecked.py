@@ -13,7 +13,6 @@ UNCHECKED: dict[str, str] = {
             "baichuan_m1",
             "bailing_moe",
             "bailing_moe_linear",
-            "bailing_moe_v3",
             "deepseek",
             "deepseek_v41",
             "exaone",
@@ -49,7 +48,6 @@ UNCHECKED: dict[str, str] = {
         ["kimi_vl", "lfm2-vl", "minimax_m3_vl", "muse_glimmer", "muse_spark", "pixtral", "qwen3_vl_moe"], MULTIMODAL
     ),
     "apertus": "transformers' own files of a tiny one cannot be read back",
-    "bailing_hybrid": "its reference takes too long to be tried weight by weight",
     "bitnet": "its class reads packed ternary weights only",
     "dbrx": "transformers and the class look for the base of its rope in different places",
     "longcat_flash": "its class asks for keys that transformers' config has not",
