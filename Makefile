@@ -71,6 +71,7 @@ abuse: $(VENV)/.installed-dev
 # references need torch and transformers, which nothing else here does: a venv of their own
 golden: .venv-golden/.installed
 	.venv-golden/bin/python -m tests.golden.make
+	.venv-golden/bin/python -m tests.golden.make_mlx
 	.venv-golden/bin/python -m tests.golden.shipped
 
 models-doc: $(VENV)/.installed-dev

@@ -104,6 +104,7 @@ class Attention:
     k_is_v: bool = False  # no v projection: the raw key projection is the value
     lends: int | None = None  # slot where later layers find this layer's keys of this pass
     borrows: int | None = None  # slot to read keys and values from; owns no k, v, no memory
+    out_norm: Norm | None = None  # of what all heads found, before o (BitNet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +217,7 @@ class Dense:
     gated: bool = True
     bias: bool = False
     sparsity: float = 0.0  # so much of a row's gate would be cut off, were its values normally distributed (Gemma 3n)
+    down_norm: Norm | None = None  # of the hidden row, before the last matrix (BitNet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,17 @@ class ScaledDense:
     dense: Dense
     gate: float
     out: float
+
+
+@dataclass(frozen=True, slots=True)
+class XieluDense:
+    """A plain network whose activation learns: x * (beta + alpha_p * x) to the right of 0, and to its left
+    beta * x + alpha_n * (exp(min(x, eps)) - 1 - x), of alpha_p = softplus of a weight, alpha_n = beta + softplus of
+    another (xIELU, Apertus)."""
+
+    hidden: int
+    learned: tuple[float, float, float, float] | None = None  # alpha_p, alpha_n, beta, eps; None: among the weights
+    bias: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +294,7 @@ class SideBySide:
 
 
 Mixer = Attention | LatentAttention | GatedDelta | ChannelDelta | ShortConv | GatedLinear | Mamba1 | Mamba2 | SideBySide
-FeedForward = Dense | ScaledDense | MoE | DenseAndExperts
+FeedForward = Dense | ScaledDense | XieluDense | MoE | DenseAndExperts
 
 
 @dataclass(frozen=True, slots=True)

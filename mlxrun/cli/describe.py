@@ -28,6 +28,7 @@ from ..spec import (
     ScaledDense,
     ShortConv,
     SideBySide,
+    XieluDense,
 )
 
 Phrases = list[str]
@@ -100,6 +101,7 @@ def attention(a: Attention) -> Phrases:
         "biases on q, k, v": a.qkv_bias,
         "bias on o": a.out_bias,
         "sinks": a.sinks,
+        "normed before o": a.out_norm is not None,
         "keys are the values": a.k_is_v,
     }
     found += [phrase for phrase, on in switches.items() if on]
@@ -149,6 +151,8 @@ def feed_forward(ffn: FeedForward | None) -> list[Section]:
             return [Section("dense", tuple(dense(d)))]
         case ScaledDense(dense=d, gate=gate, out=out):
             return [Section("dense", (*dense(d), f"gate times {gate:g}, output times {out:g}"))]
+        case XieluDense(hidden=hidden):
+            return [Section("dense", (f"{hidden:,} wide", "xIELU"))]
         case MoE() as m:
             return [Section("experts", tuple(experts(m)))]
         case DenseAndExperts(dense=d, moe=m):
@@ -158,8 +162,12 @@ def feed_forward(ffn: FeedForward | None) -> list[Section]:
 
 
 def dense(d: Dense) -> Phrases:
-    found = [f"{d.hidden:,} wide", activation(d.act, d.gated), *(["biases"] if d.bias else [])]
-    return [*found, *([f"cut to {1 - d.sparsity:.0%} of the gate"] if d.sparsity else [])]
+    further = {
+        "biases": d.bias,
+        f"cut to {1 - d.sparsity:.0%} of the gate": d.sparsity > 0,
+        "normed before the last matrix": d.down_norm is not None,
+    }
+    return [f"{d.hidden:,} wide", activation(d.act, d.gated), *(phrase for phrase, on in further.items() if on)]
 
 
 def experts(m: MoE) -> Phrases:

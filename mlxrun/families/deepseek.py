@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..spec import FeedForward, Indexer, LatentAttention, Layer, ModelError, Norm, Rope, Router, Temperature
+from ..spec import FeedForward, Indexer, LatentAttention, ModelError, Norm, Rope, Router, Temperature
 from .common import (
     LAYER,
     NAMES,
@@ -55,12 +55,12 @@ def deepseek_v2(c: Config) -> Recipe:
     refuse(c, "norm_topk_prob", False)
     c.ignore("aux_loss_alpha", "seq_aux", "ep_size", "topk_group")
     router = Router(top_k(c), scale=c.number("routed_scaling_factor", 1.0))
-    return _sparse(c, [turned_latent(c, interleaved=True)] * layers_of(c), router)
+    return _sparse(c, [latent_of(c, interleaved=True)] * layers_of(c), router)
 
 
 def deepseek_v3(c: Config) -> Recipe:
     _v3_keys(c)
-    latent = turned_latent(c, interleaved=c.flag("rope_interleave", True))
+    latent = latent_of(c, interleaved=c.flag("rope_interleave", True))
     return _sparse(c, [latent] * layers_of(c), sigmoid_router(c))
 
 
@@ -81,14 +81,22 @@ def glm_moe_dsa(c: Config) -> Recipe:
 def glm4_moe_lite(c: Config) -> Recipe:
     """V3 in all but its defaults."""
     _v3_keys(c)
-    latent = turned_latent(c, interleaved=c.flag("rope_interleave", True))
+    latent = latent_of(c, interleaved=c.flag("rope_interleave", True))
     return _sparse(c, [latent] * layers_of(c), sigmoid_router(c), eps=1e-5, first=1)
+
+
+def youtu(c: Config) -> Recipe:
+    """V3's attention without experts."""
+    refuse(c, "mlp_bias", False)
+    c.ignore("embedding_initializer_range")
+    mixer = latent_of(c, interleaved=c.flag("rope_interleave", True))
+    return latent_dense(c, mixer, eps=1e-6, tied_head=True)
 
 
 def mistral4(c: Config) -> Recipe:
     """Softmax routing without a bias; queries grow with the logarithm of their position."""
     p = rope_parameters(c)
-    latent = turned_latent(c, interleaved=c.flag("rope_interleave", True))
+    latent = latent_of(c, interleaved=c.flag("rope_interleave", True))
     beta, floor = p.get("llama_4_scaling_beta"), p.get("original_max_position_embeddings")
     if beta is not None:
         if not isinstance(floor, int) or floor < 1:
@@ -109,7 +117,8 @@ def _v3_keys(c: Config) -> None:
 # ---- parts --------------------------------------------------------------------------------------
 
 
-def latent_attention(c: Config, rope: Rope | None) -> LatentAttention:
+def latent_attention(c: Config, rope: Rope | None, values: int | None = None) -> LatentAttention:
+    """`values`: the width of a head's, where the file is silent."""
     c.ignore("head_dim", "qk_head_dim", "num_key_value_heads")  # follow from the widths below
     nope, turned = c.count("qk_nope_head_dim", high=1 << 14), c.count("qk_rope_head_dim", high=1 << 14)
     return LatentAttention(
@@ -118,7 +127,7 @@ def latent_attention(c: Config, rope: Rope | None) -> LatentAttention:
         kv_rank=c.count("kv_lora_rank", high=1 << 20),
         nope_dim=nope,
         rope_dim=turned,
-        v_dim=c.count("v_head_dim", high=1 << 14),
+        v_dim=c.count("v_head_dim", values, high=1 << 14),
         scale=(nope + turned) ** -0.5,
         rope=rope,
         norm=_INNER,
@@ -126,9 +135,9 @@ def latent_attention(c: Config, rope: Rope | None) -> LatentAttention:
     )
 
 
-def turned_latent(c: Config, *, interleaved: bool, base: float = 10000.0) -> LatentAttention:
+def latent_of(c: Config, *, interleaved: bool, values: int | None = None, base: float = 10000.0) -> LatentAttention:
     turned = c.count("qk_rope_head_dim", high=1 << 14)
-    found = latent_attention(c, rope_of(c, turned, interleaved=interleaved, base=base, partial=None))
+    found = latent_attention(c, rope_of(c, turned, interleaved=interleaved, base=base, partial=None), values)
     return replace(found, scale=found.scale * _mscale(c) ** 2)
 
 
@@ -141,7 +150,7 @@ def _mscale(c: Config) -> float:
 
 
 def _indexed(c: Config, *, interleaved: bool) -> LatentAttention:
-    latent = turned_latent(c, interleaved=c.flag("rope_interleave", True))
+    latent = latent_of(c, interleaved=c.flag("rope_interleave", True))
     assert latent.rope is not None
     indexer = Indexer(
         heads=c.count("index_n_heads", high=1 << 14),
@@ -189,17 +198,28 @@ def _sparse(
     c: Config, mixers: Sequence[LatentAttention], router: Router, *, eps: float = 1e-6, first: int = 0
 ) -> Recipe:
     c.ignore("layer_types")  # indexed_attention everywhere
-    norm, tied_head, latent = rms(c, eps), tied(c), mixers[0]
-    s = Sizes(c.count("hidden_size", high=1 << 20), vocab_of(c), len(mixers), latent.heads, 1, latent.v_dim)
-    sparse = sparse_kinds(c, s.layers, first)
+    sparse = sparse_kinds(c, len(mixers), first)
     experts = moe(c, router, shared=shared_experts(c))
     dense = None if all(sparse) else gated(c, bias=c.flag("mlp_bias"))
     c.ignore("mlp_bias", "intermediate_size")
-    ffns: list[FeedForward | None] = [experts if yes else dense for yes in sparse]
-    layers: tuple[Layer, ...] = pre_norm_layers(norm, mixers, ffns)
-    names = (*router_rules(), *shared_rules(), *experts_of(c), *head_rules(tied_head), *NAMES, *PRE)
-    rules = (*prediction_rules(c, s.layers), *latent_rules(latent), *names)
-    return Recipe(decoder(c, s, layers, norm, tied_head), rules)
+    whole = _whole(c, mixers, [experts if yes else dense for yes in sparse], rms(c, eps), tied(c))
+    names = (*router_rules(), *shared_rules(), *experts_of(c))
+    return replace(whole, rules=(*prediction_rules(c, len(mixers)), *names, *whole.rules))
+
+
+def latent_dense(c: Config, mixer: LatentAttention, *, eps: float, tied_head: bool) -> Recipe:
+    """Without experts."""
+    layers = layers_of(c)
+    return _whole(c, [mixer] * layers, [gated(c, bias=c.flag("mlp_bias"))] * layers, rms(c, eps), tied(c, tied_head))
+
+
+def _whole(
+    c: Config, mixers: Sequence[LatentAttention], ffns: Sequence[FeedForward | None], norm: Norm, tied_head: bool
+) -> Recipe:
+    first = mixers[0]
+    s = Sizes(c.count("hidden_size", high=1 << 20), vocab_of(c), len(mixers), first.heads, 1, first.v_dim)
+    layers = pre_norm_layers(norm, mixers, ffns)
+    return Recipe(decoder(c, s, layers, norm, tied_head), (*latent_rules(first), *head_rules(tied_head), *NAMES, *PRE))
 
 
 def latent_rules(m: LatentAttention) -> tuple[Rule, ...]:

@@ -1,11 +1,12 @@
-"""GLM 4.5 to 4.7, Solar Open and dots.llm1: grouped-query attention, DeepSeek's router, dense first layers."""
+"""GLM 4.5 to 4.7, Solar Open, dots.llm1: grouped-query attention, DeepSeek's router, dense first layers. And the first
+DeepSeek, whose router is a softmax."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..spec import Attention, FeedForward
+from ..spec import Attention, FeedForward, Router
 from .common import (
     NAMES,
     PRE,
@@ -33,6 +34,7 @@ from .moe import (
     shared_rules,
     sigmoid_router,
     sparse_kinds,
+    top_k,
 )
 from .rope import rope_of
 
@@ -57,6 +59,23 @@ def solar_open(c: Config) -> Recipe:
     s = sizes_of(c)
     mixer = attention(c, s, rope=rope_of(c, s.head_dim, base=1e6, partial=None), qkv_bias=c.flag("attention_bias"))
     return routed(c, [mixer] * s.layers, first=0)
+
+
+def deepseek(c: Config) -> Recipe:
+    """The first one: plain attention, a softmax router, experts in every `moe_layer_freq`th layer."""
+    refuse(c, "scoring_func", "softmax")
+    for key in ("n_group", "topk_group", "routed_scaling_factor"):
+        refuse(c, key, 1)
+    c.ignore("aux_loss_alpha", "seq_aux")
+    s, norm, tied_head, bias = sizes_of(c), rms(c), tied(c), c.flag("attention_bias")
+    period = c.count("moe_layer_freq", 1)
+    sparse = [yes and i % period == 0 for i, yes in enumerate(sparse_kinds(c, s.layers, 0))]
+    router = Router(top_k(c), renorm=c.flag("norm_topk_prob"))
+    experts = moe(c, router, shared=shared_experts(c))
+    ffns: list[FeedForward] = [experts if yes else gated(c) for yes in sparse]
+    mixer = attention(c, s, qkv_bias=bias, out_bias=bias)
+    names = (*router_rules(), *shared_rules(), *experts_of(c), *head_rules(tied_head), *NAMES, *PRE)
+    return Recipe(decoder(c, s, pre_norm_layers(norm, [mixer] * s.layers, ffns), norm, tied_head), names)
 
 
 def dots1(c: Config) -> Recipe:

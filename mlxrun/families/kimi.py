@@ -27,7 +27,7 @@ from .common import (
     vocab_of,
 )
 from .config import Config
-from .deepseek import latent_attention, latent_rules, turned_latent
+from .deepseek import latent_attention, latent_of, latent_rules
 from .moe import (
     experts_of,
     moe,
@@ -64,7 +64,7 @@ def bailing_hybrid(c: Config) -> Recipe:
         refuse(c, key, False)
     refuse(c, "moe_router_enable_expert_bias", True)
     c.ignore("mtp_loss_scaling_factor")
-    latent = replace(turned_latent(c, interleaved=True, base=6e6), gate=True)
+    latent = replace(latent_of(c, interleaved=True, base=6e6), gate=True)
     period = c.count("layer_group_size", 6)
     floor = c.number("kda_lower_bound", -5.0)
     if floor >= 0:

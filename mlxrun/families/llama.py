@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..spec import Dense, ModelError, Temperature
+from ..spec import Dense, FeedForward, ModelError, Temperature
 from .common import (
+    LAYER,
     NAMES,
     PRE,
     Recipe,
@@ -31,7 +32,8 @@ from .common import (
 )
 from .config import Config
 from .moe import WIDEST, refuse
-from .rope import rope_from, rope_of, rope_parameters, scaling_of
+from .rope import rope_of, rope_parameters
+from .rules import Drop, Rename, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +43,30 @@ class Silent:
     base: float = 10_000.0  # of the rope
     interleaved: bool = False  # which pairs it turns
     eps: float = 1e-6
+    eps_key: str = "rms_norm_eps"
     window: int | None = None
     tied: bool = False
 
 
 def llama_like(
-    c: Config, kinds: tuple[str, ...], silent: Silent = Silent(), *, mlp_bias: bool = False, **changes: Any
+    c: Config,
+    kinds: tuple[str, ...],
+    silent: Silent = Silent(),
+    *,
+    mlp_bias: bool = False,
+    ffn: FeedForward | None = None,
+    **changes: Any,
 ) -> Recipe:
-    """The shape all of them share; `kinds` is the type of each layer, `changes` go to the attention."""
-    s, norm, tied_head = sizes_of(c), rms(c, silent.eps), tied(c, silent.tied)
+    """The shape all of them share; `kinds` is the type of each layer, `ffn` stands where it is no gated network of the
+    usual names, `changes` go to the attention."""
+    s, norm, tied_head = sizes_of(c), rms(c, silent.eps, silent.eps_key), tied(c, silent.tied)
     mixers = {}
     for kind in set(kinds):
         here: dict[str, Any] = {"window": window_of(c, kind, silent.window), **changes}
         if "rope" not in changes:
             here["rope"] = rope_of(c, s.head_dim, kind, silent.interleaved, base=silent.base)
         mixers[kind] = attention(c, s, **here)
-    layers = pre_norm_layers(norm, [mixers[kind] for kind in kinds], [gated(c, bias=mlp_bias)] * s.layers)
+    layers = pre_norm_layers(norm, [mixers[kind] for kind in kinds], [ffn or gated(c, bias=mlp_bias)] * s.layers)
     return Recipe(decoder(c, s, layers, norm, tied_head), (*head_rules(tied_head), *NAMES, *PRE))
 
 
@@ -135,6 +145,38 @@ def seed_oss(c: Config) -> Recipe:
     return llama_like(c, _full(c), mlp_bias=c.flag("mlp_bias"), qkv_bias=bias, out_bias=out)
 
 
+def mimo(c: Config) -> Recipe:
+    """Qwen 2 with layers that predict further tokens."""
+    refuse(c, "attention_bias", True)
+    further = Drop(r"^model\.mtp_layers\.", "multi-token prediction")
+    c.ignore("num_nextn_predict_layers")
+    whole = qwen2(c)
+    return replace(whole, rules=(further, *whole.rules))
+
+
+def internlm2(c: Config) -> Recipe:
+    """Its own names; one projection holds the queries, the key and the value of each group."""
+    bias, s = c.flag("bias", True), sizes_of(c)
+    whole = llama_like(c, _full(c), qkv_bias=bias, out_bias=bias)
+    shared = s.heads // s.kv_heads
+    parts = tuple(rf"layers.\1.mixer.{x}.\2" for x in "qkv")
+    rules = (
+        Split(
+            LAYER + r"attention\.wqkv\.(weight|bias)$", parts, (shared * s.head_dim, s.head_dim, s.head_dim), s.kv_heads
+        ),
+        Drop(r"attention\.(?:rope|rotary_emb)\.inv_freq$"),
+        Rename(r"^model\.tok_embeddings\.", "embed."),
+        rename_in_layer("attention_norm", "mixer_norm"),
+        rename_in_layer("ffn_norm", "ffn_norm"),
+        rename_in_layer(r"attention\.wo", "mixer.o"),
+        rename_in_layer(r"feed_forward\.w1", "ffn.gate"),
+        rename_in_layer(r"feed_forward\.w2", "ffn.down"),
+        rename_in_layer(r"feed_forward\.w3", "ffn.up"),
+        *head_rules(whole.decoder.tied, "output"),
+    )
+    return replace(whole, rules=(*rules, *whole.rules))
+
+
 def helium(c: Config) -> Recipe:
     silent = Silent(base=100_000.0, interleaved=True, eps=1e-8)
     return llama_like(c, _full(c), silent, mlp_bias=c.flag("mlp_bias"), qkv_bias=c.flag("attention_bias"))
@@ -160,30 +202,6 @@ def arcee(c: Config) -> Recipe:
         c.count("intermediate_size", high=WIDEST), activation(c, "relu2"), gated=False, bias=c.flag("mlp_bias")
     )
     return with_ffn(llama(c), [dense] * layers_of(c))
-
-
-def hunyuan_v1_dense(c: Config) -> Recipe:
-    """Query and key heads are normed after they turn. A `dynamic` rope with alpha has its base stretched once and for
-    all, and uses none of the keys beside it."""
-    refuse(c, "use_cla", False)
-    c.ignore("use_qk_norm", "cla_share_factor", "attention_head_dim", "norm_type")
-    c.ignore(*(key for key in c.data if key.endswith("_id")))  # tokens with a part in training
-    s, p, bias = sizes_of(c), rope_parameters(c), c.flag("attention_bias")
-    if scaling_of(p) == "dynamic" and p.get("alpha") is not None:
-        alpha = Config(p, file=c.file).number("alpha", above=0)
-        p = {"rope_theta": p["rope_theta"] * alpha ** (s.head_dim / (s.head_dim - 2))}
-    whole = llama_like(
-        c,
-        _full(c),
-        Silent(eps=1e-5),
-        rope=rope_from(c, p, s.head_dim),
-        qk_norm=rms(c, 1e-5),
-        qk_norm_after_rope=True,
-        qkv_bias=bias,
-        out_bias=bias,
-    )
-    norms = rename_in_layer(r"self_attn\.(q|k)(?:uery|ey)_layernorm", r"mixer.\2_norm")
-    return replace(whole, rules=(norms, *whole.rules))
 
 
 def _full(c: Config) -> tuple[str, ...]:

@@ -24,7 +24,8 @@ from .rope import rope_from, rope_of, rope_parameters
 
 
 def olmo(c: Config) -> Recipe:
-    s, norm, tied_head, bias = sizes_of(c), Norm(1e-5, "layer", weight=False), tied(c), c.flag("attention_bias")
+    eps = c.eps(1e-5) if c.dialect == "gguf" else 1e-5  # the reference's own; a GGUF file always says one
+    s, norm, tied_head, bias = sizes_of(c), Norm(eps, "layer", weight=False), tied(c), c.flag("attention_bias")
     clip = c.number("clip_qkv") if "clip_qkv" in c else None
     mixer = attention(c, s, qkv_bias=bias, out_bias=bias, clip=clip)
     layers = pre_norm_layers(norm, [mixer] * s.layers, [gated(c)] * s.layers)

@@ -89,7 +89,7 @@ class Squeeze:
 
 @dataclass(frozen=True, slots=True)
 class Flatten:
-    """All values in one row: a vector that is stored as (1, n), or by groups."""
+    """All values in one row: a vector that is stored as (1, n), or by groups, or a number without a row."""
 
     src: str
     dst: str

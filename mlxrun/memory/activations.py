@@ -27,6 +27,7 @@ from ..spec import (
     ScaledDense,
     ShortConv,
     SideBySide,
+    XieluDense,
 )
 
 ALIVE_ON_METAL = 2.5
@@ -82,6 +83,8 @@ def ffn_values(ffn: FeedForward | None, dim: int) -> int:
             return (3 if s.gated else 2) * s.hidden
         case ScaledDense() as s:
             return ffn_values(s.dense, dim)
+        case XieluDense() as s:
+            return 2 * s.hidden
         case MoE() as s:  # every chosen expert gets a copy of the row and gives one back
             width = s.latent or dim
             chosen = s.router.top_k * (3 * width + (3 if s.gated else 2) * s.hidden)

@@ -40,6 +40,7 @@ class AttentionBlock:
             if own:
                 self.k_norm = self._qk_norm("k_norm", s.qk_norm, s.kv_heads, params)
         self.v_norm = params.norm("v_norm", s.v_norm, s.head_dim) if s.v_norm is not None and own else None
+        self.out_norm = None if s.out_norm is None else params.norm("out_norm", s.out_norm, width)
         gates = {"elementwise": width, "head_softplus": s.heads}
         self.gate = params.linear("gate", gates[s.gate], dim) if s.gate in gates else None
         self.sinks = params.array("sinks", s.heads) if s.sinks else None
@@ -63,7 +64,8 @@ class AttentionBlock:
         if s.gate == "head_softplus" and self.gate is not None:
             weights = nn.softplus(self.gate(x))[..., None]  # (T, H, 1)
             y = (y.reshape(p.total, s.heads, s.head_dim) * weights).reshape(p.total, -1)
-        return self.o(y if gate is None else y * mx.sigmoid(gate))
+        y = y if gate is None else y * mx.sigmoid(gate)
+        return self.o(y if self.out_norm is None else self.out_norm(y))
 
     def look(
         self, q: mx.array, new: tuple[mx.array, mx.array] | None, p: Pass, memories: Sequence[LayerMemory | None]

@@ -31,12 +31,13 @@ from ..spec import (
     ScaledDense,
     ShortConv,
     SideBySide,
+    XieluDense,
 )
 from . import whole, whole_metal
 from .attention import AttentionBlock
 from .batch import Pass
 from .delta import ChannelDeltaBlock, GatedDeltaBlock
-from .dense import DenseBlock, ScaledDenseBlock
+from .dense import DenseBlock, ScaledDenseBlock, XieluDenseBlock
 from .gated_linear import GatedLinearBlock
 from .latent import LatentAttentionBlock
 from .mamba1 import Mamba1Block
@@ -62,6 +63,7 @@ MIXERS: dict[type, Any] = {
 FEED_FORWARDS: dict[type, Any] = {
     Dense: DenseBlock,
     ScaledDense: ScaledDenseBlock,
+    XieluDense: XieluDenseBlock,
     MoE: MoEBlock,
     DenseAndExperts: DenseAndExpertsBlock,
 }

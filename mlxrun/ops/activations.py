@@ -38,6 +38,14 @@ def _clamped_swiglu(gate: mx.array, up: mx.array) -> mx.array:
     return gate * mx.sigmoid(SWIGLU_ALPHA * gate) * (up + 1)
 
 
+@partial(mx.compile, shapeless=True)
+def xielu(x: mx.array, alpha_p: mx.array, alpha_n: mx.array, beta: mx.array, eps: mx.array) -> mx.array:
+    """In float32: near 0, exp(x) - 1 - x is the small difference of large numbers."""
+    y = x.astype(mx.float32)
+    left = (mx.expm1(mx.minimum(y, eps)) - y) * alpha_n
+    return (mx.where(y > 0, alpha_p * y * y, left) + beta * y).astype(x.dtype)
+
+
 def _gated(act: Unary) -> Gated:
     @partial(mx.compile, shapeless=True)
     def pair(gate: mx.array, up: mx.array) -> mx.array:

@@ -110,7 +110,7 @@ def _changed(rule: Rule, item: _Item, match: re.Match[str]) -> Iterator[_Item]:
             axes = [i for i, extent in enumerate(weight.shape) if i and extent == 1]
             yield item.become(match, dst, weight.squeeze(axes) if axes else weight)
         case Flatten(_, dst):
-            yield item.become(match, dst, _plain(item, "flattened").reshape(-1))
+            yield item.become(match, dst, _plain(item, "flattened", 0).reshape(-1))
         case Unflatten(_, dst, groups):
             rows = item.weight.shape[_axis(item, 0)]
             if rows % groups:

@@ -24,6 +24,7 @@ class Case:
     select_bias: SelectBias = "mixed"  # where the router's selection biases are drawn from
     seed: int = 0  # changed where rounding moved the reference too much
     encoder: bool = False  # the reference is the last hidden state
+    of: Literal["transformers", "mlx-lm"] = "transformers"  # whose class the reference is
 
     def but(self, **changes: Any) -> Case:
         """The same case with some config keys changed."""

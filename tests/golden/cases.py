@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .case import FULL, HALF_ROPE, LLAMA3, MISTRAL_YARN, MSCALE_YARN, ROPE, SLIDE, VOCAB, YARN, Case, own, tiny
+from .mlx_lm_cases import MLX_LM
 
 HEAD = {"head_dim": 16}
 WIDE_HEAD = {"head_dim": 24}  # heads * head_dim differs from hidden_size
@@ -196,6 +197,14 @@ NEOX = own(
     use_parallel_residual=True,
 )
 
+MINICPM = {"scale_emb": 3, "scale_depth": 1.1, "dim_model_base": 16}
+MINICPM_LONG = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0 + 0.1 * i for i in range(4)],
+    "long_factor": [1.5 + 0.3 * i for i in range(4)],
+    "original_max_position_embeddings": 64,
+}
 BIGCODE = own("gpt_bigcode", n_embd=64, n_layer=3, n_head=4, n_positions=128)
 ERNIE_MOE = tiny(
     "ernie4_5_moe",
@@ -459,7 +468,35 @@ CASES: dict[str, Case] = {
     "internlm3": tiny("internlm3", **HEAD),
     "internlm3_bias": tiny("internlm3", **WIDE_HEAD, qkv_bias=True, bias=True),
     "iquestcoder": tiny("iquestcoder", **WIDE_HEAD),
+    "apertus": tiny("apertus", rope=LLAMA3, dtype="float32"),
+    "apertus_bias": tiny("apertus", rope=None, attention_bias=True, tie_word_embeddings=True, dtype="float32"),
     "arcee": tiny("arcee", rope=YARN, **WIDE_HEAD),
+    "hunyuan_moe": tiny(
+        "hunyuan_v1_moe",
+        rope={**ROPE, "rope_type": "dynamic", "alpha": 100.0, "factor": 1.0},
+        **HEAD,
+        num_experts=4,
+        moe_topk=2,
+        tie_word_embeddings=True,
+    ),
+    "hunyuan_moe_bias": tiny("hunyuan_v1_moe", **WIDE_HEAD, num_experts=4, moe_topk=[1, 2, 3, 2], attention_bias=True),
+    "minicpm3": tiny(
+        "minicpm3",
+        rope={**MINICPM_LONG, "original_max_position_embeddings": 512},
+        **{**LATENT_SIZES, "v_head_dim": None},
+        **MINICPM,
+        tie_word_embeddings=False,
+    ),
+    "minicpm3_whole_q": tiny(
+        "minicpm3",
+        rope=MINICPM_LONG,
+        **{**LATENT_SIZES, "q_lora_rank": None},
+        scale_depth=None,
+        dim_model_base=None,
+        attention_bias=True,
+    ),
+    "youtu": tiny("youtu", rope=MSCALE_YARN, **LATENT_SIZES, pad_token_id=None),  # its row would be zeroed there
+    "youtu_bias": tiny("youtu", **LATENT_SIZES, rope_interleave=False, attention_bias=True, tie_word_embeddings=False),
     "hunyuan_dense": tiny("hunyuan_v1_dense", **WIDE_HEAD),
     "hunyuan_dense_alpha": tiny(
         "hunyuan_v1_dense",
@@ -558,6 +595,8 @@ CASES: dict[str, Case] = {
     "gpt_neox_serial": NEOX.but(use_parallel_residual=False, hidden_act="gelu_fast"),
     "opt": OPT,
     "opt_350m": OPT.but(do_layer_norm_before=False, word_embed_proj_dim=32),
+    "bitnet": tiny("bitnet", tie_word_embeddings=True),
+    "bitnet_bias": tiny("bitnet", attention_bias=True),
     "bloom": own("bloom", hidden_size=72, n_layer=3, n_head=6),  # 6 heads: ALiBi slopes of two series
     "bert": replace(own("bert", "layer_norm_eps", **ENCODER, max_position_embeddings=64), encoder=True),
     "modernbert": replace(
@@ -572,4 +611,5 @@ CASES: dict[str, Case] = {
         ),
         encoder=True,
     ),
+    **MLX_LM,
 }

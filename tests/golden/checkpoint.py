@@ -64,7 +64,7 @@ def write(checkpoint: Checkpoint, folder: Path, shards: int = 1) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(checkpoint.config, indent=1), encoding="utf-8")
     metadata = {"format": checkpoint.format}
-    weights = {name: np.ascontiguousarray(value) for name, value in checkpoint.weights.items()}
+    weights = {name: np.asarray(value, order="C") for name, value in checkpoint.weights.items()}  # keeps () as it is
     if shards == 1:
         save_file(weights, folder / "model.safetensors", metadata=metadata)
         return folder

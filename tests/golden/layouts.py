@@ -302,6 +302,7 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
     "laguna": {"in memory": in_memory},
     "olmoe": {"in memory": in_memory},
     "ernie4_5_moe": {"in memory": in_memory},
+    "hunyuan_moe": {"in memory": in_memory},
     "dots1": {"in memory": in_memory, "prediction": prediction_layer},
     "solar_open": {"in memory": in_memory},
     "exaone_moe": {"in memory": in_memory},

@@ -24,8 +24,10 @@ from .layouts import LAYOUTS, spelled
 
 # case, or its model type: why there is no such checkpoint
 NO_MLX = {
+    "apertus_bias": "mlx-lm's class has no biases",
     "arcee": "mlx-lm has no class for it",
     "bert": "mlx-lm has no class for it",
+    "bitnet": "mlx-lm's class reads packed ternary weights only",
     "bloom": "mlx-lm has no class for it",
     "dots1_negative": "mlx-lm's class has no biases in attention",
     "ernie4_5_moe": "mlx-lm's class drops the biases that choose experts",
@@ -37,15 +39,20 @@ NO_MLX = {
     "gemma3n_second": "mlx-lm's class has no biases in attention",
     "recurrent_gemma_narrow": "mlx-lm's class has no narrower recurrence, and one key head",
     "glm_moe_dsa_shared": "mlx-lm's class has an indexer in every layer",
+    "hunyuan_moe_bias": "mlx-lm's class has one width for heads",
+    "minicpm3_whole_q": "mlx-lm's class has no whole query projection",
     "internlm3_bias": "mlx-lm's class has no bias on the key projection",
     "mellum": "mlx-lm's class has experts in every layer",
     "modernbert": "mlx-lm has no class for it",
     "nanochat": "mlx-lm's class takes its authors' names only",
     "olmo": "mlx-lm's class is for the layout before transformers had one, and exits unless hf_olmo is installed",
     "opt": "mlx-lm has no class for it",
+    "youtu_bias": "mlx-lm's class turns neighbours only",
     "starcoder2_plain": "mlx-lm's class always has biases",
 }
 CLASS = {
+    "hunyuan_v1_moe": "hunyuan",
+    "youtu": "youtu_llm",
     "falcon_mamba": "mamba",
     "bailing_hybrid": "bailing_moe_v3",
     "gemma3n_text": "gemma3n",

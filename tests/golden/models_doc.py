@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxrun.families.gguf.architectures import ARCHITECTURES
+from tests.unit.families.test_gguf_models import ARCHITECTURES as READ_GGUF
 
 from .cases import CASES
 from .families import FAMILIES, cases_of
@@ -30,10 +31,10 @@ DEFAULT = {"default exact": "default, exact", "default fast": "default, fast"}
 
 HEAD = """# Models
 
-Every family below is run against transformers: tiny checkpoints with all weights drawn anew, written to
-disk and read by the same loader that reads real ones. A number is the largest absolute difference of
-float32 outputs (logits of size 2 to 6; hidden states for encoders); the tests allow 1e-4, and on the default
-path 1e-5 of the largest output (exact) or 4e-3 of it (fast).
+Every family below is run against transformers, or against mlx-lm's class where transformers has none: tiny checkpoints
+with all weights drawn anew, written to disk and read by the same loader that reads real ones. A number is the largest
+absolute difference of float32 outputs (logits of size 2 to 6; hidden states for encoders); the tests allow 1e-4, and
+on the default path 1e-5 of the largest output (exact) or 4e-3 of it (fast).
 
 - **whole pass**: the prompt at once, against transformers.
 - **chunks, then steps**: the prompt in uneven pieces and then token by token, against transformers.
@@ -75,6 +76,17 @@ def row(family: str, record: dict[str, dict[str, float]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def references() -> Iterable[str]:
+    """What each family was proven against, and whether as a GGUF file too."""
+    yield from ("", "## References", "")
+    yield "Whose class computed the outputs, and the architecture of llama.cpp in whose files the same models are read."
+    yield from ("", "| family | reference | GGUF |", "|---|---|---|")
+    for family in FAMILIES:
+        names = cases_of(family)
+        read = ", ".join(sorted({READ_GGUF[name] for name in names if name in READ_GGUF})) or "–"
+        yield f"| {family} | {' and '.join(sorted({CASES[name].of for name in names}))} | {read} |"
+
+
 def formats(record: dict[str, dict[str, float]]) -> Iterable[str]:
     quantized = {name: by_prefix([kept], "quantized ") for name, kept in record.items()}
     names = [name for name, found in quantized.items() if found]
@@ -102,6 +114,7 @@ def page(stored: dict[str, Any]) -> str:
     columns = ["family", "model_type", "cases", *WAYS.values(), *DEFAULT.values(), "files", "mlx"]
     lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     lines += [row(family, record) for family in FAMILIES]
+    lines += references()
     lines += ["", "## Files that each family was read from", ""]
     for family in FAMILIES:
         read = by_prefix([record[name] for name in cases_of(family)], "layout ")

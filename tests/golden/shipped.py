@@ -23,6 +23,7 @@ from .checkpoint import reference
 FILE = Path(families.__file__).with_name(families.DATA)
 # every kind of mixer and feed-forward network that there is; `test_shipped.py` holds it
 QUICK = (
+    "apertus",
     "bert",
     "deepseek_v3",
     "falcon_h1",

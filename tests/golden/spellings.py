@@ -10,12 +10,25 @@ from __future__ import annotations
 from typing import Any
 
 from .case import FULL, SLIDE
+from .mlx_lm_cases import MLX_LM
 
 Config = dict[str, Any]
 
 # Families first released with transformers 5: the spelling of `make.py` is the only one.
 NO_OLDER = {"laguna", "mellum", "ministral3", "mistral4", "olmo_hybrid", "qwen3_5_text", "qwen3_5_moe_text"}
 CALLED_TYPE = {"deepseek_v2", "deepseek_v3", "deepseek_v32", "hunyuan_v1_dense", "llama", "phi3", "phimoe"}
+NO_OLDER |= {case.model_type for case in MLX_LM.values()}  # as their authors write it, which is the older one
+CALLED_TYPE = {
+    "hunyuan_v1_moe",
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v32",
+    "hunyuan_v1_dense",
+    "llama",
+    "phi3",
+    "phimoe",
+    "youtu",
+}
 NEW_ROPE = {"gemma4_text", "gemma4_unified_text", "glm_moe_dsa"}  # older but for rope_parameters
 
 DEEPSEEK_ADDS: Config = {
@@ -52,6 +65,7 @@ ADDS: dict[str, Config] = {
         "use_qkv_bias": False,
     },
     "bamba": {"attn_rotary_emb": 8},
+    "apertus": {"mlp_bias": False, "post_norm": False, "qk_norm": True},
     "bert": {"gradient_checkpointing": False, "position_embedding_type": "absolute"},
     "bloom": {
         "attention_softmax_in_fp32": True,
@@ -106,6 +120,18 @@ ADDS: dict[str, Config] = {
     "gptj": {"rotary": True, "scale_attn_weights": True, "gradient_checkpointing": False},
     "granitemoehybrid": {"init_method": "mup", "normalization_function": "rmsnorm"},
     "jamba": {"calc_logits_for_entire_prompt": False, "num_logits_to_keep": 1, "sliding_window": None},
+    "hunyuan_v1_moe": {
+        "attention_head_dim": 16,
+        "cla_share_factor": 2,
+        "moe_drop_tokens": False,
+        "moe_intermediate_size": [96] * 4,
+        "moe_layer_num_skipped": 0,
+        "norm_topk_prob": True,
+        "num_shared_expert": [1] * 4,
+        "use_cla": False,
+        "use_mixed_mlp_moe": True,
+        "use_qk_norm": True,
+    },
     "hunyuan_v1_dense": {"attention_head_dim": 16, "cla_share_factor": 2, "use_cla": False, "use_qk_norm": True},
     "kimi_linear": {
         "first_k_dense_replace": 1,

@@ -190,7 +190,7 @@ ACTS = ("silu", "gelu", "relu", "relu2", "gelu_pytorch_tanh")
 # model type, form: why no case of its own has it
 NO_CASE = {
     (model_type, "stack"): "only where every layer is dense, and no published model is so"
-    for model_type in ("ernie4_5_moe", "glm4_moe", "qwen3_moe")
+    for model_type in ("bailing_moe", "deepseek", "ernie4_5_moe", "glm4_moe", "qwen3_moe")
 } | {(model_type, "stack"): "only where every layer attends, and no published model is so" for model_type in ("lfm2",)}
 
 

@@ -6,7 +6,19 @@ from typing import Any
 
 from ...spec import ModelError
 from . import delta, experts, gemma4, hybrids, latent, mamba
-from .metadata import FILE, Architecture, Metadata, always, biases, layer_types, query_biases, rope_config
+from .further import FURTHER
+from .metadata import (
+    FILE,
+    Architecture,
+    Metadata,
+    always,
+    biases,
+    layer_types,
+    layers_of,
+    longrope_config,
+    query_biases,
+    rope_config,
+)
 
 
 def _llama_type(m: Metadata) -> str:
@@ -54,18 +66,8 @@ def _granite(m: Metadata) -> dict[str, Any]:
 
 
 def _phi3(m: Metadata) -> dict[str, Any]:
-    found = {**rope_config(m), "sliding_window": m.get("attention.sliding_window") or None}
-    scale = m.get("rope.scaling.attn_factor")
-    short, long = (m.factors.get(f"rope_factors_{which}.weight") for which in ("short", "long"))
-    if short is not None and long is not None:
-        found["rope_scaling"] = {
-            "type": "longrope",
-            "short_factor": list(short),
-            "long_factor": list(long),
-            "original_max_position_embeddings": m["rope.scaling.original_context_length"],
-            "attention_factor": scale,
-        }
-    return found
+    m.get("rope.scaling.attn_factor")  # where there are no factors either
+    return {**rope_config(m), "sliding_window": m.get("attention.sliding_window") or None, **longrope_config(m)}
 
 
 def _gemma(m: Metadata) -> dict[str, Any]:
@@ -97,6 +99,15 @@ def _olmo2(m: Metadata) -> dict[str, Any]:
 def _gpt2(m: Metadata) -> dict[str, Any]:
     m.get("rope.dimension_count")
     return {}
+
+
+def _apertus(m: Metadata) -> dict[str, Any]:
+    """What the activation learned is said without the architecture's name before it, one number a layer."""
+    lists = [m.values.get(f"xielu.{name}") for name in ("alpha_p", "alpha_n", "beta", "eps")]
+    if not all(isinstance(found, list) and len(found) == layers_of(m) for found in lists):
+        raise ModelError(f"{FILE}: xielu.alpha_p, alpha_n, beta and eps must each list one number for each layer.")
+    learned = [tuple(map(float, numbers)) for numbers in zip(*lists, strict=True)]
+    return {**rope_config(m), "hidden_act": "xielu", "xielu": learned, "attention_bias": query_biases(m)}
 
 
 def _bert(m: Metadata) -> dict[str, Any]:
@@ -171,6 +182,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         always("qwen3_5_moe_text"), delta.qwen3_5_moe, folded=True, own=delta.PLACES, rules=delta.dealt_rules
     ),
     "cohere2": Architecture(always("cohere2"), _cohere2, writes=("cohere2",)),
+    "apertus": Architecture(always("apertus"), _apertus),
     "gpt2": Architecture(always("gpt2"), _gpt2, fused=("attn_qkv",), writes=("gpt2",)),
     "bert": Architecture(
         always("bert"),
@@ -179,4 +191,5 @@ ARCHITECTURES: dict[str, Architecture] = {
         causal=False,
         writes=("bert",),
     ),
+    **FURTHER,
 }

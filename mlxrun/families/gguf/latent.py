@@ -7,7 +7,7 @@ from typing import Any
 from ...spec import ModelError
 from ..rules import Rename, Rule, Split, Unflatten
 from .experts import GATES, deepseek_experts
-from .metadata import FILE, Metadata, scaling_config
+from .metadata import FILE, Metadata, longrope_config, scaling_config
 from .names import AT
 
 PLACES = {
@@ -65,6 +65,43 @@ def deepseek2(m: Metadata) -> dict[str, Any]:
     }
 
 
+def minicpm3(m: Metadata) -> dict[str, Any]:
+    """Values are as wide as heads usually are; the scales are llama.cpp's own."""
+    nope, turned, values = _plain_widths(m)
+    m.get("attention.head_count_kv")  # as many as queries
+    return {
+        "rope_theta": float(m.get("rope.freq_base", 10000.0)),
+        **longrope_config(m),
+        "intermediate_size": m["feed_forward_length"],
+        "q_lora_rank": m["attention.q_lora_rank"],
+        "kv_lora_rank": m["attention.kv_lora_rank"],
+        "qk_nope_head_dim": nope,
+        "qk_rope_head_dim": turned,
+        "v_head_dim": values,
+    }
+
+
+def _plain_widths(m: Metadata) -> tuple[int, int, int]:
+    keys, turned = m.count("attention.key_length", low=3), m.count("rope.dimension_count")
+    if keys <= turned:
+        raise ModelError(f"{FILE}: keys of {keys} values of which {turned} turn are not possible.")
+    return keys - turned, turned, m["embedding_length"] // m.count("attention.head_count", high=m["embedding_length"])
+
+
+def whole_kv_rules(m: Metadata) -> tuple[Rule, ...]:
+    """kv_b in one, the keys' rows of a head before the values'."""
+    nope, _, values = _plain_widths(m)
+    return _cut(nope, values, m["attention.head_count"])
+
+
+def _cut(nope: int, values: int, heads: int) -> tuple[Rule, ...]:
+    halves = (r"layers.\1.mixer.k_b.rows", r"layers.\1.mixer.v_b.rows")
+    return (
+        Split(AT + r"attn_kv_b\.weight$", halves, (nope, values), groups=heads),
+        Unflatten(r"^layers\.(\d+)\.mixer\.([kv]_b)\.rows$", r"layers.\1.mixer.\2.weight", heads),
+    )
+
+
 def _rope(m: Metadata) -> dict[str, Any]:
     """llama.cpp has one multiplier, a tenth of mscale_all_dim; mscale has always been the same."""
     if m.factors:
@@ -79,10 +116,8 @@ def _rope(m: Metadata) -> dict[str, Any]:
 def kv_rules(m: Metadata) -> tuple[Rule, ...]:
     """The newer k_b is turned round: (heads, rank, nope)."""
     nope, _, values = _widths(m)
-    halves, heads = (r"layers.\1.mixer.k_b.rows", r"layers.\1.mixer.v_b.rows"), m["attention.head_count"]
     return (
-        Split(AT + r"attn_kv_b\.weight$", halves, (nope, values), groups=heads),
-        Unflatten(r"^layers\.(\d+)\.mixer\.([kv]_b)\.rows$", r"layers.\1.mixer.\2.weight", heads),
+        *_cut(nope, values, m["attention.head_count"]),
         Rename(AT + r"attn_k_b\.weight$", r"layers.\1.mixer.k_bt.weight"),
         Rename(AT + r"attn_v_b\.weight$", r"layers.\1.mixer.v_b.weight"),
     )

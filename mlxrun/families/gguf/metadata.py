@@ -160,6 +160,21 @@ def scaling_config(m: Metadata, kind: str = "linear") -> dict[str, Any]:
     return {"rope_scaling": {key: value for key, value in scaling.items() if value is not None}}
 
 
+def longrope_config(m: Metadata) -> dict[str, Any]:
+    """Two tensors of factors; nothing where there are none."""
+    short, long = (m.factors.get(f"rope_factors_{which}.weight") for which in ("short", "long"))
+    if short is None or long is None:
+        return {}
+    scaling = {
+        "type": "longrope",
+        "short_factor": list(short),
+        "long_factor": list(long),
+        "original_max_position_embeddings": m.get("rope.scaling.original_context_length") or m["context_length"],
+        "attention_factor": m.get("rope.scaling.attn_factor"),
+    }
+    return {"rope_scaling": scaling}
+
+
 def query_biases(m: Metadata) -> bool:
     return not m.shapes.keys().isdisjoint(("blk.0.attn_q.bias", "blk.0.attn_qkv.bias"))
 

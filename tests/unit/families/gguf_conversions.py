@@ -330,7 +330,191 @@ def nemotron_h_keys(writer: gguf.GGUFWriter, c: Config) -> None:
         writer.add_moe_latent_size(c["moe_latent_size"])
 
 
+XIELU = ("alpha_p", "alpha_n", "beta", "eps")
+
+
+def apertus(tensors: Tensors, c: Config) -> Tensors:
+    """What the activation learned becomes keys."""
+    c["xielu"] = {x: [float(v.item()) for n, v in sorted(tensors.items()) if n.endswith(f"act_fn.{x}")] for x in XIELU}
+    return {name: value for name, value in tensors.items() if ".act_fn." not in name}
+
+
+def apertus_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    for name in XIELU:
+        getattr(writer, f"add_xielu_{name}")(c["xielu"][name])
+
+
+def exaone4_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    if c["sliding_window"]:
+        writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in c["layer_types"]])
+
+
+def exaone_moe_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    exaone4_keys(writer, c)
+    deepseek_keys(writer, {**c, "n_shared_experts": c["num_shared_experts"]})
+    writer.add_expert_shared_feed_forward_length(c["moe_intermediate_size"] * c["num_shared_experts"])
+    writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+
+
+def deepseek_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    writer.add_expert_feed_forward_length(c["moe_intermediate_size"])
+    writer.add_expert_shared_count(c["n_shared_experts"])
+    writer.add_leading_dense_block_count(c["first_k_dense_replace"])
+    writer.add_expert_weights_scale(c.get("routed_scaling_factor", 1.0))
+    writer.add_expert_weights_norm(c["norm_topk_prob"])
+
+
+def dots1_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    deepseek_keys(writer, c)
+    writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+
+
+def bailing(tensors: Tensors, c: Config) -> Tensors:
+    """The first one's queries, keys and values part, and are permuted."""
+    made: Tensors = {}
+    heads, shared = c["num_attention_heads"], c["num_key_value_heads"]
+    for name, value in stacked(tensors, c).items():
+        if "query_key_value.weight" not in name:
+            made[name.replace("attention.dense", "self_attn.o_proj")] = value
+            continue
+        size = value.shape[0] // (heads + 2 * shared)
+        parts = np.split(value, [heads * size, (heads + shared) * size])
+        for part, rows, count in zip("qkv", parts, (heads, shared, 0), strict=True):
+            turned = rows.reshape(count, 2, -1, rows.shape[-1]).swapaxes(1, 2) if count else rows
+            made[name.replace("attention.query_key_value", f"self_attn.{part}_proj")] = turned.reshape(rows.shape)
+    return made
+
+
+def bailing_2(tensors: Tensors, c: Config) -> Tensors:
+    return {name.replace(".expert_bias", ".expert_bias.bias"): value for name, value in stacked(tensors, c).items()}
+
+
+def bailing_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    deepseek_keys(writer, {**c, "n_shared_experts": c["num_shared_experts"]})
+    if c.get("score_function") == "sigmoid":
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+        writer.add_expert_shared_feed_forward_length(c["moe_shared_expert_intermediate_size"])
+        writer.add_expert_group_count(c["n_group"])
+        writer.add_expert_group_used_count(c["topk_group"])
+
+
+def hunyuan_moe_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    writer.add_expert_shared_feed_forward_length(c["intermediate_size"])
+    writer.add_expert_feed_forward_length(c["intermediate_size"])
+    writer.add_expert_shared_count(1)
+    writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+    writer.add_rope_scaling_factor(1)
+    writer.add_rope_scaling_orig_ctx_len(1024)
+
+
+def internlm2(tensors: Tensors, c: Config) -> Tensors:
+    """Each group's queries, key and value part; queries and keys are permuted."""
+    made: Tensors = {}
+    heads, groups = c["num_attention_heads"], c["num_key_value_heads"]
+    for name, value in tensors.items():
+        if "wqkv" not in name:
+            made[name] = value
+            continue
+        rows = value.reshape(groups, heads // groups + 2, -1, c["hidden_size"])
+        for part, of, count in (("q", rows[:, :-2], heads), ("k", rows[:, -2], groups), ("v", rows[:, -1], 0)):
+            flat = of.reshape(-1, c["hidden_size"])
+            turned = flat.reshape(count, 2, -1, c["hidden_size"]).swapaxes(1, 2) if count else flat
+            made[name.replace("attention.wqkv", f"self_attn.{part}_proj")] = turned.reshape(flat.shape)
+    return made
+
+
+def minicpm_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    writer.add_embedding_scale(float(c["scale_emb"]))
+    writer.add_residual_scale(c["scale_depth"] / c["num_hidden_layers"] ** 0.5)
+    writer.add_logit_scale(c["hidden_size"] / c["dim_model_base"])
+
+
+def minicpm3(tensors: Tensors, c: Config) -> Tensors:
+    """Its scales have no keys and are 12, 1.4 and 256, so weights carry the difference."""
+    carried = {
+        r"embed_tokens": c["scale_emb"] / 12,
+        r"\.(o_proj|down_proj)\.": c["scale_depth"] / 1.4,
+        r"lm_head": c["dim_model_base"] / 256,
+    }
+    return {
+        name: value * np.float32(next((by for place, by in carried.items() if re.search(place, name)), 1.0))
+        for name, value in tensors.items()
+    }
+
+
+def minicpm3_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    writer.add_q_lora_rank(c["q_lora_rank"])
+    writer.add_kv_lora_rank(c["kv_lora_rank"])
+    writer.add_key_length(c["qk_nope_head_dim"] + c["qk_rope_head_dim"])
+    writer.add_rope_dimension_count(c["qk_rope_head_dim"])
+
+
+def stablelm(tensors: Tensors, c: Config) -> Tensors:
+    """The norms of a layer's heads become one tensor."""
+    made: Tensors = {}
+    stacks: dict[str, dict[int, Array]] = {}
+    for name, value in tensors.items():
+        match = re.search(r"\.norms\.(\d+)\.", name)
+        if match is None:
+            made[name] = value
+        else:
+            stacks.setdefault(name.replace(match[0], "."), {})[int(match[1])] = value
+    return made | {name: np.stack([found[i] for i in sorted(found)]) for name, found in stacks.items()}
+
+
+def stablelm_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    writer.add_parallel_residual(True)  # which converters write where a config is silent
+
+
+def cohere_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    writer.add_logit_scale(c["logit_scale"])
+    writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+
+
+def ernie_moe(tensors: Tensors, c: Config) -> Tensors:
+    return {name: value[0] if "moe_statics" in name else value for name, value in stacked(tensors, c).items()}
+
+
+def ernie_moe_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    writer.add_interleave_moe_layer_step(c["moe_layer_interval"])
+    writer.add_leading_dense_block_count(c["moe_layer_start_index"])
+    writer.add_expert_feed_forward_length(c["moe_intermediate_size"])
+    writer.add_expert_shared_count(c["moe_num_shared_experts"])
+    writer.add_expert_shared_feed_forward_length(c["intermediate_size"] // c["num_key_value_heads"])
+
+
+def granite_moe(tensors: Tensors, c: Config) -> Tensors:
+    """Gate and up rows part."""
+    made: Tensors = {}
+    for name, value in tensors.items():
+        if "input_linear" not in name:
+            made[name] = value
+            continue
+        gate, up = np.split(value, 2, axis=-2)
+        layer = name.split(".")[2]
+        made |= {f"blk.{layer}.ffn_gate_exps.weight": gate, f"blk.{layer}.ffn_up_exps.weight": up}
+    return made
+
+
+def minimax_keys(writer: gguf.GGUFWriter, c: Config) -> None:
+    writer.add_expert_feed_forward_length(c["intermediate_size"])
+    writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+
+
 CONVERTED: dict[str, Callable[[Tensors, Config], Tensors]] = {
+    "apertus": apertus,
+    "bailingmoe": bailing,
+    "bailingmoe2": bailing_2,
+    "deepseek": stacked,
+    "dots1": stacked,
+    "ernie4_5-moe": ernie_moe,
+    "exaone-moe": stacked,
+    "granitemoe": granite_moe,
+    "hunyuan-moe": stacked,
+    "internlm2": internlm2,
+    "minicpm3": minicpm3,
+    "minimax-m2": stacked,
+    "stablelm": stablelm,
     "gpt-oss": gpt_oss,
     "glm4moe": stacked,
     "olmoe": stacked,
@@ -347,6 +531,20 @@ CONVERTED: dict[str, Callable[[Tensors, Config], Tensors]] = {
     "nemotron_h_moe": mamba,
 }
 KEYS: dict[str, Callable[[gguf.GGUFWriter, Config], None]] = {
+    "apertus": apertus_keys,
+    "bailingmoe": bailing_keys,
+    "bailingmoe2": bailing_keys,
+    "command-r": cohere_keys,
+    "deepseek": deepseek_keys,
+    "dots1": dots1_keys,
+    "ernie4_5-moe": ernie_moe_keys,
+    "exaone-moe": exaone_moe_keys,
+    "exaone4": exaone4_keys,
+    "hunyuan-moe": hunyuan_moe_keys,
+    "minicpm": minicpm_keys,
+    "minicpm3": minicpm3_keys,
+    "minimax-m2": minimax_keys,
+    "stablelm": stablelm_keys,
     "gpt-oss": gpt_oss_keys,
     "glm4moe": glm4_moe_keys,
     "qwen2moe": qwen2_moe_keys,

@@ -69,6 +69,37 @@ ARCHITECTURES = {  # golden case: llama.cpp's architecture
     "olmoe": "olmoe",
     "qwen2_moe": "qwen2moe",
     "glm4_moe": "glm4moe",
+    "apertus": "apertus",
+    "apertus_bias": "apertus",
+    "exaone": "exaone",
+    "exaone_scaled": "exaone",
+    "exaone4": "exaone4",
+    "exaone4_full": "exaone4",
+    "exaone_moe": "exaone-moe",
+    "hunyuan_dense": "hunyuan-dense",
+    "hunyuan_dense_alpha": "hunyuan-dense",
+    "hunyuan_moe": "hunyuan-moe",
+    "minicpm": "minicpm",
+    "minicpm3": "minicpm3",
+    "internlm2": "internlm2",
+    "deepseek": "deepseek",
+    "bailing_moe": "bailingmoe",
+    "bailing_moe_2": "bailingmoe2",
+    "seed_oss": "seed_oss",
+    "arcee": "arcee",
+    "starcoder2_plain": "starcoder2",
+    "stablelm": "stablelm",
+    "stablelm_norms": "stablelm",
+    "cohere": "command-r",
+    "cohere_norms": "command-r",
+    "ernie4_5": "ernie4_5",
+    "ernie4_5_moe": "ernie4_5-moe",
+    "granitemoe": "granitemoe",
+    "dots1_negative": "dots1",
+    "minimax_m2": "minimax-m2",
+    "olmo": "olmo",
+    "olmo_clip": "olmo",
+    "nemotron": "nemotron",
     "glm4_moe_negative": "glm4moe",
     "mamba": "mamba",  # Falcon Mamba's second epsilon has no key there, so its golden case cannot be written
     "mamba2": "mamba2",
@@ -77,9 +108,21 @@ ARCHITECTURES = {  # golden case: llama.cpp's architecture
     "nemotron_h": "nemotron_h_moe",
     "nemotron_h_latent": "nemotron_h_moe",
 }
-EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
-PERMUTED = {"granitehybrid", "llama", "mistral3", "smollm3", "granite"}
-SHIFTED = {"gemma2", "gemma3"}
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+CHOSEN = ("num_experts_per_tok", "top_k_experts", "moe_topk", "moe_k")
+PERMUTED = {
+    "granitehybrid",
+    "llama",
+    "mistral3",
+    "smollm3",
+    "granite",
+    "minicpm",
+    "deepseek",
+    "arcee",
+    "granitemoe",
+    "olmo",
+}
+SHIFTED = {"gemma2", "gemma3", "nemotron"}
 # llama.cpp has no key for a query scale that is not the head's, so these carry the difference
 CARRIES_SCALE = {"gemma2": r"\.q_proj\.weight$", "gemma3": r"\.q_norm\.weight$"}
 
@@ -89,8 +132,9 @@ def permuted(rows: Array, heads: int) -> Array:
     return rows.reshape(heads, 2, -1, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
-def tensors_of(known: Reference, arch: str) -> dict[str, Array]:
-    config, found = known.config, dict(known.checkpoint().weights)
+def tensors_of(known: Reference, arch: str, config: Config | None = None) -> dict[str, Array]:
+    """Conversions leave in `config` what becomes keys."""
+    config, found = dict(known.config) if config is None else config, dict(known.checkpoint().weights)
     if arch in gguf_conversions.CONVERTED:
         found = gguf_conversions.CONVERTED[arch](found, config)
     layers = layers_of(config)
@@ -120,7 +164,16 @@ def tensors_of(known: Reference, arch: str) -> dict[str, Array]:
 
 
 def layers_of(c: Config) -> int:
-    return c.get("num_hidden_layers") or c.get("n_layer") or len(c["layers_block_type"])
+    named = next((c[key] for key in ("num_hidden_layers", "num_layers", "n_layer") if c.get(key)), None)
+    return int(named or len(c["layers_block_type"]))
+
+
+def rope_of(c: Config) -> Config:
+    """In the newer spelling."""
+    if "rope_theta" not in c:
+        return dict(c["rope_parameters"])
+    scaling = {"rope_type": (c.get("rope_scaling") or {}).get("type", "default"), **(c.get("rope_scaling") or {})}
+    return {**scaling, "rope_theta": c["rope_theta"], "partial_rotary_factor": c.get("partial_rotary_factor", 1.0)}
 
 
 def add_sizes(writer: gguf.GGUFWriter, c: Config) -> None:
@@ -141,17 +194,19 @@ def add_sizes(writer: gguf.GGUFWriter, c: Config) -> None:
     if rms := c.get("rms_norm_eps") or (not heads and c["layer_norm_epsilon"]):
         writer.add_layer_norm_rms_eps(rms)
     else:
-        writer.add_layer_norm_eps(c.get("layer_norm_epsilon") or c["layer_norm_eps"])
+        names = ("layer_norm_epsilon", "layer_norm_eps", "norm_epsilon", "norm_eps")
+        writer.add_layer_norm_eps(next((c[name] for name in names if name in c), 1e-5))
     writer.add_file_type(0)
     writer.add_vocab_size(c["vocab_size"])
 
 
 def add_rope(writer: gguf.GGUFWriter, c: Config) -> None:
-    rope = c["rope_parameters"]
+    rope = rope_of(c)
     rope = rope.get("full_attention", rope)
-    writer.add_rope_freq_base(rope["rope_theta"])
+    head = c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"]
+    stretch = rope["alpha"] ** (head / (head - 2)) if "alpha" in rope else 1.0  # Hunyuan
+    writer.add_rope_freq_base(rope["rope_theta"] * stretch)
     if "kv_lora_rank" not in c:
-        head = c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"]
         writer.add_rope_dimension_count(int(head * rope.get("partial_rotary_factor", 1.0)))
     if rope["rope_type"] in ("linear", "yarn"):
         writer.add_rope_scaling_type(gguf.RopeScalingType(rope["rope_type"]))
@@ -171,10 +226,10 @@ def add_own(writer: gguf.GGUFWriter, c: Config, arch: str) -> None:
         writer.add_sliding_window(window)
     if experts := next((c[key] for key in EXPERTS if key in c), None):
         writer.add_expert_count(experts)
-        writer.add_expert_used_count(c.get("num_experts_per_tok") or c["top_k_experts"])
-    if "clip_qkv" in c:
+        writer.add_expert_used_count(next(c[key] for key in CHOSEN if key in c))
+    if c.get("clip_qkv"):
         writer.add_clamp_kqv(c["clip_qkv"])
-    if arch == "granite":
+    if arch in ("granite", "granitemoe"):
         writer.add_attention_scale(c["attention_multiplier"])
         writer.add_embedding_scale(c["embedding_multiplier"])
         writer.add_residual_scale(c["residual_multiplier"])
@@ -191,12 +246,13 @@ def add_own(writer: gguf.GGUFWriter, c: Config, arch: str) -> None:
 
 def rope_factors(c: Config) -> dict[str, Array]:
     """Tensors of factors: what llama.cpp multiplies each pair's wavelength by."""
-    rope = c.get("rope_parameters") or {}
+    rope = rope_of(c) if c.get("rope_parameters") or "rope_theta" in c else {}
     if rope.get("rope_type") == "longrope":
         return {f"rope_factors_{x}.weight": np.array(rope[f"{x}_factor"], np.float32) for x in ("long", "short")}
     if rope.get("rope_type") != "llama3":
         return {}
-    head, low, high = c["head_dim"], rope["low_freq_factor"], rope["high_freq_factor"]
+    head = c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"]
+    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
     waves = 2 * np.pi * rope["rope_theta"] ** (np.arange(0, head, 2) / head)
     turns = rope["original_max_position_embeddings"] / waves
     smooth = np.clip((turns - low) / (high - low), 0, 1)
@@ -204,13 +260,14 @@ def rope_factors(c: Config) -> dict[str, Array]:
 
 
 def write(known: Reference, arch: str, path: Path) -> Path:
-    c = known.config
+    c = dict(known.config)
+    tensors = tensors_of(known, arch, c)
     writer = gguf.GGUFWriter(str(path), arch)
     add_sizes(writer, c)
-    if c.get("rope_parameters"):
+    if c.get("rope_parameters") or "rope_theta" in c:
         add_rope(writer, c)
     add_own(writer, c, arch)
-    for name, value in {**tensors_of(known, arch), **rope_factors(c)}.items():
+    for name, value in {**tensors, **rope_factors(c)}.items():
         writer.add_tensor(name, value.astype(np.float32))
     return finished(writer, path)
 

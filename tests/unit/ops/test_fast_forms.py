@@ -67,11 +67,13 @@ ODD: dict[type, dict[str, Any]] = {
         "k_is_v": True,
         "lends": 1,
         "borrows": 1,
+        "out_norm": NORM,
     },
-    Dense: {"act": "relu2", "gated": False, "bias": True},
+    Dense: {"act": "relu2", "gated": False, "bias": True, "sparsity": 0.5, "down_norm": NORM},
     Router: {
         "score": "sparsemixer",
         "renorm": True,
+        "renorm_eps": 0.5,
         "scale": 2.5,
         "bias": True,
         "select_bias": True,
@@ -114,9 +116,9 @@ ODD: dict[type, dict[str, Any]] = {
         "logit_softcap": 30.0,
     },
 }
-NORMS, DENSE_ONLY = {"Norm.kind", "Norm.weight", "Norm.bias"}, {"Dense.bias"}
+NORMS, DENSE_ONLY = {"Norm.kind", "Norm.weight", "Norm.bias"}, {"Dense.bias", "Dense.sparsity", "Dense.down_norm"}
 MIXED = {f"Attention.{name}" for name in ("qk_norm_scope", "qk_norm_after_rope", "v_norm", "gate", "clip")}
-MIXED |= {f"Attention.{name}" for name in ("temperature", "k_is_v", "lends", "borrows")}
+MIXED |= {f"Attention.{name}" for name in ("temperature", "k_is_v", "lends", "borrows", "out_norm")}
 WIRED = {"Layer.wiring", "Layer.residual"}
 BEFORE_MIXER = {*NORMS, *MIXED, *WIRED, "Layer.mixer_norm", "Layer.mixer_post"}
 BEFORE_FFN = {*NORMS, *WIRED, "Layer.ffn_norm", "Layer.ffn_post"}
@@ -127,7 +129,7 @@ REFUSED = {
     "dense branch in Metal": BEFORE_FFN | DENSE_ONLY | {"Dense.act", "Dense.gated"},
     "experts branch in Metal": BEFORE_FFN
     | {"MoE.act", "MoE.gated", "MoE.scale_input", "MoE.latent"}
-    | {"Router.score", "Router.jitter", "Router.norm", "Router.expert_scale"},
+    | {"Router.score", "Router.renorm_eps", "Router.jitter", "Router.norm", "Router.expert_scale"},
     "stack": BEFORE_MIXER
     | BEFORE_FFN
     | DENSE_ONLY
