@@ -111,9 +111,14 @@ class CallWriter:
         self._several = parallel and not form.one_per_turn
 
     def calls(self) -> str:
-        """One or more, and nothing else."""
+        """One or more, and nothing else. A model that puts a line's end between calls may write one behind the last:
+        else it would have to call again."""
         opener, closer = self._form.section or ("", "")
-        return self._lark.joined([*self._several_after(opener + self._form.call[0]), Literal(closer)])
+        calls = [*self._several_after(opener + self._form.call[0]), Literal(closer)]
+        space = self._form.between
+        if closer or not space or not space.isspace():
+            return self._lark.joined(calls)
+        return self._lark.joined([*calls, f"({self._lark.literal(space)})?"])
 
     def among(self, other: Sequence[int]) -> str:
         """Free text with calls in it: each is held from its opener on."""

@@ -113,6 +113,14 @@ def test_calls_are_all_that_may_come_where_they_are_required(case: Case) -> None
     assert case.takes(replace(REQUIRED, parallel=False), case.calls(3)) is False
 
 
+@cases([form for form in CASES if form.section is None and form.between == "\n"])
+def test_a_line_may_end_behind_the_last_required_call(case: Case) -> None:
+    """Else a model that ends its lines so would have to call again and again."""
+    for choice in (REQUIRED, replace(REQUIRED, parallel=False)):
+        assert case.takes(choice, case.calls(1) + "\n")
+        assert case.takes(choice, case.calls(1) + "\nHm") is False
+
+
 @cases()
 def test_text_is_free_and_a_call_is_held_once_it_has_begun(case: Case) -> None:
     start = case.form.place is CallPlace.START
