@@ -13,7 +13,7 @@ from mlxrun.selftest import families, starter
 from . import said, shipped
 from .cases import CASES
 
-MOST_BYTES = 64 << 10
+MOST_BYTES = 80 << 10
 
 
 def test_it_is_what_the_references_say() -> None:

@@ -14,6 +14,7 @@ from mlxrun.nn.params import Params
 from mlxrun.ops.device import this_device
 from mlxrun.ops.fast_forms import BEST, FORMS, METAL_DENSE, METAL_EXPERTS, STACK, FastForm
 from mlxrun.spec import (
+    AltUp,
     Attention,
     Decoder,
     Dense,
@@ -111,6 +112,7 @@ ODD: dict[type, dict[str, Any]] = {
         "token_types": 2,
         "ranking": RankingHead("first", "tanh"),
         "per_layer": PerLayerInput(16, 48, "gelu", NORM),
+        "altup": AltUp(4, 0, 8, NORM),
         "head_bias": True,
         "logit_scale": 0.5,
         "logit_softcap": 30.0,
@@ -134,9 +136,9 @@ REFUSED = {
     | BEFORE_FFN
     | DENSE_ONLY
     | {"Attention.causal", "Attention.slopes", "Attention.softcap"}
-    | {"Layer.per_layer_input", "Layer.out_scale", "Decoder.per_layer", "Decoder.ranking"},
+    | {"Layer.per_layer_input", "Layer.out_scale", "Decoder.per_layer", "Decoder.ranking", "Decoder.altup"},
     "best token": {"Decoder.kind", "Decoder.embed_dim", "Decoder.head_bias", "Decoder.logit_scale"}
-    | {"Decoder.logit_softcap", "Decoder.ranking"},
+    | {"Decoder.logit_softcap", "Decoder.ranking", "Decoder.altup"},
 }
 
 
