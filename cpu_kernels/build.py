@@ -31,12 +31,14 @@ RECORD = "build.json"
 # GCC 12 warns about the undefined values of its own avx512fintrin.h (its bug 105593)
 OWN_HEADER = ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
 X86 = ["-mavx2", "-mfma", "-mf16c", "-mbmi2"]
+AVX512 = [*X86, *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "vnni")), *OWN_HEADER]
 ISAS: dict[str, dict[str, list[str]]] = {
     "x86_64": {
         "isa_base": [],
         "isa_avx2": X86,
         "isa_avxvnni": [*X86, "-mavxvnni"],
-        "isa_avx512": [*X86, *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "vnni")), *OWN_HEADER],
+        "isa_avx512": AVX512,
+        "isa_amx": AVX512,
     },
     "aarch64": {"isa_base": [], "isa_neon": ["-march=armv8.2-a+dotprod"]},
     "arm64": {

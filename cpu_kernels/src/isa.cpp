@@ -5,6 +5,10 @@
 
 #include "kernels.h"
 
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #if defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -15,6 +19,7 @@ namespace kernels {
 extern const Table table_base;
 #if defined(__x86_64__)
 extern const Table table_avx512, table_avxvnni, table_avx2;
+extern decltype(Table::panels_integer) const panels_in_tiles;  // of isa_amx.cpp
 #elif defined(__aarch64__)
 extern const Table table_neon;
 #endif
@@ -22,7 +27,10 @@ extern const Table table_neon;
 namespace {
 
 struct Usable {
-  const Table* list[5] = {};
+  const Table* list[6] = {};
+#if defined(__x86_64__)
+  Table amx = table_avx512;
+#endif
 
   Usable() {
     int n = 0;
@@ -32,6 +40,10 @@ struct Usable {
     const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                         __builtin_cpu_supports("avx512vnni");
+    if (avx2 && avx512 && tiles_granted()) {
+      amx.name = "amx", amx.panels_integer = panels_in_tiles;
+      list[n++] = &amx;
+    }
     if (avx2 && avx512) list[n++] = &table_avx512;
     if (avx2 && avx_vnni()) list[n++] = &table_avxvnni;
     if (avx2) list[n++] = &table_avx2;
@@ -51,6 +63,19 @@ struct Usable {
     unsigned a = 7, b = 0, c = 1, d = 0;
     asm("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
     return a & 1u << 4;
+  }
+
+  // Tiles of bytes, which a program must ask Linux for: their state makes what is kept of a thread 8 KB larger.
+  static bool tiles_granted() {
+#if defined(__linux__)
+    unsigned a = 7, b = 0, c = 0, d = 0;
+    asm("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    constexpr unsigned kTiles = 1u << 24, kBytes = 1u << 25;
+    constexpr long kAsk = 0x1023, kTileState = 18;
+    return (d & kTiles) && (d & kBytes) && syscall(SYS_arch_prctl, kAsk, kTileState) == 0;
+#else
+    return false;
+#endif
   }
 #endif
 };

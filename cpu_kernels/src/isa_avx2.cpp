@@ -1,7 +1,9 @@
 // The kernels for AVX2 with FMA and F16C.
 #include "simd_avx2.h"
 
+#include "body_codes.h"
 #include "body_panel.h"
+#include "body_integer.h"
 #include "body_rows.h"
 #include "body_tile.h"
 #include "body_attend.h"

@@ -1,7 +1,9 @@
 // The kernels for any CPU.
 #include "simd_base.h"
 
+#include "body_codes.h"
 #include "body_panel.h"
+#include "body_integer.h"
 #include "body_rows.h"
 #include "body_tile.h"
 #include "body_attend.h"

@@ -1,7 +1,9 @@
 // The kernels for ARM NEON with dot products.
 #include "simd_neon.h"
 
+#include "body_codes.h"
 #include "body_panel.h"
+#include "body_integer.h"
 #include "body_rows.h"
 #include "body_tile.h"
 #include "body_attend.h"

@@ -50,6 +50,8 @@ struct Rows {
   const float* scale;   // (tile, block, slot) what one unit of the integer stands for
   const float* sum;     // as scale: the sum of the block, as the integers tell it
   const float* low;     // as scale: the same of its first half
+  const int32_t* whole; // as sum, in units
+  const int32_t* first; // as low, in units
 };
 
 struct Attention;  // attention.h

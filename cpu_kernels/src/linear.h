@@ -134,11 +134,25 @@ inline Input prepare(Scratch& scratch, const Source& s, int count, int cols, boo
     in.rows.scale = scratch.take<float>(slots);
     in.rows.sum = scratch.take<float>(slots);
     in.rows.low = scratch.take<float>(slots);
+    in.rows.whole = scratch.take<int32_t>(slots);
+    in.rows.first = scratch.take<int32_t>(slots);
     in.odd = odd = scratch.take<uint8_t>(count);
   }
   if (direct && !integer) return in;
+  // A slot without a row stands for nothing: what lies in memory may be numbers that take long to multiply by.
+  auto blank = [&](size_t r) {
+    for (size_t b = 0, at = r / kSlots * blocks * kSlots + r % kSlots; b < blocks; b++, at += kSlots) {
+      for (const float* part : {in.rows.scale, in.rows.sum, in.rows.low}) const_cast<float*>(part)[at] = 0;
+      for (const int32_t* part : {in.rows.whole, in.rows.first}) const_cast<int32_t*>(part)[at] = 0;
+    }
+  };
+  if (integer && count > 2)
+    for (size_t r = count; r % kSlots; r++) blank(r);
   auto row = [&](size_t r) {
-    if (s.pick && s.pick[r] < 0) return;
+    if (s.pick && s.pick[r] < 0) {
+      if (integer) blank(r);
+      return;
+    }
     const uint8_t* from = s.data + (s.pick ? s.pick[r] : r) * s.stride * size_of(s.type);
     const float* ready = reinterpret_cast<const float*>(from);
     if (!direct) {
@@ -182,6 +196,7 @@ inline int multiply(const Weight& w, size_t unit, const Input& in, int m0, int m
   }
   const size_t slot = (size_t)m0 * ((w.cols + kBlock - 1) / kBlock);
   rows.q += slot * 2 * kBlock, rows.scale += slot, rows.sum += slot, rows.low += slot;
+  rows.whole += slot, rows.first += slot;
   t.panels_integer(w, panel, panels, rows, m, ldy, tile);
   for (int r = 0; r < m; r++, rows.x += rows.x_stride)
     if (in.odd[m0 + r])

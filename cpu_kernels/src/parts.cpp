@@ -63,7 +63,9 @@ void put_tile(const float* tile, int m, size_t panel, int cols, const float* bia
       for (int i = 0; i < n; i++) sum[i] = from[i] + bias[first + i];
       from = sum;
     }
-    t.narrow(type, from, out + (r * ldo + first) * size_of(type), n);
+    uint8_t* to = out + (r * ldo + first) * size_of(type);
+    if (type == F32 && n == kRows) std::memcpy(to, from, kRows * sizeof(float));
+    else t.narrow(type, from, to, n);
   }
 }
 
@@ -72,7 +74,9 @@ void add_rows(const uint8_t* from, size_t stride, Type type, float* tile, int m,
   const int first = (int)panel * kRows, n = std::min(kRows, cols - first);
   float row[kRows];
   for (int r = 0; r < m; r++) {
-    best().widen(type, from + (r * stride + first) * size_of(type), row, n);
+    const uint8_t* at = from + (r * stride + first) * size_of(type);
+    if (type == F32 && n == kRows) std::memcpy(row, at, sizeof row);
+    else best().widen(type, at, row, n);
     for (int i = 0; i < n; i++) tile[r * kRows + i] += row[i];
   }
 }

@@ -17,8 +17,9 @@ constexpr bool kHasDot = true;
 #else
 constexpr bool kHasDot = false;
 #endif
-constexpr int kDotOffset8 = 0;
+constexpr bool kSignedCodes = false;
 constexpr bool kPairs = false;
+constexpr int kBothPlanes = 2;
 constexpr int kTile = 4;
 constexpr int kTileRows = 3, kTileColumns = 2;  // of a product whose sums stay in registers, columns by 16
 
@@ -85,6 +86,7 @@ inline void store_bf16_half(uint16_t* p, __m256 x) {
 inline void store_bf16(uint16_t* p, F x) { store_bf16_half(p, x.a), store_bf16_half(p + 8, x.b); }
 
 inline I izero() { return BOTH(_mm256_setzero_si256(), _mm256_setzero_si256()); }
+inline I iset1(int x) { return BOTH(_mm256_set1_epi32(x), _mm256_set1_epi32(x)); }
 inline I iadd(I x, I y) { return BOTH(_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)); }
 template <int n> inline I ishl(I x) { return BOTH(_mm256_slli_epi32(x.a, n), _mm256_slli_epi32(x.b, n)); }
 inline F to_float(I x) { return BOTH(_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)); }
@@ -107,7 +109,7 @@ inline B mask(B x, uint8_t m) {
   const __m256i v = _mm256_set1_epi8((char)m);
   return BOTH(_mm256_and_si256(x.a, v), _mm256_and_si256(x.b, v));
 }
-inline B centred(B a) { return a; }  // `dot` takes codes as they are
+inline B less(B x, uint8_t y) { return BOTH(_mm256_sub_epi8(x.a, _mm256_set1_epi8((char)y)), _mm256_sub_epi8(x.b, _mm256_set1_epi8((char)y))); }
 inline B bor(B x, B y) { return BOTH(_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)); }
 inline B lookup(B x, const uint8_t* table16) {
   const __m256i t = _mm256_broadcastsi128_si256(half_line(table16));

@@ -13,8 +13,9 @@ struct I { __m512i v; };   // 16 int32
 struct B { __m512i v; };   // 64 bytes
 
 constexpr bool kHasDot = true;
-constexpr int kDotOffset8 = 0;  // what `dot` subtracts from 8-bit codes
-constexpr bool kPairs = true;   // enough registers to take two panels at a time
+constexpr bool kSignedCodes = false;  // what `dot` takes: bytes without a sign, or with one
+constexpr bool kPairs = true;         // enough registers to take two panels at a time
+constexpr int kBothPlanes = 8;        // at most so many products go through both planes at once
 constexpr int kTile = 8;        // rows of activations that one pass over a panel serves
 constexpr int kTileRows = 6, kTileColumns = 4;  // of a product whose sums stay in registers, columns by 16
 
@@ -51,6 +52,8 @@ inline void store_bf16(uint16_t* p, F a) {
 }
 
 inline I izero() { return {_mm512_setzero_si512()}; }
+inline I iload(const int32_t* p) { return {_mm512_load_si512(p)}; }
+inline I iset1(int x) { return {_mm512_set1_epi32(x)}; }
 inline I iadd(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
 template <int n> inline I ishl(I a) { return {_mm512_slli_epi32(a.v, n)}; }
 inline F to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
@@ -62,7 +65,7 @@ inline void bstore(uint8_t* p, B a) { _mm512_storeu_si512(p, a.v); }
 template <int n> inline B shr(B a) { return {_mm512_srli_epi16(a.v, n)}; }  // bits of the neighbour come in: mask after
 template <int n> inline B shl(B a) { return {_mm512_slli_epi16(a.v, n)}; }
 inline B mask(B a, uint8_t m) { return {_mm512_and_si512(a.v, _mm512_set1_epi8((char)m))}; }
-inline B centred(B a) { return a; }  // `dot` takes codes as they are
+inline B less(B a, uint8_t x) { return {_mm512_sub_epi8(a.v, _mm512_set1_epi8((char)x))}; }
 inline B bor(B a, B b) { return {_mm512_or_si512(a.v, b.v)}; }
 inline B lookup(B a, const uint8_t* table16) {
   return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)table16)), a.v)};

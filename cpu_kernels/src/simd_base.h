@@ -12,8 +12,9 @@ struct I { int32_t v[16]; };
 struct B { uint8_t v[64]; };
 
 constexpr bool kHasDot = false;
-constexpr int kDotOffset8 = 0;
+constexpr bool kSignedCodes = false;
 constexpr bool kPairs = false;
+constexpr int kBothPlanes = 1;
 constexpr int kTile = 2;
 constexpr int kTileRows = 2, kTileColumns = 1;  // of a product whose sums stay in registers, columns by 16
 
@@ -74,6 +75,7 @@ inline void store_f16(uint16_t* p, const F& a) { for (int i = 0; i < 16; i++) p[
 inline void store_bf16(uint16_t* p, const F& a) { for (int i = 0; i < 16; i++) p[i] = float_bfloat(a.v[i]); }
 
 inline I izero() { EACH(I, 0); }
+inline I iset1(int x) { EACH(I, x); }
 inline I iadd(const I& a, const I& b) { EACH(I, a.v[i] + b.v[i]); }
 template <int n> inline I ishl(const I& a) { EACH(I, (int32_t)((uint32_t)a.v[i] << n)); }
 inline F to_float(const I& a) { EACH(F, (float)a.v[i]); }
@@ -84,7 +86,7 @@ inline void bstore(uint8_t* p, const B& a) { std::memcpy(p, a.v, 64); }
 template <int n> inline B shr(const B& a) { EACH_BYTE(a.v[i] >> n); }
 template <int n> inline B shl(const B& a) { EACH_BYTE(a.v[i] << n); }
 inline B mask(const B& a, uint8_t m) { EACH_BYTE(a.v[i] & m); }
-inline B centred(B a) { return a; }  // `dot` takes codes as they are
+inline B less(const B& a, uint8_t x) { EACH_BYTE(a.v[i] - x); }
 inline B bor(const B& a, const B& b) { EACH_BYTE(a.v[i] | b.v[i]); }
 inline B lookup(const B& a, const uint8_t* table16) { EACH_BYTE(table16[a.v[i] & 15]); }
 template <int b> inline F byte(const B& a) { EACH(F, (float)a.v[4 * i + b]); }

@@ -13,8 +13,9 @@ struct I { int32x4_t v[4]; };
 struct B { uint8x16_t v[4]; };  // four rows each
 
 constexpr bool kHasDot = true;
-constexpr int kDotOffset8 = 128;  // the products take signed bytes
+constexpr bool kSignedCodes = true;
 constexpr bool kPairs = false;
+constexpr int kBothPlanes = 2;
 constexpr int kTile = 4;
 constexpr int kTileRows = 3, kTileColumns = 2;  // of a product whose sums stay in registers, columns by 16
 
@@ -65,6 +66,7 @@ inline void store_bf16(uint16_t* p, F x) {
 }
 
 inline I izero() { EACH(I, vdupq_n_s32(0)); }
+inline I iset1(int x) { EACH(I, vdupq_n_s32(x)); }
 inline I iadd(I x, I y) { EACH(I, vaddq_s32(x.v[i], y.v[i])); }
 template <int n> inline I ishl(I x) { EACH(I, vshlq_n_s32(x.v[i], n)); }
 inline F to_float(I x) { EACH(F, vcvtq_f32_s32(x.v[i])); }
@@ -82,7 +84,7 @@ template <int n> inline B shl(B x) { EACH(B, vshlq_n_u8(x.v[i], n)); }
 inline B mask(B x, uint8_t m) { EACH(B, vandq_u8(x.v[i], vdupq_n_u8(m))); }
 inline B bor(B x, B y) { EACH(B, vorrq_u8(x.v[i], y.v[i])); }
 inline B lookup(B x, const uint8_t* table16) { EACH(B, vqtbl1q_u8(vld1q_u8(table16), x.v[i])); }
-inline B centred(B x) { EACH(B, veorq_u8(x.v[i], vdupq_n_u8(128))); }
+inline B less(B x, uint8_t y) { EACH(B, vsubq_u8(x.v[i], vdupq_n_u8(y))); }
 template <int b> inline uint32x4_t word(uint8x16_t x) {
   uint32x4_t v = vreinterpretq_u32_u8(x);
   if constexpr (b > 0) v = vshrq_n_u32(v, 8 * b);

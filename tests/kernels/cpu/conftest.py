@@ -33,7 +33,17 @@ def settings_are_put_back(request: pytest.FixtureRequest) -> Iterator[None]:
 ISAS = os.environ.get("MLXRUN_TEST_ISAS", "").split() or (native.isas() if native else ["none"])
 
 
-@pytest.fixture(params=ISAS)
+IN_TILES = {"test_products", "test_same", "test_experts", "test_feed_forward"}  # all that "amx" does of its own
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "isa" in metafunc.fixturenames:
+        products = metafunc.module.__name__.rpartition(".")[2] in IN_TILES
+        sets = [name for name in ISAS if products or name != "amx"]
+        metafunc.parametrize("isa", sets, indirect=True)
+
+
+@pytest.fixture
 def isa(request: pytest.FixtureRequest) -> str:
     """Every instruction set that this CPU can run, one after the other."""
     assert native.choose_isa(request.param)

@@ -56,9 +56,10 @@ void products(Codes codes, int bits, int group, Type scales, bool biases) {
 
   constexpr size_t kSlotCount = 2 * (kCols / kBlock) * kSlots;
   std::vector<float> x(kMost * kCols), scale(kSlotCount), sum(kSlotCount), low(kSlotCount);
+  std::vector<int32_t> whole(kSlotCount), first(kSlotCount);
   std::vector<int8_t> q(kSlotCount * 2 * kBlock), q2(q.size());
   for (float& v : x) v = uniform();
-  Rows rows{x.data(), kCols, q.data(), scale.data(), sum.data(), low.data()};
+  Rows rows{x.data(), kCols, q.data(), scale.data(), sum.data(), low.data(), whole.data(), first.data()};
   for (int r = 0; r < kMost; r++)
     if (!table_neon.quantize(x.data() + r * kCols, kCols, r, rows)) std::printf("quantize refuses\n"), wrong++;
   std::vector<float> unpacked(kCols), unpacked2(kCols);

@@ -13,12 +13,7 @@ EQUIVALENT = (
     ),
     Equivalent("body_attend.h", r"if \(end >= first_key \+ keys\)", "where both are the same nothing changes"),
     Equivalent("body_panel.h", r"^\s*;$", "memory that is asked for ahead", was=r"ahead\(panel, i, "),
-    Equivalent(
-        "body_panel.h",
-        r"",
-        "on x86 no dot product needs an offset: it is 0 times a scale",
-        was=r"constexpr \(offset != 0\)",
-    ),
+    Equivalent("body_integer.h", r"^\s*;$", "memory that is asked for ahead", was=r"ahead\(panel"),
     Equivalent("body_panel.h", r"m - m0 >= [59]", "four or eight rows in two halves, each row summed as before"),
     Equivalent(
         "experts.cpp",

@@ -33,9 +33,12 @@ SOURCES = build.HERE / "src"
 TESTS = {
     "attention.cpp": "attention each graph stack same bad_input",
     "body_attend.h": "attention each same",
+    "body_codes.h": "products rows experts same",
+    "body_integer.h": "products experts same",
     "body_panel.h": "products rows experts same",
     "body_rows.h": "rows products feed_forward heads attention",
     "body_tile.h": "attention pages same",
+    "body_tiles.h": "products same",
     "experts.cpp": "experts bad_input",
     "glue.cpp": "heads rows bad_input graph same",
     "guard.cpp": "mapped unit/weights/test_lost_pages.py",
@@ -54,6 +57,7 @@ TESTS = {
     "simd_base.h": "rows products attention feed_forward",
 }
 OF_ONE_SET = {
+    "body_tiles.h": "amx",
     "simd_avx2.h": "avxvnni" if "avxvnni" in native.isas() else "avx2",
     "simd_avx512.h": "avx512",
     "simd_base.h": "base",
@@ -62,7 +66,7 @@ SECONDS, MEMORY = 60, 8 << 30  # of a processor's time and of addresses, for the
 
 
 def isa_of(file: str) -> str:
-    return OF_ONE_SET.get(file) or next(name for name in native.isas() if name != "avxvnni")
+    return OF_ONE_SET.get(file) or next(name for name in native.isas() if name not in ("amx", "avxvnni"))
 
 
 def included(name: str) -> set[str]:

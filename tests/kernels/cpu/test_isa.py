@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from mlxrun.cpu_kernels import native
 from .compiled import ROOT
 
 CPU = Path("/proc/cpuinfo")
+AVX512 = {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"}
 NEEDED = {
-    "avx512": {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"},
+    "amx": {*AVX512, "amx_tile", "amx_int8", "granted"},
+    "avx512": AVX512,
     "avxvnni": {"avx2", "fma", "f16c", "avx_vnni"},
     "avx2": {"avx2", "fma", "f16c"},
     "neon": {"asimddp"},
@@ -22,11 +25,18 @@ NEEDED = {
 }
 
 
+def tiles_are_granted() -> bool:
+    """Whether Linux lets this process use AMX's tiles, which it must ask for (arch_prctl, ARCH_REQ_XCOMP_PERM)."""
+    return ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0
+
+
 def test_those_that_the_system_says_this_cpu_has_are_offered_best_first() -> None:
     if not CPU.exists():
         pytest.skip("There is no /proc/cpuinfo here to compare with.")
     lines = CPU.read_text().splitlines()
     has = {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split(":")[1].split()}
+    if "amx_tile" in has and tiles_are_granted():
+        has.add("granted")
     assert native.isas() == [name for name, needed in NEEDED.items() if needed <= has]
 
 
