@@ -166,36 +166,121 @@ def heads_of(
     precision: int = -1,
 ) -> list[mx.array]: ...
 
-class Stack:
-    def __init__(self) -> None: ...
-    def add(
+class RowNorm:
+    """Of rows: RMS, or (centred) layer norm. Weights may be longer than a row where rows have their own."""
+
+    def __init__(self, weight: mx.array | None, bias: mx.array | None, eps: float, centred: bool = False) -> None: ...
+
+class Network:
+    """The matrices of a network, or stacks of them, one for each expert."""
+
+    def __init__(
         self,
-        *,
-        heads: Sequence[Packed],
-        biases: Sequence[mx.array | None],
-        dim: int,
-        norms: HeadNorms,
-        scale: float,
-        window: int,
-        chunk: int,
-        turned: bool,
-        out: Packed,
-        out_bias: mx.array | None = None,
-        sinks: mx.array | None = None,
         gate: Packed | None,
         up: Packed,
         down: Packed,
         act: str,
-        norm: mx.array,
-        eps: float,
+        gate_bias: mx.array | None = None,
+        up_bias: mx.array | None = None,
+        down_bias: mx.array | None = None,
     ) -> None: ...
+
+class HeadWork:
+    """What becomes of heads before they are looked at or kept. `step`: from one head of q to the next."""
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        step: int,
+        q_norm: RowNorm | None = None,
+        k_norm: RowNorm | None = None,
+        v_norm: RowNorm | None = None,
+        scope: str = "head",
+        after_rope: bool = False,
+        k_norm_size: int = 0,
+        clip: float = 0.0,
+        rope: int = -1,
+        rope_at: int = 0,
+        temperature: Sequence[float] = ...,
+    ) -> None: ...
+
+class Routing:
+    def __init__(
+        self,
+        top_k: int,
+        *,
+        score: str,
+        renorm: bool = False,
+        renorm_eps: float = 1e-20,
+        scale: float = 1.0,
+        groups: int = 1,
+        top_groups: int = 1,
+        jitter: float = 0.0,
+        select_bias: mx.array | None = None,
+        expert_scale: mx.array | None = None,
+    ) -> None: ...
+
+class Stack:
+    """Steps over named rows: "x" goes in, "extra" comes in beside it, `out` comes out. See stack.h."""
+
+    def __init__(self, width: int, extra: int = 0, out: str = "x") -> None: ...
+    def rope(self, tables: Sequence[tuple[mx.array, float]], interleaved: bool) -> int: ...
+    def combine(
+        self,
+        source: str,
+        to: str,
+        norm: RowNorm | None = None,
+        onto: str | None = None,
+        factor: float = 1.0,
+        scale: mx.array | None = None,
+    ) -> None: ...
+    def project(
+        self,
+        source: str,
+        weights: Sequence[Packed],
+        biases: Sequence[mx.array | None],
+        to: Sequence[str],
+        onto: str | None = None,
+    ) -> None: ...
+    def activate(self, gate: str, act: str, up: str | None, up_at: int, to: str) -> None: ...
+    def gate(self, rows: str, gates: str, dim: int, at: int, step: int, by: str) -> None: ...
+    def feed(self, source: str, network: Network, to: str, onto: str | None = None) -> None: ...
+    def route(self, logits: str, routing: Routing, to: str) -> None: ...
+    def mix(
+        self,
+        source: str,
+        logits: str,
+        routing: Routing,
+        scales_input: bool,
+        network: Network,
+        to: str,
+        onto: str | None = None,
+    ) -> None: ...
+    def attend(
+        self,
+        q: str,
+        k: str | None,
+        v: str | None,
+        heads: HeadWork,
+        scale: float,
+        softcap: float,
+        window: int,
+        chunk: int,
+        sinks: mx.array | None,
+        slopes: mx.array | None,
+        latent: int,
+        to: str,
+    ) -> None: ...
+    def per_head(self, source: str, w: Packed, carried: int, to: str) -> None: ...
     def __call__(
         self,
         x: mx.array,
-        rotation: Rotation,
+        extra: mx.array | None,
         places: Sequence[PagePlace],
         groups: Sequence[int],
         batches: Sequence[PagedBatch],
+        tables: Sequence[Sequence[int]],
         precision: int = -1,
     ) -> mx.array: ...
 

@@ -122,6 +122,27 @@ void rms_norm(const float* x, const float* weight, float eps, int n, float* y) {
   });
 }
 
+void layer_norm(const float* x, const float* weight, const float* bias, float eps, int n, float* y) {
+  F sum = zero(), squares = zero();
+  each16(F32, x, n, [&](size_t, F v) { sum = add(sum, v); });
+  const float mean = total(sum) / n;
+  const int whole = n / 16 * 16;
+  for (int i = 0; i < whole; i += 16) {
+    const F off = sub(load(x + i), set1(mean));
+    squares = fma(off, off, squares);
+  }
+  float rest = 0;
+  for (int i = whole; i < n; i++) rest += (x[i] - mean) * (x[i] - mean);
+  const F factor = set1(1.0f / sqrtf((total(squares) + rest) / n + eps));
+  const auto of = [&](const float* w, size_t i) { return (int)i + 16 <= n ? load(w + i) : load_tail(F32, w, i, n); };
+  each16(F32, x, n, [&](size_t i, F v) {
+    v = mul(sub(v, set1(mean)), factor);
+    if (weight) v = mul(v, of(weight, i));
+    if (bias) v = add(v, of(bias, i));
+    put16(F32, y, i, n, v);
+  });
+}
+
 // e^x: 2^n e^r with |r| <= ln 2 / 2, the Taylor series of e^r to its 7th power; within 2 ulp. NaN stays.
 inline F exp(F x) {
   const F inside = vmin(set1(88.8f), vmax(set1(-104.0f), x));  // NaN in x: both return the second
@@ -161,6 +182,7 @@ inline F activated(Activation act, F g) {
     }
     case Relu: return vmax(zero(), g);
     case Relu2: { const F r = vmax(zero(), g); return mul(r, r); }
+    case Sigmoid: return sigmoid(g);
     default: return g;
   }
 }

@@ -39,7 +39,7 @@ struct Weight {
   size_t panel_bytes;
 };
 
-enum Activation : uint8_t { Silu, Gelu, GeluTanh, Relu, Relu2, ClampedSwiglu, Identity };
+enum Activation : uint8_t { Silu, Gelu, GeluTanh, Relu, Relu2, ClampedSwiglu, Identity, Sigmoid };
 
 // Rows of activations, in whichever forms the kernels of a call need.
 struct Rows {
@@ -74,6 +74,7 @@ struct Table {
   // One row of a packed weight, as float32.
   void (*unpack_row)(const Weight& w, size_t row, float* dst);
   void (*rms_norm)(const float* x, const float* weight, float eps, int n, float* y);
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, int n, float* y);
   void (*activate)(Activation act, const float* gate, const float* up, int n, float* y);
   // The parts of one key range: see attention.h. `parts` has (rows, 2 + v_dim) floats.
   void (*attend)(const Attention& a, int batch, int kv_head, int first_row, int rows, int first_key, int keys,
@@ -97,7 +98,7 @@ struct Table {
 // In a file of one instruction set, after the bodies.
 #define MLXRUN_TABLE(name)                                                                     \
   {name,       kHasDot,  panel_float, panels_integer, quantize, widen, narrow, unpack_row, \
-   rms_norm,   activate, attend,      finish,         attend_part, join,  put_sum, encode, \
+   rms_norm,   layer_norm, activate, attend,      finish,         attend_part, join,  put_sum, encode, \
    top_of,     weigh,    pick}
 
 // The best set that this CPU can run, or the one that MLXRUN_ISA names if it can.

@@ -8,6 +8,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "guard.h"
+#include "held.h"
 #include "mapped.h"
 #include "mlx/version.h"
 #include "nodes.h"
@@ -15,19 +16,11 @@
 #include "pages.h"
 #include "pool.h"
 #include "project.h"
-#include "stack.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
 
-// What nodes share with Python lies behind a pointer of ours. One that nanobind makes of a Python object takes the
-// interpreter's lock when it goes; a node goes on MLX's threads, under MLX's own locks, for which others wait with that lock.
-struct PagesHeld {
-  std::shared_ptr<Pages> pages;
-};
-struct BatchHeld {
-  std::shared_ptr<const PagedBatch> batch;
-};
+void bind_stack(nb::module_& m);  // module_stack.cpp
 
 static const char* const kPrecisions[] = {"exact", "fast"};
 
@@ -113,32 +106,6 @@ NB_MODULE(_native, m) {
   m.def("heads_of", &heads_of, "x"_a, "weights"_a, "biases"_a, "dim"_a, "norms"_a, "rotation"_a, "one_sequence"_a, "kept"_a,
         "precision"_a = -1);
 
-  nb::class_<Stack>(m, "Stack")
-      .def(nb::init<>())
-      .def("add",
-           [](Stack& stack, const std::vector<const Packed*>& heads, const std::vector<std::optional<mx::array>>& biases,
-              int dim, const HeadNorms& norms, float scale, int window, int chunk, bool turned, const Packed& out,
-              const std::optional<mx::array>& out_bias, const std::optional<mx::array>& sinks, const Packed* gate,
-              const Packed& up, const Packed& down, const std::string& act, const mx::array& norm, float eps) {
-             std::vector<Packed> three;
-             for (const Packed* w : heads) {
-               if (!w) throw std::invalid_argument("heads has None in it");
-               three.push_back(*w);
-             }
-             stack.add({three, biases, out, out_bias, sinks, norms, dim, {scale, 0, window, chunk}, turned},
-                       {gate ? std::optional(*gate) : std::nullopt, up, down, act, norm, eps});
-           },
-           nb::kw_only(), "heads"_a, "biases"_a, "dim"_a, "norms"_a, "scale"_a, "window"_a, "chunk"_a, "turned"_a, "out"_a,
-           "out_bias"_a = nb::none(), "sinks"_a = nb::none(), "gate"_a.none(), "up"_a, "down"_a, "act"_a, "norm"_a, "eps"_a)
-      .def("__call__",
-           [](Stack& stack, const mx::array& x, const Rotation& rotation, const std::vector<const PagePlace*>& places,
-              const std::vector<int>& groups, const std::vector<const BatchHeld*>& own, int wish) {
-             std::vector<std::shared_ptr<const PagedBatch>> batches;
-             for (const BatchHeld* one : own) batches.push_back(one ? one->batch : nullptr);
-             return stack(x, rotation, places, groups, batches, wish);
-           },
-           "x"_a, "rotation"_a, "places"_a, "groups"_a, "batches"_a, "precision"_a = -1);
-
   nb::class_<PagesHeld>(m, "Pages")
       .def("__init__",
            [](PagesHeld* self, size_t page_bytes, size_t most) { new (self) PagesHeld{std::make_shared<Pages>(page_bytes, most)}; },
@@ -185,6 +152,8 @@ NB_MODULE(_native, m) {
   m.def("read_pages",
         [](const mx::array& k, const PagePlace& place, const BatchHeld& own) { return read_pages(k, place, own.batch); },
         "k"_a, "place"_a, "batch"_a);
+
+  bind_stack(m);
 
   m.def("isa", [] { return std::string(kernels::best().name); });
   m.def("isas", [] {

@@ -2,6 +2,7 @@
 #include "parts.h"
 
 #include <cmath>
+#include <optional>
 
 using namespace kernels;
 using namespace linear;
@@ -23,11 +24,7 @@ class Angles {
     table_.resize((size_t)count * half * 2);
     pool::run((count + 15) / 16, [&](uint32_t piece) {
       for (int r = piece * 16; r < std::min<int>(count, piece * 16 + 16); r++)
-        for (int i = 0; i < half; i++) {
-          const double angle = (double)positions[r] / freqs[i];
-          table_[((size_t)r * half + i) * 2] = (float)(std::cos(angle) * scale);
-          table_[((size_t)r * half + i) * 2 + 1] = (float)(std::sin(angle) * scale);
-        }
+        parts::angles_of(positions[r], freqs, half, scale, &table_[(size_t)r * half * 2]);
     });
     return table_.data();
   }
@@ -41,15 +38,6 @@ class Angles {
 const float* angles(const int32_t* positions, int count, const float* freqs, int half, float scale) {
   static thread_local Angles kept;
   return kept.of(positions, count, freqs, half, scale);
-}
-
-void rotate(float* x, const float* table, int half, bool interleaved) {
-  for (int i = 0; i < half; i++) {
-    float &a = interleaved ? x[2 * i] : x[i], &b = interleaved ? x[2 * i + 1] : x[half + i];
-    const float c = table[2 * i], s = table[2 * i + 1], was = a;
-    a = was * c - b * s;
-    b = was * s + b * c;
-  }
 }
 
 // tile (m, 16) + bias + residual -> rows of the output
@@ -84,7 +72,7 @@ void add_rows(const uint8_t* from, size_t stride, Type type, float* tile, int m,
 // At most so many rows that the hidden ones do not outgrow the caches by much.
 constexpr int kHiddenRows = 512;
 
-void feed_some(const parts::FeedForward& layer, const Source& x, int rows, uint8_t* out) {
+void feed_some(const parts::FeedForward& layer, const Source& x, int rows, const Source* onto, uint8_t* out) {
   Scratch scratch;
   const std::vector<Weight>& w = layer.w;
   const Weight &gate = w[0], &up = w[w.size() - 2], &down = w.back();
@@ -96,7 +84,9 @@ void feed_some(const parts::FeedForward& layer, const Source& x, int rows, uint8
   each_unit(units_of(up), up.panel_bytes * (gated ? 2 : 1), rows, row_bytes(input, up.cols), [&](size_t unit, int m0, int m) {
     alignas(64) float g[kTileFloats], u[kTileFloats];
     const int n = multiply(up, unit, input, m0, m, up_int, u);
+    if (layer.biases[1]) parts::add_bias(layer.biases[1], up.rows, unit, n, m, u);
     if (gated) multiply(gate, unit, input, m0, m, gate_int, g);
+    if (gated && layer.biases[0]) parts::add_bias(layer.biases[0], up.rows, unit, n, m, g);
     best().activate(layer.act, gated ? g : u, gated ? u : nullptr, n * m * kRows, u);
     for (int p = 0; p < n; p++)
       for (int r = 0; r < m; r++)
@@ -114,19 +104,39 @@ void feed_some(const parts::FeedForward& layer, const Source& x, int rows, uint8
     for (int p = 0; p < n; p++) {
       const size_t panel = unit * kUnit + p;
       float* part = tile + (size_t)p * m * kRows;
-      if (layer.residual) add_rows(x.data + m0 * x.stride * size_of(x.type), x.stride, x.type, part, m, panel, down.rows);
-      put_tile(part, m, panel, down.rows, nullptr, x.type, out + (size_t)m0 * down.rows * size_of(x.type), down.rows);
+      if (onto) add_rows(onto->data + m0 * onto->stride * size_of(x.type), onto->stride, x.type, part, m, panel, down.rows);
+      put_tile(part, m, panel, down.rows, layer.biases[2], x.type, out + (size_t)m0 * down.rows * size_of(x.type), down.rows);
     }
   });
 }
 
 }  // namespace
 
-void parts::run(const FeedForward& layer, const Source& x, int count, uint8_t* out) {
+void parts::angles_of(int position, const float* freqs, int half, float scale, float* table) {
+  for (int i = 0; i < half; i++) {
+    const double angle = (double)position / freqs[i];
+    table[2 * i] = (float)(std::cos(angle) * scale);
+    table[2 * i + 1] = (float)(std::sin(angle) * scale);
+  }
+}
+
+void parts::rotate(float* x, const float* table, int half, bool interleaved) {
+  for (int i = 0; i < half; i++) {
+    float &a = interleaved ? x[2 * i] : x[i], &b = interleaved ? x[2 * i + 1] : x[half + i];
+    const float c = table[2 * i], s = table[2 * i + 1], was = a;
+    a = was * c - b * s;
+    b = was * s + b * c;
+  }
+}
+
+void parts::run(const FeedForward& layer, const Source& x, int count, const Source* onto, uint8_t* out) {
   for (int first = 0; first < count; first += kHiddenRows) {
     Source some = x;
     some.data += (size_t)first * x.stride * size_of(x.type);
-    feed_some(layer, some, std::min(kHiddenRows, count - first), out + (size_t)first * layer.w.back().rows * size_of(x.type));
+    std::optional<Source> below;
+    if (onto) below = *onto, below->data += (size_t)first * onto->stride * size_of(x.type);
+    feed_some(layer, some, std::min(kHiddenRows, count - first), below ? &*below : nullptr,
+              out + (size_t)first * layer.w.back().rows * size_of(x.type));
   }
 }
 

@@ -77,10 +77,11 @@ class FeedForward : public CpuPrimitive {
     std::vector<Weight> w = w_;
     for (size_t i = 0; i < w.size(); i++) w[i].data = in[1 + i].data<uint8_t>();
     uint8_t* out = allocate(outs[0]);
-    dispatch([layer = parts::FeedForward{std::move(w), gated_, residual_, act_, precision_}, x = RowsOf(in[0]),
-              norm = Vector(in, norm_), eps = eps_, out] {
+    dispatch([layer = parts::FeedForward{std::move(w), gated_, act_, precision_}, x = RowsOf(in[0]), norm = Vector(in, norm_),
+              eps = eps_, residual = residual_, out] {
       Scratch scratch;
-      parts::run(layer, normed(x.source(scratch), norm.floats(scratch), eps), x.count, out);
+      const Source source = x.source(scratch);
+      parts::run(layer, normed(source, norm.floats(scratch), eps), x.count, residual ? &source : nullptr, out);
     });
   }
 

@@ -2,262 +2,387 @@
 
 #include "mlx/ops.h"
 #include "mlx/transforms.h"
-#include "parts.h"
 #include "primitive.h"
 #include "project.h"
 
-using namespace kernels;
-using namespace linear;
+using linear::Precision;
+using linear::Scratch;
+using steps::Rows;
+using steps::wrong;
 
 namespace {
 
-[[noreturn]] void wrong(const std::string& what) { throw std::invalid_argument(what); }
+void check(const Packed& w, int inputs, const std::string& name, int experts = 0) {
+  if (w.experts && !experts) wrong(name + " is a stack of experts; this takes one matrix");
+  if (w.experts != experts) wrong(name + " must be a stack of " + std::to_string(experts));
+  if (w.layout.cols != inputs) wrong(name + " must have " + std::to_string(inputs) + " inputs");
+}
 
-// A vector kept as float32 beside the node; its place in memory never changes.
-class Floats {
- public:
-  Floats(const std::optional<mx::array>& from, int size, const char* name) {
-    if (!from) return;
-    type_of(from->dtype(), name);
-    if (from->ndim() != 1 || from->shape(0) != size) wrong(std::string(name) + " must have shape (" + std::to_string(size) + ",)");
-    kept_ = mx::contiguous(mx::astype(*from, mx::float32));
-  }
-  void gather(std::vector<mx::array>& all) const {
-    if (kept_) all.push_back(*kept_);
-  }
-  const float* data() const { return kept_ ? kept_->data<float>() : nullptr; }
-
- private:
-  std::optional<mx::array> kept_;
+struct Rope {
+  std::vector<steps::Floats> freqs;
+  std::vector<float> scales;
+  int half;
+  bool interleaved;
 };
 
-Weight placed(const Packed& w) {
-  Weight here = w.layout;
-  here.data = w.data.data<uint8_t>();
-  return here;
-}
-
-void check(const Packed& w, int inputs, const char* name) {
-  if (w.experts) wrong(std::string(name) + " is a stack of experts; this takes one matrix");
-  if (w.layout.cols != inputs) wrong(std::string(name) + " must have " + std::to_string(inputs) + " inputs");
-}
-
-// One layer: what came in, and what the kernels are handed once the weights are there.
-struct LayerOf {
-  StackedAttention attention;
-  StackedFeedForward feed;
-  Floats norm, q_norm, k_norm, biases[3], out_bias, sinks, feed_norm;
-  parts::Heads heads;
-  parts::FeedForward hidden;
-  Weight out;
-
-  LayerOf(const StackedAttention& a, const StackedFeedForward& f, int width)
-      : attention(a),
-        feed(f),
-        norm(a.norms.input, width, "the norm of attention"),
-        q_norm(a.norms.q, a.dim, "q_norm"),
-        k_norm(a.norms.k, a.dim, "k_norm"),
-        biases{{a.biases[0], a.heads[0].layout.rows, "bias"},
-               {a.biases[1], a.heads[1].layout.rows, "bias"},
-               {a.biases[2], a.heads[2].layout.rows, "bias"}},
-        out_bias(a.out_bias, width, "out_bias"),
-        sinks(a.sinks, a.heads[0].layout.rows / a.dim, "sinks"),
-        feed_norm(f.norm, width, "norm") {
-    hidden.gated = f.gate.has_value(), hidden.residual = true, hidden.act = activation_of(f.act);
-  }
-
-  void gather(std::vector<mx::array>& all) const {
-    for (const Packed& w : attention.heads) all.push_back(w.data);
-    for (const Packed* w : {&attention.out, feed.gate ? &*feed.gate : nullptr, &feed.up, &feed.down})
-      if (w) all.push_back(w->data);
-    for (const Floats* f : {&norm, &q_norm, &k_norm, &biases[0], &biases[1], &biases[2], &out_bias, &sinks, &feed_norm})
-      f->gather(all);
-  }
-
-  void place() {
-    for (const Packed& w : attention.heads) heads.w.push_back(placed(w));
-    heads.dim = attention.dim, heads.eps = attention.norms.eps, heads.head_eps = attention.norms.head_eps;
-    heads.norm = norm.data(), heads.q_norm = q_norm.data(), heads.k_norm = k_norm.data();
-    for (int i = 0; i < 3; i++) heads.biases[i] = biases[i].data();
-    out = placed(attention.out);
-    if (feed.gate) hidden.w.push_back(placed(*feed.gate));
-    hidden.w.push_back(placed(feed.up));
-    hidden.w.push_back(placed(feed.down));
-  }
+// What a pass is told of the place where a step keeps or finds its keys.
+struct Keeping {
+  int heads, dim, v_dim, q_heads;
+  bool own_values;
 };
 
 }  // namespace
 
 struct Stack::Layers {
-  std::vector<LayerOf> all;
-  int width = 0;
+  std::vector<steps::StepPtr> all;
+  std::vector<Rope> ropes;
+  std::vector<Keeping> keeping;
+  std::map<std::string, int> names;
+  std::vector<int> widths, most;  // of each buffer: as it was written last, and at most
+  int width = 0, extra = 0;
+  std::string out;
   bool placed = false;
+
+  Rows written(const std::string& name, int values) {
+    if (values <= 0) wrong(name + " would have no values");
+    const auto [at, is_new] = names.emplace(name, (int)widths.size());
+    if (is_new) widths.push_back(0), most.push_back(0);
+    if (name == "x" && values != width) wrong("x must stay " + std::to_string(width) + " values wide");
+    if (name == "extra" && !is_new) wrong("extra comes from outside; no step writes it");
+    widths[at->second] = values, most[at->second] = std::max(most[at->second], values);
+    return {at->second, values};
+  }
+  Rows read(const std::string& name) const {
+    const auto at = names.find(name);
+    if (at == names.end()) wrong("no step before this one writes " + name);
+    return {at->second, widths[at->second]};
+  }
+  std::optional<Rows> below(const std::optional<std::string>& name, int values) const {
+    if (!name) return std::nullopt;
+    const Rows found = read(*name);
+    if (found.width != values) wrong(*name + " must have " + std::to_string(values) + " values, as many as are added");
+    return found;
+  }
+  void add(steps::StepPtr step) { all.push_back(std::move(step)); }
+  void may_change() const {
+    if (placed) wrong("the stack is in use; its layers stay as they are");
+  }
 
   // Weights may still be on their way from a file; once they are here they stay.
   void place() {
     if (placed) return;
     std::vector<mx::array> waited;
-    for (const LayerOf& layer : all) layer.gather(waited);
+    for (const steps::StepPtr& step : all) step->gather(waited);
+    for (const Rope& rope : ropes)
+      for (const steps::Floats& freqs : rope.freqs) freqs.gather(waited);
     mx::eval(std::move(waited));
-    for (LayerOf& layer : all) layer.place();
     placed = true;
   }
 };
 
 namespace {
 
-// Where the layers of a pass keep their keys.
-struct Kept {
+// Where the keys of a pass lie, and how its sequences turn.
+struct Told {
   std::vector<PagePlace> places;
-  std::vector<std::shared_ptr<const PagedBatch>> batches;  // of each layer
+  std::vector<std::shared_ptr<const PagedBatch>> batches;  // of each place
+  std::vector<std::vector<int>> tables;                    // by rope and sequence
 };
 
 // What is computed when the node's turn comes.
-struct Step {
+struct Work {
   std::shared_ptr<Stack::Layers> layers;
-  std::shared_ptr<const Kept> kept;
+  Rows going;  // out
+  std::shared_ptr<const Told> told;
   RowsOf x;
-  std::optional<View> positions;
-  Vector freqs;
-  bool interleaved;
-  float rope_scale;
+  std::optional<View> extra;
   Precision precision;
   uint8_t* out;
 
   void operator()() const {
     Scratch scratch;
-    const size_t bytes = (size_t)x.count * x.cols * size_of(x.type);
-    const uint8_t* from = x.view.ordered(scratch);
-    uint8_t* middle = scratch.take<uint8_t>(bytes);
-    const float* turn = freqs.floats(scratch);
-    const int32_t* where = positions ? reinterpret_cast<const int32_t*>(positions->ordered(scratch)) : nullptr;
-    for (size_t i = 0; i < layers->all.size(); i++) {
-      Scratch own;
-      const LayerOf& layer = layers->all[i];
-      parts::Heads heads = layer.heads;
-      heads.kept = type_of(kept->places[i].type, "keys"), heads.precision = precision;
-      if (turn && layer.attention.turned) {
-        heads.rope_dims = 2 * freqs.view->shape[0], heads.freqs = turn, heads.positions = where;
-        heads.interleaved = interleaved, heads.rope_scale = rope_scale;
-      }
-      const uint8_t* looked = look(own, layer, heads, from, i);
-      const int inputs = heads.w[0].rows;
-      parts::run({{layer.out, middle, layer.out_bias.data()}}, {x.type, looked, (size_t)inputs}, x.count, inputs, from, precision);
-      parts::FeedForward feed = layer.hidden;
-      feed.precision = precision;
-      parts::run(feed, normed({x.type, middle, (size_t)x.cols}, layer.feed_norm.data(), layer.feed.eps), x.count, out);
-      from = out;
-    }
+    steps::Pass pass{x.count, {}, {}, &told->places, &told->batches, precision};
+    for (size_t i = 0; i < layers->most.size(); i++) pass.rows.push_back(rows_of((int)i, scratch));
+    std::memcpy(pass.rows[0], x.view.ordered(scratch), (size_t)x.count * x.cols * sizeof(float));
+    for (size_t i = 0; i < layers->ropes.size(); i++) pass.angles.push_back(angles_of(i, scratch));
+    for (const steps::StepPtr& step : layers->all) step->run(pass);
+    if (going.buffer != 0) std::memcpy(out, pass.of(going), (size_t)x.count * going.width * sizeof(float));
   }
 
  private:
-  // Every row's attention over its sequence's keys, its own among them: (T, heads * dim)
-  const uint8_t* look(Scratch& scratch, const LayerOf& layer, const parts::Heads& heads, const uint8_t* from, size_t i) const {
-    const PagePlace& place = kept->places[i];
-    const PagedBatch& batch = *kept->batches[i];
-    const size_t size = size_of(x.type), narrow = size_of(heads.kept), n = x.count;
-    const int wide = heads.w[0].rows, kv_wide = heads.w[1].rows, dim = heads.dim;
-    uint8_t* q = scratch.take<uint8_t>(n * wide * size);
-    uint8_t* fresh[2] = {scratch.take<uint8_t>(n * kv_wide * narrow), scratch.take<uint8_t>(n * kv_wide * narrow)};
-    uint8_t* looked = scratch.take<uint8_t>(n * wide * size);
-    uint8_t* const to[3] = {q, fresh[0], fresh[1]};
-    parts::run(heads, {x.type, from, (size_t)x.cols}, x.count, x.cols, to);
-    parts::copy_pages(place, batch);
-    parts::write_pages(place, batch, {fresh[0], fresh[1], kv_wide, dim, kv_wide, dim});
-    Paged a = parts::paged_over(place, batch, layer.attention.rule);
-    a.q_type = a.out_type = x.type, a.heads = wide / dim, a.sinks = layer.sinks.data();
-    a.q = q, a.q_row = wide, a.q_head = dim, a.out = looked;
-    parts::run(a, batch);
-    return looked;
+  float* rows_of(int buffer, Scratch& scratch) const {
+    if (buffer == 0 && going.buffer == 0) return reinterpret_cast<float*>(out);
+    if (buffer == 1 && extra) return const_cast<float*>(reinterpret_cast<const float*>(extra->ordered(scratch)));  // only read
+    return scratch.take<float>((size_t)x.count * layers->most[buffer]);
+  }
+  const float* angles_of(size_t rope, Scratch& scratch) const {
+    const Rope& own = layers->ropes[rope];
+    if (told->batches.empty()) return nullptr;  // nobody turns
+    const PagedBatch& batch = *told->batches[0];  // every group has the same rows
+    float* table = scratch.take<float>((size_t)x.count * own.half * 2);
+    pool::run((uint32_t)((x.count + 15) / 16), [&](uint32_t piece) {
+      for (int r = piece * 16; r < std::min<int>(x.count, piece * 16 + 16); r++) {
+        const size_t sequence = std::upper_bound(batch.starts.begin(), batch.starts.end(), r) - batch.starts.begin() - 1;
+        const int which = told->tables[rope].empty() ? 0 : told->tables[rope][sequence];
+        parts::angles_of(batch.positions[r], own.freqs[which].data(), own.half, own.scales[which], table + (size_t)r * own.half * 2);
+      }
+    });
+    return table;
   }
 };
 
 class StackStep : public CpuPrimitive {
  public:
-  struct Plan {
-    std::shared_ptr<Stack::Layers> layers;
-    std::shared_ptr<const Kept> kept;
-    bool turned = false, interleaved = false;
-    float rope_scale = 1;
-    Precision precision = Fast;
-  };
-  explicit StackStep(Plan plan) : p_(std::move(plan)) {}
+  StackStep(std::shared_ptr<Stack::Layers> layers, Rows going, std::shared_ptr<const Told> told, Precision precision)
+      : layers_(std::move(layers)), going_(going), told_(std::move(told)), precision_(precision) {}
   const char* name() const override { return "mlxrun::Stack"; }
 
-  // inputs: x, then positions and freqs where there are any
+  // inputs: x, then extra where there is any
   void eval_cpu(const std::vector<mx::array>& in, std::vector<mx::array>& outs) override {
-    Step step{p_.layers,      p_.kept,       RowsOf(in[0]), std::nullopt,     Vector(in, p_.turned ? 2 : -1),
-              p_.interleaved, p_.rope_scale, p_.precision,  allocate(outs[0])};
-    if (p_.turned) step.positions.emplace(in[1]);
-    dispatch([step = std::move(step)] { step(); });
+    Work work{layers_, going_, told_, RowsOf(in[0]), std::nullopt, precision_, allocate(outs[0])};
+    if (in.size() > 1) work.extra.emplace(in[1]);
+    dispatch([work = std::move(work)] { work(); });
   }
 
  private:
-  Plan p_;
+  std::shared_ptr<Stack::Layers> layers_;
+  Rows going_;
+  std::shared_ptr<const Told> told_;
+  Precision precision_;
 };
+
+steps::Feeding network_of(const NetworkSpec& n, Rows source, int outputs, int experts) {
+  if (!n.up || !n.down) wrong("a network has up and down");
+  check(*n.up, source.width, "up", experts), check(*n.down, n.up->layout.rows, "down", experts);
+  if (n.gate) check(*n.gate, source.width, "gate", experts);
+  if (n.gate && n.gate->layout.rows != n.up->layout.rows) wrong("gate and up must have the same number of rows");
+  if (n.gate_bias && !n.gate) wrong("a bias of the gate needs a gate");
+  steps::Feeding f{source, {}, std::nullopt, std::nullopt, *n.up, *n.down, n.gate_bias, n.up_bias, n.down_bias, activation_of(n.act)};
+  if (f.act == kernels::ClampedSwiglu && !n.gate) wrong("act clamped_swiglu needs a gate");
+  if (n.gate) f.gate = *n.gate;
+  f.to.width = outputs;
+  return f;
+}
+
+template <class T>
+T one_of(const std::string& name, const std::vector<std::pair<const char*, T>>& known, const char* what) {
+  for (const auto& [own, value] : known)
+    if (name == own) return value;
+  wrong(std::string(what) + " may not be '" + name + "'");
+}
 
 }  // namespace
 
-Stack::Stack() : layers_(std::make_shared<Layers>()) {}
+Stack::Stack(int width, int extra, const std::string& out) : layers_(std::make_shared<Layers>()) {
+  if (width <= 0 || extra < 0) wrong("width must be above 0, extra not below");
+  layers_->width = width, layers_->extra = extra, layers_->out = out;
+  layers_->written("x", width);
+  if (extra) layers_->written("extra", extra);
+}
+Stack::~Stack() = default;
 
-void Stack::add(const StackedAttention& a, const StackedFeedForward& f) {
-  if (layers_->placed) wrong("the stack is in use; its layers stay as they are");
-  if (a.heads.size() != 3 || a.biases.size() != 3) wrong("heads and biases must be of q, k and v");
-  const int width = a.heads[0].layout.cols;
-  if (!layers_->all.empty() && width != layers_->width) wrong("every layer of a stack must be as wide as the first");
-  for (const Packed& w : a.heads) {
-    check(w, width, "heads");
-    if (a.dim <= 0 || w.layout.rows % a.dim || w.layout.rows == 0) wrong("heads must have a whole number of heads of dim rows");
+int Stack::rope(const std::vector<RopeTable>& tables, bool interleaved) {
+  layers_->may_change();
+  if (tables.empty()) wrong("a rope has at least one table");
+  Rope rope{{}, {}, 0, interleaved};
+  for (const RopeTable& table : tables) {
+    if (table.freqs.ndim() != 1 || table.freqs.dtype() != mx::float32 || table.freqs.size() == 0) wrong("freqs must be float32 (n,)");
+    if (rope.half && rope.half != table.freqs.shape(0)) wrong("all tables of a rope have as many freqs");
+    rope.half = table.freqs.shape(0);
+    rope.freqs.emplace_back(table.freqs, rope.half, "freqs"), rope.scales.push_back(table.scale);
   }
-  if (a.heads[1].layout.rows != a.heads[2].layout.rows) wrong("keys and values must have the same heads");
-  if (a.heads[0].layout.rows % a.heads[1].layout.rows) wrong("q must have a whole number of heads for each head of k");
-  check(a.out, a.heads[0].layout.rows, "out");
-  check(f.up, width, "up");
-  if (f.gate) check(*f.gate, width, "gate");
-  if (f.gate && f.gate->layout.rows != f.up.layout.rows) wrong("gate and up must have the same number of rows");
-  check(f.down, f.up.layout.rows, "down");
-  if (a.out.layout.rows != width || f.down.layout.rows != width) wrong("out and down must have as many rows as x has values");
-  if (activation_of(f.act) == ClampedSwiglu && !f.gate) wrong("act clamped_swiglu needs a gate");
-  layers_->width = width;
-  layers_->all.emplace_back(a, f, width);
+  layers_->ropes.push_back(std::move(rope));
+  return (int)layers_->ropes.size() - 1;
 }
 
-mx::array Stack::operator()(const mx::array& x, const Rotation& rotation, const std::vector<const PagePlace*>& places,
+void Stack::combine(const std::string& source, const std::string& to, const std::optional<steps::NormSpec>& norm,
+                    const std::optional<std::string>& onto, float factor, const std::optional<mx::array>& scale) {
+  layers_->may_change();
+  const Rows from = layers_->read(source);
+  const auto below = layers_->below(onto, from.width);
+  steps::Combining spec{from, from, below, norm, factor, scale};
+  spec.to = layers_->written(to, from.width);
+  layers_->add(steps::combine(spec));
+}
+
+void Stack::project(const std::string& source, const std::vector<const Packed*>& weights,
+                    const std::vector<std::optional<mx::array>>& biases, const std::vector<std::string>& to,
+                    const std::optional<std::string>& onto) {
+  layers_->may_change();
+  const Rows from = layers_->read(source);
+  if (weights.empty() || weights.size() != to.size() || weights.size() != biases.size())
+    wrong("weights, biases and their rows must be as many");
+  if (onto && weights.size() != 1) wrong("onto goes with one weight, not several");
+  std::vector<steps::Projection> products;
+  std::optional<Rows> below;
+  for (size_t i = 0; i < weights.size(); i++) {
+    if (!weights[i]) wrong("weights has None in it");
+    check(*weights[i], from.width, to[i]);
+    if (to[i] == source) wrong("rows cannot be multiplied where they lie");
+    if (i == 0) below = layers_->below(onto, weights[i]->layout.rows);
+    products.push_back({*weights[i], biases[i], layers_->written(to[i], weights[i]->layout.rows)});
+  }
+  layers_->add(steps::project(from, products, below));
+}
+
+void Stack::activate(const std::string& gate, const std::string& act, const std::optional<std::string>& up, int up_at,
+                     const std::string& to) {
+  layers_->may_change();
+  const Rows from = layers_->read(gate);
+  std::optional<Rows> with;
+  if (up) with = layers_->read(*up);
+  if (with && (up_at < 0 || up_at > with->width - from.width)) wrong("up must have as many values from up_at on as the gate");
+  if (activation_of(act) == kernels::ClampedSwiglu && !up) wrong("act clamped_swiglu needs a gate");
+  layers_->add(steps::activate(from, activation_of(act), with, up_at, layers_->written(to, from.width)));
+}
+
+void Stack::gate(const std::string& rows, const std::string& gates, int dim, int at, int step, const std::string& by) {
+  layers_->may_change();
+  enum By { Each, OnePerHead, Softplus };
+  const By how = one_of<By>(by, {{"sigmoid", Each}, {"head_sigmoid", OnePerHead}, {"head_softplus", Softplus}}, "a gate's function");
+  steps::Gating spec{layers_->read(rows), layers_->read(gates), dim, at, step, how != Each, how == Softplus};
+  if (dim <= 0 || spec.rows.width % dim) wrong("gated rows must have a whole number of heads of dim values");
+  const int heads = spec.rows.width / dim, last = spec.per_head ? 1 : dim;
+  if (at < 0 || step < 0 || at + (int64_t)(heads - 1) * step + last > spec.gates.width) wrong("gates must have values for each head");
+  layers_->add(steps::gate(spec));
+}
+
+void Stack::feed(const std::string& source, const NetworkSpec& network, const std::string& to,
+                 const std::optional<std::string>& onto) {
+  layers_->may_change();
+  if (to == source) wrong("rows cannot be multiplied where they lie");
+  const Rows from = layers_->read(source);
+  if (!network.up || !network.down) wrong("a network has up and down");
+  const int outputs = network.down->layout.rows;
+  steps::Feeding spec = network_of(network, from, outputs, 0);
+  spec.onto = layers_->below(onto, outputs);
+  spec.to = layers_->written(to, outputs);
+  layers_->add(steps::feed(spec));
+}
+
+namespace {
+
+void check(const steps::Routing& routing, int experts) {
+  if (routing.top_k <= 0 || routing.top_k > experts) wrong("top_k must be 1 to the number of experts");
+  if (routing.groups <= 0 || experts % routing.groups || routing.top_groups <= 0 || routing.top_groups > routing.groups)
+    wrong("groups must divide the experts, and top_groups be some of them");
+}
+
+}  // namespace
+
+void Stack::route(const std::string& logits, const steps::Routing& routing, const std::string& to) {
+  layers_->may_change();
+  const Rows scores = layers_->read(logits);
+  check(routing, scores.width);
+  if (to == logits) wrong("rows cannot be chosen among where they lie");
+  layers_->add(steps::route(scores, routing, layers_->written(to, routing.top_k)));
+}
+
+void Stack::mix(const std::string& source, const std::string& logits, const steps::Routing& routing, bool scales_input,
+                const NetworkSpec& network, const std::string& to, const std::optional<std::string>& onto) {
+  layers_->may_change();
+  if (to == source || to == logits) wrong("rows cannot be multiplied where they lie");
+  const Rows from = layers_->read(source), scores = layers_->read(logits);
+  if (!network.up || !network.down || !network.up->experts) wrong("up must be a stack of experts");
+  const int experts = network.up->experts, outputs = network.down->layout.rows;
+  if (scores.width != experts) wrong("there must be a logit for each expert");
+  check(routing, experts);
+  steps::Mixing spec{network_of(network, from, outputs, experts), scores, routing, scales_input};
+  for (auto [bias, rows] : {std::pair{&network.gate_bias, network.up->layout.rows}, std::pair{&network.up_bias, network.up->layout.rows},
+                            std::pair{&network.down_bias, outputs}})
+    if (*bias && (*bias)->shape() != mx::Shape{experts, rows}) wrong("a bias of experts must be (experts, rows)");
+  spec.network.onto = layers_->below(onto, outputs);
+  spec.network.to = layers_->written(to, outputs);
+  layers_->add(steps::mix(spec));
+}
+
+void Stack::attend(const std::string& q, const std::optional<std::string>& k, const std::optional<std::string>& v,
+                   const HeadsSpec& h, const PagedRule& rule, const std::optional<mx::array>& sinks,
+                   const std::optional<mx::array>& slopes, int latent, const std::string& to) {
+  layers_->may_change();
+  steps::Attending s;
+  s.q = layers_->read(q), s.dim = h.dim, s.step = h.step, s.rule = rule, s.sinks = sinks, s.slopes = slopes;
+  if (h.dim <= 0 || h.step < h.dim || s.q.width % h.step) wrong("q must have a whole number of heads of dim values");
+  const int heads = s.q.width / h.step;
+  if (k) s.k = layers_->read(*k);
+  if (v) s.v = layers_->read(*v);
+  if (v && !k) wrong("values without keys");
+  if (latent < 0 || latent > h.dim || (latent && v)) wrong("a latent value is the beginning of its key");
+  if (k && !v && !latent) wrong("keys without values");
+  for (const std::optional<Rows>* part : {&s.k, &s.v})
+    if (*part && ((*part)->width % h.dim || heads % ((*part)->width / h.dim)))
+      wrong("q must have a whole number of heads for each head of k and v");
+  if (s.v && s.v->width != s.k->width) wrong("keys and values must have the same heads");
+  s.q_norm = h.q_norm, s.k_norm = h.k_norm, s.v_norm = h.v_norm, s.after_rope = h.after_rope, s.clip = h.clip;
+  s.scope = one_of<steps::Scope>(h.scope, {{"head", steps::Head}, {"each", steps::Each}, {"all", steps::All}}, "the scope of a norm");
+  if (s.scope == steps::All && h.step != h.dim && h.q_norm) wrong("a norm of the whole row takes heads that lie together");
+  if (h.k_norm_size < 0 || h.k_norm_size > h.dim || (h.k_norm_size && s.scope != steps::Head)) wrong("k_norm_size must be within a head");
+  s.k_norm_size = h.k_norm_size;
+  if (h.rope >= (int)layers_->ropes.size()) wrong("there is no such rope");
+  if (h.rope >= 0) {
+    const Rope& rope = layers_->ropes[h.rope];
+    s.rope = h.rope, s.rope_at = h.rope_at, s.rope_half = rope.half, s.interleaved = rope.interleaved;
+    if (h.rope_at < 0 || 2 * (int64_t)rope.half + h.rope_at > h.dim) wrong("freqs must be float32 (n,) with 2 n at most dim");
+  }
+  if (!h.temperature.empty()) {
+    if (h.temperature.size() != 3 || !(h.temperature[1] > 0)) wrong("temperature must be beta, floor (above 0) and shift");
+    s.beta = h.temperature[0], s.floor = h.temperature[1], s.shift = (int)h.temperature[2];
+  }
+  if (rule.window < 0 || rule.chunk < 0 || rule.softcap < 0) wrong("window, chunk and softcap must be 0 (none) or more");
+  s.v_dim = latent ? latent : h.dim, s.place = (int)layers_->keeping.size();
+  layers_->keeping.push_back({k ? s.k->width / h.dim : 0, h.dim, s.v_dim, heads, !latent});
+  if (to == q) wrong("rows cannot be looked up where they lie");
+  s.to = layers_->written(to, heads * s.v_dim);
+  layers_->add(steps::attend(s));
+}
+
+void Stack::per_head(const std::string& source, const Packed& w, int carried, const std::string& to) {
+  layers_->may_change();
+  const Rows from = layers_->read(source);
+  if (to == source) wrong("rows cannot be multiplied where they lie");
+  if (!w.experts || carried < 0 || from.width != w.experts * (w.layout.cols + carried)) wrong("each head must have its matrix, and its inputs");
+  layers_->add(steps::per_head(from, w, carried, layers_->written(to, w.experts * (w.layout.rows + carried))));
+}
+
+mx::array Stack::operator()(const mx::array& x, const std::optional<mx::array>& extra, const std::vector<const PagePlace*>& places,
                             const std::vector<int>& groups, const std::vector<std::shared_ptr<const PagedBatch>>& batches,
-                            int wish) {
-  StackStep::Plan plan;
-  const size_t layers = layers_->all.size();
+                            const std::vector<std::vector<int>>& tables, int wish) {
   if (x.ndim() != 2 || x.shape(1) != layers_->width) wrong("x must be (rows, " + std::to_string(layers_->width) + ")");
-  type_of(x.dtype(), "x");
-  if (places.size() != layers || groups.size() != layers) wrong("places and groups must have one entry for each layer");
-  auto kept = std::make_shared<Kept>();
-  for (size_t i = 0; i < layers; i++) {
-    const StackedAttention& own = layers_->all[i].attention;
+  if (x.dtype() != mx::float32) wrong("x must be float32");
+  if (extra.has_value() != (layers_->extra > 0)) wrong("extra rows go with a stack that was made for them");
+  if (extra && (extra->ndim() < 2 || extra->shape(0) != x.shape(0) || extra->size() != (size_t)x.shape(0) * layers_->extra ||
+                extra->dtype() != mx::float32))
+    wrong("extra must be float32 (rows of x, " + std::to_string(layers_->extra) + ")");
+  if (places.size() != layers_->keeping.size() || groups.size() != places.size()) wrong("places and groups must have one entry for each layer");
+  auto told = std::make_shared<Told>();
+  for (size_t i = 0; i < places.size(); i++) {
+    const Keeping& own = layers_->keeping[i];
     if (!places[i] || groups[i] < 0 || (size_t)groups[i] >= batches.size() || !batches[groups[i]]) wrong("groups must name batches");
     const PagePlace& place = *places[i];
     const PagedBatch& batch = *batches[groups[i]];
-    if (place.heads != own.heads[1].layout.rows / own.dim || place.dim != own.dim || place.v_dim != own.dim || !place.own_values)
+    if ((own.heads && place.heads != own.heads) || own.q_heads % place.heads || place.dim != own.dim || place.v_dim != own.v_dim ||
+        place.own_values != own.own_values)
       wrong("a place must keep the heads of its layer");
     if (batch.rows() != x.shape(0)) wrong("batches must have the rows of x");
     batch.check(place);
-    kept->places.push_back(place);
-    kept->batches.push_back(batches[groups[i]]);
+    told->places.push_back(place);
+    told->batches.push_back(batches[groups[i]]);
   }
-  if (layers == 0 || x.shape(0) == 0) return x;
-  std::vector<mx::array> inputs{x};
-  if (rotation.freqs) {
-    const mx::array& freqs = *rotation.freqs;
-    for (const LayerOf& layer : layers_->all)
-      if (freqs.ndim() != 1 || freqs.dtype() != mx::float32 || 2 * freqs.shape(0) > layer.attention.dim)
-        wrong("freqs must be float32 (n,) with 2 n at most dim");
-    if (!rotation.positions || rotation.positions->dtype() != mx::int32 || rotation.positions->shape() != mx::Shape{x.shape(0)})
-      wrong("positions must be int32 with one value for each row of x");
-    plan.turned = true, plan.interleaved = rotation.interleaved, plan.rope_scale = rotation.scale;
-    inputs.push_back(*rotation.positions);
-    inputs.push_back(freqs);
+  if (!tables.empty() && tables.size() != layers_->ropes.size()) wrong("tables must have one entry for each rope");
+  told->tables = tables;
+  told->tables.resize(layers_->ropes.size());
+  for (size_t i = 0; i < layers_->ropes.size(); i++) {
+    const std::vector<int>& own = told->tables[i];
+    if (!own.empty() && !told->batches.empty() && own.size() != told->batches[0]->count()) wrong("tables must have one for each sequence");
+    for (int which : own)
+      if (which < 0 || (size_t)which >= layers_->ropes[i].freqs.size()) wrong("tables must be of their rope");
   }
-  plan.precision = precision_of(wish);
+  const Rows going = layers_->read(layers_->out);
+  if (x.shape(0) == 0) return mx::zeros({0, going.width}, mx::float32, mx::Device::cpu);
+  const Precision precision = precision_of(wish);
   layers_->place();
-  plan.layers = layers_, plan.kept = std::move(kept);
-  return mx::array(x.shape(), x.dtype(), std::make_shared<StackStep>(std::move(plan)), std::move(inputs));
+  std::vector<mx::array> inputs{x};
+  if (extra) inputs.push_back(*extra);
+  return mx::array({x.shape(0), going.width}, mx::float32, std::make_shared<StackStep>(layers_, going, std::move(told), precision),
+                   std::move(inputs));
 }

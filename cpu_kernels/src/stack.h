@@ -1,42 +1,77 @@
-// All layers of a plain decoder as one node, for any rows of any sequences. Keys and values are written to pages, as a side
-// effect: passes over the same pages are computed in turn.
+// Layers of a decoder as one node, for any rows of any sequences: a list of steps over rows of float32, which steps name.
+// Keys and values are written to pages, as a side effect: passes over the same pages are computed in turn.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "nodes.h"
 #include "packed.h"
 #include "pages.h"
+#include "steps.h"
 
-struct StackedAttention {
-  std::vector<Packed> heads;  // q, k, v
-  std::vector<std::optional<mx::array>> biases;
-  Packed out;
-  std::optional<mx::array> out_bias, sinks;
-  HeadNorms norms;
-  int dim;
-  PagedRule rule;
-  bool turned;  // by the rotation of the pass
+// Frequencies of rotary positions: of one head, and what multiplies what was turned.
+struct RopeTable {
+  mx::array freqs;  // (half,) float32
+  float scale;
 };
 
-struct StackedFeedForward {
-  std::optional<Packed> gate;
-  Packed up, down;
+// What a step is told of the networks that are beside or inside a mixture; see steps.h.
+struct NetworkSpec {
+  const Packed *gate, *up, *down;  // `gate` null: none
+  std::optional<mx::array> gate_bias, up_bias, down_bias;
   std::string act;
-  mx::array norm;
-  float eps;
+};
+
+struct HeadsSpec {
+  int dim, step;
+  std::optional<steps::NormSpec> q_norm, k_norm, v_norm;
+  std::string scope;  // head, each, all
+  bool after_rope;
+  int k_norm_size;
+  float clip;
+  int rope, rope_at;  // below 0: none
+  std::vector<float> temperature;  // (beta, floor, shift), or empty
 };
 
 class Stack {
  public:
-  Stack();
-  // x (T, width) -> x + attention(norm(x)), then + feed_forward(norm(.)).
-  void add(const StackedAttention& attention, const StackedFeedForward& feed);
-  // `places[i]` is where layer i keeps its keys, in pages of the group that `batches[groups[i]]` tells of.
-  mx::array operator()(const mx::array& x, const Rotation& rotation, const std::vector<const PagePlace*>& places,
-                       const std::vector<int>& groups, const std::vector<std::shared_ptr<const PagedBatch>>& batches, int wish);
+  // Rows "x" of `width` values come in; "extra", where `extra` is not 0, come in beside them; those named `out` go out.
+  Stack(int width, int extra, const std::string& out);
+  ~Stack();
+
+  // A rotation that steps may name: sequences choose among its tables, which turn as many values.
+  int rope(const std::vector<RopeTable>& tables, bool interleaved);
+
+  // to = (onto +) factor * scale * norm(source)
+  void combine(const std::string& source, const std::string& to, const std::optional<steps::NormSpec>& norm,
+               const std::optional<std::string>& onto, float factor, const std::optional<mx::array>& scale);
+  // to_i = (onto +) source . w_i^T + bias_i
+  void project(const std::string& source, const std::vector<const Packed*>& weights,
+               const std::vector<std::optional<mx::array>>& biases, const std::vector<std::string>& to,
+               const std::optional<std::string>& onto);
+  void activate(const std::string& gate, const std::string& act, const std::optional<std::string>& up, int up_at,
+                const std::string& to);
+  void gate(const std::string& rows, const std::string& gates, int dim, int at, int step, const std::string& by);
+  void feed(const std::string& source, const NetworkSpec& network, const std::string& to, const std::optional<std::string>& onto);
+  void route(const std::string& logits, const steps::Routing& routing, const std::string& to);
+  void mix(const std::string& source, const std::string& logits, const steps::Routing& routing, bool scales_input,
+           const NetworkSpec& network, const std::string& to, const std::optional<std::string>& onto);
+  // Without k, keys that another step wrote are looked at. Without v, values are what `values` says: "keys", before they are
+  // turned, or "latent", the first -v_dim numbers of each kept key.
+  void attend(const std::string& q, const std::optional<std::string>& k, const std::optional<std::string>& v,
+              const HeadsSpec& heads, const PagedRule& rule, const std::optional<mx::array>& sinks,
+              const std::optional<mx::array>& slopes, int latent, const std::string& to);
+  void per_head(const std::string& source, const Packed& w, int carried, const std::string& to);
+
+  // `places[i]` is where the i-th attending step finds its keys, in pages of the group that `batches[groups[i]]` tells of;
+  // `tables` of each rope the one of each sequence, or none: the first for all.
+  mx::array operator()(const mx::array& x, const std::optional<mx::array>& extra, const std::vector<const PagePlace*>& places,
+                       const std::vector<int>& groups, const std::vector<std::shared_ptr<const PagedBatch>>& batches,
+                       const std::vector<std::vector<int>>& tables, int wish);
   struct Layers;
 
  private:

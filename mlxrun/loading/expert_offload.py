@@ -21,6 +21,7 @@ import mlx.core as mx
 from ..memory.streaming import EDGES
 from ..nn.decoder import DecoderModel
 from ..nn.moe import DenseAndExpertsBlock, MoEBlock
+from ..nn.stack import ExpertChoice
 from ..weights.mapped import Watched
 
 MATRICES = ("gate", "up", "down")
@@ -141,7 +142,7 @@ def high(at: int) -> int:
 
 def offload_experts(decoder: DecoderModel, file: MappedFile, places: Mapping[str, Place], bound: int) -> ExpertOffload:
     """`places`: of every weight in the file, by canonical name."""
-    stacks, blocks = [], []
+    stacks, mixtures = [], []
     for number, layer in enumerate(decoder.layers):
         joint = isinstance(layer.ffn, DenseAndExpertsBlock)
         block = layer.ffn.moe if isinstance(layer.ffn, DenseAndExpertsBlock) else layer.ffn
@@ -149,24 +150,27 @@ def offload_experts(decoder: DecoderModel, file: MappedFile, places: Mapping[str
             scope = f"layers.{number}.ffn.{'moe.' if joint else ''}experts"
             names = [f"{scope}.{matrix}.weight" for matrix in MATRICES]
             stacks.append(ExpertStack(tuple(places[name] for name in names if name in places), block.spec.experts))
-            blocks.append(block)
+            mixtures.append(number)
     offload = ExpertOffload(file, stacks, bound)
-    for number, block in enumerate(blocks):
-        block.routed = watch_routing(offload, number, blocks[number + 1] if number + 1 < len(blocks) else None)
+    choices = [ExpertChoice(decoder.spec, decoder.layers[number], decoder.device) for number in mixtures]
+    decoder.watch({number: watch_routing(offload, at, choices[at : at + 2]) for at, number in enumerate(mixtures)})
     return offload
 
 
-def watch_routing(offload: ExpertOffload, layer: int, after: MoEBlock | None) -> Callable[[mx.array, mx.array], None]:
-    def tell(x: mx.array, ids: mx.array) -> None:
-        """x (T, dim) as the router saw it, ids (T, k)."""
-        guess = None if after is None else after.router(x)[0]
-        mx.eval(ids, *([] if guess is None else [guess]))
+def watch_routing(offload: ExpertOffload, layer: int, choices: Sequence[ExpertChoice]) -> Callable[[mx.array], None]:
+    """`choices`: of that layer, and of the one after it where there is one."""
+
+    def tell(x: mx.array) -> None:
+        """x (T, dim) before the layer's network."""
+        ids, *guess = (choice(x) for choice in choices)
+        mx.eval(ids, *guess)
         offload.use(layer, distinct(ids))
-        if guess is not None:
-            offload.ahead(layer + 1, distinct(guess))
+        for after in guess:
+            offload.ahead(layer + 1, distinct(after))
 
     return tell
 
 
 def distinct(ids: mx.array) -> list[int]:
-    return sorted(set(ids.reshape(-1).tolist()))  # type: ignore[arg-type]  # a flat list of numbers
+    """Numbers come as float32."""
+    return sorted(set(ids.astype(mx.int32).reshape(-1).tolist()))  # type: ignore[arg-type]  # a flat list of numbers

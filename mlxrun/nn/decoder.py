@@ -7,7 +7,7 @@ tokens without them, where a kernel for that is the quicker way.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from itertools import accumulate, pairwise
 
 import mlx.core as mx
@@ -25,7 +25,7 @@ from .linear import Linear
 from .params import AS_STORED, Forms, Params
 from .per_layer import PerLayerEmbedding
 from .ranking import RankingBlock
-from .stack import LayerStack
+from .stack import Watch, one_by_one, runs_of
 
 
 class DecoderModel:
@@ -53,7 +53,8 @@ class DecoderModel:
             self.per_layer = PerLayerEmbedding(spec.per_layer, spec.dim, len(spec.layers), params.scope("per_layer"))
         self.streams = Streams(spec.altup, spec.dim, params.scope("altup")) if spec.altup is not None else None
         self.layers = [self._layer(layer, params.scope(f"layers.{i}")) for i, layer in enumerate(spec.layers)]
-        self.stack = LayerStack.of(spec, self.layers, device)
+        self.single = one_by_one(self.layers)
+        self.runs = runs_of(spec, self.layers, device)  # where keys lie in pages
         self.norm = params.norm("norm", spec.norm, spec.dim) if spec.norm else None
         self.embed_out = params.linear("embed_out", width, spec.dim) if spec.embed_dim else None
         self.head = self._head(params, width) if spec.kind == "decoder" else None
@@ -69,6 +70,10 @@ class DecoderModel:
         if s.altup is not None:
             return AltUpLayerBlock(layer, s.altup, s.dim, s.per_layer, params)
         return LayerBlock(layer, s.dim, s.per_layer, params)
+
+    def watch(self, before: Mapping[int, Watch]) -> None:
+        """Who hears of the rows of a pass before the network of a layer reads them, by the layer's number."""
+        self.runs = runs_of(self.spec, self.layers, self.device, before)
 
     def _head(self, params: Params, width: int) -> Linear:
         if self.spec.tied:
@@ -96,11 +101,8 @@ class DecoderModel:
         if self.streams is not None:
             x = self.streams.spread(x)
         memories = [memory for memory, _ in sequences]
-        if self.stack is not None and self.stack.serves(p):
-            x = self.stack(x, p, memories[0])
-        else:
-            for i, layer in enumerate(self.layers):
-                x = layer(x, p, [m.layers[i] for m in memories], None if extra is None else extra[:, i])
+        for run in self.single if p.pages is None else self.runs:
+            x = run(x, p, memories, extra)
         if self.streams is not None:
             x = self.streams.merge(x)
         for memory, count in sequences:

@@ -13,7 +13,6 @@ import mlx.core as mx
 
 from ..contracts import LayerMemory
 from ..ops.fast_forms import ATTENTION, DENSE, METAL_ATTENTION, METAL_DENSE, METAL_EXPERTS
-from ..ops.fused import AttentionParts, FeedForward
 from ..spec import (
     Attention,
     ChannelDelta,
@@ -95,9 +94,8 @@ class LayerBlock:
         self.out_scale = params.array("out_scale", 1) if spec.out_scale else None
         self.mix: Mix = self._mix
         self.feed: Rows = self._feed
-        self.attention: AttentionParts | None = None  # what a stack of layers takes
-        self.dense: FeedForward | None = None
         self._join(spec)
+        self.wiring = spec.wiring
         wirings = {"parallel": self._parallel, "post": self._post}
         self.wire = wirings.get(spec.wiring, self._serial)
 
@@ -119,17 +117,15 @@ class LayerBlock:
         """Branches that can be done in fewer nodes are."""
         mixer, ffn, before_mixer, before_ffn = self.mixer, self.ffn, self.mixer_norm, self.ffn_norm
         if isinstance(mixer, AttentionBlock) and before_mixer is not None:
-            if ATTENTION.serves(spec):
-                self.attention = whole.attention_parts(mixer, before_mixer)
-            if self.attention is not None:
-                self.mix = whole.attention_branch(mixer, before_mixer, self.attention)
+            attention = whole.attention_parts(mixer, before_mixer) if ATTENTION.serves(spec) else None
+            if attention is not None:
+                self.mix = whole.attention_branch(mixer, before_mixer, attention)
             elif METAL_ATTENTION.serves(spec):
                 self.mix = whole_metal.attention_branch(mixer, before_mixer) or self.mix
         if isinstance(ffn, DenseBlock) and before_ffn is not None:
-            if DENSE.serves(spec):
-                self.dense = whole.dense_branch(ffn, before_ffn)
-            if self.dense is not None:
-                self.feed = self.dense
+            dense = whole.dense_branch(ffn, before_ffn) if DENSE.serves(spec) else None
+            if dense is not None:
+                self.feed = dense
             elif METAL_DENSE.serves(spec):
                 self.feed = whole_metal.dense_branch(ffn, before_ffn) or self.feed
         if isinstance(ffn, MoEBlock) and before_ffn is not None and METAL_EXPERTS.serves(spec):

@@ -5,8 +5,6 @@ The router's logits, weights and the weighted sum are float32, whatever the mode
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import mlx.core as mx
 
 from ..ops.activations import activation, glu
@@ -80,14 +78,10 @@ class MoEBlock:
         self.shared_gate = params.linear("shared_gate", 1, dim) if s.shared_gate else None
         self.latent_in = params.linear("latent_in", width, dim) if s.latent else None
         self.latent_out = params.linear("latent_out", dim, width) if s.latent else None
-        self.routed: Callable[[mx.array, mx.array], None] | None = None  # hears of rows and their experts, before these
 
     def __call__(self, x: mx.array, routed_by: mx.array | None = None) -> mx.array:
         """x (T, dim) -> (T, dim); the router reads `routed_by` where that is something else."""
-        seen = x if routed_by is None else routed_by
-        ids, weights = self.router(seen)
-        if self.routed is not None:
-            self.routed(seen, ids)
+        ids, weights = self.router(x if routed_by is None else routed_by)
         y = self._experts(x if self.latent_in is None else self.latent_in(x), ids, weights)
         if self.latent_out is not None:
             y = self.latent_out(y)

@@ -11,12 +11,13 @@ from ..spec import Norm
 
 
 class NormBlock:
-    __slots__ = ("_rms_norm", "bias", "eps", "fn", "weight")
+    __slots__ = ("_rms_norm", "bias", "centred", "eps", "fn", "weight")
 
     def __init__(self, spec: Norm, device: Device, weight: mx.array | None, bias: mx.array | None = None) -> None:
         self.weight, self.bias, self.eps = weight, bias, spec.eps
         self._rms_norm = rms_norm_on(device)
-        self.fn = self._rms if spec.kind == "rms" else self._layer
+        self.centred = spec.kind == "layer"  # the mean goes too
+        self.fn = self._layer if self.centred else self._rms
 
     @property
     def rms(self) -> Rms:

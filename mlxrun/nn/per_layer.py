@@ -29,6 +29,7 @@ class PerLayerEmbedding:
 
 class PerLayerBlock:
     def __init__(self, spec: PerLayerInput, dim: int, params: Params) -> None:
+        self.spec = spec
         self.gate = params.linear("gate", spec.dim, dim)
         self.out = params.linear("out", dim, spec.dim)
         self.norm = params.norm("norm", spec.norm, dim)

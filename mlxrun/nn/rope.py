@@ -31,5 +31,9 @@ class Rotary:
         table, context = self.table, p.segments[0].context
         return Rotation(table.freqs(context), p.positions, table.spec.interleaved, table.scale(context))
 
+    def which(self, context: int) -> int:
+        """Of the table's `all`, the one that a session of that length turns by."""
+        return int(self.table.freqs(context) is self.table.long)
+
     def one_table(self, p: Pass) -> bool:
         return len({id(self.table.freqs(s.context)) for s in p.segments}) == 1

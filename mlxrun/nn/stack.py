@@ -1,55 +1,174 @@
-"""All layers of a plain decoder as one node, whatever rows of whatever sequences a pass has.
+"""Layers in a row as one node, whatever rows of whatever sequences a pass has.
 
-For a small model, building and walking the graph of a step costs as much as the arithmetic.
+For a small model, building and walking the graph of a step costs as much as the arithmetic. What a layer does is told
+to the native stack once, step by step (`nn/steps.py`); a pass tells it where keys lie and which way sequences turn.
+A mixer that the stack does not understand stands between two of them, and the network of its layer goes with the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import mlx.core as mx
 
 from ..contracts import SequenceMemory
-from ..ops import fused
 from ..ops.device import Device
 from ..ops.fast_forms import STACK
-from ..spec import Decoder, Rope
-from .attention import AttentionBlock
+from ..spec import Attention, Decoder, Layer
 from .batch import Pass
 from .layer import LayerBlock
 from .rope import Rotary
+from .steps import LayerSteps, Unpacked
+
+Watch = Callable[[mx.array], None]  # hears of x (T, dim) before it goes on
+NOBODY: Mapping[int, Watch] = {}
+
+
+class Run(Protocol):
+    """Layers that follow on each other, or a part of one."""
+
+    def __call__(self, x: mx.array, p: Pass, memories: Sequence[SequenceMemory], extra: mx.array | None) -> mx.array:
+        """x (T, dim) -> (T, dim); `extra` (T, layers, per-layer dim) where the model feeds every layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPart:
+    """A layer, or its mixer or network alone with what belongs to that."""
+
+    number: int
+    spec: Layer  # without what belongs to the other part
+
+    @property
+    def served(self) -> bool:
+        return STACK.serves(self.spec)
+
+
+@dataclass(frozen=True, slots=True)
+class SingleLayer:
+    number: int
+    block: LayerBlock
+
+    def __call__(self, x: mx.array, p: Pass, memories: Sequence[SequenceMemory], extra: mx.array | None) -> mx.array:
+        number = self.number
+        return self.block(x, p, [m.layers[number] for m in memories], None if extra is None else extra[:, number])
+
+
+@dataclass(frozen=True, slots=True)
+class SingleMixer:
+    number: int
+    block: LayerBlock
+
+    def __call__(self, x: mx.array, p: Pass, memories: Sequence[SequenceMemory], extra: mx.array | None) -> mx.array:
+        return self.block.mix(x, p, [m.layers[self.number] for m in memories])
+
+
+@dataclass(frozen=True, slots=True)
+class TellRows:
+    watch: Watch
+
+    def __call__(self, x: mx.array, p: Pass, memories: Sequence[SequenceMemory], extra: mx.array | None) -> mx.array:
+        self.watch(x)
+        return x
+
+
+def one_by_one(blocks: Sequence[LayerBlock]) -> tuple[Run, ...]:
+    return tuple(SingleLayer(number, block) for number, block in enumerate(blocks))
+
+
+def runs_of(
+    spec: Decoder, blocks: Sequence[LayerBlock], device: Device, before: Mapping[int, Watch] = NOBODY
+) -> tuple[Run, ...]:
+    """The layers where keys lie in pages: what the stack understands together, other parts by themselves.
+
+    `before`: who hears of the rows before the network of a layer reads them.
+    """
+    if not device.native or spec.kind != "decoder":
+        return one_by_one(blocks)
+    try:
+        return tuple(_joined(spec, blocks, device, before))
+    except Unpacked:
+        return one_by_one(blocks)
+
+
+def _joined(spec: Decoder, blocks: Sequence[LayerBlock], device: Device, before: Mapping[int, Watch]) -> Iterator[Run]:
+    together: list[LayerPart] = []
+    for part in (part for n, layer in enumerate(spec.layers) for part in parts_of(n, layer, n in before)):
+        watch = before.get(part.number) if part.spec.ffn is not None else None
+        if together and (watch is not None or not part.served):
+            yield LayerStack(spec, blocks, together, device)
+            together = []
+        if watch is not None:
+            yield TellRows(watch)
+        if part.served:
+            together.append(part)
+        else:
+            single = SingleLayer if part.spec == spec.layers[part.number] else SingleMixer
+            yield single(part.number, blocks[part.number])
+    if together:
+        yield LayerStack(spec, blocks, together, device)
+
+
+def parts_of(number: int, layer: Layer, cut: bool) -> list[LayerPart]:
+    """The whole layer; or its mixer and network apart, where that is asked or only the latter is understood."""
+    whole = LayerPart(number, layer)
+    apart = layer.wiring in ("serial", "post") and layer.mixer is not None and layer.ffn is not None
+    if not apart or (whole.served and not cut):
+        return [whole]
+    alone = replace(layer, ffn=None, ffn_norm=None, ffn_post=None, per_layer_input=False, out_scale=False)
+    mixer = LayerPart(number, alone)
+    ffn = LayerPart(number, replace(layer, mixer=None, mixer_norm=None, mixer_post=None))
+    return [mixer, ffn] if ffn.served and (mixer.served or layer.wiring == "serial") else [whole]
 
 
 class LayerStack:
-    __slots__ = ("_layers", "_rotary")
+    __slots__ = ("_keepers", "_lent", "_ropes", "_rounding", "_stack", "parts")
 
-    def __init__(self, layers: fused.FusedStack, rotary: Rotary | None) -> None:
-        self._layers, self._rotary = layers, rotary
+    def __init__(self, spec: Decoder, blocks: Sequence[LayerBlock], parts: Sequence[LayerPart], device: Device) -> None:
+        """Unpacked: some weight is in another form."""
+        steps = LayerSteps(spec)
+        for part in parts:
+            steps.add(blocks[part.number], part.spec, part.number)
+        self._stack, self._ropes, self._rounding = steps.stack, steps.ropes, device.rounding
+        self.parts = tuple(parts)
+        mixers = [layer.mixer for layer in spec.layers]
+        lenders = {m.lends: i for i, m in enumerate(mixers) if isinstance(m, Attention) and m.lends is not None}
+        attending = [part.number for part in parts if part.spec.mixer is not None]
+        # of each part that attends, the layer whose keys it looks at
+        self._keepers = [
+            lenders[m.borrows] if isinstance(m := mixers[i], Attention) and m.borrows is not None else i
+            for i in attending
+        ]
+        self._lent = [(slot, layer) for slot, layer in lenders.items() if layer in attending]
 
-    @classmethod
-    def of(cls, spec: Decoder, blocks: Sequence[LayerBlock], device: Device) -> LayerStack | None:
-        """None: native kernels do not compute, a layer does more than is usual, its weights are in another form, or
-        they turn heads differently."""
-        if not device.native or not STACK.serves(spec):
-            return None
-        layers, rotaries = fused.FusedStack(device), dict[Rope, Rotary]()
-        for block in blocks:
-            if block.attention is None or block.dense is None or not isinstance(block.mixer, AttentionBlock):
-                return None
-            layers.add(block.attention, block.dense, block.mixer.rule)
-            if block.mixer.rotary is not None:
-                rotaries[block.mixer.rotary.table.spec] = block.mixer.rotary
-        if not blocks or len(rotaries) > 1:
-            return None
-        return cls(layers, next(iter(rotaries.values()), None))
-
-    def serves(self, p: Pass) -> bool:
-        """Keys lie in pages, and all sequences turn alike."""
-        return p.pages is not None and (self._rotary is None or self._rotary.one_table(p))
-
-    def __call__(self, x: mx.array, p: Pass, sequence: SequenceMemory) -> mx.array:
-        """x (T, dim) -> (T, dim). `sequence`: any of the pass."""
+    def __call__(self, x: mx.array, p: Pass, memories: Sequence[SequenceMemory], extra: mx.array | None) -> mx.array:
         assert p.pages is not None
-        places = [layer.places[0] for layer in sequence.layers if layer is not None]
-        turn = None if self._rotary is None else self._rotary.turn(p)
-        return self._layers(x, turn, places, p.pages)
+        layers: Sequence[Any] = memories[0].layers  # every sequence of the pass has the same places
+        places = [layers[keeper].places[0] for keeper in self._keepers]
+        for slot, layer in self._lent:
+            p.places[slot] = layers[layer].places[0]
+        at, groups = [place.at for place in places], [place.group for place in places]
+        return self._stack(x, extra, at, groups, p.pages.batches, tables_of(self._ropes, p), self._rounding)
+
+
+class ExpertChoice:
+    """The experts that the network of a layer will choose, bit for bit: x (T, dim), as it is before that network ->
+    (T, top_k) their numbers as float32."""
+
+    __slots__ = ("_rounding", "_stack")
+
+    def __init__(self, spec: Decoder, block: LayerBlock, device: Device) -> None:
+        steps = LayerSteps(spec, out="choices")
+        steps.choose(block)
+        self._stack, self._rounding = steps.stack, device.rounding
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self._stack(x, None, [], [], [], [], self._rounding)
+
+
+def tables_of(ropes: Sequence[Rotary], p: Pass) -> list[list[int]]:
+    """Of each rope, which table each sequence turns by; nothing where all have the first."""
+    if all(rope.table.long is None for rope in ropes):
+        return []
+    return [[rope.which(segment.context) for segment in p.segments] for rope in ropes]

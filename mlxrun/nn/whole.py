@@ -38,7 +38,7 @@ def attention_parts(block: AttentionBlock, norm: NormBlock) -> AttentionParts | 
     heads = Heads(
         weights, [linear.bias for linear in three], block.spec.head_dim, norm.rms, head_norms(block), block.device
     )
-    return AttentionParts(heads, out[0], block.o.bias, block.rotary is not None)
+    return AttentionParts(heads, out[0], block.o.bias)
 
 
 def attention_branch(block: AttentionBlock, norm: NormBlock, parts: AttentionParts) -> Branch:

@@ -71,7 +71,7 @@ def experts_branch(block: MoEBlock, norm: NormBlock) -> Rows | None:
     shared = _added(block.shared, norm) if block.shared is not None and joins else None
 
     def branch(x: mx.array) -> mx.array:
-        y = joined(x) if block.routed is None else None
+        y = joined(x)
         if y is None:
             return x + block(norm(x))
         if block.shared is None:

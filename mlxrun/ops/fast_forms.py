@@ -11,7 +11,19 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from ..metal_kernels.experts import ACTIVATIONS
-from ..spec import Attention, Decoder, Dense, Layer, MoE, Norm, Rope, Router
+from ..spec import (
+    Attention,
+    Decoder,
+    Dense,
+    DenseAndExperts,
+    LatentAttention,
+    Layer,
+    MoE,
+    Norm,
+    Rope,
+    Router,
+    Temperature,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +105,22 @@ METAL_EXPERTS = FastForm(
     },
 )
 
-# all layers: there is nothing but attention and a network
-ENDS = "family dim vocab norm tied context kind embed_dim embed_scale embed_norm positions token_types head_bias"
+# layers in a row as one node: what keys are seen must lie in pages, and no indexer picks among them
+WHOLE_LAYER = "mixer ffn mixer_norm mixer_post ffn_norm ffn_post residual per_layer_input out_scale"
+LOOKS = "window chunk softcap slopes gate clip temperature qk_norm_scope qk_norm_after_rope v_norm k_is_v lends borrows"
+ROUTES = "top_k score renorm renorm_eps scale bias select_bias groups top_groups jitter norm expert_scale"
 STACK = FastForm(
     "stack",
     {
-        Decoder: {"layers": ANY, **each(ELSEWHERE, f"{ENDS} logit_scale logit_softcap")},
-        Layer: each(GIVEN, "mixer mixer_norm ffn ffn_norm"),
-        Attention: HEADS | each(ANY, "window chunk"),
-        Dense: DENSE.understands[Dense],
-        **RMS,
+        Layer: {**each(ANY, WHOLE_LAYER), "wiring": one_of("serial", "parallel", "post")},
+        Attention: {**HEADS, **each(ANY, LOOKS)},
+        LatentAttention: each(ANY, "heads q_rank kv_rank nope_dim rope_dim v_dim scale rope norm bias temperature"),
+        Temperature: each(ANY, "beta floor shift"),
+        Dense: each(ANY, "hidden act gated bias"),
+        MoE: each(ANY, "experts hidden router act gated bias shared shared_gate scale_input latent"),
+        DenseAndExperts: each(ANY, "dense moe norm"),
+        Router: each(ANY, ROUTES),
+        Norm: each(ANY, "eps kind weight bias offset"),
         **TURNS,
     },
 )

@@ -15,7 +15,6 @@ import mlx.core as mx
 from ..cpu_kernels import native
 from ..spec import Activation
 from .device import Device
-from .paged import KeyPlace, KeyRule, PagedPass
 from .quantized import Matrix, Packed
 
 
@@ -98,44 +97,6 @@ class AttentionParts:
     heads: Heads
     out: Packed
     out_bias: mx.array | None
-    turned: bool  # positions turn its heads
-
-
-class FusedStack:
-    """Whole layers as one node, for any rows of sequences whose keys lie in pages."""
-
-    __slots__ = ("_native", "_rounding")
-
-    def __init__(self, device: Device) -> None:
-        self._native, self._rounding = native.Stack(), device.rounding
-
-    def add(self, attention: AttentionParts, feed: FeedForward, rule: KeyRule) -> None:
-        heads = attention.heads
-        self._native.add(
-            heads=heads.weights,
-            biases=heads.biases,
-            dim=heads.dim,
-            norms=heads.norms,
-            scale=rule.scale,
-            window=rule.window,
-            chunk=rule.chunk,
-            turned=attention.turned,
-            out=attention.out,
-            out_bias=attention.out_bias,
-            sinks=rule.sinks,
-            gate=feed.gate,
-            up=feed.up,
-            down=feed.down,
-            act=feed.act,
-            norm=feed.norm.weight,
-            eps=feed.norm.eps,
-        )
-
-    def __call__(self, x: mx.array, turn: Rotation | None, places: Sequence[KeyPlace], pages: PagedPass) -> mx.array:
-        """`places`: of each layer."""
-        how = (turn.freqs, turn.positions, turn.interleaved, turn.scale) if turn else (None, None)
-        at, groups = [place.at for place in places], [place.group for place in places]
-        return self._native(x, native.Rotation(*how), at, groups, pages.batches, self._rounding)
 
 
 class Experts:

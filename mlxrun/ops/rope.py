@@ -21,6 +21,13 @@ class RotaryTable:
         self.short = mx.array(spec.freqs, mx.float32)  # (dims / 2,)
         self.long = None if spec.long_freqs is None else mx.array(spec.long_freqs, mx.float32)
 
+    @property
+    def all(self) -> list[tuple[mx.array, float]]:
+        """Frequencies and scale, for short sessions and then for long ones where these have their own."""
+        short = (self.short, self.spec.scale)
+        scale = self.spec.scale if self.spec.long_scale is None else self.spec.long_scale
+        return [short] if self.long is None else [short, (self.long, scale)]
+
     def freqs(self, context: int) -> mx.array:
         return self.long if self.long is not None and self._is_long(context) else self.short
 

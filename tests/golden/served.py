@@ -12,22 +12,23 @@ from typing import Any
 
 import pytest
 
+from mlxrun.nn.stack import LayerStack, parts_of
 from mlxrun.ops import fused, matmul
-from mlxrun.ops.fast_forms import ATTENTION, DENSE, STACK
+from mlxrun.ops.fast_forms import ATTENTION, DENSE
 from mlxrun.ops.native import native
-from mlxrun.spec import Attention, Decoder, DenseAndExperts, MoE
+from mlxrun.spec import Decoder, DenseAndExperts, MoE
 
 DOORS = {
     fused.Heads: "attention branch",
     fused.FeedForward: "dense branch",
     fused.Experts: "experts",
-    fused.FusedStack: "stack",
+    LayerStack: "stack",
 }
 
 
 @contextmanager
 def listening() -> Iterator[Counter[str]]:
-    """How often each form is called meanwhile. A stack calls its layers' branches itself, unheard."""
+    """How often each form is called meanwhile."""
     heard: Counter[str] = Counter()
 
     def counted(form: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,7 +55,7 @@ def reach(decoder: Decoder) -> set[str]:
         found.add("dense branch")
     if any(isinstance(layer.ffn, MoE | DenseAndExperts) for layer in decoder.layers):
         found.add("experts")
-    ropes = {layer.mixer.rope for layer in decoder.layers if isinstance(layer.mixer, Attention)} - {None}
-    if STACK.serves(decoder) and len(ropes) <= 1:
+    parts = (part for number, layer in enumerate(decoder.layers) for part in parts_of(number, layer, False))
+    if decoder.kind == "decoder" and any(part.served for part in parts):
         found.add("stack")
     return found

@@ -13,7 +13,6 @@ from mlxrun.cpu_kernels import native as library
 from mlxrun.ops import device as devices
 from mlxrun.ops import fused, native
 from mlxrun.ops.device import Device, this_device
-from mlxrun.ops.paged import KeyPlace, KeyRule
 from mlxrun.ops.quantized import QuantizedWeight
 
 X, IDS = mx.ones((3, 8)), mx.array([[0.0], [1.0], [0.0]])
@@ -35,24 +34,9 @@ class Library:
         return lambda *arguments, **named: Written((name, arguments, named))
 
 
-class Kept:
-    """A stack in the making."""
-
-    def __init__(self) -> None:
-        self.calls: list[Any] = []
-
-    def add(self, **named: Any) -> None:
-        self.calls.append(named)
-
-    def __call__(self, *arguments: Any) -> Any:
-        return arguments
-
-
 @pytest.fixture(autouse=True)
 def written(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = Library()
-    fake.__dict__["Stack"] = Kept
-    monkeypatch.setattr(fused, "native", fake)
+    monkeypatch.setattr(fused, "native", Library())
 
 
 def same(found: Any, *wanted: Any) -> bool:
@@ -90,42 +74,6 @@ def test_products_and_layers() -> None:
     name, arguments, _ = fused.FeedForward(NORM, "gate", "up", "down", "silu", FAST)(X)  # type: ignore[arg-type]  # any will do
     assert name == "feed_forward"
     assert same(arguments, X, "gate", "up", "down", "silu", NORM.weight, 0.5, True, 1)
-
-
-def test_a_stack() -> None:
-    stack, heads = fused.FusedStack(FAST), front()
-    parts = fused.AttentionParts(heads, "out", "bias", True)  # type: ignore[arg-type]  # any will do
-    rule = KeyRule(0.75, window=8, chunk=16, sinks="sinks")  # type: ignore[arg-type]  # any will do
-    stack.add(parts, fused.FeedForward(NORM, "gate", "up", "down", "relu", FAST), rule)  # type: ignore[arg-type]  # any will do
-    (added,) = stack._native.calls
-    assert added.pop("norm") is NORM.weight
-    assert added == {
-        "heads": heads.weights,
-        "biases": heads.biases,
-        "dim": 4,
-        "norms": heads.norms,
-        "scale": 0.75,
-        "window": 8,
-        "chunk": 16,
-        "turned": True,
-        "out": "out",
-        "out_bias": "bias",
-        "sinks": "sinks",
-        "gate": "gate",
-        "up": "up",
-        "down": "down",
-        "act": "relu",
-        "eps": 0.5,
-    }
-    places, pages = (
-        [KeyPlace("one", 0, mx.float16), KeyPlace("other", 1, mx.float16)],
-        SimpleNamespace(batches=["b", "c"]),
-    )  # type: ignore[arg-type]  # any will do
-    x, rotation, *rest = stack(X, TURN, places, pages)  # type: ignore[arg-type]  # any will do
-    assert x is X
-    assert same(rotation[1], TURN.freqs, TURN.positions, True, 1.5)
-    assert rest == [["one", "other"], [0, 1], ["b", "c"], 1]
-    assert same(stack(X, None, [], pages)[1][1], None, None)  # type: ignore[arg-type]  # any will do
 
 
 def test_experts() -> None:

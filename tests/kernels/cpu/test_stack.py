@@ -1,4 +1,4 @@
-"""A step of all layers as one node: the same bits as layer by layer, and nobody else's keys are touched."""
+"""Layers as one node: the same bits as layer by layer where both compute alike, and nobody else's keys are touched."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlxrun.loading import load_model
 from mlxrun.loading.model import Model
 from tests.golden.checkpoint import reference, write
 
-CASES = ("llama", "qwen2", "qwen3", "smollm3")
+CASES = ("llama", "qwen2", "qwen3", "smollm3")  # each step of theirs computes what a node of a single layer does
 VOCAB = 48
 
 
@@ -28,8 +28,8 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     stacked, single = load_model(folder), load_model(folder)
     assert isinstance(stacked, Model)
     assert isinstance(single, Model)
-    assert stacked.decoder.stack is not None
-    single.decoder.stack = None
+    assert len(stacked.decoder.runs) == 1
+    single.decoder.runs = single.decoder.single
     return stacked, single
 
 
@@ -155,30 +155,159 @@ def test_any_order_of_steps_prompts_snapshots_and_rewinds(pair: tuple[Model, Mod
     twin.look()
 
 
-def small() -> tuple[Any, dict[str, Any], Any]:
-    """A stack, a layer for it, and where that keeps its keys."""
-    packed = lambda rows, cols: native.pack_plain(mx.random.normal((rows, cols)))  # noqa: E731 a shape, three times over
-    parts = {
-        "heads": [packed(64, 64), packed(32, 64), packed(32, 64)],
-        "biases": [None, None, None],
-        "dim": 16,
-        "norms": native.HeadNorms(mx.ones(64), 1e-5),
+# ---- what does not fit is named ------------------------------------------------------------------
+
+WIDTH, DIM, EXPERTS = 64, 16, 4
+PAGE_BYTES = 2 * 2 * 8 * 16 * 4
+
+
+def packed(*shape: int) -> Any:
+    return native.pack_plain(mx.ones(shape))
+
+
+def network(**changed: Any) -> Any:
+    parts = {"gate": packed(96, 64), "up": packed(96, 64), "down": packed(64, 96), "act": "silu"}
+    return native.Network(**{**parts, **changed})
+
+
+def experts(**changed: Any) -> Any:
+    stacks = {"gate": packed(4, 32, 64), "up": packed(4, 32, 64), "down": packed(4, 64, 32), "act": "silu"}
+    return native.Network(**{**stacks, **changed})
+
+
+def heads(**changed: Any) -> Any:
+    return native.HeadWork(**{"dim": DIM, "step": DIM, **changed})
+
+
+def norm(size: int = WIDTH, **changed: Any) -> Any:
+    return native.RowNorm(**{"weight": mx.ones(size), "bias": None, "eps": 1e-5, **changed})
+
+
+def begun() -> Any:
+    """A stack with rows under several names."""
+    stack = native.Stack(WIDTH, 24)
+    stack.rope([(mx.ones(4), 1.0)], interleaved=False)
+    stack.combine("x", "h", norm())
+    weights = [packed(64, 64), packed(32, 64), packed(32, 64), packed(EXPERTS, 64)]
+    stack.project("h", weights, [None] * 4, ["q", "k", "v", "logits"])
+    return stack
+
+
+def finished() -> Any:
+    stack = begun()
+    stack.attend(**PLAIN["attend"])
+    stack.project("seen", [packed(64, 64)], [None], ["x"], onto="x")
+    stack.feed("h", network(), "x", onto="x")
+    return stack
+
+
+ROUTING = {"top_k": 2, "score": "softmax"}
+WRONG: list[tuple[str, str, dict[str, Any]]] = [
+    ("no step before", "combine", {"source": "nobody", "to": "h"}),
+    ("norm must have shape", "combine", {"source": "x", "to": "h", "norm": norm(63)}),
+    ("only a layer norm has a bias", "combine", {"source": "x", "to": "h", "norm": norm(bias=mx.ones(64))}),
+    ("scale must have shape", "combine", {"source": "x", "to": "x", "scale": mx.ones(2)}),
+    ("as many as are added", "combine", {"source": "k", "to": "sum", "onto": "x"}),
+    ("x must stay 64", "combine", {"source": "k", "to": "x"}),
+    ("no step writes it", "combine", {"source": "x", "to": "extra"}),
+    ("must be as many", "project", {"weights": [packed(64, 64)], "biases": [], "to": ["q"]}),
+    ("None in it", "project", {"weights": [None], "biases": [None], "to": ["q"]}),
+    ("must have 64 inputs", "project", {"weights": [packed(64, 48)], "biases": [None], "to": ["q"]}),
+    ("stack of experts", "project", {"weights": [packed(2, 64, 64)], "biases": [None], "to": ["q"]}),
+    ("bias must have shape", "project", {"weights": [packed(64, 64)], "biases": [mx.ones(5)], "to": ["q"]}),
+    ("where they lie", "project", {"weights": [packed(64, 64)], "biases": [None], "to": ["h"]}),
+    ("several", "project", {"weights": [packed(64, 64)] * 2, "biases": [None] * 2, "to": ["q", "k"], "onto": "x"}),
+    ("up must have as many values", "activate", {"gate": "k", "act": "silu", "up": "extra", "up_at": 0, "to": "k"}),
+    ("up must have as many values", "activate", {"gate": "k", "act": "silu", "up": "q", "up_at": 33, "to": "k"}),
+    ("up must have as many values", "activate", {"gate": "k", "act": "silu", "up": "q", "up_at": -1, "to": "k"}),
+    ("needs a gate", "activate", {"gate": "k", "act": "clamped_swiglu", "up": None, "up_at": 0, "to": "k"}),
+    ("act must be", "activate", {"gate": "k", "act": "sine", "up": None, "up_at": 0, "to": "k"}),
+    ("function", "gate", {"rows": "q", "gates": "k", "dim": 16, "at": 0, "step": 8, "by": "tanh"}),
+    ("whole number of heads", "gate", {"rows": "q", "gates": "k", "dim": 24, "at": 0, "step": 8, "by": "sigmoid"}),
+    ("values for each head", "gate", {"rows": "q", "gates": "k", "dim": 16, "at": 0, "step": 8, "by": "sigmoid"}),
+    ("values for each head", "gate", {"rows": "q", "gates": "k", "dim": 16, "at": -1, "step": 1, "by": "sigmoid"}),
+    ("values for each head", "gate", {"rows": "q", "gates": "k", "dim": 16, "at": 30, "step": 1, "by": "head_sigmoid"}),
+    ("up must have 64 inputs", "feed", {"network": network(up=packed(96, 48))}),
+    ("gate must have 64 inputs", "feed", {"network": network(gate=packed(96, 48))}),
+    ("same number of rows", "feed", {"network": network(gate=packed(95, 64))}),
+    ("down must have 96 inputs", "feed", {"network": network(down=packed(64, 95))}),
+    ("as many as are added", "feed", {"network": network(down=packed(48, 96))}),
+    ("stack of experts", "feed", {"network": network(up=packed(2, 96, 64))}),
+    ("act must be", "feed", {"network": network(act="sine")}),
+    ("needs a gate", "feed", {"network": network(gate=None, act="clamped_swiglu")}),
+    ("needs a gate", "feed", {"network": network(gate=None, gate_bias=mx.ones(96))}),
+    ("the bias of up", "feed", {"network": network(up_bias=mx.ones(95))}),
+    ("where they lie", "feed", {"network": network(), "to": "h", "onto": None}),
+    ("up must be a stack", "mix", {"network": network()}),
+    ("down must be a stack of 4", "mix", {"network": experts(down=packed(3, 64, 32))}),
+    ("logit for each expert", "mix", {"network": experts(), "logits": "k"}),
+    ("bias of experts", "mix", {"network": experts(up_bias=mx.ones((4, 31)))}),
+    ("top_k", "mix", {"network": experts(), "routing": native.Routing(5, score="softmax")}),
+    ("groups", "mix", {"network": experts(), "routing": native.Routing(2, score="softmax", groups=3)}),
+    ("groups", "mix", {"network": experts(), "routing": native.Routing(2, score="softmax", groups=2, top_groups=3)}),
+    ("select_bias", "mix", {"network": experts(), "routing": native.Routing(**ROUTING, select_bias=mx.ones(3))}),
+    ("whole number of heads", "attend", {"heads": heads(dim=24, step=24)}),
+    ("whole number of heads", "attend", {"heads": heads(dim=0)}),
+    ("whole number of heads", "attend", {"heads": heads(step=8)}),
+    ("for each head of k and v", "attend", {"q": "k", "k": "q", "v": "q"}),
+    ("the same heads", "attend", {"v": "q"}),
+    ("values without keys", "attend", {"k": None}),
+    ("keys without values", "attend", {"v": None}),
+    ("latent value", "attend", {"v": None, "latent": 17}),
+    ("no such rope", "attend", {"heads": heads(rope=1)}),
+    ("freqs", "attend", {"heads": heads(rope=0, rope_at=9)}),
+    ("q_norm must have shape", "attend", {"heads": heads(q_norm=norm(63))}),
+    ("k_norm must have shape", "attend", {"heads": heads(k_norm=norm(64), scope="all")}),
+    ("k_norm_size", "attend", {"heads": heads(k_norm_size=17)}),
+    ("scope", "attend", {"heads": heads(scope="pair")}),
+    ("temperature", "attend", {"heads": heads(temperature=[0.1, 0.0, 1.0])}),
+    ("sinks must have shape", "attend", {"sinks": mx.ones(3)}),
+    ("slopes must have shape", "attend", {"slopes": mx.ones(3)}),
+    ("window", "attend", {"window": -1}),
+    ("where they lie", "attend", {"to": "q"}),
+    ("each head must have its matrix", "per_head", {"source": "q", "w": packed(4, 8, 16), "carried": 1, "to": "o"}),
+    ("each head must have its matrix", "per_head", {"source": "q", "w": packed(8, 16), "carried": 0, "to": "o"}),
+    ("at least one table", "rope", {"tables": [], "interleaved": False}),
+    ("freqs", "rope", {"tables": [(mx.ones((4, 1)), 1.0)], "interleaved": False}),
+    ("freqs", "rope", {"tables": [(mx.ones(4, mx.float16), 1.0)], "interleaved": False}),
+    ("as many freqs", "rope", {"tables": [(mx.ones(4), 1.0), (mx.ones(3), 1.0)], "interleaved": False}),
+]
+PLAIN: dict[str, dict[str, Any]] = {
+    "attend": {
+        "q": "q",
+        "k": "k",
+        "v": "v",
+        "heads": heads(rope=0),
         "scale": 0.25,
+        "softcap": 0.0,
         "window": 0,
         "chunk": 0,
-        "turned": False,
-        "out": packed(64, 64),
-        "gate": packed(96, 64),
-        "up": packed(96, 64),
-        "down": packed(64, 96),
-        "act": "silu",
-        "norm": mx.ones(64),
-        "eps": 1e-5,
-    }
-    return native.Stack(), parts, place_of(native.Pages(PAGE_BYTES, 8))
+        "sinks": None,
+        "slopes": None,
+        "latent": 0,
+        "to": "seen",
+    },
+    "project": {"source": "h"},
+    "feed": {"source": "h", "to": "x", "onto": "x"},
+    "mix": {
+        "source": "h",
+        "logits": "logits",
+        "to": "x",
+        "onto": "x",
+        "scales_input": False,
+        "routing": native.Routing(**ROUTING),
+    },
+}
 
 
-PAGE_BYTES = 2 * 2 * 8 * 16 * 4
+NUMBERED = [f"{step}-{number}" for number, (_, step, _) in enumerate(WRONG)]
+
+
+@pytest.mark.parametrize(("told", "step", "arguments"), WRONG, ids=NUMBERED)
+def test_steps_that_do_not_fit_are_named(told: str, step: str, arguments: dict[str, Any]) -> None:
+    stack = begun()
+    with pytest.raises(ValueError, match=told):
+        getattr(stack, step)(**{**PLAIN.get(step, {}), **arguments})
 
 
 def place_of(pages: Any, **changed: Any) -> Any:
@@ -192,77 +321,42 @@ def batch_of(
     return native.PagedBatch(counts, offsets, [array("i", table) for table in tables])
 
 
-@pytest.mark.parametrize(
-    ("changed", "told"),
-    [
-        ({"heads": [None, None, None]}, "heads"),
-        ({"biases": [None]}, "biases"),
-        ({"dim": 24}, "whole number of heads"),
-        ({"dim": 0}, "whole number of heads"),
-        ({"norm": mx.ones(63)}, "norm"),
-        ({"out_bias": mx.ones(5)}, "out_bias"),
-        ({"sinks": mx.ones(3)}, "sinks"),
-        ({"act": "sine"}, "act"),
-        ({"gate": None, "act": "clamped_swiglu"}, "gate"),
-    ],
-)
-def test_layers_that_do_not_fit_are_named(changed: dict[str, Any], told: str) -> None:
-    stack, parts, _ = small()
-    with pytest.raises(ValueError, match=told):
-        stack.add(**{**parts, **changed})
-
-
-@pytest.mark.parametrize(
-    ("name", "shapes", "told"),
-    [
-        ("heads", [(64, 64), (32, 64), (16, 64)], "keys and values must have the same heads"),
-        ("heads", [(48, 64), (32, 64), (32, 64)], "whole number of heads for each head of k"),
-        ("heads", [(64, 64), (32, 48), (32, 64)], "heads must have 64 inputs"),
-        ("heads", [(64, 64), (0, 64), (0, 64)], "whole number of heads of dim rows"),
-        ("heads", [(64, 48), (32, 48), (32, 48)], "as wide as the first"),
-        ("out", [(64, 48)], "out must have 64 inputs"),
-        ("out", [(48, 64)], "out and down must have as many rows"),
-        ("out", [(2, 64, 64)], "out is a stack of experts"),
-        ("gate", [(96, 48)], "gate must have 64 inputs"),
-        ("gate", [(95, 64)], "gate and up must have the same number of rows"),
-        ("up", [(96, 48)], "up must have 64 inputs"),
-        ("down", [(64, 95)], "down must have 96 inputs"),
-        ("down", [(48, 96)], "out and down must have as many rows"),
-    ],
-)
-def test_weights_that_do_not_go_together_are_named(name: str, shapes: list[tuple[int, ...]], told: str) -> None:
-    stack, parts, _ = small()
-    stack.add(**parts)
-    wrong = [native.pack_plain(mx.ones(shape)) for shape in shapes]
-    with pytest.raises(ValueError, match=told):
-        stack.add(**{**parts, name: wrong if name == "heads" else wrong[0]})
-
-
 def test_arguments_that_do_not_fit_are_named() -> None:
-    stack, parts, place = small()
-    stack.add(**parts)
-    none, x, one, pages = native.Rotation(None, None), mx.zeros((1, 64)), batch_of(), native.Pages(PAGE_BYTES, 8)
+    stack, pages = finished(), native.Pages(PAGE_BYTES, 8)
+    x, extra, one, place = mx.zeros((1, 64)), mx.zeros((1, 3, 8)), batch_of(), place_of(pages)
     wrong: list[tuple[str, tuple[Any, ...]]] = [
-        ("x must be", (mx.zeros((1, 63)), none, [place], [0], [one])),
-        ("rows of x", (mx.zeros((2, 64)), none, [place], [0], [one])),
-        ("one entry for each layer", (x, none, [], [0], [one])),
-        ("one entry for each layer", (x, none, [place], [0, 0], [one])),
-        ("name batches", (x, none, [place], [1], [one])),
-        ("name batches", (x, none, [place], [-1], [one])),
-        ("keep the heads", (x, none, [place_of(pages, heads=1)], [0], [one])),
-        ("keep the heads", (x, none, [place_of(pages, dim=8)], [0], [one])),
-        ("keep the heads", (x, none, [place_of(pages, v_dim=-16)], [0], [one])),
-        ("every position", (x, none, [place], [0], [batch_of(offsets=(8,))])),
-        ("must be there", (x, none, [place], [0], [batch_of(tables=((-1,),))])),
-        ("there is not", (x, none, [place], [0], [batch_of(tables=((8,),))])),
-        ("freqs", (x, native.Rotation(mx.ones(9), mx.zeros(1, mx.int32)), [place], [0], [one])),
-        ("freqs", (x, native.Rotation(mx.ones((4, 1)), mx.zeros(1, mx.int32)), [place], [0], [one])),
-        ("freqs", (x, native.Rotation(mx.ones(4, mx.float16), mx.zeros(1, mx.int32)), [place], [0], [one])),
-        ("positions", (x, native.Rotation(mx.ones(4), mx.zeros(2, mx.int32)), [place], [0], [one])),
+        ("x must be", (mx.zeros((1, 63)), extra, [place], [0], [one], [])),
+        ("float32", (mx.zeros((1, 64), mx.float16), extra, [place], [0], [one], [])),
+        ("extra", (x, None, [place], [0], [one], [])),
+        ("extra", (x, mx.zeros((1, 23)), [place], [0], [one], [])),
+        ("extra", (x, mx.zeros((2, 12)), [place], [0], [one], [])),
+        ("rows of x", (mx.zeros((2, 64)), mx.zeros((2, 24)), [place], [0], [one], [])),
+        ("one entry for each layer", (x, extra, [], [0], [one], [])),
+        ("one entry for each layer", (x, extra, [place], [0, 0], [one], [])),
+        ("name batches", (x, extra, [place], [1], [one], [])),
+        ("name batches", (x, extra, [place], [-1], [one], [])),
+        ("keep the heads", (x, extra, [place_of(pages, heads=1)], [0], [one], [])),
+        ("keep the heads", (x, extra, [place_of(pages, dim=8)], [0], [one], [])),
+        ("keep the heads", (x, extra, [place_of(pages, v_dim=-16)], [0], [one], [])),
+        ("every position", (x, extra, [place], [0], [batch_of(offsets=(8,))], [])),
+        ("must be there", (x, extra, [place], [0], [batch_of(tables=((-1,),))], [])),
+        ("there is not", (x, extra, [place], [0], [batch_of(tables=((8,),))], [])),
+        ("entry for each rope", (x, extra, [place], [0], [one], [[0], [0]])),
+        ("for each sequence", (x, extra, [place], [0], [one], [[0, 0]])),
+        ("of their rope", (x, extra, [place], [0], [one], [[1]])),
     ]
     for told, arguments in wrong:
         with pytest.raises(ValueError, match=told):
             stack(*arguments)
-    mx.eval(stack(x, none, [place], [0], [one]))
+    mx.eval(stack(x, extra, [place], [0], [one], [[0]]))
     with pytest.raises(ValueError, match="in use"):
-        stack.add(**parts)
+        stack.combine("x", "h")
+
+
+@pytest.mark.parametrize("bad", ["heads", "groups"])
+def test_keys_of_others_must_be_for_these_heads(bad: str) -> None:
+    stack = begun()
+    stack.attend(**{**PLAIN["attend"], "k": None, "v": None})
+    place = place_of(native.Pages(8 * PAGE_BYTES, 8), heads=3 if bad == "heads" else 2)
+    with pytest.raises(ValueError, match="keep the heads" if bad == "heads" else "name batches"):
+        stack(mx.zeros((1, 64)), mx.zeros((1, 24)), [place], [0 if bad == "heads" else 7], [batch_of()], [])

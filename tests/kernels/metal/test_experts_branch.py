@@ -88,14 +88,3 @@ def test_a_mixture_in_its_launches_is_what_its_operations_give(case: str) -> Non
     assert {name: names[name] for name in launched} == launched
     assert names["router"] == names["experts_out"] == 1
     assert np.abs(wide(found) - wide(expected)).max() < 1e-5 * np.abs(wide(expected)).max()
-
-
-def test_who_asks_which_experts_serve_hears_of_them() -> None:
-    heard: list[tuple[int, ...]] = []
-    block = MoEBlock(PLAIN, DIM, Params(weights_of(PLAIN, False), OURS))
-    branch = experts_branch(block, NormBlock(Norm(1e-5), OURS, mx.ones((DIM,))))
-    assert branch is not None
-    block.routed = lambda rows, ids: heard.append(ids.shape)
-    with settings(Mode.PLAIN):
-        mx.eval(branch(random((3, DIM), mx.float32, 1)))
-    assert heard == [(3, 2)]

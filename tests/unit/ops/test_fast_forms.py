@@ -18,7 +18,10 @@ from mlxrun.spec import (
     Attention,
     Decoder,
     Dense,
+    DenseAndExperts,
     GatedDelta,
+    Indexer,
+    LatentAttention,
     Layer,
     LearnedPositions,
     MoE,
@@ -34,6 +37,9 @@ NORM = Norm(1e-5)
 MIXER = Attention(4, 2, 16, 0.25, rope=Rope(16, (1.0,) * 8), qk_norm=NORM)
 PLAIN = Layer(MIXER, Dense(96), NORM, ffn_norm=NORM)
 MIXTURE = replace(PLAIN, ffn=MoE(8, 32, Router(2), shared=Dense(32)))
+WARMED = replace(MIXTURE, mixer=replace(MIXER, temperature=Temperature(0.1, 8)))
+LATENT = replace(MIXTURE, mixer=LatentAttention(4, 32, 32, 16, 16, 16, 0.25, Rope(16, (1.0,) * 8), NORM))
+BOTH = replace(MIXTURE, ffn=DenseAndExperts(Dense(96), MIXTURE.ffn, NORM))  # type: ignore[arg-type]  # it is a MoE
 DECODER = Decoder("made", 64, 48, (PLAIN, PLAIN), NORM, False, 512)
 
 # a value of every field of a spec that is not its plain one; needed fields are given above
@@ -70,11 +76,20 @@ ODD: dict[type, dict[str, Any]] = {
         "borrows": 1,
         "out_norm": NORM,
     },
-    Dense: {"act": "relu2", "gated": False, "bias": True, "sparsity": 0.5, "down_norm": NORM},
+    LatentAttention: {
+        "bias": True,
+        "indexer": Indexer(2, 16, 8, Rope(16, (1.0,) * 8), NORM),
+        "borrows": 1,
+        "temperature": Temperature(0.1, 8),
+        "gate": True,
+    },
+    Temperature: {"shift": 1},
+    DenseAndExperts: {},
+    Dense: {"act": "relu2", "gated": False, "bias": True, "sparsity": 0.9, "down_norm": NORM},
     Router: {
         "score": "sparsemixer",
         "renorm": True,
-        "renorm_eps": 0.5,
+        "renorm_eps": 1e-6,
         "scale": 2.5,
         "bias": True,
         "select_bias": True,
@@ -111,8 +126,8 @@ ODD: dict[type, dict[str, Any]] = {
         "positions": LearnedPositions(64),
         "token_types": 2,
         "ranking": RankingHead("first", "tanh"),
+        "altup": AltUp(4, 0, 16, NORM),
         "per_layer": PerLayerInput(16, 48, "gelu", NORM),
-        "altup": AltUp(4, 0, 8, NORM),
         "head_bias": True,
         "logit_scale": 0.5,
         "logit_softcap": 30.0,
@@ -132,19 +147,18 @@ REFUSED = {
     "experts branch in Metal": BEFORE_FFN
     | {"MoE.act", "MoE.gated", "MoE.scale_input", "MoE.latent"}
     | {"Router.score", "Router.renorm_eps", "Router.jitter", "Router.norm", "Router.expert_scale"},
-    "stack": BEFORE_MIXER
-    | BEFORE_FFN
-    | DENSE_ONLY
-    | {"Attention.causal", "Attention.slopes", "Attention.softcap"}
-    | {"Layer.per_layer_input", "Layer.out_scale", "Decoder.per_layer", "Decoder.ranking", "Decoder.altup"},
+    "stack": {"Attention.causal", "LatentAttention.indexer", "LatentAttention.borrows", "LatentAttention.gate"}
+    | {"Attention.out_norm", "Dense.sparsity", "Dense.down_norm"},
     "best token": {"Decoder.kind", "Decoder.embed_dim", "Decoder.head_bias", "Decoder.logit_scale"}
     | {"Decoder.logit_softcap", "Decoder.ranking", "Decoder.altup"},
 }
 
 
-def served_by(form: FastForm) -> Any:
-    """A spec that this form serves, with all that it looks into."""
-    return DECODER if form in (STACK, BEST) else MIXTURE if form == METAL_EXPERTS else PLAIN
+def served_by(form: FastForm, kind: type) -> Any:
+    """A spec that this form serves, with something of that kind in it."""
+    if form == STACK:
+        return {LatentAttention: LATENT, DenseAndExperts: BOTH}.get(kind, WARMED)
+    return DECODER if form == BEST else MIXTURE if form == METAL_EXPERTS else PLAIN
 
 
 def changed(spec: Any, kind: type, change: Any) -> Any:
@@ -169,7 +183,7 @@ KINDS = [(form, kind) for form in FORMS for kind in form.understands]
 
 @pytest.mark.parametrize(("form", "kind"), KINDS, ids=lambda x: getattr(x, "name", getattr(x, "__name__", "")))
 def test_a_new_field_is_refused_unless_it_is_plain(form: FastForm, kind: type) -> None:
-    spec = served_by(form)
+    spec = served_by(form, kind)
     assert form.refuses(spec) is None
     assert form.refuses(changed(spec, kind, extended(kind, 0))) is None
     assert form.refuses(changed(spec, kind, extended(kind, 1))) == f"{kind.__name__}.novel"
@@ -181,7 +195,7 @@ def test_what_each_form_refuses_of_the_fields_that_there_are(form: FastForm) -> 
         f"{kind.__name__}.{name}"
         for kind in form.understands
         for name, value in ODD[kind].items()
-        if not form.serves(changed(served_by(form), kind, lambda spec, n=name, v=value: replace(spec, **{n: v})))
+        if not form.serves(changed(served_by(form, kind), kind, lambda spec, n=name, v=value: replace(spec, **{n: v})))
     }
     assert refused == REFUSED[form.name]
 
@@ -193,7 +207,7 @@ def test_every_field_with_a_plain_value_has_an_odd_one_here() -> None:
 
 def test_another_kind_of_mixer_or_network_is_refused() -> None:
     delta = replace(PLAIN, mixer=GatedDelta(2, 4, 16, 24, 4, NORM))
-    assert STACK.refuses(replace(DECODER, layers=(PLAIN, delta))) == "GatedDelta"
+    assert STACK.refuses(delta) == "GatedDelta"
     assert METAL_EXPERTS.refuses(PLAIN) == "Dense"
     assert METAL_DENSE.refuses(replace(PLAIN, ffn=None)) == "Layer.ffn"
 
