@@ -68,10 +68,11 @@ void bind_stack(nb::module_& m) {
            "tables"_a, "interleaved"_a)
       .def("combine", &Stack::combine, "source"_a, "to"_a, "norm"_a = nb::none(), "onto"_a = nb::none(), "factor"_a = 1.0f,
            "scale"_a = nb::none())
-      .def("project", &Stack::project, "source"_a, "weights"_a, "biases"_a, "to"_a, "onto"_a = nb::none())
+      .def("project", &Stack::project, "source"_a, "weights"_a, "biases"_a, "to"_a, "onto"_a = nb::none(),
+           "norm"_a = nb::none())
       .def("activate", &Stack::activate, "gate"_a, "act"_a, "up"_a.none(), "up_at"_a, "to"_a)
       .def("gate", &Stack::gate, "rows"_a, "gates"_a, "dim"_a, "at"_a, "step"_a, "by"_a)
-      .def("feed", &Stack::feed, "source"_a, "network"_a, "to"_a, "onto"_a = nb::none())
+      .def("feed", &Stack::feed, "source"_a, "network"_a, "to"_a, "onto"_a = nb::none(), "norm"_a = nb::none())
       .def("route", &Stack::route, "logits"_a, "routing"_a, "to"_a)
       .def("mix", &Stack::mix, "source"_a, "logits"_a, "routing"_a, "scales_input"_a, "network"_a, "to"_a, "onto"_a = nb::none())
       .def("attend",

@@ -207,7 +207,7 @@ void Stack::combine(const std::string& source, const std::string& to, const std:
 
 void Stack::project(const std::string& source, const std::vector<const Packed*>& weights,
                     const std::vector<std::optional<mx::array>>& biases, const std::vector<std::string>& to,
-                    const std::optional<std::string>& onto) {
+                    const std::optional<std::string>& onto, const std::optional<steps::NormSpec>& norm) {
   layers_->may_change();
   const Rows from = layers_->read(source);
   if (weights.empty() || weights.size() != to.size() || weights.size() != biases.size())
@@ -222,7 +222,7 @@ void Stack::project(const std::string& source, const std::vector<const Packed*>&
     if (i == 0) below = layers_->below(onto, weights[i]->layout.rows);
     products.push_back({*weights[i], biases[i], layers_->written(to[i], weights[i]->layout.rows)});
   }
-  layers_->add(steps::project(from, products, below));
+  layers_->add(steps::project(from, products, below, norm));
 }
 
 void Stack::activate(const std::string& gate, const std::string& act, const std::optional<std::string>& up, int up_at,
@@ -248,13 +248,14 @@ void Stack::gate(const std::string& rows, const std::string& gates, int dim, int
 }
 
 void Stack::feed(const std::string& source, const NetworkSpec& network, const std::string& to,
-                 const std::optional<std::string>& onto) {
+                 const std::optional<std::string>& onto, const std::optional<steps::NormSpec>& norm) {
   layers_->may_change();
-  if (to == source) wrong("rows cannot be multiplied where they lie");
+  if (to == source && !norm) wrong("rows cannot be multiplied where they lie");  // norms are of a copy
   const Rows from = layers_->read(source);
   if (!network.up || !network.down) wrong("a network has up and down");
   const int outputs = network.down->layout.rows;
   steps::Feeding spec = network_of(network, from, outputs, 0);
+  spec.norm = norm;
   spec.onto = layers_->below(onto, outputs);
   spec.to = layers_->written(to, outputs);
   layers_->add(steps::feed(spec));

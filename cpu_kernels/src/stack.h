@@ -49,14 +49,15 @@ class Stack {
   // to = (onto +) factor * scale * norm(source)
   void combine(const std::string& source, const std::string& to, const std::optional<steps::NormSpec>& norm,
                const std::optional<std::string>& onto, float factor, const std::optional<mx::array>& scale);
-  // to_i = (onto +) source . w_i^T + bias_i
+  // to_i = (onto +) norm(source) . w_i^T + bias_i; such a norm is an RMS norm
   void project(const std::string& source, const std::vector<const Packed*>& weights,
                const std::vector<std::optional<mx::array>>& biases, const std::vector<std::string>& to,
-               const std::optional<std::string>& onto);
+               const std::optional<std::string>& onto, const std::optional<steps::NormSpec>& norm);
   void activate(const std::string& gate, const std::string& act, const std::optional<std::string>& up, int up_at,
                 const std::string& to);
   void gate(const std::string& rows, const std::string& gates, int dim, int at, int step, const std::string& by);
-  void feed(const std::string& source, const NetworkSpec& network, const std::string& to, const std::optional<std::string>& onto);
+  void feed(const std::string& source, const NetworkSpec& network, const std::string& to, const std::optional<std::string>& onto,
+            const std::optional<steps::NormSpec>& norm);
   void route(const std::string& logits, const steps::Routing& routing, const std::string& to);
   void mix(const std::string& source, const std::string& logits, const steps::Routing& routing, bool scales_input,
            const NetworkSpec& network, const std::string& to, const std::optional<std::string>& onto);

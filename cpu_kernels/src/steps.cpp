@@ -9,6 +9,13 @@ using namespace linear;
 namespace steps {
 namespace {
 
+// A norm that a product does to its rows as it takes them in.
+std::optional<Norm> on_the_way(const std::optional<NormSpec>& spec, int width) {
+  if (!spec) return std::nullopt;
+  if (spec->centred) wrong("only an RMS norm is done on the way to a product");
+  return Norm(*spec, width, width, "norm");
+}
+
 class Combine : public Step {
  public:
   explicit Combine(const Combining& s)
@@ -52,7 +59,8 @@ class Combine : public Step {
 
 class Project : public Step {
  public:
-  Project(Rows source, const std::vector<Projection>& products, std::optional<Rows> onto) : source_(source), onto_(onto) {
+  Project(Rows source, const std::vector<Projection>& products, std::optional<Rows> onto, const std::optional<NormSpec>& norm)
+      : source_(source), onto_(onto), norm_(on_the_way(norm, source.width)) {
     for (const Projection& p : products) {
       weights_.emplace_back(p.w);
       biases_.emplace_back(p.bias, p.w.layout.rows, "bias");
@@ -62,18 +70,22 @@ class Project : public Step {
   void gather(std::vector<mx::array>& all) const override {
     for (const Kept& w : weights_) w.gather(all);
     for (const Floats& b : biases_) b.gather(all);
+    if (norm_) norm_->gather(all);
   }
   void run(const Pass& pass) const override {
     std::vector<parts::Product> products;
+    products.reserve(weights_.size());
     for (size_t i = 0; i < weights_.size(); i++)
       products.push_back({weights_[i].weight(), reinterpret_cast<uint8_t*>(pass.of(to_[i])), biases_[i].data()});
     const uint8_t* onto = onto_ ? reinterpret_cast<const uint8_t*>(pass.of(*onto_)) : nullptr;
-    parts::run(products, pass.source(source_), pass.count, source_.width, onto, pass.precision);
+    const Source source = norm_ ? norm_->on_the_way(pass.source(source_)) : pass.source(source_);
+    parts::run(products, source, pass.count, source_.width, onto, pass.precision);
   }
 
  private:
   Rows source_;
   std::optional<Rows> onto_;
+  std::optional<Norm> norm_;
   std::vector<Kept> weights_;
   std::vector<Floats> biases_;
   std::vector<Rows> to_;
@@ -129,6 +141,7 @@ class Feed : public Step {
       : source_(s.source),
         to_(s.to),
         onto_(s.onto),
+        norm_(on_the_way(s.norm, s.source.width)),
         act_(s.act),
         gated_(s.gate.has_value()),
         biases_{{s.gate_bias, s.up.layout.rows, "the bias of the gate"},
@@ -141,20 +154,24 @@ class Feed : public Step {
   void gather(std::vector<mx::array>& all) const override {
     for (const Kept& w : weights_) w.gather(all);
     for (const Floats& b : biases_) b.gather(all);
+    if (norm_) norm_->gather(all);
   }
   void run(const Pass& pass) const override {
     parts::FeedForward layer;
+    layer.w.reserve(weights_.size());
     for (const Kept& w : weights_) layer.w.push_back(w.weight());
     layer.gated = gated_, layer.act = act_, layer.precision = pass.precision;
     for (int i = 0; i < 3; i++) layer.biases[i] = biases_[i].data();
     std::optional<Source> onto;
     if (onto_) onto = pass.source(*onto_);
-    parts::run(layer, pass.source(source_), pass.count, onto ? &*onto : nullptr, reinterpret_cast<uint8_t*>(pass.of(to_)));
+    const Source source = norm_ ? norm_->on_the_way(pass.source(source_)) : pass.source(source_);
+    parts::run(layer, source, pass.count, onto ? &*onto : nullptr, reinterpret_cast<uint8_t*>(pass.of(to_)));
   }
 
  private:
   Rows source_, to_;
   std::optional<Rows> onto_;
+  std::optional<Norm> norm_;
   Activation act_;
   bool gated_;
   std::vector<Kept> weights_;
@@ -202,8 +219,8 @@ class PerHead : public Step {
 }  // namespace
 
 StepPtr combine(const Combining& spec) { return std::make_unique<Combine>(spec); }
-StepPtr project(Rows source, const std::vector<Projection>& products, std::optional<Rows> onto) {
-  return std::make_unique<Project>(source, products, onto);
+StepPtr project(Rows source, const std::vector<Projection>& products, std::optional<Rows> onto, const std::optional<NormSpec>& norm) {
+  return std::make_unique<Project>(source, products, onto, norm);
 }
 StepPtr activate(Rows gate, Activation act, std::optional<Rows> up, int up_at, Rows to) {
   return std::make_unique<Activate>(gate, act, up, up_at, to);

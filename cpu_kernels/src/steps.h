@@ -66,7 +66,11 @@ class Norm {
     if (spec.bias && !spec.centred) wrong(std::string(name) + ": only a layer norm has a bias");
   }
   void gather(std::vector<mx::array>& all) const { weight_.gather(all), bias_.gather(all); }
-  int size() const { return size_; }
+  // That rows are normed as they are taken in by a product.
+  Source on_the_way(Source x) const {
+    x.normed = true, x.norm = weight_.data(), x.eps = eps_;
+    return x;
+  }
   // y may be x; weights from `at` on
   void operator()(const float* x, float* y, int at = 0) const {
     const float *w = weight_.data(), *b = bias_.data();
@@ -136,7 +140,8 @@ struct Projection {
   std::optional<mx::array> bias;
   Rows to;
 };
-StepPtr project(Rows source, const std::vector<Projection>& products, std::optional<Rows> onto);
+// `norm` is an RMS norm
+StepPtr project(Rows source, const std::vector<Projection>& products, std::optional<Rows> onto, const std::optional<NormSpec>& norm);
 
 // to = act(gate) (* rows of `up`, from value `up_at` on)
 StepPtr activate(Rows gate, Activation act, std::optional<Rows> up, int up_at, Rows to);
@@ -157,6 +162,7 @@ struct Feeding {
   Packed up, down;
   std::optional<mx::array> gate_bias, up_bias, down_bias;
   Activation act;
+  std::optional<NormSpec> norm = std::nullopt;  // an RMS norm
 };
 StepPtr feed(const Feeding& spec);
 

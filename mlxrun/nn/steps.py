@@ -41,6 +41,11 @@ def norm_of(norm: NormBlock | HeadNorms | None) -> Any:
     return native.RowNorm(norm.weight, norm.bias, norm.eps, norm.centred)
 
 
+def is_rms(norm: NormBlock | None) -> bool:
+    """What a product does to its rows as it takes them in."""
+    return norm is not None and not norm.centred
+
+
 def temperature_of(t: Temperature | None) -> list[float]:
     return [] if t is None else [t.beta, t.floor, t.shift]
 
@@ -85,11 +90,12 @@ class LayerSteps:
         ):
             if part is None:
                 continue
-            source = self._normed(before, "h")
-            if after is None and block.residual == 1.0 and source != "x":
-                self._branch(part, source, "x", "x")
+            norm = before if isinstance(part, AttentionBlock | DenseBlock) and is_rms(before) else None  # on the way
+            source = "x" if norm is not None else self._normed(before, "h")
+            if after is None and block.residual == 1.0 and before is not None:
+                self._branch(part, source, "x", "x", norm)
             else:
-                self._branch(part, source, "branch", None)
+                self._branch(part, source, "branch", None, norm)
                 self.stack.combine("branch", "x", norm_of(after), "x", block.residual)
 
     def _parallel(self, block: LayerBlock, mixer: Any, ffn: Any) -> None:
@@ -112,9 +118,10 @@ class LayerSteps:
         self.stack.combine("x", to, norm_of(norm))
         return to
 
-    def _branch(self, part: Any, source: str, to: str, onto: str | None) -> None:
-        """to = (onto +) part(source)."""
-        KINDS[type(part)](self, part, source, to, onto)
+    def _branch(self, part: Any, source: str, to: str, onto: str | None, norm: NormBlock | None = None) -> None:
+        """to = (onto +) part(norm(source))."""
+        own = {} if norm is None else {"norm": norm_of(norm)}
+        KINDS[type(part)](self, part, source, to, onto, **own)
 
     def _fed(self, extra: PerLayerBlock, at: int) -> None:
         self._product(extra.gate, "x", "fed")
@@ -127,10 +134,10 @@ class LayerSteps:
     def _product(self, linear: Linear, source: str, to: str, onto: str | None = None) -> None:
         self.stack.project(source, [packed(linear.weight)], [linear.bias], [to], onto)
 
-    def _products(self, source: str, into: dict[str, Linear | None]) -> None:
+    def _products(self, source: str, into: dict[str, Linear | None], norm: Any = None) -> None:
         linears = {to: linear for to, linear in into.items() if linear is not None}
         weights, biases = [packed(one.weight) for one in linears.values()], [one.bias for one in linears.values()]
-        self.stack.project(source, weights, biases, list(linears))
+        self.stack.project(source, weights, biases, list(linears), norm=norm)
 
     def _rope(self, rotary: Rotary | None) -> int:
         """Its number in the stack; -1: none."""
@@ -142,11 +149,11 @@ class LayerSteps:
         self.ropes.append(rotary)
         return int(self.stack.rope(rotary.table.all, rotary.table.spec.interleaved))
 
-    def attention(self, block: AttentionBlock, source: str, to: str, onto: str | None) -> None:
+    def attention(self, block: AttentionBlock, source: str, to: str, onto: str | None, norm: Any = None) -> None:
         s: Attention = block.spec
         if s.gate == "packed" and s.qk_norm is not None and s.qk_norm_scope == "all":
             raise Unpacked
-        self._products(source, {"q": block.q, "k": block.k, "v": block.v, "gate": block.gate})
+        self._products(source, {"q": block.q, "k": block.k, "v": block.v, "gate": block.gate}, norm)
         step = s.head_dim * (2 if s.gate == "packed" else 1)
         heads = native.HeadWork(
             s.head_dim,
@@ -198,7 +205,7 @@ class LayerSteps:
         self.stack.per_head("seen", packed_heads(block.v_b, turned=False), 0, "values")
         self._product(block.o, "values", to, onto)
 
-    def dense(self, block: DenseBlock, source: str, to: str, onto: str | None) -> None:
+    def dense(self, block: DenseBlock, source: str, to: str, onto: str | None, norm: Any = None) -> None:
         gate, up, down = block.gate, block.up, block.down
         network = native.Network(
             None if gate is None else packed(gate.weight),
@@ -209,7 +216,7 @@ class LayerSteps:
             up.bias,
             down.bias,
         )
-        self.stack.feed(source, network, to, onto)
+        self.stack.feed(source, network, to, onto, norm)
 
     def experts(self, block: MoEBlock, source: str, to: str, onto: str | None, routed_by: str | None = None) -> None:
         self._route(block.router, source if routed_by is None else routed_by)

@@ -201,6 +201,7 @@ def finished() -> Any:
     return stack
 
 
+CENTRED = norm(centred=True)
 ROUTING = {"top_k": 2, "score": "softmax"}
 WRONG: list[tuple[str, str, dict[str, Any]]] = [
     ("no step before", "combine", {"source": "nobody", "to": "h"}),
@@ -216,6 +217,9 @@ WRONG: list[tuple[str, str, dict[str, Any]]] = [
     ("stack of experts", "project", {"weights": [packed(2, 64, 64)], "biases": [None], "to": ["q"]}),
     ("bias must have shape", "project", {"weights": [packed(64, 64)], "biases": [mx.ones(5)], "to": ["q"]}),
     ("where they lie", "project", {"weights": [packed(64, 64)], "biases": [None], "to": ["h"]}),
+    ("only an RMS norm", "project", {"weights": [packed(64, 64)], "biases": [None], "to": ["q"], "norm": CENTRED}),
+    ("only an RMS norm", "feed", {"network": network(), "norm": CENTRED}),
+    ("norm must have shape", "feed", {"network": network(), "norm": norm(63)}),
     ("several", "project", {"weights": [packed(64, 64)] * 2, "biases": [None] * 2, "to": ["q", "k"], "onto": "x"}),
     ("up must have as many values", "activate", {"gate": "k", "act": "silu", "up": "extra", "up_at": 0, "to": "k"}),
     ("up must have as many values", "activate", {"gate": "k", "act": "silu", "up": "q", "up_at": 33, "to": "k"}),
