@@ -17,17 +17,17 @@ void check_vector(const mx::array& v, int size, const char* name) {
   if (v.ndim() != 1 || v.shape(0) != size) wrong(std::string(name) + " must have shape (" + std::to_string(size) + ",)");
 }
 
-class RmsNorm : public CpuPrimitive {
+class NormRows : public CpuPrimitive {
  public:
-  RmsNorm(float eps, bool weight) : eps_(eps), weight_(weight) {}
-  const char* name() const override { return "mlxrun::RmsNorm"; }
+  NormRows(float eps, int weight, int bias, bool centred) : eps_(eps), weight_(weight), bias_(bias), centred_(centred) {}
+  const char* name() const override { return centred_ ? "mlxrun::LayerNorm" : "mlxrun::RmsNorm"; }
 
   void eval_cpu(const std::vector<mx::array>& in, std::vector<mx::array>& outs) override {
-    dispatch([x = RowsOf(in[0]), w = Vector(in, weight_ ? 1 : -1), out = allocate(outs[0]), type = type_of(outs[0].dtype(), "x"),
-              eps = eps_] {
+    dispatch([x = RowsOf(in[0]), w = Vector(in, weight_), b = Vector(in, bias_), out = allocate(outs[0]),
+              type = type_of(outs[0].dtype(), "x"), eps = eps_, centred = centred_] {
       if (x.count == 0) return;
       Scratch scratch;
-      const float* weight = w.floats(scratch);
+      const float *weight = w.floats(scratch), *bias = b.floats(scratch);
       const Source source = x.source(scratch);
       const int step = std::max(1, 16384 / x.cols);
       pool::run((x.count + step - 1) / step, [&](uint32_t piece) {
@@ -35,7 +35,8 @@ class RmsNorm : public CpuPrimitive {
         float* row = mine.take<float>(x.cols);
         for (int r = piece * step; r < std::min<int>(x.count, (piece + 1) * step); r++) {
           best().widen(x.type, source.data + r * source.stride * size_of(x.type), row, x.cols);
-          best().rms_norm(row, weight, eps, x.cols, row);
+          if (centred) best().layer_norm(row, weight, bias, eps, x.cols, row);
+          else best().rms_norm(row, weight, eps, x.cols, row);
           best().narrow(type, row, out + (size_t)r * x.cols * size_of(type), x.cols);
         }
       });
@@ -44,8 +45,26 @@ class RmsNorm : public CpuPrimitive {
 
  private:
   float eps_;
-  bool weight_;
+  int weight_, bias_;  // which inputs, or -1
+  bool centred_;
 };
+
+mx::array norm_rows(const mx::array& x, const std::optional<mx::array>& weight, const std::optional<mx::array>& bias, float eps,
+                    bool centred) {
+  type_of(x.dtype(), "x");
+  if (x.ndim() == 0) wrong("x must have at least 1 axis");
+  std::vector<mx::array> inputs{x};
+  mx::Dtype out = x.dtype();
+  auto add = [&](const std::optional<mx::array>& a, const char* name) {
+    if (!a) return -1;
+    check_vector(*a, x.shape(-1), name);
+    out = mx::promote_types(out, a->dtype());
+    inputs.push_back(*a);
+    return (int)inputs.size() - 1;
+  };
+  const int weight_at = add(weight, "weight"), bias_at = add(bias, "bias");
+  return mx::array(x.shape(), out, std::make_shared<NormRows>(eps, weight_at, bias_at, centred), std::move(inputs));
+}
 
 // Rows (T, heads, D) in memory, shown as (1, heads, T, D).
 void folded(mx::array& out) {
@@ -98,15 +117,11 @@ class HeadsOf : public CpuPrimitive {
 }  // namespace
 
 mx::array rms_norm(const mx::array& x, const std::optional<mx::array>& weight, float eps) {
-  type_of(x.dtype(), "x");
-  if (x.ndim() == 0) wrong("x must have at least 1 axis");
-  std::vector<mx::array> inputs{x};
-  if (weight) {
-    check_vector(*weight, x.shape(-1), "weight");
-    inputs.push_back(*weight);
-  }
-  const mx::Dtype out = weight ? mx::promote_types(x.dtype(), weight->dtype()) : x.dtype();
-  return mx::array(x.shape(), out, std::make_shared<RmsNorm>(eps, weight.has_value()), std::move(inputs));
+  return norm_rows(x, weight, std::nullopt, eps, false);
+}
+
+mx::array layer_norm(const mx::array& x, const std::optional<mx::array>& weight, const std::optional<mx::array>& bias, float eps) {
+  return norm_rows(x, weight, bias, eps, true);
 }
 
 std::vector<mx::array> heads_of(const mx::array& x, const std::vector<const Packed*>& weights,

@@ -96,6 +96,7 @@ NB_MODULE(_native, m) {
   m.def("sample", &sample, "logits"_a, "wishes"_a, "places"_a, "keys"_a, "tokens"_a, "bias_ids"_a, "bias"_a,
         "breakers"_a, "surprise"_a, "mask"_a = nb::none(), "best"_a = -1);
   m.def("rms_norm", &rms_norm, "x"_a, "weight"_a.none(), "eps"_a);
+  m.def("layer_norm", &layer_norm, "x"_a, "weight"_a.none(), "bias"_a.none(), "eps"_a);
 
   nb::class_<Rotation>(m, "Rotation")
       .def(nb::init<std::optional<mx::array>, std::optional<mx::array>, bool, float>(), "freqs"_a, "positions"_a,

@@ -15,6 +15,7 @@ mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, 
                     float softcap, int keys);
 
 mx::array rms_norm(const mx::array& x, const std::optional<mx::array>& weight, float eps);
+mx::array layer_norm(const mx::array& x, const std::optional<mx::array>& weight, const std::optional<mx::array>& bias, float eps);
 
 struct ExpertBiases {
   std::optional<mx::array> gate, up, down;  // (experts, rows)

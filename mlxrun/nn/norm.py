@@ -6,16 +6,16 @@ import mlx.core as mx
 
 from ..ops.device import Device
 from ..ops.fused import Rms
-from ..ops.norm import rms_norm_on
+from ..ops.norm import layer_norm_on, rms_norm_on
 from ..spec import Norm
 
 
 class NormBlock:
-    __slots__ = ("_rms_norm", "bias", "centred", "eps", "fn", "weight")
+    __slots__ = ("_layer_norm", "_rms_norm", "bias", "centred", "eps", "fn", "weight")
 
     def __init__(self, spec: Norm, device: Device, weight: mx.array | None, bias: mx.array | None = None) -> None:
         self.weight, self.bias, self.eps = weight, bias, spec.eps
-        self._rms_norm = rms_norm_on(device)
+        self._rms_norm, self._layer_norm = rms_norm_on(device), layer_norm_on(device)
         self.centred = spec.kind == "layer"  # the mean goes too
         self.fn = self._layer if self.centred else self._rms
 
@@ -32,7 +32,7 @@ class NormBlock:
         return self._rms_norm(x, self.weight, self.eps)
 
     def _layer(self, x: mx.array) -> mx.array:
-        return mx.fast.layer_norm(x, self.weight, self.bias, self.eps)
+        return self._layer_norm(x, self.weight, self.bias, self.eps)
 
 
 class HeadNorms:

@@ -83,6 +83,21 @@ def rms_norm(x: Near, weight: np.ndarray | None, eps: float) -> Near:
     return Near(value, abs(value) * (relative + 2 * share) + x.error * scale * (1 + relative) + TINY)
 
 
+def layer_norm(x: Near, weight: np.ndarray | None, bias: np.ndarray | None, eps: float) -> Near:
+    """An RMS norm of what is left of x without its mean, which is off by what its sum is; then a sum with the bias."""
+    wide = x.value.shape[-1]
+    off = (wide / 16 + 8) * U * abs(x.value).mean(axis=-1, keepdims=True) + U * x.most
+    centred = Near(x.value - x.value.mean(axis=-1, keepdims=True), x.error + off)
+    factor = 1 / np.sqrt((centred.value**2).mean(axis=-1, keepdims=True) + np.float64(np.float32(eps)))
+    scale = factor * (1 if weight is None else abs(weight))
+    value = centred.value * factor * (1 if weight is None else weight)
+    # of the variance: each term by its own, relative to the whole
+    share = centred.error.max(axis=-1, keepdims=True) * factor
+    error = abs(value) * ((wide / 16 + 12) * U + 2 * share) + centred.error * scale
+    add = 0 if bias is None else bias
+    return Near(value + add, error + U * (abs(value) + 2 * abs(add)) + TINY)
+
+
 def erf(x: np.ndarray) -> np.ndarray:
     return np.vectorize(math.erf, otypes=[float])(x)
 

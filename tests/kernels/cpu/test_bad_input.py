@@ -77,8 +77,10 @@ WRONG: dict[str, list[Call]] = {
         lambda: native.rms_norm(X, mx.ones(31), 1e-5),
         lambda: native.rms_norm(X, mx.ones((1, 32)), 1e-5),
         lambda: native.rms_norm(X, mx.ones(32, I32), 1e-5),
+        lambda: native.layer_norm(X, mx.ones(31), None, 1e-5),
     ],
     "bias": [
+        lambda: native.layer_norm(X, None, mx.ones(31), 1e-5),
         lambda: native.matmul(X, plain(4, 32), mx.ones(5)),
         lambda: native.matmul(X, plain(4, 32), mx.ones((1, 4))),
         lambda: native.matmul(X, plain(4, 32), mx.ones(4, I32)),

@@ -111,6 +111,25 @@ def test_rms_norm(isa: str, dtype: str, width: int) -> None:
             oracle.check(y, oracle.rms_norm(oracle.known(true), w, eps))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [1, 7, 16, 33, 576, 4096])
+def test_layer_norm(isa: str, dtype: str, width: int) -> None:
+    random = np.random.default_rng(width)
+    sizes = 10 ** random.uniform(-3, 3, (2, 3, 1))
+    x, true = array((random.normal(size=(2, 3, width)) + random.normal(size=(2, 3, 1))) * sizes, DTYPES[dtype])
+    for eps in (1e-5, 1e-6):
+        y = native.layer_norm(x, None, None, eps)
+        assert y.dtype == x.dtype
+        oracle.check(y, oracle.layer_norm(oracle.known(true), None, None, eps))
+        for kind in DTYPES.values():
+            weight, w = array(random.normal(size=width), kind)
+            bias, b = array(random.normal(size=width), kind)
+            y = native.layer_norm(x, weight, bias, eps)
+            assert y.dtype == mx.result_type(x, weight)
+            oracle.check(y, oracle.layer_norm(oracle.known(true), w, b, eps))
+            oracle.check(native.layer_norm(x, None, bias, eps), oracle.layer_norm(oracle.known(true), None, b, eps))
+
+
 @given(st.data())
 @settings(max_examples=50)
 def test_rms_norm_of_any_view(data: st.DataObject) -> None:
