@@ -91,4 +91,6 @@ def test_a_model_is_compared_with_itself_in_exact_arithmetic(file: Path) -> None
     exact, fast = model_on(DEVICES["exact"], file), model_on(DEVICES["fast"], file)
     ids = np.random.default_rng(1).integers(0, VOCAB, 40).tolist()
     assert compare(exact, exact, ids).kl == 0
-    assert 0 < compare(fast, exact, ids).kl < 0.1
+    found = compare(fast, exact, ids)
+    assert found.kl < 0.1
+    assert found.perplexity != found.reference_perplexity  # so close that the rest may round to nothing

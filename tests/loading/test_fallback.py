@@ -24,8 +24,8 @@ from mlxrun.loading.fallback import KNOWN_WRONG, FallbackModel, load_fallback, o
 from mlxrun.ops.device import this_device
 from mlxrun.spec import ModelError
 
-INTERNLM2 = {
-    "model_type": "internlm2",
+NANBEIGE = {
+    "model_type": "nanbeige",
     "vocab_size": 64,
     "hidden_size": 32,
     "num_attention_heads": 4,
@@ -36,23 +36,19 @@ INTERNLM2 = {
     "rms_norm_eps": 1e-5,
     "max_position_embeddings": 2048,
 }
-MINICPM = {
-    "model_type": "minicpm",
+QWEN = {
+    "model_type": "qwen",
     "vocab_size": 50,
     "hidden_size": 32,
-    "dim_model_base": 16,
+    "kv_channels": 8,
     "num_attention_heads": 4,
     "num_hidden_layers": 2,
-    "num_key_value_heads": 2,
     "intermediate_size": 48,
     "max_position_embeddings": 512,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 500.0,
-    "scale_depth": 1.4,
-    "scale_emb": 2.0,
+    "layer_norm_epsilon": 1e-5,
 }
 UNCHECKED = LoadOptions(unchecked=True)
-CONFIGS = {config["model_type"]: config for config in (INTERNLM2, MINICPM)}
+CONFIGS = {config["model_type"]: config for config in (NANBEIGE, QWEN)}
 
 
 def classes(config: dict[str, Any]) -> Any:
@@ -101,7 +97,7 @@ def test_a_type_without_a_recipe_runs(config: dict[str, Any], tmp_path: Path) ->
 def test_it_is_there_before_it_is_loaded(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     options = LoadOptions(unchecked=True, progress=lambda done, total: told.append((done, total)))
-    model = load_model(checkpoint(tmp_path / "m", INTERNLM2), options=options)
+    model = load_model(checkpoint(tmp_path / "m", NANBEIGE), options=options)
     assert len(told) > 10
     assert told[-1] == (model.holdings.used.own,) * 2
 
@@ -114,15 +110,15 @@ def test_it_is_there_before_it_is_loaded(tmp_path: Path) -> None:
 
 def test_it_draws_on_the_device_that_it_was_opened_for(tmp_path: Path) -> None:
     device = this_device(native=False)
-    folder = checkpoint(tmp_path / "m", INTERNLM2)
+    folder = checkpoint(tmp_path / "m", NANBEIGE)
     assert load_model(folder, options=LoadOptions(unchecked=True, device=device)).device is device
 
 
 def test_the_engine_runs_it(tmp_path: Path) -> None:
-    folder = checkpoint(tmp_path / "m", INTERNLM2)
+    folder = checkpoint(tmp_path / "m", NANBEIGE)
     tokens = [3, 1, 4]
     for _ in range(6):
-        tokens.append(int(whole_pass(folder, INTERNLM2, tokens)[-1].argmax()))
+        tokens.append(int(whole_pass(folder, NANBEIGE, tokens)[-1].argmax()))
     engine = Engine.start(lambda: load_model(folder, options=UNCHECKED))
     for _ in range(2):  # the second time what is kept cannot be reused
         events = list(engine.submit(Request((3, 1, 4), 6, Sampling(temperature=0))))
@@ -131,14 +127,14 @@ def test_the_engine_runs_it(tmp_path: Path) -> None:
 
 
 def test_the_newer_spelling_of_rope_is_understood(tmp_path: Path) -> None:
-    newer = {k: v for k, v in INTERNLM2.items() if k != "rope_theta"}
+    newer = {k: v for k, v in NANBEIGE.items() if k != "rope_theta"}
     newer["rope_parameters"] = {"rope_type": "default", "rope_theta": 500.0}
-    folder = checkpoint(tmp_path / "m", INTERNLM2, newer)
+    folder = checkpoint(tmp_path / "m", NANBEIGE, newer)
     model = load_model(folder, options=UNCHECKED)
     ids = [3, 1, 4, 1, 5, 9, 2, 6]
     logits = np.array(model.logits(model(mx.array(ids), [(model.new_sequence(), 8)])))
-    np.testing.assert_allclose(logits, whole_pass(folder, INTERNLM2, ids), atol=1e-5)
-    assert np.abs(logits - whole_pass(folder, INTERNLM2 | {"rope_theta": 10000.0}, ids)).max() > 1e-3  # it does matter
+    np.testing.assert_allclose(logits, whole_pass(folder, NANBEIGE, ids), atol=1e-5)
+    assert np.abs(logits - whole_pass(folder, NANBEIGE | {"rope_theta": 10000.0}, ids)).max() > 1e-3  # it does matter
 
 
 def test_older_spelling() -> None:
@@ -157,8 +153,8 @@ MISSING = object()
 
 
 def test_a_class_that_nobody_has_checked_runs_only_where_a_person_says_so(tmp_path: Path) -> None:
-    folder = checkpoint(tmp_path / "m", MINICPM)
-    said = r"'minicpm' has no recipe.* nobody has checked here; --unchecked runs it"
+    folder = checkpoint(tmp_path / "m", QWEN)
+    said = r"'qwen' has no recipe.* nobody has checked here; --unchecked runs it"
     with pytest.raises(ModelError, match=said) as error:
         load_model(folder)
     assert "\n" not in str(error.value)
@@ -167,10 +163,10 @@ def test_a_class_that_nobody_has_checked_runs_only_where_a_person_says_so(tmp_pa
 
 
 def test_what_is_known_to_be_wrong_does_not_run_whatever_a_person_says(tmp_path: Path) -> None:
-    folder = checkpoint(tmp_path / "m", MINICPM)
+    folder = checkpoint(tmp_path / "m", QWEN)
     for family in KNOWN_WRONG:
         with pytest.raises(ModelError, match="has a class for it that is wrong in"):
-            load_fallback(folder, MINICPM | {"model_type": family}, UnknownFamily("No."), unchecked=True)
+            load_fallback(folder, QWEN | {"model_type": family}, UnknownFamily("No."), unchecked=True)
 
 
 @pytest.mark.parametrize(
@@ -182,17 +178,17 @@ def test_what_is_known_to_be_wrong_does_not_run_whatever_a_person_says(tmp_path:
         ({"model_type": "olmo"}, "ends the whole program"),
         ({"n_group": 8, "topk_group": 4}, "8 groups"),
         ({"vocab_size": None}, "vocab_size"),
-        ({"rms_norm_eps": MISSING}, "config.json lacks rms_norm_eps, which its class for internlm2 needs"),
+        ({"rms_norm_eps": MISSING}, "config.json lacks rms_norm_eps, which its class for nanbeige needs"),
         ({"num_attention_heads": MISSING, "rms_norm_eps": MISSING}, "lacks num_attention_heads, rms_norm_eps, which"),
-        ({"hidden_size": "wide"}, r"its class for internlm2 fails on this checkpoint \(TypeError"),
-        ({"num_hidden_layers": 3}, r"lacks 9 tensors that its class for internlm2 needs: model.layers.2.*, \.\.\.\.$"),
-        ({"num_hidden_layers": 1}, "holds 9 tensors that its class for internlm2 has no place for: model.layers.1"),
+        ({"hidden_size": "wide"}, r"its class for nanbeige fails on this checkpoint \(TypeError"),
+        ({"num_hidden_layers": 3}, r"lacks 9 tensors that its class for nanbeige needs: model.layers.2.*, \.\.\.\.$"),
+        ({"num_hidden_layers": 1}, "holds 9 tensors that its class for nanbeige has no place for: model.layers.1"),
         ({"rope_parameters": {"full_attention": {"rope_theta": 1.0}}}, "this config has several"),
     ],
 )
 def test_what_mlx_lm_cannot_or_must_not_run(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
-    config = {key: value for key, value in (INTERNLM2 | changes).items() if value is not MISSING}
-    folder = checkpoint(tmp_path / "m", INTERNLM2, config)
+    config = {key: value for key, value in (NANBEIGE | changes).items() if value is not MISSING}
+    folder = checkpoint(tmp_path / "m", NANBEIGE, config)
     with pytest.raises(ModelError, match=said) as caught:
         load_fallback(folder, config, UnknownFamily("There is no recipe."), unchecked=True)
     assert "\n" not in str(caught.value)
@@ -202,14 +198,14 @@ def test_a_class_that_ends_the_program_does_not(tmp_path: Path, monkeypatch: pyt
     import mlx_lm.utils
 
     monkeypatch.setattr(mlx_lm.utils, "load_model", lambda *_, **__: sys.exit(1))
-    folder = checkpoint(tmp_path / "m", INTERNLM2)
+    folder = checkpoint(tmp_path / "m", NANBEIGE)
     with pytest.raises(ModelError, match="mlx-lm does not run it either"):
-        load_fallback(folder, INTERNLM2, UnknownFamily("There is no recipe."), unchecked=True)
+        load_fallback(folder, NANBEIGE, UnknownFamily("There is no recipe."), unchecked=True)
 
 
 def test_the_limit_of_open_files_stays(tmp_path: Path) -> None:
     """In a process of its own: the import happens once a process."""
-    folder = checkpoint(tmp_path / "m", INTERNLM2)
+    folder = checkpoint(tmp_path / "m", NANBEIGE)
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (5000, 5000))\n"
         "from mlxrun.loading import LoadOptions, load_model\n"
