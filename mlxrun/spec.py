@@ -247,7 +247,6 @@ class Router:
     top_k: int
     score: Literal["softmax", "softmax_topk", "sigmoid", "sparsemixer"] = "softmax"
     renorm: bool = False
-    renorm_eps: float = 1e-20  # beside the sum that is divided by
     scale: float = 1.0
     bias: bool = False
     select_bias: bool = False  # added for choosing experts, never for weighting them
@@ -256,6 +255,7 @@ class Router:
     jitter: float = 0.0  # sparsemixer's threshold
     norm: Norm | None = None  # weightless norm and learned scale before the router (Gemma 4)
     expert_scale: bool = False  # a learned factor for each expert's weight
+    renorm_eps: float = 1e-20  # beside the sum that is divided by
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,7 @@ ADDS: dict[str, Config] = {
         "mla_use_nope": True,
         "moe_layer_freq": 1,
         "moe_router_activation_func": "sigmoid",
-        "num_nextn_predict_layers": 0,
+        "num_nextn_predict_layers": 1,
         "rope_scaling": None,
         "rope_theta": 10000.0,
         "use_grouped_topk": True,

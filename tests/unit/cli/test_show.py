@@ -102,6 +102,8 @@ def test_json_has_the_whole_spec() -> None:
         "act": "gelu_tanh",
         "gated": True,
         "bias": False,
+        "sparsity": 0.0,
+        "down_norm": None,
     }
     assert show.plain((1.0, math.inf, -math.inf)) == [1.0, "inf", "-inf"]
 
