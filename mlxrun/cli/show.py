@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import describe, mapping, options
+from . import describe, forms, mapping, options
 from .terminal import tell
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ NO_BREAK = "\xa0"
 def configure(parser: argparse.ArgumentParser) -> None:
     options.add_model(parser)
     parser.add_argument("--json", action="store_true", help="the whole spec, for programs")
+    parser.add_argument(
+        "--forms",
+        action="store_true",
+        help="which form each layer takes on this device, and what keeps it from a faster",
+    )
     options.add_reading(parser)
 
 
@@ -46,13 +51,15 @@ def main(flags: argparse.Namespace) -> int:
     files = mapping.files(opened)
     if flags.json:
         found = {"path": str(path), "spec": plain(recipe.decoder), **numbers(recipe, weights), "files": files}
-        print(json.dumps({**found, "losses": losses(checkpoint)}, indent=2))
+        told = {"forms": forms.data(recipe.decoder, opened.device)} if flags.forms else {}
+        print(json.dumps({**found, "losses": losses(checkpoint), **told}, indent=2))
     else:
         lines = [
             at_home(path),
             *text(recipe, shutil.get_terminal_size((100, 24)).columns),
             *sizes_text(recipe, weights),
             *losses_text(checkpoint),
+            *(forms.lines(recipe.decoder, opened.device) if flags.forms else ()),
             *mapping.lines(opened, files, settings.ready),
         ]
         tell(*lines)

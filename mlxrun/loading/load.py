@@ -19,6 +19,7 @@ from ..families import UnknownFamily
 from ..families.config import Dialect
 from ..memory.headroom import footprint, let_large_blocks_go
 from ..nn.decoder import DecoderModel
+from ..nn.forms import slow_note
 from ..nn.params import AS_STORED, Forms
 from ..ops.device import Device
 from ..ops.native import release, status, why_slow
@@ -171,7 +172,9 @@ def finish_model(
 ) -> Model:
     left_out = opened.recipe.left_out
     notes = [f"{left_out} of this checkpoint is left out."] if left_out else []
-    notes += [note for note in (*told, planned.note, why_slow(opened.device)) if note]
+    notes += [
+        note for note in (*told, planned.note, why_slow(opened.device), slow_note(decoder.spec, opened.device)) if note
+    ]
     holdings = replace(holdings, chooser=opened.device.chooser)
     return Model(decoder, tuple(notes), planned.context, (dry.width, dry.keys), holdings, folder)
 
