@@ -12,27 +12,33 @@ from typing import Any
 import mlx.core as mx
 
 from .check import FORMATS, Quantized, biases_or_scales, check_residual, floating, need, weight
-from .launch import Body, Three, launch
+from .launch import Body, Three, launch, number
 from .tiles import STANDARD, FewTile, MatrixTile, VectorTile
 
 INPUTS = ("x", "w", "scales", "biases")
-QMV = Body("qmv", (*INPUTS, "residual"), ("y",), ("weights.h", "products.h"))
+QMV = Body("qmv", (*INPUTS, "residual", "scale"), ("y",), ("weights.h", "products.h"))
 QMV_FEW = Body("qmv_few", INPUTS, ("y",), ("weights.h", "fragments.h"))
 QMM = Body("qmm", (*INPUTS, "ids"), ("y",), ("weights.h", "fragments.h"))
 MOST_VECTORS = 4  # more rows of x do not fit into registers
 FEW = 16  # rows of x for which qmv_few is meant
 
 
-def qmv(x: mx.array, w: Quantized, tile: VectorTile = STANDARD.vector, residual: mx.array | None = None) -> mx.array:
-    """x (M, K) with M = 1..4, w (N, K) -> (M, N), plus residual (M, N)."""
+def qmv(
+    x: mx.array,
+    w: Quantized,
+    tile: VectorTile = STANDARD.vector,
+    residual: mx.array | None = None,
+    scale: float = 1.0,
+) -> mx.array:
+    """x (M, K) with M = 1..4, w (N, K) -> (M, N), times scale, plus residual (M, N)."""
     outputs, _ = _shapes(x, w)
     need(x.shape[0] <= MOST_VECTORS, f"x has {x.shape[0]} rows; the kernel takes 1 to {MOST_VECTORS}.")
     check_residual(residual, (x.shape[0], outputs), x.dtype)
     return launch(
         QMV,
-        (x, w.packed, w.scales, biases_or_scales(w), x if residual is None else residual),
+        (x, w.packed, w.scales, biases_or_scales(w), x if residual is None else residual, number(scale)),
         [((x.shape[0], outputs), x.dtype)],
-        vector_template(w, x, tile) | {"RESIDUAL": residual is not None},
+        vector_template(w, x, tile) | {"RESIDUAL": residual is not None, "SCALED": scale != 1.0},
         groups=(-(-outputs // (tile.rows * tile.simdgroups)), 1, 1),
         threads=32 * tile.simdgroups,
     )[0]

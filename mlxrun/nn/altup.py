@@ -74,7 +74,7 @@ class AltUpLayerBlock(LayerBlock):
         assert self.mixer_norm is not None
         h = self.mixer_norm(x)
         beside = h + self.laurel_norm(self.up(self.down(h)))
-        return self.feed((self._add(x, self.mixer(h, p, memories), self.mixer_post) + beside) * 2**-0.5)
+        return self.feed((self.after_mixer(x, self.mixer(h, p, memories)) + beside) * 2**-0.5)
 
     def _foreseen(self, x: mx.array) -> mx.array:
         weights = self.foresee(self._routed(x[self.active])).reshape(-1, self.streams, self.streams)

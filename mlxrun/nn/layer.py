@@ -33,6 +33,7 @@ from ..spec import (
     XieluDense,
 )
 from . import whole, whole_metal
+from .after import After
 from .attention import AttentionBlock
 from .batch import Pass
 from .delta import ChannelDeltaBlock, GatedDeltaBlock
@@ -84,10 +85,10 @@ class LayerBlock:
             return None if norm_spec is None else params.norm(name, norm_spec, dim)
 
         self.mixer_norm = norm("mixer_norm", spec.mixer_norm)
-        self.mixer_post = norm("mixer_post", spec.mixer_post)
+        self.after_mixer = After(norm("mixer_post", spec.mixer_post), spec.residual)
         self.ffn_norm = norm("ffn_norm", spec.ffn_norm)
-        self.ffn_post = norm("ffn_post", spec.ffn_post)
-        self.residual = spec.residual
+        self.after_ffn = After(norm("ffn_post", spec.ffn_post), spec.residual)
+        self.after_both = After(None, spec.residual)
         self.extra = None
         if spec.per_layer_input and per_layer is not None:
             self.extra = PerLayerBlock(per_layer, dim, params.scope("per_layer"))
@@ -121,37 +122,32 @@ class LayerBlock:
             if attention is not None:
                 self.mix = whole.attention_branch(mixer, before_mixer, attention)
             elif METAL_ATTENTION.serves(spec):
-                self.mix = whole_metal.attention_branch(mixer, before_mixer) or self.mix
+                self.mix = whole_metal.attention_branch(mixer, before_mixer, self.after_mixer) or self.mix
         if isinstance(ffn, DenseBlock) and before_ffn is not None:
             dense = whole.dense_branch(ffn, before_ffn) if DENSE.serves(spec) else None
             if dense is not None:
                 self.feed = dense
             elif METAL_DENSE.serves(spec):
-                self.feed = whole_metal.dense_branch(ffn, before_ffn) or self.feed
+                self.feed = whole_metal.dense_branch(ffn, before_ffn, self.after_ffn) or self.feed
         if isinstance(ffn, MoEBlock) and before_ffn is not None and METAL_EXPERTS.serves(spec):
             self.feed = whole_metal.experts_branch(ffn, before_ffn) or self.feed
 
     def _mix(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> mx.array:
         assert self.mixer is not None
         h = x if self.mixer_norm is None else self.mixer_norm(x)
-        return self._add(x, self.mixer(h, p, memories), self.mixer_post)
+        return self.after_mixer(x, self.mixer(h, p, memories))
 
     def _feed(self, x: mx.array) -> mx.array:
         assert self.ffn is not None
         h = x if self.ffn_norm is None else self.ffn_norm(x)
-        return self._add(x, self.ffn(h), self.ffn_post)
-
-    def _add(self, x: mx.array, branch: mx.array, post: NormBlock | None) -> mx.array:
-        if post is not None:
-            branch = post(branch)
-        return x + branch if self.residual == 1.0 else x + branch * self.residual
+        return self.after_ffn(x, self.ffn(h))
 
     def _parallel(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> mx.array:
         assert self.mixer is not None
         assert self.ffn is not None
         h = x if self.mixer_norm is None else self.mixer_norm(x)
         f = h if self.ffn_norm is None else self.ffn_norm(x)
-        return self._add(x, self.mixer(h, p, memories) + self.ffn(f), None)
+        return self.after_both(x, self.mixer(h, p, memories) + self.ffn(f))
 
     def _post(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> mx.array:
         assert self.mixer is not None

@@ -85,25 +85,25 @@ class LayerSteps:
 
     def _serial(self, block: LayerBlock, mixer: Any, ffn: Any) -> None:
         for part, before, after in (
-            (mixer, block.mixer_norm, block.mixer_post),
-            (ffn, block.ffn_norm, block.ffn_post),
+            (mixer, block.mixer_norm, block.after_mixer),
+            (ffn, block.ffn_norm, block.after_ffn),
         ):
             if part is None:
                 continue
             norm = before if isinstance(part, AttentionBlock | DenseBlock) and is_rms(before) else None  # on the way
             source = "x" if norm is not None else self._normed(before, "h")
-            if after is None and block.residual == 1.0 and before is not None:
+            if after.post is None and after.residual == 1.0 and before is not None:
                 self._branch(part, source, "x", "x", norm)
             else:
                 self._branch(part, source, "branch", None, norm)
-                self.stack.combine("branch", "x", norm_of(after), "x", block.residual)
+                self.stack.combine("branch", "x", norm_of(after.post), "x", after.residual)
 
     def _parallel(self, block: LayerBlock, mixer: Any, ffn: Any) -> None:
         mixer_source = self._normed(block.mixer_norm, "h")
         ffn_source = mixer_source if block.ffn_norm is None else self._normed(block.ffn_norm, "f")
         self._branch(mixer, mixer_source, "branch", None)
         self._branch(ffn, ffn_source, "branch", "branch")
-        self.stack.combine("branch", "x", None, "x", block.residual)
+        self.stack.combine("branch", "x", None, "x", block.after_both.residual)
 
     def _post(self, block: LayerBlock, mixer: Any, ffn: Any) -> None:
         for part, norm in ((mixer, block.mixer_norm), (ffn, block.ffn_norm)):

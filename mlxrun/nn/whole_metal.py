@@ -15,6 +15,7 @@ from ..ops import metal
 from ..ops.fast_forms import METAL_DENSE
 from ..ops.fused import Rotation
 from ..ops.quantized import QuantizedWeight, same_layout
+from .after import After
 from .attention import AttentionBlock
 from .batch import Pass
 from .dense import DenseBlock
@@ -26,8 +27,8 @@ from .whole import Branch, head_norms, projections
 Rows = Callable[[mx.array], mx.array]
 
 
-def attention_branch(block: AttentionBlock, norm: NormBlock) -> Branch | None:
-    """x (T, dim) -> x + attention(norm(x))."""
+def attention_branch(block: AttentionBlock, norm: NormBlock, after: After) -> Branch | None:
+    """x (T, dim) -> after(x, attention(norm(x)))."""
     heads = _heads(block, norm) if block.device.chooser.possible() else None
     if heads is None:
         return None
@@ -38,19 +39,31 @@ def attention_branch(block: AttentionBlock, norm: NormBlock) -> Branch | None:
         one_table = block.rotary is None or turn is not None
         made = heads(x, turn, p.positions) if one_table and p.total <= 4 else None
         if made is None:
-            return x + block(norm(x), p, memories)
+            return after(x, block(norm(x), p, memories))
         q, k, v = (p.fold(a.reshape(p.total, -1), a.shape[1], size) for a in made)
         y = block.look(q, (k, v), p, memories)
-        joined = metal.add_matmul(y, o, x, block.o.bias, block.device.chooser) if o is not None else None
-        return x + block.o(y) if joined is None else joined
+        joined = None
+        if o is not None and after.post is None:
+            joined = metal.add_matmul(y, o, x, block.o.bias, block.device.chooser, after.residual)
+        return after(x, block.o(y)) if joined is None else joined
 
     return branch
 
 
-def dense_branch(block: DenseBlock, norm: NormBlock) -> Rows | None:
-    """x (T, dim) -> x + feed_forward(norm(x))."""
-    added = _added(block, norm)
-    return None if added is None else lambda x: added(x, x)
+def dense_branch(block: DenseBlock, norm: NormBlock, after: After) -> Rows | None:
+    """x (T, dim) -> after(x, feed_forward(norm(x)))."""
+    fed = _feed_forward(block, norm, after.residual if after.post is None else 1.0)
+    if fed is None:
+        return None
+
+    def branch(x: mx.array) -> mx.array:
+        if after.post is None:
+            joined = fed(x, x)
+            return after(x, block(norm(x))) if joined is None else joined
+        made = fed(None, x)
+        return after(x, block(norm(x)) if made is None else made)
+
+    return branch
 
 
 def experts_branch(block: MoEBlock, norm: NormBlock) -> Rows | None:
@@ -83,18 +96,24 @@ def experts_branch(block: MoEBlock, norm: NormBlock) -> Rows | None:
 
 def _added(block: DenseBlock, norm: NormBlock) -> Callable[[mx.array, mx.array], mx.array] | None:
     """y, x (T, dim) -> y + feed_forward(norm(x))."""
-    if not block.device.chooser.possible() or block.gate is None:
+    fed = _feed_forward(block, norm, 1.0)
+    if fed is None:
         return None
-    own, (gate, up, down) = norm.rms, [_quantized(linear) for linear in (block.gate, block.up, block.down)]
-    if gate is None or up is None or down is None:
-        return None
-    joined = metal.MetalFeedForward(own, gate, up, down, block.spec.act, block.device.chooser)
 
     def added(y: mx.array, x: mx.array) -> mx.array:
-        made = joined(y, x)
+        made = fed(y, x)
         return y + block(norm(x)) if made is None else made
 
     return added
+
+
+def _feed_forward(block: DenseBlock, norm: NormBlock, scale: float) -> metal.MetalFeedForward | None:
+    if not block.device.chooser.possible() or block.gate is None:
+        return None
+    gate, up, down = [_quantized(linear) for linear in (block.gate, block.up, block.down)]
+    if gate is None or up is None or down is None:
+        return None
+    return metal.MetalFeedForward(norm.rms, gate, up, down, block.spec.act, block.device.chooser, scale)
 
 
 def _heads(block: AttentionBlock, norm: NormBlock) -> metal.MetalHeads | None:

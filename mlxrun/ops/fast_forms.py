@@ -84,12 +84,15 @@ SIGHT = each(ELSEWHERE, "causal window chunk slopes softcap")  # the block itsel
 
 # x -> x + attention(norm(x))
 ATTENTION = FastForm("attention branch", {Layer: MIXER, Attention: HEADS | SIGHT, **RMS, **TURNS})
-METAL_ATTENTION = FastForm("attention branch in Metal", {Layer: MIXER, Attention: HEADS | SIGHT, **RMS, **TURNS})
+# what a branch makes is normed or scaled once more by launches of their own
+METAL_MIXER = MIXER | each(ANY, "mixer_post residual")
+METAL_ATTENTION = FastForm("attention branch in Metal", {Layer: METAL_MIXER, Attention: HEADS | SIGHT, **RMS, **TURNS})
 
 # x -> x + feed_forward(norm(x)); `METAL_DENSE` is asked for a mixture's shared network too, without a layer around it
 DENSE = FastForm("dense branch", {Layer: FFN, Dense: each(ANY, "hidden act gated"), **RMS})
 METAL_ACT = one_of(*ACTIVATIONS)
-METAL_DENSE = FastForm("dense branch in Metal", {Layer: FFN, Dense: {"hidden": ANY, "act": METAL_ACT}, **RMS})
+METAL_FFN = FFN | each(ANY, "ffn_post residual")
+METAL_DENSE = FastForm("dense branch in Metal", {Layer: METAL_FFN, Dense: {"hidden": ANY, "act": METAL_ACT}, **RMS})
 
 # x -> x + experts(norm(x))
 METAL_EXPERTS = FastForm(

@@ -50,12 +50,18 @@ def matmul(x: mx.array, w: QuantizedWeight, chooser: Chooser) -> mx.array | None
 
 
 def add_matmul(
-    x: mx.array, w: QuantizedWeight, residual: mx.array, bias: mx.array | None, chooser: Chooser
+    x: mx.array,
+    w: QuantizedWeight,
+    residual: mx.array,
+    bias: mx.array | None,
+    chooser: Chooser,
+    scale: float = 1.0,
 ) -> mx.array | None:
-    """residual + x @ w.T (+ bias) for rows (T, in)."""
+    """residual + scale * (x @ w.T (+ bias)) for rows (T, in)."""
     if residual.dtype != x.dtype:
         return None
-    added = lambda cut: qmv(x, w, cut.vector, residual if bias is None else residual + bias)  # noqa: E731 one call
+    whole = residual if bias is None else residual + bias * scale
+    added = lambda cut: qmv(x, w, cut.vector, whole, scale)  # noqa: E731 one call
     return _few(chooser, "add", x, (w,), added)
 
 
@@ -90,7 +96,7 @@ class MetalHeads:
 
 @dataclass(frozen=True, slots=True)
 class MetalFeedForward:
-    """y + down(act(gate(norm(x))) * up(norm(x)))."""
+    """y + scale * down(act(gate(norm(x))) * up(norm(x))), or that without y."""
 
     norm: Rms
     gate: QuantizedWeight
@@ -98,15 +104,16 @@ class MetalFeedForward:
     down: QuantizedWeight
     act: str
     chooser: Chooser
+    scale: float = 1.0
 
-    def __call__(self, y: mx.array, x: mx.array) -> mx.array | None:
+    def __call__(self, y: mx.array | None, x: mx.array) -> mx.array | None:
         if self.act not in experts.ACTIVATIONS or not same_layout([self.gate, self.up]):
             return None
         own = Normed(x, self.norm.weight, self.norm.eps)
 
         def fed(cut: Cut) -> mx.array:
             hidden = experts.gate_up(own, self.gate, self.up, self.act, tile=cut.experts)
-            return qmv(hidden, self.down, cut.vector, y)
+            return qmv(hidden, self.down, cut.vector, y, self.scale)
 
         return _few(self.chooser, "feed", x, (self.gate, self.up, self.down), fed)
 

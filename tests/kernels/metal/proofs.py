@@ -87,6 +87,8 @@ def prove_qmv() -> None:
 
     residual = random((1, 4), mx.float32, 5)
     assert mx.array_equal(qmv(x, w, residual=residual), qmv(x, w) + residual)
+    assert mx.array_equal(qmv(x, w, scale=0.5), qmv(x, w) * 0.5)
+    assert mx.array_equal(qmv(x, w, residual=residual, scale=-4.0), qmv(x, w) * -4.0 + residual)
 
 
 def prove_qmv_few() -> None:

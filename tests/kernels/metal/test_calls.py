@@ -53,12 +53,12 @@ def test_a_vector() -> None:
     x, w, tile = rows(3, 64), weight((9, 64), AFFINE, F16), VectorTile(2, 2, True)
     call = only(lambda: qmv(x, w, tile))
     own = {"T": F16, "FORMAT": 0, "BITS": 4, "GROUP": 64, "M": 3, "ROWS": 2, "SIMDGROUPS": 2, "BITCAST": True}
-    handed(call, [x, *weights_of(w), None], own | {"RESIDUAL": False})
+    handed(call, [x, *weights_of(w), None, None], own | {"RESIDUAL": False, "SCALED": False})
     assert (call.kernel, call.outputs, call.groups, call.threads) == ("qmv", [((3, 9), F16)], (3, 1, 1), 64)
     residual = rows(3, 9)
-    call = only(lambda: qmv(x, w, VectorTile(3, 3), residual))
-    own |= {"ROWS": 3, "SIMDGROUPS": 3, "BITCAST": False, "RESIDUAL": True}
-    handed(call, [x, *weights_of(w), residual], own)
+    call = only(lambda: qmv(x, w, VectorTile(3, 3), residual, 0.25))
+    own |= {"ROWS": 3, "SIMDGROUPS": 3, "BITCAST": False, "RESIDUAL": True, "SCALED": True}
+    handed(call, [x, *weights_of(w), residual, (0.25,)], own)
     assert (call.groups, call.threads) == ((1, 1, 1), 96)
 
 

@@ -141,9 +141,11 @@ BEFORE_MIXER = {*NORMS, *MIXED, *WIRED, "Layer.mixer_norm", "Layer.mixer_post"}
 BEFORE_FFN = {*NORMS, *WIRED, "Layer.ffn_norm", "Layer.ffn_post"}
 REFUSED = {
     "attention branch": BEFORE_MIXER,
-    "attention branch in Metal": BEFORE_MIXER,
+    "attention branch in Metal": BEFORE_MIXER - {"Layer.mixer_post", "Layer.residual"},
     "dense branch": BEFORE_FFN | DENSE_ONLY,
-    "dense branch in Metal": BEFORE_FFN | DENSE_ONLY | {"Dense.act", "Dense.gated"},
+    "dense branch in Metal": BEFORE_FFN - {"Layer.ffn_post", "Layer.residual"}
+    | DENSE_ONLY
+    | {"Dense.act", "Dense.gated"},
     "experts branch in Metal": BEFORE_FFN
     | {"MoE.act", "MoE.gated", "MoE.scale_input", "MoE.latent"}
     | {"Router.score", "Router.renorm_eps", "Router.jitter", "Router.norm", "Router.expert_scale"},
