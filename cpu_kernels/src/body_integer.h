@@ -19,6 +19,7 @@ using namespace kernels;
 
 constexpr int kOpenBlocks = 8;  // that are unpacked at a time; a group has at most half as many
 constexpr int kSpan = kPairs ? 2 : 1;  // panels that are taken together
+constexpr int kTiledRows = 16;  // fewer are quicker without the processor's tiles
 
 // f(0), ..., f(n - 1), numbers that are known when it is compiled
 template <int n, class Do> inline void times(Do&& f) {
@@ -230,13 +231,14 @@ namespace {
 
 template <bool halved, bool biased, int P>
 void add_rows_opened(const Opened& w, int first, int count, Zero zeros, const Rows& r, int blocks, int m, size_t ldy, float* y) {
+  [[maybe_unused]] const bool tiled = m >= kTiledRows;
   for (int m0 = 0; m0 < m; m0 += kTile) {
     const Lines<halved> in(r, m0, blocks, first);
     float* at = y + (size_t)m0 * kRows;
     const int rows = m - m0 < kTile ? m - m0 : kTile;
 #if defined(MLXRUN_TILES)
-    if constexpr (!halved) {
-      add_in_tiles<biased, P>(w, count, in, rows, ldy, at);
+    if (!halved && tiled) {
+      if constexpr (!halved) add_in_tiles<biased, P>(w, count, in, rows, ldy, at);
       continue;
     }
 #endif
@@ -250,8 +252,9 @@ template <Codes C, bool halved, bool biased>
 void more_rows(const Weight& w, const uint8_t* panel, int panels, const Rows& r, int m, size_t ldy, float* y) {
   const int blocks = (w.cols + kBlock - 1) / kBlock;
 #if defined(MLXRUN_TILES)
-  const Tiles tiles;
-  const Zero zeros = zero_of(w, !biased && !halved);
+  const bool tiled = !halved && m >= kTiledRows;
+  const Tiles tiles(tiled);
+  const Zero zeros = zero_of(w, tiled ? !biased : kSignedCodes);
 #else
   const Zero zeros = zero_of(w, kSignedCodes);
 #endif

@@ -58,55 +58,31 @@ void narrow(Type type, const float* src, void* dst, size_t n) {
 
 inline bool abs_below(float x, float most) { return -most < x && x < most; }
 
-// Lane i: what `join` makes of the lanes of r[i].
-template <class Join> inline F across(F* r, const Join& join) {
-  transpose(r);
-  for (int by = 8; by; by /= 2)
-    for (int i = 0; i < by; i++) r[i] = join(r[i], r[i + by]);
-  return r[0];
-}
-
-// Sixteen blocks at a time, whose largest values and sums are a lane each.
+// Whole numbers below 2^20 are summed, so their order does not matter.
 bool quantize(const float* x, int wide, int row, const Rows& to) {
   constexpr float top = 127.0f * 128.0f + 63.0f;
   const F eighth = set1(1.0f / 128.0f), back = set1(-128.0f);
   const int blocks = wide / kBlock;
   size_t slot = (size_t)(row / kSlots) * blocks * kSlots + row % kSlots;
   bool fits = true;
-  for (int g0 = 0; g0 < blocks; g0 += 16, x += 16 * kBlock, slot += 16 * kSlots) {
-    const int count = blocks - g0 < 16 ? blocks - g0 : 16;
-    F most[16], first[16], second[16];
-    for (int g = 0; g < 16; g++)
-      most[g] = g < count ? vmax(abs(load(x + g * kBlock)), abs(load(x + g * kBlock + 16))) : zero();
-    float tops[16], inverse[16], units[16], low[16], high[16];
-    const F largest_of = across(most, vmax), unit = div(largest_of, set1(top));
-    store(tops, largest_of);
-    store(units, unit), store(inverse, div(set1(top), largest_of));
-    for (int g = 0; g < 16; g++) {
-      fits &= tops[g] < 1e34f && (tops[g] == 0.0f || tops[g] > 1e-30f);
-      first[g] = second[g] = zero();
-      if (g >= count) continue;
-      const F by = set1(tops[g] > 0.0f ? inverse[g] : 0.0f);
-      const F qa = round(mul(load(x + g * kBlock), by)), qb = round(mul(load(x + g * kBlock + 16), by));
-      const F ha = round(mul(qa, eighth)), hb = round(mul(qb, eighth));
-      int8_t* q = const_cast<int8_t*>(to.q) + (slot + g * kSlots) * 2 * kBlock;
-      store_bytes(q, ha), store_bytes(q + 16, hb);
-      store_bytes(q + 32, fma(ha, back, qa)), store_bytes(q + 48, fma(hb, back, qb));
-      first[g] = qa, second[g] = qb;
-    }
-    // whole numbers below 2^20, or not a number where a value is infinite or none
-    store(low, across(first, add)), store(high, across(second, add));
-    for (int g = 0; g < count; g++) {
-      const size_t at = slot + g * kSlots;
-      const bool whole_numbers = abs_below(low[g], 1e6f) && abs_below(high[g], 1e6f);
-      fits &= whole_numbers;
-      const float half = whole_numbers ? low[g] : 0.0f, whole = whole_numbers ? low[g] + high[g] : 0.0f;
-      const_cast<float*>(to.scale)[at] = units[g];
-      const_cast<float*>(to.low)[at] = units[g] * half;
-      const_cast<float*>(to.sum)[at] = units[g] * whole;
-      const_cast<int32_t*>(to.first)[at] = (int32_t)half;
-      const_cast<int32_t*>(to.whole)[at] = (int32_t)whole;
-    }
+  for (int g = 0; g < blocks; g++, slot += kSlots) {
+    const F a = load(x + g * kBlock), b = load(x + g * kBlock + 16);
+    const float most = largest(vmax(abs(a), abs(b)));
+    const float unit = most / top, inverse = most > 0.0f ? top / most : 0.0f;
+    const F qa = round(mul(a, set1(inverse))), qb = round(mul(b, set1(inverse)));
+    const F ha = round(mul(qa, eighth)), hb = round(mul(qb, eighth));
+    int8_t* q = const_cast<int8_t*>(to.q) + slot * 2 * kBlock;
+    store_bytes(q, ha), store_bytes(q + 16, hb);
+    store_bytes(q + 32, fma(ha, back, qa)), store_bytes(q + 48, fma(hb, back, qb));
+    const float low = total(qa), high = total(qb);  // not a number where a value is infinite or none
+    const bool sound = abs_below(low, 1e6f) && abs_below(high, 1e6f) && most < 1e34f && (most == 0.0f || most > 1e-30f);
+    fits &= sound;
+    const float half = sound ? low : 0.0f, whole = sound ? low + high : 0.0f;
+    const_cast<float*>(to.scale)[slot] = unit;
+    const_cast<float*>(to.low)[slot] = unit * half;
+    const_cast<float*>(to.sum)[slot] = unit * whole;
+    const_cast<int32_t*>(to.first)[slot] = (int32_t)half;
+    const_cast<int32_t*>(to.whole)[slot] = (int32_t)whole;
   }
   return fits;
 }

@@ -15,7 +15,8 @@ using namespace kernels;
 // What the tiles hold while one of these lives.
 class Tiles {
  public:
-  Tiles() {
+  explicit Tiles(bool asked) : asked(asked) {
+    if (!asked) return;
     struct alignas(64) {
       uint8_t palette = 1, start = 0, none[14] = {};
       uint16_t bytes[16] = {};
@@ -26,9 +27,14 @@ class Tiles {
     for (int i = 5; i < 8; i++) shape.bytes[i] = 64, shape.rows[i] = kBlock / 4;  // codes
     asm volatile("ldtilecfg %0" ::"m"(shape));
   }
-  ~Tiles() { asm volatile("tilerelease"); }
+  ~Tiles() {
+    if (asked) asm volatile("tilerelease");
+  }
   Tiles(const Tiles&) = delete;
   Tiles& operator=(const Tiles&) = delete;
+
+ private:
+  const bool asked;
 };
 
 inline void load_activations(const int8_t* q) {
