@@ -60,8 +60,9 @@ def add_matmul(
     """residual + scale * (x @ w.T (+ bias)) for rows (T, in)."""
     if residual.dtype != x.dtype:
         return None
-    whole = residual if bias is None else residual + bias * scale
-    added = lambda cut: qmv(x, w, cut.vector, whole, scale)  # noqa: E731 one call
+    if bias is not None:
+        residual = residual + (bias if scale == 1.0 else bias * scale)
+    added = lambda cut: qmv(x, w, cut.vector, residual, scale)  # noqa: E731 one call
     return _few(chooser, "add", x, (w,), added)
 
 

@@ -104,7 +104,7 @@ def test_all_kernels_are_there_and_all_inputs_that_may_be_small_are() -> None:
     assert SMALL == 8
     assert found.keys() == {path.stem for path in launch.FOLDER.glob("*.metal")}
     assert found == {
-        "qmv": {"scales", "biases", "residual"},
+        "qmv": {"scales", "biases", "residual", "scale"},
         "qmv_few": {"scales", "biases"},
         "qmm": {"scales", "biases", "ids"},
         "project": {"eps"},

@@ -41,7 +41,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     "two pairs work for one expert": ("experts_in.metal", "if (ids[other] == expert) return;", "", "race on hidden"),
     # --- divergence
     "a sum only some lanes take part in": (
-        *("qmv.metal", "const T sum = static_cast<T>(simd_sum(sums[r][m]));", "T sum = T(0); if (lane < 16) sum = T(simd_sum(sums[r][m]));"),
+        *("qmv.metal", "const float whole = simd_sum(sums[r][m]);", "float whole = 0; if (lane < 16) whole = simd_sum(sums[r][m]);"),
         "reached by 16 of the 32 lanes",
     ),
     "a lane leaves early": ("qmv.metal", "if (first >= N) return;", "if (first + lane >= N) return;", "of the 32 lanes"),
