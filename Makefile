@@ -165,8 +165,9 @@ clean:
 NATIVE = setup.py cpu_kernels/build.py $(wildcard cpu_kernels/src/*)
 
 $(VENV)/.installed: pyproject.toml $(NATIVE) | $(BIN)/python
-	@echo "Installing mlxrun into $(VENV) ..." >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA)]'
+	@echo "Installing mlxrun into $(VENV), once. It takes a few minutes: packages are fetched," >&2
+	@echo "and on Linux the CPU kernels are compiled, one to two minutes of it." >&2
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[$(EXTRA)]' >&2
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(NATIVE) | $(BIN)/python

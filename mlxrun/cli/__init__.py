@@ -6,6 +6,7 @@ What a person did wrong, or a file holds wrong, is one sentence on stderr and ex
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import signal
 import sys
@@ -22,7 +23,10 @@ from . import eval as eval_command
 from . import list as list_command
 from .terminal import forgive_encodings, open_what_is_closed, say
 
-DESCRIPTION = "Run open-weight language models, natively on MLX. Without a command: a chat that fills the terminal."
+DESCRIPTION = (
+    "Run open-weight language models, natively on MLX. Without a command: a chat that fills the terminal. "
+    "'mlxrun MODEL [PROMPT]' is short for 'mlxrun run MODEL [PROMPT]'."
+)
 WRONG = 2  # exit code
 INTERRUPTED = 128 + signal.SIGINT
 PIPE_CLOSED = 128 + signal.SIGPIPE
@@ -52,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     forgive_encodings()
     raise_limit()
     parser = build_parser()
-    chosen, rest = parser.parse_known_args(arguments)
+    chosen, rest = parser.parse_known_args(in_full(sys.argv[1:] if arguments is None else arguments))
     words = getattr(chosen, "words", None)  # argparse takes no words for a prompt that come after a flag
     if rest and (words is None or any(word.startswith("-") for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -79,6 +83,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def in_full(arguments: Sequence[str]) -> Sequence[str]:
+    """`mlxrun MODEL ...` is short for `mlxrun run MODEL ...`; a word that only looks like a command is no model."""
+    first = arguments[0] if arguments else "-"
+    if first.startswith("-") or first in COMMANDS:
+        return arguments
+    if (meant := meant_command(first)) is not None:
+        say(f"mlxrun: There is no command {first!r}; did you mean 'mlxrun {meant}'?")
+        raise SystemExit(WRONG)
+    return ["run", *arguments]
+
+
+def meant_command(word: str) -> str | None:
+    """None: it may well name a model."""
+    if not word.isalpha() or os.path.exists(word) or os.path.exists(from_environment().models / word):
+        return None
+    return next(iter(difflib.get_close_matches(word.lower(), COMMANDS, n=1, cutoff=0.7)), None)
 
 
 def nothing_computes() -> str | None:

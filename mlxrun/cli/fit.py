@@ -11,9 +11,9 @@ import json
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from ..core import USUAL_CONTEXT
+from ..core import USUAL_CONTEXT, RequestError
 from . import options
-from .terminal import aside
+from .terminal import aside, tell
 
 if TYPE_CHECKING:
     from ..families import Recipe
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
 HELP = "tell whether a model fits, here or on another Mac"
 DOES_NOT = 1  # exit code
+LIST = "list"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    options.add_model(parser)
+    options.add_model(parser, needed=False)
     parser.add_argument("--context", type=int, metavar="N", help=f"tokens of a sequence; {USUAL_CONTEXT} if not said")
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="sequences of that length at once")
-    parser.add_argument("--on", metavar="MACHINE", help='plan for another Mac, such as "M4 Pro 24GB"')
+    parser.add_argument("--on", metavar="MACHINE", help='plan for another Mac, such as "M4 Pro 24GB"; list: which')
     parser.add_argument("--json", action="store_true", help="the whole plan, for programs; bytes")
     options.add_reading(parser)
     options.add_disk(parser)
@@ -46,6 +47,10 @@ def main(flags: argparse.Namespace) -> int:
     from ..settings import from_environment
     from . import fit_picture
 
+    if flags.on == LIST:
+        return list_machines()
+    if flags.model is None:
+        raise RequestError("Which model? mlxrun fit MODEL; the Macs that can be planned for: mlxrun fit --on list.")
     settings = from_environment().but(context=flags.context, kv_bits=flags.kv_bits)
     machine = this_machine() if flags.on is None else profile(flags.on)
     recipe, seen = dry_run_for(flags, settings, machine)
@@ -61,6 +66,17 @@ def main(flags: argparse.Namespace) -> int:
     else:
         fit_picture.show(flags.model, made, advice, seen)
     return 0 if made.fits else DOES_NOT
+
+
+def list_machines() -> int:
+    """One to a line, each name as --on takes it."""
+    from ..memory.profiles import machines
+    from .show import size
+
+    found = machines()
+    width = max(len(machine.name) for machine in found)
+    tell(*(f"{m.name:{width}}  {size(m.usable):>9} for a model  {(m.bandwidth or 0) / 1e9:g} GB/s" for m in found))
+    return 0
 
 
 def dry_run_for(flags: argparse.Namespace, settings: Settings, machine: Machine) -> tuple[Recipe, DryRun]:
@@ -81,7 +97,7 @@ def dry_run_for(flags: argparse.Namespace, settings: Settings, machine: Machine)
 
 
 def check_asked(longest: int, context: int | None, parallel: int) -> tuple[int, int]:
-    from ..core import RequestError, allowed_context
+    from ..core import allowed_context
 
     if parallel < 1:
         raise RequestError(f"--parallel must be a whole number from 1 on, not {parallel}.")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import TYPE_CHECKING
 
 from ..spec import one_line
 from .terminal import tell
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from ..settings import Settings
     from ..store.made import Made
 
 HELP = "list the models on this machine"
@@ -19,7 +21,7 @@ Row = tuple[str, str, str, str]  # name, its size, that of what was made of it, 
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults()
+    parser.add_argument("--json", action="store_true", help="for programs; bytes")
 
 
 def main(flags: argparse.Namespace) -> int:
@@ -30,6 +32,8 @@ def main(flags: argparse.Namespace) -> int:
 
     settings = from_environment()
     made = everything(settings)
+    if flags.json:
+        return as_json(list_installed(settings), made, settings)
     rows: list[Row] = []
     listed: set[Path] = set()
     for name, place in list_installed(settings):
@@ -47,6 +51,29 @@ def main(flags: argparse.Namespace) -> int:
     if outdated:
         total = size(sum(one.size for one in outdated))
         tell("", f"{total} in {len(outdated)} copies will never be used again; mlxrun prune removes them.")
+    return 0
+
+
+def as_json(installed: Iterable[tuple[str, Path | None]], made: Sequence[Made], settings: Settings) -> int:
+    from ..store.made import of_model
+
+    models = []
+    for name, place in installed:
+        mine = set() if place is None else set(of_model(place, settings))
+        copies = sum(one.size for one in made if one.path in mine and not one.outdated)
+        there = {"place": None, "bytes": None} if place is None else {"place": str(place), "bytes": bytes_of(place)}
+        models.append({"name": name, **there, "made_bytes": copies})
+    copied = [
+        {
+            "place": str(one.path),
+            "kind": one.kind,
+            "of": None if one.place is None else str(one.place),
+            "bytes": one.size,
+            "outdated": one.outdated,
+        }
+        for one in made
+    ]
+    print(json.dumps({"models": models, "made": copied}, indent=2))  # ASCII: a name that is no text stays readable
     return 0
 
 

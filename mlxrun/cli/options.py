@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="smollm2, a folder, a .gguf file, or org/name[:TAG] of the hub")
+def add_model(parser: argparse.ArgumentParser, *, needed: bool = True) -> None:
+    told = "smollm2, a folder, a .gguf file, or org/name[:TAG] of the hub"
+    parser.add_argument("model", metavar="MODEL", nargs=None if needed else "?", help=told)
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:

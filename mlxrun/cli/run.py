@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import threading
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..core import Finish, RequestError
@@ -16,11 +18,15 @@ if TYPE_CHECKING:
     from ..assistant import Assistant
 
 HELP = "answer a prompt, or open a chat"
+PATIENCE = 3.0  # seconds
+STILL_OPEN = "Waiting for the end of what is piped in; with '< /dev/null' nothing is."
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     options.add_model(parser)
-    parser.add_argument("words", metavar="PROMPT", nargs="*", help="without it: a chat, or the prompt from stdin")
+    parser.add_argument(
+        "words", metavar="PROMPT", nargs="*", help="without it: a chat; what is piped in goes before it"
+    )
     options.add_sampling(parser)
     parser.add_argument("--max-tokens", type=int, metavar="N", help="end the answer after N tokens")
     parser.add_argument("--system", metavar="TEXT", help="the system message")
@@ -45,7 +51,7 @@ def main(flags: argparse.Namespace) -> int:
     interactive = not flags.words and sys.stdin.isatty() and sys.stdout.isatty()
     if flags.max_tokens is not None and flags.max_tokens < 1:  # a model may take minutes to load
         raise RequestError(f"max_tokens must be a whole number from 1 on, not {flags.max_tokens}.")
-    prompt = " ".join(flags.words) if flags.words else "" if interactive else from_stdin()
+    prompt = "" if interactive else prompt_of(flags.words)
     if not interactive and not prompt.strip():
         raise RequestError("The prompt is empty.")
     began = time.perf_counter()
@@ -60,10 +66,24 @@ def main(flags: argparse.Namespace) -> int:
         assistant.close()
 
 
+def prompt_of(words: Sequence[str]) -> str:
+    """The words, and before them what is piped in: a question is understood better behind what it is about."""
+    question = " ".join(words)
+    if question and sys.stdin.isatty():
+        return question
+    return "\n\n".join(part for part in (from_stdin(), question) if part.strip())
+
+
 def from_stdin() -> str:
     if sys.stdin.isatty():
         aside("Reading the prompt; Ctrl-D ends it.")
-    return sys.stdin.buffer.read().decode("utf-8", "replace").rstrip("\n")
+    waiting = threading.Timer(PATIENCE, aside, (STILL_OPEN,))  # whoever started us may have left a pipe open
+    waiting.daemon = True
+    waiting.start()
+    try:
+        return sys.stdin.buffer.read().decode("utf-8", "replace").rstrip("\n")
+    finally:
+        waiting.cancel()
 
 
 def raw(assistant: Assistant, flags: argparse.Namespace) -> bool:

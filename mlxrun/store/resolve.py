@@ -7,8 +7,9 @@ hub. Knows nothing of what is inside the files.
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,9 +65,20 @@ def _where(name: str, settings: Settings) -> Path | Name:
     found = names.parse(listed or name)
     if found is not None:
         return found
-    here = ", ".join(known for known, _ in list_installed(settings))
+    known = [known for known, _ in list_installed(settings)]
     kinds = "a folder, a .gguf file, an org/name[:TAG] of the Hugging Face hub, a short name such as qwen3:4b"
-    raise ModelError(f"There is no model {name!r}; what can be named is {kinds}, or one of these: {here}.")
+    meant = close_to(name, [*known, *catalogue.CATALOGUE])
+    asked = f" Did you mean {meant}?" if meant else ""
+    raise ModelError(
+        f"There is no model {name!r}.{asked} What can be named is {kinds}, or one of these: {', '.join(known)}."
+    )
+
+
+def close_to(name: str, known: Sequence[str]) -> str:
+    """What somebody may have meant by it, or nothing."""
+    small = {one.lower(): one for one in reversed(known)}
+    close = difflib.get_close_matches(name.lower()[:100], small, n=2, cutoff=0.7)
+    return " or ".join(small[one] for one in close)
 
 
 def list_installed(settings: Settings) -> Iterator[tuple[str, Path | None]]:

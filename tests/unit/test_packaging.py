@@ -72,3 +72,10 @@ def test_what_homebrew_would_install_is_pinned_and_whole() -> None:
     assert set(wanted) <= set(found)
     assert found["mlx"] == found["mlx-metal"] == mx.__version__
     assert f'mlxrun-{__version__}.tar.gz"' in (ROOT / "packaging" / "mlxrun.rb").read_text()
+
+
+def test_the_readme_clones_into_no_folder_named_as_the_package() -> None:
+    """Python that runs beside such a folder would import it, empty, in place of the package."""
+    told = re.search(r"git clone \S.*? (\S+) && cd (\S+)", (ROOT / "README.md").read_text("utf-8"))
+    assert told is not None
+    assert told[1] == told[2] != "mlxrun"

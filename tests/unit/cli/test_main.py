@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -41,12 +42,33 @@ def test_nothing_asked_is_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "run" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["fly"], ["run"], ["list", "more"], ["run", "x", "--what"], ["show", "a", "b"]])
+@pytest.mark.parametrize("arguments", [["run"], ["list", "more"], ["run", "x", "--what"], ["show", "a", "b"]])
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         cli.main(arguments)
     assert left.value.code == 2
     assert capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("sho", "show"), ("serv", "serve"), ("Lists", "list")])
+def test_a_command_that_is_spelled_wrongly(typed: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main([typed, "smollm2"])
+    assert left.value.code == 2
+    assert capsys.readouterr().err == f"mlxrun: There is no command {typed!r}; did you mean 'mlxrun {meant}'?\n"
+
+
+def test_a_model_alone_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLXRUN_HOME", str(tmp_path))
+    (tmp_path / "models" / "shows").mkdir(parents=True)  # a name of a model is one, however it is spelled
+    assert cli.main(["shows", "a question"]) == 2
+    assert "holds no model" in capsys.readouterr().err
+    assert cli.main(["smolm2", "a question"]) == 2
+    assert "There is no model 'smolm2'. Did you mean smollm2? What can be named" in capsys.readouterr().err
+    assert cli.main(["qwen", "a question"]) == 2
+    assert "There is no model 'qwen'. What can be named" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -140,6 +162,10 @@ def test_list_and_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split(maxsplit=1) == ["smollm2", "not here yet; fetched when first used"]
     assert lines[1].split() == ["mine", "2", "B", str(model)]
+    assert cli.main(["list", "--json"]) == 0
+    starter, mine = json.loads(capsys.readouterr().out)["models"]
+    assert starter == {"name": "smollm2", "place": None, "bytes": None, "made_bytes": 0}
+    assert mine == {"name": "mine", "place": str(model), "bytes": 2, "made_bytes": 0}
     assert cli.main(["pull", "mine"]) == 0
     assert capsys.readouterr().out == f"{model}\n"
     assert cli.main(["pull", "yours"]) == 2

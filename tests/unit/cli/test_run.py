@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -184,6 +185,31 @@ def test_the_prompt_may_come_from_a_pipe(
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"caf\xff V\n")))
     assert cli.main(["run", "parrot", "--temperature", "0"]) == 0
     assert capsys.readouterr().out == "WXYZ\n"
+
+
+@pytest.mark.parametrize(("piped", "said"), [(b"a long text\n", "a long text\n\nsum it up"), (b" \n", "sum it up")])
+def test_what_is_piped_in_goes_before_the_question(
+    piped: bytes, said: str, fake_models: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(piped)))
+    asked: list[str] = []
+    monkeypatch.setattr(run, "once", lambda ask, prompt: asked.append(prompt) or 0)
+    assert cli.main(["run", "parrot", "sum", "it", "up"]) == 0
+    assert asked == [said]
+
+
+def test_who_left_a_pipe_open_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    told = threading.Event()
+    monkeypatch.setattr(run, "PATIENCE", 0.0)
+    monkeypatch.setattr(run, "aside", lambda text: told.set() if text == run.STILL_OPEN else None)
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            assert told.wait(60)
+            return b"late"
+
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Slow()))
+    assert run.prompt_of(["why?"]) == "late\n\nwhy?"
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,16 @@ def test_it_fits(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "\x1b" not in said
 
 
+def test_the_macs_that_can_be_planned_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["fit", "--on", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len({line.split("  ")[0] for line in lines}) > 40
+    for line in lines:
+        assert profile(line.split("  ")[0]).name == line.split("  ")[0]
+    assert cli.main(["fit"]) == 2
+    assert "fit --on list" in capsys.readouterr().err
+
+
 def test_it_does_not(large: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit(large, "--on", "m4 pro 24gb", "--context", "100000") == 1
     said = capsys.readouterr().out
