@@ -31,7 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--quantize", type=int, metavar="BITS", help="2, 3, 4, 5, 6 or 8 bits a weight")
     parser.add_argument("--group", type=int, metavar="G", help="weights that share a scale: 32, 64 or 128")
-    parser.add_argument("--recipe", choices=("mixed",), help="mixed: bits for each module by measured sensitivity")
+    parser.add_argument(
+        "--recipe", choices=("mixed", "uniform"), help="mixed: bits by measured sensitivity; uniform: all the same"
+    )
     parser.add_argument("--method", choices=METHODS, help="quantize by mlx-lm's GPTQ, AWQ or DWQ, on a text")
     parser.add_argument(
         "--calibration",
@@ -53,7 +55,7 @@ def main(flags: argparse.Namespace) -> int:
     import mlx.core as mx
 
     from ..convert.folder import convert_folder
-    from ..convert.weight_layout import Wanted, layout
+    from ..convert.weight_layout import everywhere, layout, sparing
     from ..core import RequestError
     from ..store.resolve import resolve
     from ..weights import open_checkpoint
@@ -72,17 +74,34 @@ def main(flags: argparse.Namespace) -> int:
     wanted = None
     if flags.method:
         return by_method(checkpoint, flags, dtype)
-    if flags.recipe:
+    if flags.recipe == "mixed":
         wanted = choose_layouts(checkpoint, flags, dtype)
     elif flags.bits is not None or flags.fit is not None:
-        raise RequestError("--bits and --fit are for --recipe mixed; --quantize N gives every module the same.")
+        raise RequestError("--bits and --fit are for --recipe mixed; --quantize N says the bits itself.")
     elif flags.quantize or flags.mode != "affine":
         usual = layout(flags.quantize, flags.group, flags.mode)
-        wanted = Wanted(usual, lambda module, shape: usual)
+        wanted = everywhere(usual) if flags.recipe else sparing(usual, keep=flags.group is None)
+    if flags.recipe and wanted is None:
+        raise RequestError("--recipe uniform is for --quantize BITS or --mode.")
     with bar("writing") as progress:
         convert_folder(checkpoint, flags.out, wanted=wanted, dtype=dtype, progress=progress)
     tell(flags.out)
+    if wanted is not None:
+        measure(checkpoint.path, flags)
     return 0
+
+
+def measure(original: Path, flags: argparse.Namespace) -> None:
+    from ..loading import open_model
+    from ..ops.device import this_device
+    from ..spec import ModelError
+    from .quantize import tell_loss
+
+    device = this_device("exact")
+    try:
+        tell_loss(open_model(original, dialect=flags.dialect, device=device), open_model(flags.out, device=device))
+    except ModelError as error:
+        aside(f"What this costs was not measured: {error}")
 
 
 def tell(folder: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from ..spec import ModelError
 from .steps import bar
+from .terminal import aside, say
 
 if TYPE_CHECKING:
     from ..loading import OpenedModel
@@ -29,12 +31,36 @@ def copy_of(opened: OpenedModel, flags: argparse.Namespace, settings: Settings) 
         if flags.group is not None:
             raise RequestError("--group is for --quantize BITS.")
         return opened
+    from ..convert import loss
     from ..convert.cached import make_quantized_copy
-    from ..convert.weight_layout import layout
+    from ..convert.weight_layout import layout, sparing
     from ..loading import open_model
 
-    how = layout(flags.quantize, flags.group, "affine")
+    wanted = sparing(layout(flags.quantize, flags.group, "affine"), keep=flags.group is None)
     with bar("quantizing") as progress:
-        copy = make_quantized_copy(opened.checkpoint, how, settings.quantized, progress=progress)
-    waive = frozenset(flags.waive)
-    return open_model(copy, waive=waive, mapped=not flags.no_map, device=opened.device)  # it says its own dialect
+        place = make_quantized_copy(opened.checkpoint, wanted, settings.quantized, progress=progress)
+    waive = frozenset(flags.waive)  # the copy says its own dialect
+    copy = open_model(place, waive=waive, mapped=not flags.no_map, device=opened.device)
+    lost = loss.kept(place)
+    if lost is None:
+        tell_loss(opened, copy)
+    elif lost.kl >= loss.MUCH:
+        aside(str(lost))
+    return copy
+
+
+def tell_loss(opened: OpenedModel, copy: OpenedModel) -> None:
+    """Measured now, and kept beside the copy."""
+    from ..assistant import tokenizer_of
+    from ..convert import loss
+    from ..convert.text import calibration
+
+    aside("Measuring what the copy has lost ...")
+    try:
+        ids = tokenizer_of(opened.checkpoint).encode(calibration(), special=False)
+        found = loss.measure(opened, copy, ids)
+    except ModelError as error:
+        aside(f"What this costs was not measured: {error}")
+        return
+    loss.keep(found, copy.path)
+    (say if found.kl >= loss.MUCH else aside)(str(found))

@@ -18,7 +18,6 @@ from ..loading.ready import alone
 from ..spec import ModelError
 from ..weights import Checkpoint
 from ..weights.files import digest, key_of
-from ..weights.quantized import Layout
 from .folder import convert_folder
 from .stream import Progress
 from .weight_layout import Wanted
@@ -26,15 +25,17 @@ from .weight_layout import Wanted
 MOST = 64 << 30  # bytes of all copies
 
 
-def make_quantized_copy(checkpoint: Checkpoint, how: Layout, folder: Path, *, progress: Progress | None = None) -> Path:
+def make_quantized_copy(
+    checkpoint: Checkpoint, wanted: Wanted, folder: Path, *, progress: Progress | None = None
+) -> Path:
     """The copy in `folder`, made if it is not there."""
     checkpoint = checkpoint.read_as("fine")
-    target = folder / name_of(checkpoint, how)
+    target = folder / name_of(checkpoint, wanted)
     try:
         if not target.is_dir():
             with alone(folder):
                 if not target.is_dir():  # somebody else made it while we waited
-                    _make(checkpoint, target, how, progress)
+                    _make(checkpoint, target, wanted, progress)
     except OSError as error:
         raise ModelError(f"{folder} could not be written: {error.strerror or error}.") from error
     with suppress(OSError):
@@ -42,13 +43,13 @@ def make_quantized_copy(checkpoint: Checkpoint, how: Layout, folder: Path, *, pr
     return target
 
 
-def _make(checkpoint: Checkpoint, target: Path, how: Layout, progress: Progress | None) -> None:
+def _make(checkpoint: Checkpoint, target: Path, wanted: Wanted, progress: Progress | None) -> None:
     folder = target.parent
     for half in folder.glob(".*.making"):  # of who was killed; nobody else is making one now
         shutil.rmtree(half, ignore_errors=True)
     note(target, MadeFrom(checkpoint.path.absolute(), tuple(_seen(checkpoint)), COPIES))
-    convert_folder(checkpoint, target, wanted=Wanted(how, lambda module, shape: how), progress=progress)
-    stale = [old for old in folder.glob(f"{key_of(checkpoint.path)}-*{_suffix(how)}") if old != target]
+    convert_folder(checkpoint, target, wanted=wanted, progress=progress)
+    stale = [old for old in folder.glob(f"{key_of(checkpoint.path)}-*{_suffix(wanted)}") if old != target]
     _forget(folder, keep=target, stale=stale)
 
 
@@ -64,9 +65,9 @@ def _forget(folder: Path, keep: Path, stale: Sequence[Path], most: int = MOST) -
             shutil.rmtree(old, ignore_errors=True)
 
 
-def name_of(checkpoint: Checkpoint, how: Layout) -> str:
+def name_of(checkpoint: Checkpoint, wanted: Wanted) -> str:
     identity = [f"{COPIES} {checkpoint.dialect}", *_seen(checkpoint)]
-    return f"{key_of(checkpoint.path)}-{digest(chr(10).join(identity))}{_suffix(how)}"
+    return f"{key_of(checkpoint.path)}-{digest(chr(10).join(identity))}{_suffix(wanted)}"
 
 
 def _seen(checkpoint: Checkpoint) -> list[str]:
@@ -75,5 +76,6 @@ def _seen(checkpoint: Checkpoint) -> list[str]:
     return [seen(file) for file in sorted({file.resolve() for file in (*checkpoint.files, *beside)})]
 
 
-def _suffix(how: Layout) -> str:
-    return f"-{how.mode}-{how.bits}-{how.group}"
+def _suffix(wanted: Wanted) -> str:
+    how, words = wanted.usual, "" if wanted.words is None else f"-w{wanted.words.bits}"
+    return f"-{how.mode}-{how.bits}-{how.group}{words}{'-kept' * wanted.keep}"

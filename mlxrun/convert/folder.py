@@ -20,7 +20,7 @@ from ..text.gguf import as_files
 from ..weights import Checkpoint, gather_parts
 from ..weights.checkpoint import MODELOPT
 from ..weights.mapped import believed
-from ..weights.quantized import FLOATS, Layout
+from ..weights.quantized import FLOATS, GROUPS, Layout
 from .aside import write_aside
 from .from_gguf import hf_tensors
 from .names import Named, named
@@ -98,13 +98,20 @@ def _made(
 ) -> mx.array | QuantizedWeight:
     if wanted is None:
         return array if stored is None else stored
-    how = wanted.of(module, tuple(array.shape))
+    how = wanted.words if wanted.words and module in names.words else wanted.of(module, tuple(array.shape))
     advice = names.advice[module]
     if how is None or advice is False:
         return array
     if isinstance(advice, dict):  # its class asks for more for this one (routers)
         how = Layout(advice.get("mode", "affine"), advice["bits"], advice["group_size"])
+    if wanted.keep and stored is not None and as_small(stored, how):
+        return stored
     return array if array.shape[-1] % how.group else quantize(array, how)
+
+
+def as_small(stored: QuantizedWeight, how: Layout) -> bool:
+    """Whether it has so few bits already, in a layout that MLX's files have too."""
+    return stored.mode == how.mode == "affine" and stored.bits <= how.bits and stored.group in GROUPS
 
 
 def _parts(module: str, made: mx.array | QuantizedWeight, dtype: mx.Dtype | None) -> dict[str, mx.array]:

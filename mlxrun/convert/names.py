@@ -26,6 +26,7 @@ class Named:
     advice: dict[str, bool | dict[str, Any]]  # module that can be quantized: what its class advises
     config: dict[str, Any]  # without quantization
     model: Any  # mlx-lm's, with no weights yet
+    words: frozenset[str] = frozenset()  # modules with a row for each token: embedding and head
 
 
 def other_spellings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,4 +75,18 @@ def named(tensors: Mapping[str, mx.array], config: Mapping[str, Any]) -> Named:
         for path, module in modules
         if hasattr(module, "to_quantized") and f"{path}.weight" in made
     }
-    return Named(made, advice, plain, model)
+    return Named(made, advice, plain, model, words_of(modules, made))
+
+
+def words_of(modules: Any, made: Mapping[str, mx.array]) -> frozenset[str]:
+    """An embedding outside of all layers, and what has its shape there; tables that every layer reads are others."""
+    from mlx.nn import Embedding
+
+    outside = {
+        path: (isinstance(module, Embedding), made[f"{path}.weight"].shape)
+        for path, module in modules
+        if f"{path}.weight" in made and not any(part.isdigit() for part in path.split("."))
+    }
+    tables = [shape for embeds, shape in outside.values() if embeds]
+    found = min(tables, key=lambda shape: shape[-1], default=None)
+    return frozenset(path for path, (_, shape) in outside.items() if shape == found)

@@ -26,7 +26,7 @@ from ..ops.native import native
 from ..weights.files import digest, key_of
 
 LAYOUT = 3  # of ready files
-COPIES = 3  # of quantized copies; another one makes all of them anew
+COPIES = 4  # of quantized copies; another one makes all of them anew
 NOTES = ".sources.json"  # beside quantized copies
 PACKAGE = __package__.partition(".")[0]
 ENTRY = "loading.load"  # relative to the package, as all names of modules here

@@ -13,7 +13,7 @@ from mlxrun.cli import quantize, run
 from mlxrun.convert import cached
 from mlxrun.convert.cached import make_quantized_copy
 from mlxrun.convert.folder import convert_folder
-from mlxrun.convert.weight_layout import Wanted, layout
+from mlxrun.convert.weight_layout import everywhere, layout, sparing
 from mlxrun.core import RequestError
 from mlxrun.loading import load_model, open_model
 from mlxrun.settings import Settings
@@ -22,7 +22,7 @@ from mlxrun.store.remove import remove
 from mlxrun.weights import open_checkpoint
 from tests.golden.checkpoint import reference, write
 
-HOW = layout(4, 32, "affine")
+HOW = sparing(layout(4, 32, "affine"), keep=False)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def flags(*words: str) -> argparse.Namespace:
 
 def test_it_is_what_convert_writes_and_it_loads(model: Path, settings: Settings, tmp_path: Path) -> None:
     copy = make_quantized_copy(open_checkpoint(model), HOW, settings.quantized)
-    convert_folder(open_checkpoint(model), tmp_path / "out", wanted=Wanted(HOW, lambda module, shape: HOW))
+    convert_folder(open_checkpoint(model), tmp_path / "out", wanted=HOW)
     assert {file.name for file in copy.iterdir()} == {file.name for file in (tmp_path / "out").iterdir()}
     for file in copy.iterdir():
         assert file.read_bytes() == (tmp_path / "out" / file.name).read_bytes()
@@ -60,7 +60,8 @@ def test_the_second_time_nothing_is_made(model: Path, settings: Settings, monkey
 
 def test_another_layout_stands_beside_it(model: Path, settings: Settings) -> None:
     copies = {
-        make_quantized_copy(open_checkpoint(model), layout(bits, 32, "affine"), settings.quantized) for bits in (4, 8)
+        make_quantized_copy(open_checkpoint(model), everywhere(layout(bits, 32, "affine")), settings.quantized)
+        for bits in (4, 8)
     }
     assert {open_checkpoint(copy).config["quantization"]["bits"] for copy in copies} == {4, 8}
     assert sum(1 for p in settings.quantized.iterdir() if p.is_dir()) == 2
@@ -88,7 +89,7 @@ def test_what_is_interrupted_leaves_nothing(model: Path, settings: Settings) -> 
 
 def test_the_longest_unused_copy_goes_beyond_the_bound(model: Path, settings: Settings) -> None:
     copies = [
-        make_quantized_copy(open_checkpoint(model), layout(bits, 32, "affine"), settings.quantized)
+        make_quantized_copy(open_checkpoint(model), everywhere(layout(bits, 32, "affine")), settings.quantized)
         for bits in (8, 6, 4)
     ]
     for age, copy in enumerate(copies):

@@ -11,7 +11,7 @@ import pytest
 
 from mlxrun.cli import main
 from mlxrun.convert.cached import make_quantized_copy
-from mlxrun.convert.weight_layout import layout
+from mlxrun.convert.weight_layout import everywhere, layout
 from mlxrun.loading import checksums, provenance, ready
 from mlxrun.loading.load import LoadOptions, load_model
 from mlxrun.ops.device import this_device
@@ -21,7 +21,7 @@ from mlxrun.weights import open_checkpoint
 from tests.golden.checkpoint import reference, write
 
 pytestmark = pytest.mark.skipif(not this_device().native, reason="no native kernels here, so nothing is packed or kept")
-HOW = layout(4, 32, "affine")
+HOW = everywhere(layout(4, 32, "affine"))
 
 
 @pytest.fixture
