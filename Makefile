@@ -10,7 +10,7 @@ HOST    = 127.0.0.1
 PORT    = 8080
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test tool-grammar lint bench clients page soak abuse agents invariance tool-corpus golden models-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
+.PHONY: run serve test tool-grammar lint bench clients page soak abuse agents invariance tool-corpus golden models-doc python-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
@@ -76,6 +76,10 @@ golden: .venv-golden/.installed
 
 models-doc: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.golden.models_doc
+
+# docs/python.md, of the docstrings
+python-doc: $(VENV)/.installed-dev
+	$(BIN)/python -m docs.python_page
 
 picture: $(VENV)/.installed-dev
 	$(BIN)/python docs/picture.py

@@ -5,8 +5,9 @@ Nothing heavy is imported until a model is loaded here: a client of a server nev
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from os import PathLike, fspath
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..core import Finish, Memory, RequestError, Usage
 from ..parts import AnswerPart, Arguments, CallBegun, CallEnded, Media, Piece, Said, Thought, Token
@@ -16,7 +17,12 @@ from .client import Client
 from .discover import find_server
 from .store import on_this_machine
 from .stream import PieceSource, Stream
-from .types import ClientError, ModelInfo, Reply
+from .types import ClientError, ModelInfo, Ranked, Reply, Score, ToolCall
+
+if TYPE_CHECKING:
+    from mlx.core import Dtype
+
+    from ..loading import LoadOptions
 
 __all__ = [
     "AnswerPart",
@@ -33,12 +39,15 @@ __all__ = [
     "ModelInfo",
     "Piece",
     "PieceSource",
+    "Ranked",
     "Reply",
     "RequestError",
     "Said",
+    "Score",
     "Stream",
     "Thought",
     "Token",
+    "ToolCall",
     "Usage",
     "connect",
     "find_server",
@@ -47,18 +56,42 @@ __all__ = [
 ]
 
 
-def load(name: str | PathLike[str], *, context: int | None = None, **how: Any) -> Client:
+def load(
+    name: str | PathLike[str],
+    *,
+    context: int | None = None,
+    dtype: Dtype | None = None,
+    dialect: Literal["hf", "mlx"] | None = None,
+    waive: Iterable[str] = (),
+    unchecked: bool = False,
+    options: LoadOptions | None = None,
+) -> Client:
     """A model in this process: a name of the store, a folder, a .gguf file, or org/name of the hub.
 
-    `context`: tokens that a prompt and its answer may take together. `how`: dtype, dialect, waive, unchecked.
+    `context`: tokens that a prompt and its answer may take together. `dtype`: an MLX type in which all of it is held.
+    `waive`: keys of its config to go on without. `unchecked`: run a type that has no recipe here on mlx-lm's class.
+    `dialect` says how weights are laid out where files say it wrongly; `options` is all about loading, for who knows.
+
+    >>> with mlxrun.load("smollm2", context=512) as small:
+    ...     small.model
+    'smollm2'
     """
     from .local import LocalTransport
 
+    how: dict[str, Any] = {"dtype": dtype, "dialect": dialect, "waive": frozenset(waive), "unchecked": unchecked}
+    if options is not None:
+        how["options"] = options
     return Client(LocalTransport.open(fspath(name), context, how))
 
 
 def connect(url: str = "http://127.0.0.1:8080", key: str | None = None, *, model: str | None = None) -> Client:
-    """A running server. Its model is the one that it has loaded, unless another one is named."""
+    """A running server. Its model is the one that it has loaded, unless another one is named.
+
+    >>> mlxrun.connect("http://127.0.0.1:1")
+    Traceback (most recent call last):
+        ...
+    mlxrun.client.types.ClientError: No server answers at http://127.0.0.1:1 (...); 'mlxrun serve' starts one.
+    """
     from .http import HttpTransport
 
     return Client(HttpTransport.open(url, key, model))

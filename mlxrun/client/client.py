@@ -9,76 +9,245 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, TypeVar, Unpack, overload
 
 from ..core import Finish, Memory, RequestError
 from .asynchronous import AsyncStream
-from .stream import PieceSource, Stream
-from .types import Asking, ClientError, Held, Message, ModelInfo, Options, Reply, conversation
+from .options import AnswerOptions, Options
+from .readings import Readings, Transport
+from .shaped import instance, json_schema
+from .stream import Stream
+from .tools import Function, Functions
+from .types import Asking, ClientError, Held, Message, ModelInfo, Reply, conversation
 
 COMPLETION_TOKENS = 256  # a text that goes on has no end by itself
+MOST = 8  # answers to one prompt
+ROUNDS = 8  # in which tools may be called
+Shaped = TypeVar("Shaped")
 
 
-class Transport(Protocol):
-    @property
-    def model(self) -> str: ...
+class Client(Readings):
+    """A model that answers. `mlxrun.load` and `mlxrun.connect` make one; `with` closes it."""
 
-    def ask(self, ask: Asking) -> PieceSource: ...
-
-    def models(self) -> list[ModelInfo]: ...
-
-    def memory(self) -> Memory | None: ...
-
-    def close(self) -> None: ...
-
-
-class Client:
     def __init__(self, transport: Transport) -> None:
-        """Use `mlxrun.load` or `mlxrun.connect`."""
         self._transport, self._closed = transport, False
 
     def __repr__(self) -> str:
         return f"Client({self.model!r}{', closed' * self._closed})"
 
-    @property
-    def model(self) -> str:
-        return self._transport.model
+    @overload
+    def chat(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        schema: type[Shaped],
+        system: str | None = None,
+        tools: Sequence[Function] = (),
+        rounds: int = ROUNDS,
+        **options: Unpack[AnswerOptions],
+    ) -> Shaped: ...
 
-    def chat(self, messages: str | Sequence[Message], **options: Any) -> Reply | list[Reply]:
-        """The answer to a conversation; with `n` above 1 a list of answers."""
-        return self._whole(Asking(Options.of(options), conversation(messages)))
+    @overload
+    def chat(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        schema: Mapping[str, Any],
+        system: str | None = None,
+        tools: Sequence[Function] = (),
+        rounds: int = ROUNDS,
+        **options: Unpack[AnswerOptions],
+    ) -> Any: ...
 
-    def complete(self, prompt: str, **options: Any) -> Reply | list[Reply]:
-        """How the text goes on, without a chat template."""
-        return self._whole(completion(prompt, options))
+    @overload
+    def chat(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        schema: None = None,
+        system: str | None = None,
+        tools: Sequence[Function] = (),
+        rounds: int = ROUNDS,
+        **options: Unpack[AnswerOptions],
+    ) -> Reply: ...
 
-    def stream(self, messages: str | Sequence[Message], **options: Any) -> Stream:
-        return self._stream(Asking(Options.of(options), conversation(messages)))
+    def chat(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        schema: Any = None,
+        system: str | None = None,
+        tools: Sequence[Function] = (),
+        rounds: int = ROUNDS,
+        **options: Unpack[AnswerOptions],
+    ) -> Any:
+        """The answer to a question, or to a conversation as a list of messages.
 
-    def stream_complete(self, prompt: str, **options: Any) -> Stream:
+        >>> model.chat("What is the capital of France?", temperature=0, max_tokens=40).text
+        'The capital of France is Paris.'
+
+        `system` says how it should answer. `schema` is a pydantic class, of which an instance comes back, or a JSON
+        schema as a dict, of which the value does:
+
+        >>> model.chat("Name a colour.", temperature=0, schema={"enum": ["red", "blue"]}) in ("red", "blue")
+        True
+
+        `tools` are Python functions that the model may call, in at most `rounds` rounds; the reply's `ran` tells what
+        they were asked and gave. The model must have been trained to call tools; the starter was not:
+
+        >>> def weather(city: str) -> str:
+        ...     "The weather in a city."
+        ...     return "sunny"
+        >>> model.chat("How is the weather in Rome?", tools=[weather])
+        Traceback (most recent call last):
+            ...
+        mlxrun.core.RequestError: ... cannot call tools: its chat template has no known form for calls. ...
+        """
+        given: dict[str, Any] = dict(options)
+        if schema is not None:
+            given["json_schema"] = json_schema(schema)
+        functions, wanted = Functions(tools), Options.of(given)
+
+        def ask(said: Sequence[Message], may_call: bool = True) -> Reply:
+            return self._whole([Asking(wanted, tuple(said), tools=functions.tools, may_call=may_call)])[0]
+
+        said = conversation(messages, system)
+        reply = functions.answered(ask, said, rounds) if functions.tools else ask(said)
+        return reply if schema is None else instance(schema, reply)
+
+    def chat_many(
+        self,
+        messages: str | Sequence[Message],
+        count: int,
+        *,
+        system: str | None = None,
+        **options: Unpack[AnswerOptions],
+    ) -> list[Reply]:
+        """Several answers to the same, drawn apart and computed together.
+
+        >>> replies = model.chat_many("Name a fruit.", 3, seed=1, max_tokens=8)
+        >>> len(replies)
+        3
+        """
+        return self._whole(several(Asking(Options.of(options), conversation(messages, system)), count))
+
+    def complete(self, prompt: str | Sequence[int], **options: Unpack[AnswerOptions]) -> Reply:
+        """How a text (or token ids) goes on, without a chat template.
+
+        >>> model.complete("One, two, three,", temperature=0, max_tokens=2).text
+        ' four,'
+        """
+        return self._whole([completion(prompt, options)])[0]
+
+    def complete_many(self, prompt: str | Sequence[int], count: int, **options: Unpack[AnswerOptions]) -> list[Reply]:
+        """Several ways how it goes on.
+
+        >>> [reply.usage.output_tokens for reply in model.complete_many("Once", 2, seed=1, max_tokens=4)]
+        [4, 4]
+        """
+        return self._whole(several(completion(prompt, options), count))
+
+    def stream(
+        self, messages: str | Sequence[Message], *, system: str | None = None, **options: Unpack[AnswerOptions]
+    ) -> Stream:
+        """The same as `chat`, in pieces as they come. Whoever stops reading ends the answer.
+
+        >>> with model.stream("Count to three.", temperature=0, max_tokens=5) as stream:
+        ...     text = "".join(piece.content for piece in stream)
+        >>> text == stream.reply.text
+        True
+        """
+        return self._stream(Asking(Options.of(options), conversation(messages, system)))
+
+    def stream_complete(self, prompt: str | Sequence[int], **options: Unpack[AnswerOptions]) -> Stream:
+        """The same as `complete`, in pieces.
+
+        >>> len(list(model.stream_complete("One, two,", max_tokens=3))) > 0
+        True
+        """
         return self._stream(completion(prompt, options))
 
-    async def achat(self, messages: str | Sequence[Message], **options: Any) -> Reply | list[Reply]:
-        return await self._awhole(Asking(Options.of(options), conversation(messages)))
+    async def achat(
+        self, messages: str | Sequence[Message], *, system: str | None = None, **options: Unpack[AnswerOptions]
+    ) -> Reply:
+        """`chat` for asyncio.
 
-    async def acomplete(self, prompt: str, **options: Any) -> Reply | list[Reply]:
-        return await self._awhole(completion(prompt, options))
+        >>> asyncio.run(model.achat("What is the capital of France?", temperature=0, max_tokens=40)).text
+        'The capital of France is Paris.'
+        """
+        return (await self._awhole([Asking(Options.of(options), conversation(messages, system))]))[0]
 
-    def astream(self, messages: str | Sequence[Message], **options: Any) -> AsyncStream:
-        return AsyncStream(self.stream(messages, **options))
+    async def achat_many(
+        self,
+        messages: str | Sequence[Message],
+        count: int,
+        *,
+        system: str | None = None,
+        **options: Unpack[AnswerOptions],
+    ) -> list[Reply]:
+        """`chat_many` for asyncio.
 
-    def astream_complete(self, prompt: str, **options: Any) -> AsyncStream:
+        >>> len(asyncio.run(model.achat_many("Name a fruit.", 2, max_tokens=4)))
+        2
+        """
+        return await self._awhole(several(Asking(Options.of(options), conversation(messages, system)), count))
+
+    async def acomplete(self, prompt: str | Sequence[int], **options: Unpack[AnswerOptions]) -> Reply:
+        """`complete` for asyncio.
+
+        >>> asyncio.run(model.acomplete("One, two, three,", temperature=0, max_tokens=2)).text
+        ' four,'
+        """
+        return (await self._awhole([completion(prompt, options)]))[0]
+
+    def astream(
+        self, messages: str | Sequence[Message], *, system: str | None = None, **options: Unpack[AnswerOptions]
+    ) -> AsyncStream:
+        """`stream` for asyncio.
+
+        >>> async def count():
+        ...     async with model.astream("Hi", max_tokens=3) as stream:
+        ...         return len([piece async for piece in stream])
+        >>> asyncio.run(count()) > 0
+        True
+        """
+        return AsyncStream(self.stream(messages, system=system, **options))
+
+    def astream_complete(self, prompt: str | Sequence[int], **options: Unpack[AnswerOptions]) -> AsyncStream:
+        """`stream_complete` for asyncio.
+
+        >>> asyncio.run(model.astream_complete("One, two,", max_tokens=3).whole()).usage.output_tokens
+        3
+        """
         return AsyncStream(self.stream_complete(prompt, **options))
 
     def models(self) -> list[ModelInfo]:
+        """The models that are here, or that the server has.
+
+        >>> any(info.loaded for info in model.models())
+        True
+        """
         return self._transport.models()
 
     def memory(self) -> Memory | None:
-        """Bytes of weights, of what sequences remember, free and in all; None where a server does not tell."""
+        """Bytes of weights, of what sequences remember, free and in all; None where a server does not tell.
+
+        >>> memory = model.memory()
+        >>> 0 < memory.weights < memory.total
+        True
+        """
         memory = self._transport.memory()
         return None if memory is None else Held(**asdict(memory))
 
     def close(self) -> None:
+        """A model that was loaded gives its memory back; a server goes on.
+
+        >>> with mlxrun.load("smollm2") as other:
+        ...     other.model
+        'smollm2'
+        >>> other
+        Client('smollm2', closed)
+        """
         self._closed = True
         self._transport.close()
 
@@ -89,40 +258,38 @@ class Client:
         self.close()
 
     def _stream(self, ask: Asking) -> Stream:
-        if self._closed:
-            raise RequestError(f"This client of {self.model} is closed; load or connect anew.")
-        if ask.options.n != 1:
-            raise RequestError("n must be 1 where an answer is streamed; ask several times for several streams.")
+        self._must_be_open()
         return Stream(self._transport.ask(ask))
 
-    def _several(self, ask: Asking) -> list[Stream]:
-        asks = [Asking(ask.options.one(index), ask.messages, ask.prompt) for index in range(ask.options.n)]
-        return [self._stream(one) for one in asks]
-
-    def _whole(self, ask: Asking) -> Reply | list[Reply]:
-        streams = self._several(ask)
+    def _whole(self, asks: Sequence[Asking]) -> list[Reply]:
+        streams = [self._stream(ask) for ask in asks]
         try:
             if len(streams) == 1:
-                return read(streams[0])
+                return [read(streams[0])]
             with ThreadPoolExecutor(len(streams)) as pool:
                 return list(pool.map(read, streams))
         finally:
             for stream in streams:
                 stream.cancel()
 
-    async def _awhole(self, ask: Asking) -> Reply | list[Reply]:
-        streams = [AsyncStream(stream) for stream in self._several(ask)]
+    async def _awhole(self, asks: Sequence[Asking]) -> list[Reply]:
+        streams = [AsyncStream(self._stream(ask)) for ask in asks]
         try:
             for stream in streams:
                 stream.start()
-            replies = [good(await stream.whole()) for stream in streams]
-            return replies[0] if ask.options.n == 1 else replies
+            return [good(await stream.whole()) for stream in streams]
         finally:
             for stream in streams:
                 stream.cancel()
 
 
-def completion(prompt: str, options: Mapping[str, Any]) -> Asking:
+def several(ask: Asking, count: int) -> list[Asking]:
+    if not isinstance(count, int) or not 1 <= count <= MOST:
+        raise RequestError(f"count must be a whole number from 1 to {MOST}, not {count!r}.")
+    return [Asking(ask.options.one(index), ask.messages, ask.prompt) for index in range(count)]
+
+
+def completion(prompt: str | Sequence[int], options: Mapping[str, Any]) -> Asking:
     if not isinstance(prompt, str | list | tuple):
         raise RequestError(f"prompt must be text, not {type(prompt).__name__}.")
     return Asking(Options.of({"max_tokens": COMPLETION_TOKENS, **options}), prompt=prompt)

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..core import Finish, Usage
-from ..parts import Piece, Said, Thought, Token
+from ..parts import AnswerPart, Arguments, CallBegun, CallEnded, Piece, Said, Thought, Token
 
 SERVER_ERROR = 500
+WHOLE = ("tool_calls", "stop")  # with another finish the last call was cut off
 SPELLED = re.compile(r"(\\x[0-9a-f]{2})+")
 
 
@@ -40,6 +41,7 @@ class Reading:
         self._finish: Finish | None = None
         self._reason: str | None = None
         self._counted: Mapping[str, Any] | None = None
+        self._call: int | None = None  # the one whose arguments are coming
 
     def pieces(self, event: Mapping[str, Any]) -> Iterator[Piece]:
         if "error" in event:
@@ -49,13 +51,32 @@ class Reading:
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {"content": choice.get("text")}
             thought, said = delta.get("reasoning_content"), delta.get("content")
-            parts = (*([Thought(thought)] if thought else ()), *([Said(said)] if said else ()))
+            parts: tuple[AnswerPart, ...] = (*([Thought(thought)] if thought else ()), *([Said(said)] if said else ()))
+            parts += tuple(self._calls(delta.get("tool_calls") or (), ended=choice.get("finish_reason") in WHOLE))
             tokens = tuple(tokens_of(choice.get("logprobs"), self._alternatives))
             if choice.get("finish_reason") and self._finish is None:
                 self._finish = finish_of(choice["finish_reason"])
             if parts or tokens:
                 self._first = self._first or time.perf_counter()
                 yield Piece(parts, tokens)
+
+    def _calls(self, deltas: Iterable[Mapping[str, Any]], *, ended: bool) -> Iterator[AnswerPart]:
+        """A call is whole when the next begins, or the answer ends because of it."""
+        for delta in deltas:
+            index, function = int(delta["index"]), delta.get("function") or {}
+            if index != self._call:
+                yield from self._call_ended()
+                self._call = index
+                yield CallBegun(index, str(delta.get("id") or f"call_{index}"), str(function.get("name") or ""))
+            if function.get("arguments"):
+                yield Arguments(index, function["arguments"])
+        if ended:
+            yield from self._call_ended()
+
+    def _call_ended(self) -> Iterator[AnswerPart]:
+        if self._call is not None:
+            yield CallEnded(self._call)
+            self._call = None
 
     def refuse(self, status: int, body: Any) -> None:
         self._finish = Finish.FAILED if status >= SERVER_ERROR else Finish.REFUSED

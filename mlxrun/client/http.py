@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..core import NUMBERS, Finish, Memory, RequestError
 from ..parts import Piece
-from .events import Reading, server_events
-from .types import Asking, ClientError, ModelInfo, Options
+from ..turns import Tool
+from .events import SERVER_ERROR, Reading, message, server_events, tokens_of
+from .options import Options
+from .types import Asking, ClientError, ModelInfo, Score
+
+if TYPE_CHECKING:
+    from .readings import Array, What
 
 LOADED = "loaded"  # as our server says; others say nothing, and have what they list
 CONNECT_SECONDS = 5.0  # also for the small questions; an answer may take as long as it takes
+ANSWER_SECONDS = 600.0  # for what is answered in one piece
 BROKEN = (OSError, ValueError, http.client.HTTPException)  # ValueError: a response that is no HTTP
 
 
@@ -148,9 +155,54 @@ class HttpTransport:
         body = {**common, "messages": list(ask.messages), "max_completion_tokens": ask.options.max_tokens}
         if ask.options.logprobs is not None:
             body |= {"logprobs": True, "top_logprobs": ask.options.logprobs}
+        if ask.tools:
+            body |= {"tools": [told(tool) for tool in ask.tools], "tool_choice": "auto" if ask.may_call else "none"}
         if ask.options.template:
             body["chat_template_kwargs"] = dict(ask.options.template)
         return HttpSource(self.address, "/v1/chat/completions", filled(body))
+
+    def tokenize(self, text: str) -> list[int]:
+        found = self._asked("/tokenize", {"content": text, "parse_special": False})
+        return [int(token) for token in found["tokens"]]
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        return str(self._asked("/detokenize", {"tokens": list(tokens)})["content"])
+
+    def score(self, text: str, top: int) -> Score:
+        asked = {"prompt": text, "max_tokens": 0, "echo": True, "logprobs": top}
+        found = self._asked("/v1/completions", asked)["choices"][0]["logprobs"]
+        found["token_logprobs"] = [math.nan if one is None else one for one in found["token_logprobs"]]
+        return Score(text, tuple(tokens_of(found, top)))
+
+    def embed(self, texts: Sequence[str], size: int | None) -> Array:
+        import numpy as np
+
+        found = self._asked("/v1/embeddings", filled({"input": list(texts), "dimensions": size}))["data"]
+        return np.array([one["embedding"] for one in sorted(found, key=lambda one: one["index"])], np.float32)
+
+    def rerank(self, question: str, texts: Sequence[str]) -> list[float]:
+        found = self._asked("/v1/rerank", {"query": question, "documents": list(texts)})["results"]
+        return [float(one["relevance_score"]) for one in sorted(found, key=lambda one: one["index"])]
+
+    def trace(self, text: str, layers: Sequence[int] | None, what: What, plain: bool) -> Array:
+        raise RequestError("A server tells nothing of what goes on inside; mlxrun.load has the model in this process.")
+
+    def _asked(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The answer to a question that is answered at once."""
+        connection = self.address.connection(ANSWER_SECONDS)
+        try:
+            headers = {**self.address.headers, "Content-Type": "application/json"}
+            connection.request("POST", self.address.base + path, encoded({"model": self._model, **body}), headers)
+            response = connection.getresponse()
+            status, answer = response.status, parsed(response.read())
+        except BROKEN as error:
+            raise ClientError(f"The server at {self.address.url} cannot be reached: {error}.") from error
+        finally:
+            connection.close()
+        if status != http.client.OK or not isinstance(answer, Mapping):
+            reason = message(answer) or f"The server at {self.address.url} answered {path} with status {status}."
+            raise (RequestError if status < SERVER_ERROR else ClientError)(reason)
+        return answer
 
     def models(self) -> list[ModelInfo]:
         return models_at(self.address)
@@ -167,6 +219,11 @@ class HttpTransport:
 
     def close(self) -> None:
         """The server stays; nothing is open between answers."""
+
+
+def told(tool: Tool) -> dict[str, Any]:
+    function = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
+    return {"type": "function", "function": function}
 
 
 def models_at(address: Address) -> list[ModelInfo]:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..assistant import Answer, Assistant, Wish
-from ..core import Finish, Memory, Refusal, RequestError
-from ..parts import Piece
+import numpy as np
+
+from ..assistant import COUNTED, Answer, Assistant, Wish
+from ..core import Finish, Memory, Refusal, Request, RequestError, TokenLogprob
+from ..engine.embedding import BROKEN, ReadingJob
+from ..engine.request import check
+from ..loading.tracing import trace_job
+from ..parts import Piece, Token
 from ..settings import OFF, from_environment
 from ..spec import ModelError
 from ..store.resolve import draft_model, resolve
+from ..text.conversation import turns_of
+from ..turns import Ask, Calling, Role, ToolChoice
 from .store import on_this_machine
-from .types import Asking, ModelInfo
+from .types import Asking, ClientError, ModelInfo, Score
+
+if TYPE_CHECKING:
+    from .readings import Array, What
 
 
 class Refused:
@@ -83,9 +94,47 @@ class LocalTransport:
         try:
             if ask.prompt is not None:
                 return LocalSource(assistant.complete(ask.prompt, wish)[0])
-            return LocalSource(assistant.chat(ask.messages, wish))
+            turns = turns_of(ask.messages)
+            choice = ToolChoice(Calling.AUTO if ask.may_call else Calling.NONE)
+            asked = Ask(turns, ask.tools, choice, continues=turns[-1].role is Role.ASSISTANT)
+            return LocalSource(assistant.answer(asked, wish)[0])
         except (RequestError, ModelError) as error:
             return Refused(str(error))
+
+    def tokenize(self, text: str) -> list[int]:
+        return self.assistant.ids(text, special=False, times=COUNTED)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        spelled = map(self.assistant.tokenizer.token_bytes, tokens)
+        return b"".join(spelled).decode("utf-8", "replace")
+
+    def score(self, text: str, top: int) -> Score:
+        ids = self.assistant.raw_ids(text)
+        spell = self.assistant.tokenizer.token_bytes
+        told = [TokenLogprob(math.nan)]
+        if len(ids) > 1:
+            told += waited(self.assistant.score(ids, top))
+        tops = [tuple(Token(spell(other), value, id=other) for other, value in one.top) for one in told]
+        tokens = [Token(spell(i), one.logprob, best, i) for i, one, best in zip(ids, told, tops, strict=True)]
+        return Score(text, tuple(tokens))
+
+    def embed(self, texts: Sequence[str], size: int | None) -> Array:
+        form = self.assistant.embedding
+        if size is not None and size not in (form.size, *form.lengths):
+            trained = ", ".join(map(str, sorted({*form.lengths, form.size})))
+            raise RequestError(f"size must be {trained}, which {self.model} was trained for, not {size}.")
+        return np.stack(waited(self.assistant.embed(texts, size)))
+
+    def rerank(self, question: str, texts: Sequence[str]) -> list[float]:
+        return [share(logit) for logit in waited(self.assistant.rank(question, texts))]
+
+    def trace(self, text: str, layers: Sequence[int] | None, what: What, plain: bool) -> Array:
+        ids, engine = self.assistant.raw_ids(text), self.assistant.engine
+        check(Request(tuple(ids), max_tokens=1), engine.model.vocab, engine.context)
+        job = trace_job(engine.model, ids, layers, what, plain=plain)
+        engine.embed(job)
+        found: Array = waited(job)
+        return found
 
     def models(self) -> list[ModelInfo]:
         return on_this_machine(loaded=self.model)
@@ -95,6 +144,23 @@ class LocalTransport:
 
     def close(self) -> None:
         self.assistant.close()
+
+
+def share(logit: float) -> float:
+    """From 0 to 1."""
+    return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
+
+
+def waited(job: ReadingJob) -> Any:
+    """What the engine's thread makes of it. Who stops waiting ends it."""
+    try:
+        return job.done.result()
+    except (RequestError, ModelError):
+        raise
+    except BROKEN as error:
+        raise ClientError(f"The model broke: {error}") from error
+    finally:
+        job.done.cancel()
 
 
 def piece_of(piece: Piece) -> Piece:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from numbers import Integral, Real
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from ..core import NUMBERS, Constraint, Finish, Memory, RequestError, Sampling, Shape, Usage
-from ..parts import AnswerPart, Piece, Token, joined
+from ..core import Finish, Memory, RequestError, Usage
+from ..parts import AnswerPart, Arguments, CallBegun, CallEnded, Piece, Token, joined
+from ..turns import Tool
+from .options import Options
 from .paint import bars, painted
 
 Message = Mapping[str, Any]
 
-ROLES = ("system", "developer", "user", "assistant")
-CONSTRAINTS = {
-    "json_schema": Shape.JSON_SCHEMA,
-    "regex": Shape.REGEX,
-    "choice": Shape.CHOICE,
-    "grammar": Shape.LARK,
-}
-WHOLE = ("top_k", "seed", "repeat_last_n", "min_tokens", "dry_allowed_length", "dry_penalty_last_n")
-KINDS: dict[str, type[Any]] = dict.fromkeys(NUMBERS, Real)
-KINDS |= dict.fromkeys((*WHOLE, "max_tokens", "logprobs"), Integral)
+ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 class ClientError(RuntimeError):
@@ -34,8 +28,21 @@ class ClientError(RuntimeError):
         self.reply = reply
 
 
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """What the model asked a tool, and what that gave back where it was run."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any]
+    result: str | None = None
+    failed: bool = False
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Reply:
+    """An answer: `text`, and beside it what was thought, how it ended and how long it took."""
+
     text: str
     reasoning: str = ""
     finish: Finish = Finish.STOP
@@ -43,6 +50,18 @@ class Reply:
     tokens: tuple[Token, ...] = ()
     reason: str | None = None
     parts: tuple[AnswerPart, ...] = ()  # all of it in order: thoughts may come again after text
+    ran: tuple[ToolCall, ...] = ()  # the tools that were run on the way to it
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """The tools that it asks for."""
+        begun = {part.index: part for part in self.parts if isinstance(part, CallBegun)}
+        texts = dict.fromkeys(begun, "")
+        for part in self.parts:
+            if isinstance(part, Arguments):
+                texts[part.index] += part.text
+        whole = [part.index for part in self.parts if isinstance(part, CallEnded)]
+        return tuple(ToolCall(begun[index].id, begun[index].name, arguments_of(texts[index])) for index in whole)
 
     @classmethod
     def of(cls, pieces: Sequence[Piece]) -> Reply:
@@ -59,6 +78,47 @@ class Reply:
 
     def _repr_html_(self) -> str:
         return painted(self.text, self.reasoning, self.tokens)
+
+
+def arguments_of(text: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {"input": text}
+
+
+@dataclass(frozen=True)
+class Score:
+    """How likely a model finds a text: each token with its log-probability, the first one with none."""
+
+    text: str
+    tokens: tuple[Token, ...]
+
+    @cached_property
+    def logprob(self) -> float:
+        """Of all tokens after the first, together."""
+        return math.fsum(token.logprob for token in self.tokens if not math.isnan(token.logprob))
+
+    @property
+    def perplexity(self) -> float:
+        """Between so many tokens the model was undecided, on average."""
+        return math.exp(-self.logprob / max(1, len(self.tokens) - 1))
+
+    def __repr__(self) -> str:
+        return f"Score({len(self.tokens)} tokens, perplexity {self.perplexity:.4g})"
+
+    def _repr_html_(self) -> str:
+        return painted(self.text, "", self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A text, how well it answers (0 to 1), and where it stood."""
+
+    score: float
+    text: str
+    index: int
 
 
 class Held(Memory):
@@ -79,134 +139,27 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """How an answer should be made. None: as the model's authors recommend, or no limit."""
-
-    temperature: float | None = None  # 0: greedy
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    top_n_sigma: float | None = None
-    typical_p: float | None = None
-    xtc_probability: float | None = None
-    xtc_threshold: float | None = None
-    repetition_penalty: float | None = None
-    repeat_last_n: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    dry_multiplier: float | None = None
-    dry_base: float | None = None
-    dry_allowed_length: int | None = None
-    dry_penalty_last_n: int | None = None
-    mirostat_tau: float | None = None  # above 0: mirostat 2
-    mirostat_eta: float | None = None
-    min_tokens: int | None = None
-    seed: int | None = None
-    max_tokens: int | None = None
-    stop: tuple[str, ...] = ()
-    logprobs: int | None = None  # how many alternatives to report at each token; 0: only the token's own
-    n: int = 1
-    template: Mapping[str, Any] = field(default_factory=dict)  # extra variables of the chat template
-    json_schema: Mapping[str, Any] | None = None  # the answer is JSON that this describes; or
-    regex: str | None = None  # the whole of it matches; or
-    choice: tuple[str, ...] = ()  # it is one of these; or
-    grammar: str | None = None  # it is what this Lark grammar, as llguidance reads it, describes
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Options:
-        known = [option.name for option in fields(cls)]
-        unknown = sorted(set(given) - set(known))
-        if unknown:
-            raise RequestError(f"There is no option {unknown[0]!r}; the options are {', '.join(known)}.")
-        logprobs = given.get("logprobs")
-        if isinstance(logprobs, bool):
-            logprobs = 0 if logprobs else None
-        n = given.get("n", 1)
-        if not isinstance(n, int) or not 1 <= n <= 8:
-            raise RequestError(f"n must be a whole number from 1 to 8, not {n!r}.")
-        counted: dict[str, Any] = {
-            name: number(name, value) for name, value in {**given, "logprobs": logprobs}.items() if name in KINDS
-        }
-        stop, template = stops(given.get("stop")), given.get("template") or {}
-        if not isinstance(template, Mapping):
-            raise RequestError(f"template must be a dict of variables for the chat template, not {template!r}.")
-        shaped = {name: given[name] for name in CONSTRAINTS if given.get(name)}
-        options = cls(**{**counted, **shaped, "stop": stop, "template": template, "n": n})
-        options.sampling(Sampling())  # refuses what makes no sense before anything is sent
-        options.constraint  # noqa: B018 the same
-        return options
-
-    @property
-    def constraint(self) -> Constraint | None:
-        asked = [name for name in CONSTRAINTS if getattr(self, name)]
-        if len(asked) > 1:
-            raise RequestError(f"{asked[0]} and {asked[1]} both say what the answer must be; give one of them.")
-        for name in asked:
-            return constraint_of(name, getattr(self, name))
-        return None
-
-    def sampling(self, recommended: Sampling) -> Sampling:
-        names = (*NUMBERS, "logprobs")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return replace(recommended, **given)
-
-    def one(self, index: int) -> Options:
-        """The options of answer number `index` of n: drawn apart also where a seed is given."""
-        seed = None if self.seed is None else (self.seed + index) % 2**64
-        return replace(self, n=1, seed=seed)
-
-
-@dataclass(frozen=True, slots=True)
 class Asking:
     """A conversation to answer, or else a text to go on with."""
 
     options: Options
     messages: tuple[Message, ...] = ()
-    prompt: str | None = None
+    prompt: str | Sequence[int] | None = None
+    tools: tuple[Tool, ...] = ()
+    may_call: bool = True  # False: the tools are shown and must not be called
 
 
-def number(name: str, value: Any) -> int | float | None:
-    """NumPy's numbers are numbers too; none of them can be written as JSON."""
-    if value is None:
-        return None
-    if not isinstance(value, KINDS[name]) or isinstance(value, bool):
-        kind = "a whole number" if KINDS[name] is Integral else "a number"
-        raise RequestError(f"{name} must be {kind}, not {value!r}.")
-    if name == "max_tokens" and value < 1:
-        raise RequestError(f"max_tokens must be a whole number from 1 on, not {value}.")
-    return int(value) if isinstance(value, Integral) else float(value)
-
-
-def constraint_of(name: str, given: Any) -> Constraint:
-    if name in ("regex", "grammar"):
-        if not isinstance(given, str):
-            raise RequestError(f"{name} must be text, not {given!r}.")
-        return Constraint(CONSTRAINTS[name], given)
-    if name == "choice" and (not isinstance(given, list | tuple) or not all(isinstance(one, str) for one in given)):
-        raise RequestError(f"choice must be a list of texts, not {given!r}.")
-    if name == "json_schema" and not isinstance(given, Mapping):
-        raise RequestError(f"json_schema must be a dict, not {given!r}.")
-    try:
-        return Constraint(CONSTRAINTS[name], json.dumps(given))
-    except (TypeError, ValueError) as error:
-        raise RequestError(f"json_schema must be plain JSON: {error}.") from error
-
-
-def stops(given: Any) -> tuple[str, ...]:
-    found = (given,) if isinstance(given, str) else given or ()
-    if not isinstance(found, list | tuple) or not all(isinstance(text, str) for text in found):
-        raise RequestError(f"stop must be text or a list of texts, not {given!r}.")
-    return tuple(found)
-
-
-def conversation(messages: str | Sequence[Message]) -> tuple[Message, ...]:
+def conversation(messages: str | Sequence[Message], system: str | None = None) -> tuple[Message, ...]:
+    if system is not None and not isinstance(system, str):
+        raise RequestError(f"system must be text, not {system!r}.")
+    first = () if system is None else ({"role": "system", "content": system},)
     if isinstance(messages, str):
-        return ({"role": "user", "content": messages},)
+        return (*first, {"role": "user", "content": messages})
     if not isinstance(messages, list | tuple):
         raise RequestError(f"messages must be text or a list of messages, not {type(messages).__name__}.")
     if not messages:
         raise RequestError("messages is empty; give at least one message.")
-    return tuple(map(spoken, messages))
+    return (*first, *map(spoken, messages))
 
 
 def spoken(message: Any) -> Message:

@@ -220,7 +220,16 @@ def _turn(message: Mapping[str, Any]) -> Turn:
         raise RequestError(f"role must be one of {', '.join(roles)}, not {message['role']!r}.")
     if not isinstance(content, str):
         raise RequestError("The content of a message must be a text.")
-    known = {"role", "content", "name", "reasoning_content"}
+    known = {"role", "content", "name", "reasoning_content", "tool_calls", "tool_call_id"}
     if more := sorted(set(map(str, message)) - known):
         raise RequestError(f"A message has {more[0]!r}, which is not understood here: use an Ask of turns.")
-    return Turn(role, (content,), message.get("reasoning_content"), name=message.get("name"))
+    calls = tuple(map(_call, message.get("tool_calls") or ()))
+    thoughts, answers = message.get("reasoning_content"), message.get("tool_call_id")
+    return Turn(role, (content,), thoughts, calls, answers=answers, name=message.get("name"))
+
+
+def _call(told: Any) -> Call:
+    try:
+        return Call(str(told["id"]), str(told["function"]["name"]), str(told["function"]["arguments"]))
+    except (TypeError, KeyError, IndexError):
+        raise RequestError("Each of tool_calls must have an id and a function with name and arguments.") from None

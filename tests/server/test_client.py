@@ -112,15 +112,20 @@ def test_the_same_answers(options: dict[str, Any], here: Client, there: Client) 
 
 
 def test_the_same_several_answers(here: Client, there: Client) -> None:
-    options = {"temperature": 1, "seed": 3, "n": 3, "max_tokens": 8}
-    replies = here.chat("Tell me", **options)
-    assert facts(replies) == facts(there.chat("Tell me", **options))
+    options: Any = {"temperature": 1, "seed": 3, "max_tokens": 8}
+    replies = here.chat_many("Tell me", 3, **options)
+    assert facts(replies) == facts(there.chat_many("Tell me", 3, **options))
     assert len({told[0] for told in facts(replies)}) == 3
-    assert facts(asyncio.run(there.achat("Tell me", **options))) == facts(replies)
+    assert facts(asyncio.run(there.achat_many("Tell me", 3, **options))) == facts(replies)
+    for client in (here, there):
+        for wrong in (0, 9, "x"):
+            with pytest.raises(RequestError, match="count must be a whole number from 1 to 8"):
+                client.chat_many("Tell me", wrong)  # type: ignore[arg-type]  # that is the question
+    assert facts(here.complete_many("Once", 2, **options)) == facts(there.complete_many("Once", 2, **options))
 
 
 def test_a_stop_string(here: Client, there: Client) -> None:
-    text = here.complete("Once", **GREEDY).text  # type: ignore[union-attr]  # one answer was asked for
+    text = here.complete("Once", **GREEDY).text
     options = {**GREEDY, "stop": text[5:7]}
     for client in (here, there):
         reply = client.complete("Once", **options)
@@ -162,7 +167,7 @@ def test_who_cancels_keeps_what_came(where: str, request: pytest.FixtureRequest)
     [
         ({"temperature": -1}, "temperature must be a number from 0 to 100"),
         ({"top_q": 1}, "There is no option 'top_q'"),
-        ({"n": 9}, "n must be a whole number from 1 to 8"),
+        ({"n": 2}, "n is no option: chat_many"),
         ({"stop": [""]}, "stop"),
         ({"stop": 5}, "stop must be text or a list of texts, not 5"),
         ({"max_tokens": 1.5}, "max_tokens must be a whole number, not 1.5"),
@@ -195,7 +200,10 @@ def test_what_makes_no_sense_is_refused_alike(
         (5, "messages must be text or a list of messages, not int"),
         (["hi"], "Each message must be an object with a role and content"),
         ([{"role": "user"}], "Each message must be an object with a role and content"),
-        ([{"role": "poet", "content": "x"}], "role must be one of system, developer, user, assistant, not 'poet'"),
+        (
+            [{"role": "poet", "content": "x"}],
+            "role must be one of system, developer, user, assistant, tool, not 'poet'",
+        ),
         ([{"role": "user", "content": None}], "content must be text"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], "content must be text"),
     ],

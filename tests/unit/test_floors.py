@@ -83,14 +83,14 @@ RULES = {
             "memory",
             "ops",
         },
-        {"mlx", "mlx_lm"},
+        {"mlx", "numpy", "mlx_lm"},
     ),
     "engine": Room({"core", "spec", "contracts", "memory", "ops", "loading"}, {"mlx", "numpy", "llguidance"}),
     "convert": Room(BELOW, {"mlx", "mlx_lm", "numpy"}),
     "tune": Room({"gpu", "ops", "settings"}, {"mlx"}),
     "store": Room(BELOW, {"huggingface_hub"}),
     "assistant": Room({"core", "parts", "turns", "text", "engine", "loading", "weights"}),
-    "client": Room(BELOW | {"assistant", "store"}),
+    "client": Room(BELOW | {"assistant", "store"}, {"numpy"}),
     "server": Room(
         BELOW | {"assistant", "store", "client"}, {"starlette", "uvicorn", "h11", "prometheus_client", "mcp"}
     ),
