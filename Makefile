@@ -90,9 +90,12 @@ picture: $(VENV)/.installed-dev
 tool-grammar: $(VENV)/.installed-dev
 	MLXRUN_GENERATIONS=5 $(BIN)/python -m pytest -q tests/unit/text/test_tool_generations.py
 
-# run them and store their outputs
+# run them in Jupyter's kernel, store their outputs, and make HTML of them in build/notebooks. 07 calls tools where
+# there is a model that does: make notebooks CODER=qwen.gguf
 notebooks: $(VENV)/.installed-dev
-	$(BIN)/python -m tests.notebooks.execute $(wildcard notebooks/*.ipynb)
+	@$(BIN)/mlxrun pull $(STARTER)
+	$(if $(CODER),MLXRUN_CODER=$(CODER)) $(BIN)/python -m tests.notebooks.execute --html build/notebooks \
+	  $(filter-out $(if $(CODER),,notebooks/07%),$(wildcard notebooks/*.ipynb))
 
 # every Metal kernel in the simulator: the wide sweep, mutants of their texts, the tables of docs/kernels.md
 kernels: $(VENV)/.installed-dev

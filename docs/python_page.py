@@ -21,7 +21,7 @@ GROUPS = {
         *("achat", "achat_many", "acomplete", "astream", "astream_complete"),
         *("ascore", "aembed", "arerank"),
     ),
-    "The rest": ("models", "memory", "close"),
+    "The rest": ("models", "memory", "statistics", "close"),
 }
 HEAD = """# From Python
 

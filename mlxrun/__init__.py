@@ -14,9 +14,12 @@ if TYPE_CHECKING:
         ModelError,
         ModelInfo,
         Piece,
+        Ranked,
         Reply,
         RequestError,
+        Score,
         Stream,
+        ToolCall,
         connect,
         load,
     )
@@ -29,9 +32,12 @@ __all__ = [
     "ModelError",
     "ModelInfo",
     "Piece",
+    "Ranked",
     "Reply",
     "RequestError",
+    "Score",
     "Stream",
+    "ToolCall",
     "__version__",
     "connect",
     "load",
@@ -48,6 +54,13 @@ def __getattr__(name: str) -> Any:
 
     client = import_module(".client", __name__)
     return client if name == "client" else getattr(client, name)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext mlxrun` brings `%%chat`."""
+    from importlib import import_module
+
+    import_module(".client.notebook", __name__).load_extension(shell)
 
 
 def __dir__() -> list[str]:

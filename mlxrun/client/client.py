@@ -239,6 +239,15 @@ class Client(Readings):
         memory = self._transport.memory()
         return None if memory is None else Held(**asdict(memory))
 
+    def statistics(self) -> Mapping[str, Any] | None:
+        """What the engine has counted since it began: `totals` (passes, tokens, drafts that were right), how things
+        stand `now`, and the `seconds` that passes take; None where a server does not tell.
+
+        >>> model.statistics()["totals"]["passes"] > 0
+        True
+        """
+        return self._transport.statistics()
+
     def close(self) -> None:
         """A model that was loaded gives its memory back; a server goes on.
 

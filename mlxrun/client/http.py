@@ -217,6 +217,9 @@ class HttpTransport:
             return None
         return Memory(**{name: told[name] for name in names})
 
+    def statistics(self) -> None:
+        """Its /metrics tells of all its models together."""
+
     def close(self) -> None:
         """The server stays; nothing is open between answers."""
 

@@ -142,6 +142,9 @@ class LocalTransport:
     def memory(self) -> Memory | None:
         return self.assistant.engine.memory()
 
+    def statistics(self) -> dict[str, Any]:
+        return self.assistant.engine.statistics().data()
+
     def close(self) -> None:
         self.assistant.close()
 

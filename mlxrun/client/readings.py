@@ -6,8 +6,8 @@ Of both transports; each method has an async twin, which waits on a thread.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..core import Memory, RequestError
 from .stream import PieceSource
@@ -31,6 +31,8 @@ class Transport(Protocol):
     def models(self) -> list[ModelInfo]: ...
 
     def memory(self) -> Memory | None: ...
+
+    def statistics(self) -> Mapping[str, Any] | None: ...
 
     def tokenize(self, text: str) -> list[int]: ...
 

@@ -1,80 +1,70 @@
-"""Runs a notebook's cells in this process, as a kernel would: no Jupyter is needed for it.
+"""Runs notebooks in Jupyter's own kernel, stores what they put out, and makes HTML of them to be looked at.
 
-    python -m tests.notebooks.execute notebooks/*.ipynb     run them and store what they put out
+    python -m tests.notebooks.execute notebooks/*.ipynb                      run them and store their outputs
+    python -m tests.notebooks.execute --html build/notebooks notebooks/*     and write HTML beside
 
-Knows what our notebooks use: plain Python, what is printed, and the value of a cell's last expression with its
-`_repr_html_`. No magics, no top-level await, no display(). A cell that raises ends the run.
+A cell that raises ends the run. Streams are joined, so a text that was printed token by token is one output.
 """
 
 from __future__ import annotations
 
-import ast
-import io
-import json
-import sys
-from contextlib import redirect_stdout
+import argparse
+import time
 from pathlib import Path
 from typing import Any
 
-Json = dict[str, Any]
+import nbformat
+from jupyter_client import AsyncKernelManager
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 600  # for a cell
 
 
-def read(path: Path) -> Json:
-    notebook: Json = json.loads(path.read_text(encoding="utf-8"))
+def read(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)
+
+
+def execute(notebook: Any) -> Any:
+    """The notebook with fresh outputs. It runs at the top of the repository, where `tests` can be imported."""
+    resources = {"metadata": {"path": str(ROOT)}}
+    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")  # nobody else may listen
+    NotebookClient(notebook, kernel, timeout=SECONDS, resources=resources, coalesce_streams=True).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # times
+        for output in cell.get("outputs", ()):
+            output.pop("transient", None)
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
     return notebook
 
 
-def write(path: Path, notebook: Json) -> None:
-    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+def write(path: Path, notebook: Any) -> None:
+    nbformat.validate(notebook)
+    nbformat.write(notebook, path)
 
 
-def code_cells(notebook: Json) -> list[Json]:
-    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+def write_html(path: Path, notebook: Any) -> None:
+    from nbconvert import HTMLExporter
 
-
-def execute(notebook: Json) -> Json:
-    """The notebook with fresh outputs."""
-    names: dict[str, Any] = {"__name__": "__main__"}
-    done, count = [], 0
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            count += 1
-            outputs = run("".join(cell["source"]), names, count)
-            cell = {**cell, "execution_count": count, "outputs": outputs}
-        done.append(cell)
-    return {**notebook, "cells": done}
-
-
-def run(source: str, names: dict[str, Any], count: int) -> list[Json]:
-    tree = ast.parse(source, f"<cell {count}>")
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    value, printed = None, io.StringIO()
-    with redirect_stdout(printed):
-        exec(compile(tree, f"<cell {count}>", "exec"), names)
-        if isinstance(last, ast.Expr):
-            value = eval(compile(ast.Expression(last.value), f"<cell {count}>", "eval"), names)
-    outputs: list[Json] = []
-    if printed.getvalue():
-        outputs.append({"name": "stdout", "output_type": "stream", "text": lines(printed.getvalue())})
-    if value is not None:
-        shown = {"data": shapes(value), "execution_count": count, "metadata": {}, "output_type": "execute_result"}
-        outputs.append(shown)
-    return outputs
-
-
-def shapes(value: Any) -> Json:
-    html = getattr(value, "_repr_html_", None)
-    rich = {} if html is None else {"text/html": lines(html())}
-    return {**rich, "text/plain": lines(repr(value))}
-
-
-def lines(text: str) -> list[str]:
-    return text.splitlines(keepends=True)
+    path.write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
 
 
 def main() -> None:
-    for name in sys.argv[1:]:
-        write(Path(name), execute(read(Path(name))))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("notebooks", nargs="+", type=Path)
+    parser.add_argument("--html", type=Path, metavar="FOLDER")
+    flags = parser.parse_args()
+    for path in flags.notebooks:
+        began = time.monotonic()
+        notebook = execute(read(path))
+        write(path, notebook)
+        print(f"{path.name}: {time.monotonic() - began:.0f} s, {path.stat().st_size / 1e3:.0f} kB", flush=True)
+        if flags.html is not None:
+            flags.html.mkdir(parents=True, exist_ok=True)
+            write_html(flags.html / f"{path.stem}.html", notebook)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ RULES = {
     "tune": Room({"gpu", "ops", "settings"}, {"mlx"}),
     "store": Room(BELOW, {"huggingface_hub"}),
     "assistant": Room({"core", "parts", "turns", "text", "engine", "loading", "weights"}),
-    "client": Room(BELOW | {"assistant", "store"}, {"numpy"}),
+    "client": Room(BELOW | {"assistant", "store"}, {"numpy", "IPython"}),
     "server": Room(
         BELOW | {"assistant", "store", "client"}, {"starlette", "uvicorn", "h11", "prometheus_client", "mcp"}
     ),
