@@ -8,8 +8,11 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
 from mlxrun.core import Event, Finish, Usage
 from mlxrun.engine.handle import Handle
+from mlxrun.server import generate
 from mlxrun.server.app import Server
 
 from .scripted import ScriptedEngine, ask, chat, server
@@ -155,6 +158,26 @@ def test_a_ring_may_come_from_any_thread_at_any_time() -> None:
             frames = b"".join(client.sent).decode().split("\n\n")
             said = [json.loads(frame[6:])["choices"][0]["delta"].get("content", "") for frame in frames[:-2]]
             assert "".join(said) == "a" * 500
+
+    run(test)
+
+
+def test_a_stream_says_that_it_is_still_there_also_while_tokens_come_that_show_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(generate, "IDLE", 0.3)
+
+    async def test() -> None:
+        own, engine = server(ScriptedEngine(held=True))
+        client = Client(own, {**CHAT, "stream": True})
+        handle = await asked(engine)
+        while client.sent.count(b": waiting\n\n") < 1:
+            handle.post(Event())
+            await asyncio.sleep(0)
+        handle.post(Event((72,)))
+        handle.post(Event(finish=Finish.STOP, usage=USAGE))
+        await client.task
+        assert b"[DONE]" in client.sent[-1]
 
     run(test)
 
