@@ -80,6 +80,8 @@ class Generate:
         house = self._house
         with Reserved(house) as place:
             body, unknown, wanted, name = await worked(pool, lambda: self._wanted(arrived.pop()))
+            if wanted.before is not None:
+                await wanted.before()
             asked = time.perf_counter()
             lease = await house.models.lease(name, wanted.keep)
             try:

@@ -6,20 +6,19 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from mlxrun.core import Event, Request, RequestError
-from mlxrun.server.app import Server
-from mlxrun.server.dialects import lending
+from mlxrun.core import RequestError
 from mlxrun.server.mcp.file import read_servers
 from mlxrun.server.mcp.lender import Lender
 from mlxrun.server.mcp.rounds import MOST_ROUNDS, OneRound
 
+from .lent import calls, chat, lender_of, lending_server
 from .scripted import ScriptedEngine, ask, error_of, events_of, server
 
 pytest.importorskip("mcp", reason="the package mcp is not installed")
@@ -66,44 +65,14 @@ own.run("stdio")
 ALLOWED = ["add", "long", "broken", "marked", "die", "sleep"]
 
 
-@dataclass
-class Rounds(ScriptedEngine):
-    """Says one text after the other; the last again and again."""
-
-    texts: list[str] = field(default_factory=list)
-
-    def events(self, request: Request) -> Iterator[Event]:
-        self.text = self.texts.pop(0) if len(self.texts) > 1 else self.texts[0]
-        return super().events(request)
-
-
-def calls(name: str, **arguments: Any) -> str:
-    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
-
-
 @pytest.fixture(scope="module")
 def lender(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lender]:
     folder = tmp_path_factory.mktemp("mcp")
     (folder / "server.py").write_text(SERVER)
     started = {"command": sys.executable, "args": [str(folder / "server.py")], "allow": ALLOWED}
     servers = {"box": started, "gone": {"command": str(folder / "nothing"), "allow": ["add"]}}
-    (folder / "mcp.json").write_text(json.dumps({"mcpServers": servers}))
-    own = Lender(read_servers(folder / "mcp.json"))
-    yield own
-    own.close()
-
-
-def chat(lender: Lender, *texts: str, lent: Any = ("box",), **more: Any) -> tuple[httpx.Response, Rounds]:
-    own, engine = lending_server(lender, *texts)
-    body = {"messages": [{"role": "user", "content": "Hi"}], "mlxrun_mcp": list(lent), **more}
-    return ask(own, "/v1/chat/completions", body), engine
-
-
-def lending_server(lender: Lender, *texts: str) -> tuple[Server, Rounds]:
-    dialects, plains = lending(lender)
-    engine = Rounds(texts=list(texts), context=200_000)
-    own, _ = server(engine, dialects=dialects, plains=plains)
-    return own, engine
+    with lender_of(folder, servers) as own:
+        yield own
 
 
 def prompt(engine: ScriptedEngine, number: int = -1) -> str:

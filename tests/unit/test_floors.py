@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MAPPED = ("metal_kernels", "cpu_kernels", "tui")  # stand at the top, install as mlxrun.<name>
 # slow to import: only inside the function that needs them
-LATE = {"mlx_lm", "transformers", "huggingface_hub", "llguidance", "mcp"}
+LATE = {"mlx_lm", "transformers", "huggingface_hub", "llguidance", "mcp", "pydantic"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ RULES = {
     "assistant": Room({"core", "parts", "turns", "text", "engine", "loading", "weights"}),
     "client": Room(BELOW | {"assistant", "store"}, {"numpy", "IPython"}),
     "server": Room(
-        BELOW | {"assistant", "store", "client"}, {"starlette", "uvicorn", "h11", "prometheus_client", "mcp"}
+        BELOW | {"assistant", "store", "client"},
+        {"starlette", "uvicorn", "h11", "prometheus_client", "mcp", "pydantic"},  # by which mcp says what is no MCP
     ),
     "selftest": Room(
         BELOW | {"assistant", "store", "tui", "cpu_kernels", "metal_kernels", "__init__"}, {"mlx", "mlx_lm", "numpy"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -16,7 +17,7 @@ from starlette.responses import Response
 
 from ...parts import AnswerPart, Arguments, CallAnswered, CallBegun, CallEnded, Piece
 from ..check import shown
-from ..dialect import Body, Job, Json, Plain, Voice
+from ..dialect import Body, Job, Json, Plain, Voice, WantedModel
 from ..direct import OpenAIWords
 from ..errors import ApiError, JsonResponse
 from ..fields import TEXT, listed, maybe, record
@@ -86,6 +87,11 @@ class LendingChat(ChatCompletions):
     def __init__(self, lender: Lender) -> None:
         self._lender = lender
 
+    def check(self, body: Body) -> WantedModel:
+        wanted = super().check(body)
+        names = body.get(FIELD)
+        return replace(wanted, before=partial(self._lender.reach, names)) if names else wanted
+
     def read(self, body: Body, voice: Voice) -> Job:
         if not body.get(FIELD):
             return super().read(body, voice)
@@ -110,7 +116,7 @@ class LendingChat(ChatCompletions):
 
 def lent_plain(lender: Lender) -> Plain:
     async def answer(_: Request, house: House) -> Response:
-        return JsonResponse({"data": await house.aside(lender.described)})
+        return JsonResponse({"data": await lender.described()})
 
     told = {"description": "The servers.", "content": {"application/json": {"schema": SERVERS}}}
     document = {"operationId": "mcpServers", "summary": "Tools that chats may be lent", "responses": {"200": told}}

@@ -47,9 +47,12 @@ class McpConnection:
         self._keeper: asyncio.Task[None] | None = None
         self._failed: tuple[float, str] | None = None  # when, why
 
-    async def tools(self) -> list[Tool]:
-        """What it offers and the file allows. Raises McpFailed."""
+    async def reach(self) -> None:
+        """Raises McpFailed where it cannot be."""
         await self._connected()
+
+    def tools(self) -> list[Tool]:
+        """What it offers and the file allows, as it said when it was reached."""
         return [tool for tool in self._tools if tool.name in self.server.allow and NAME.fullmatch(tool.name)]
 
     async def call(self, tool: str, arguments: dict[str, Any]) -> ToolResult:
@@ -87,12 +90,15 @@ class McpConnection:
         ready: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
         keeper = asyncio.create_task(self._keep(ready))
         either: set[asyncio.Future[Any]] = {ready, keeper}
-        await asyncio.wait(either, timeout=CONNECT, return_when=asyncio.FIRST_COMPLETED)
-        if ready.done():
-            self._client, self._keeper = ready.result(), keeper
-            return self._client
-        why = keeper.exception() if keeper.done() and not keeper.cancelled() else None
-        keeper.cancel()
+        try:
+            await asyncio.wait(either, timeout=CONNECT, return_when=asyncio.FIRST_COMPLETED)
+            if ready.done():
+                self._client, self._keeper = ready.result(), keeper
+                return self._client
+            why = keeper.exception() if keeper.done() and not keeper.cancelled() else None
+        finally:
+            if self._keeper is not keeper:  # it failed, or who asked has left
+                keeper.cancel()
         reason = said(why) if why is not None else f"it told no tools within {CONNECT:g} s."
         self._failed = (time.monotonic(), f"The MCP server {self.server.name} cannot be reached: {reason}")
         raise McpFailed(self._failed[1])
@@ -166,8 +172,13 @@ def lives_on(why: BaseException) -> bool:
 
 def said(why: BaseException) -> str:
     """One line; of several exceptions the first."""
+    from pydantic import ValidationError
+
     while isinstance(why, BaseExceptionGroup):
         why = why.exceptions[0]
+    if isinstance(why, ValidationError):
+        first = why.errors()[0]
+        return f"what it said is no MCP: {'.'.join(map(str, first['loc']))}: {first['msg']}."
     line = " ".join(str(why).split())[:300] or type(why).__name__
     return line if line.endswith(".") else f"{line}."
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -44,17 +45,28 @@ class Lender:
         except ImportError as error:
             raise RequestError("--mcp needs the package mcp: pip install 'mlxrun[mcp]'.") from error
         self._connections = {server.name: McpConnection(server) for server in servers}
+        logging.getLogger("mcp").setLevel(logging.CRITICAL)  # what servers do wrong is told to who asked for them
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="mlxrun-mcp", daemon=True)
         self._thread.start()
         self.pool = ThreadPoolExecutor(NEXT, "mlxrun-mcp-next")
 
+    async def reach(self, names: Sequence[str]) -> None:
+        """Every server of these, on the loop of whoever asks. Raises an ApiError."""
+        servers = dict.fromkeys(self._server(name) for name in names)
+        reached = [self._run(self._connections[server].reach()) for server in servers]
+        try:
+            await asyncio.gather(*map(asyncio.wrap_future, reached))
+        except McpFailed as error:
+            raise ApiError(503, str(error), param=FIELD) from error
+
     def tools(self, names: Sequence[str]) -> dict[str, LentTool]:
-        """By the names that a model knows them by. `names`: of servers, or server.tool. Raises an ApiError."""
+        """By the names that a model knows them by, of servers that were reached. `names`: of servers, or server.tool.
+        Raises an ApiError."""
         lent: dict[str, LentTool] = {}
         for name in names:
-            server, _, tool = name.partition(".")
-            offered = {one.name: one for one in self._offered(server, name)}
+            server, tool = self._server(name), name.partition(".")[2]
+            offered = {one.name: one for one in self._connections[server].tools()}
             if tool and tool not in offered:
                 raise ApiError(
                     400, f"{FIELD}: {shown(name)} is not lent; of {server} are {listed(offered)}.", param=FIELD
@@ -64,14 +76,12 @@ class Lender:
                 lent[made.tool.name] = made
         return lent
 
-    def _offered(self, server: str, asked: str) -> list[mcp.Tool]:
+    def _server(self, asked: str) -> str:
+        server = asked.partition(".")[0]
         if server not in self._connections:
             names = listed(self._connections)
             raise ApiError(400, f"{FIELD}: there is no MCP server {shown(asked)} here; there are {names}.", param=FIELD)
-        try:
-            return self._run(self._connections[server].tools()).result()
-        except McpFailed as error:
-            raise ApiError(503, str(error), param=FIELD) from error
+        return server
 
     def call(self, calls: Sequence[tuple[LentTool, str]]) -> Future[list[ToolResult]]:
         """All at once, of arguments as a model wrote them: JSON objects as text. Raises nothing."""
@@ -89,8 +99,9 @@ class Lender:
             return ToolResult("The arguments are no JSON object.", failed=True)
         return await self._connections[lent.server].call(lent.name, given)
 
-    def described(self) -> list[Json]:
-        return self._run(self._described()).result()
+    async def described(self) -> list[Json]:
+        """On the loop of whoever asks."""
+        return await asyncio.wrap_future(self._run(self._described()))
 
     async def _described(self) -> list[Json]:
         return list(await asyncio.gather(*map(described, self._connections.values())))
@@ -117,10 +128,10 @@ async def described(connection: McpConnection) -> Json:
     """As GET /v1/mcp tells it."""
     own: Json = {"server": connection.server.name, "tools": [], "error": None}
     try:
-        tools = await connection.tools()
+        await connection.reach()
     except McpFailed as error:
         return {**own, "error": str(error)}
-    return {**own, "tools": [{"name": tool.name, "description": tool.description or ""} for tool in tools]}
+    return {**own, "tools": [{"name": tool.name, "description": tool.description or ""} for tool in connection.tools()]}
 
 
 def listed(names: Mapping[str, Any]) -> str:
