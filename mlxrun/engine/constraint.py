@@ -202,10 +202,12 @@ class Grammars:
     def compiled(self, constraint: Constraint) -> Grammar:
         """On the thread of whoever asks. A RequestError says what is wrong with it."""
         check_text(constraint)
+        known = constraint.shape, constraint.text
         with self._lock:
             vocabulary = self._ready_vocabulary()
-        known = constraint.shape, constraint.text
-        start = self._kept.get(known)
+            start = self._kept.get(known)
+            if start is not None:
+                self._kept.move_to_end(known)
         if start is None:
             try:
                 start = self._compiler.result(self._compiler.begin(lambda: self._compile(constraint)))

@@ -74,9 +74,7 @@ class WantedModel:
 
     model: str | None = None  # by its name; None: the request names none
     keep: Keep = "usual"  # seconds that it stays loaded after this request; None: until its memory is wanted
-    before: Callable[[], Awaitable[None]] | None = (
-        None  # what must be there before it is read
-    )
+    before: Callable[[], Awaitable[None]] | None = None  # what must be there before it is read
 
 
 @dataclass(frozen=True)

@@ -403,12 +403,14 @@ def test_a_complete_answer_that_is_shorter_than_asked_for_says_so(engine: Engine
 
 def test_compiled_constraints_are_kept_within_a_limit(engine: Engine) -> None:
     kept = engine._grammars._kept
-    first = Constraint(Shape.REGEX, "a")
+    first, used = Constraint(Shape.REGEX, "a"), Constraint(Shape.REGEX, "b")
     assert engine._grammars.compiled(first).start is engine._grammars.compiled(first).start
     for index in range(module.KEPT):
+        engine._grammars.compiled(used)
         engine._grammars.compiled(Constraint(Shape.REGEX, f"a{{{index + 1}}}"))
     assert len(kept) == module.KEPT
     assert (Shape.REGEX, "a") not in kept
+    assert (Shape.REGEX, "b") in kept, "it was used all the time"
     for index in range(3):
         long = "|".join(f"{index}{word}" for word in range(18_000))
         engine._grammars.compiled(Constraint(Shape.REGEX, long))
