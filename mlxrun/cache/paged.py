@@ -76,9 +76,7 @@ class PagedSequence:
         return PagedLayer(places, state) if isinstance(mixer, SideBySide) else state
 
     def forget(self) -> None:
-        """What no query will see any more, and is not worth keeping for a rewind."""
-        if not self.store.forgets:
-            return
+        """What no query will see any more, and is not worth keeping for a rewind; where the store forgets at all."""
         self.tables.commit(max(self.tables.length, self.length - SLACK))
         self.tables.forget()
 

@@ -76,14 +76,17 @@ class PagedStore:
 
     def begin(self, sequences: Sequence[tuple[PagedSequence, int]]) -> PagedPass:
         """Pages for the new rows of each; OutOfPages, and nothing is changed, where there are none."""
-        for sequence, _ in sequences:
-            sequence.forget()
+        if self.forgets:
+            for sequence, _ in sequences:
+                sequence.forget()
+        counts = [count for _, count in sequences]
+        offsets = [sequence.length for sequence, _ in sequences]
         copies = grow_together([(sequence.tables, sequence.length + count) for sequence, count in sequences])
         self._written = [max(n, ids.highest) for n, (_, ids) in zip(self._written, self.groups, strict=True)]
         each = range(len(self.groups))
         return PagedPass(
-            [count for _, count in sequences],
-            [sequence.length for sequence, _ in sequences],
+            counts,
+            offsets,
             [[sequence.tables.row(group) for sequence, _ in sequences] for group in each],
             [[(copy.source, copy.target) for copy in copies if copy.group == group] for group in each],
             self.after,

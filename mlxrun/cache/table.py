@@ -170,6 +170,15 @@ class Tables:
             needed = group.needed(self.length, self.size)
             assert not needed or first <= needed.start, f"group {group.name} forgot what is seen from {self.length}"
 
+    def _has_room(self, length: int) -> bool:
+        """Whether its pages reach so far, and are its own: so it is for nearly every row of nearly every pass."""
+        if length <= self.end:
+            return True
+        reaches = bool(self._rows) and length <= len(self._rows[0]) * self.size
+        return reaches and all(
+            pages.users(row[-1]) == 1 for row, (_, pages) in zip(self._rows, self.groups, strict=True)
+        )
+
     def _need(self, group: int, length: int) -> int:
         """Pages that are to be taken to grow; one more where others let go of the page first that it would copy."""
         if length <= self.end:
@@ -211,8 +220,12 @@ class Tables:
 
 def grow_together(wanted: Sequence[tuple[Tables, int]]) -> list[Copy]:
     """What a pass of several sequences needs: each grows to its length, or, with OutOfPages, none of them."""
-    for index, (group, pages) in enumerate(wanted[0][0].groups if wanted else ()):
-        need = sum(tables._need(index, length) for tables, length in wanted)
+    growing = [one for one in wanted if not one[0]._has_room(one[1])]
+    for index, (group, pages) in enumerate(growing[0][0].groups if growing else ()):
+        need = sum(tables._need(index, length) for tables, length in growing)
         if pages.room is not None and pages.room < need:
             raise OutOfPages(f"{need} more pages of group {group.name} are needed, and {pages.room} are left.")
-    return [copy for tables, length in wanted for copy in tables._take(length)]
+    copies = [copy for tables, length in growing for copy in tables._take(length)]
+    for tables, length in wanted:
+        tables.end = max(tables.end, length)
+    return copies

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator
 
 from ..core import Event, Finish
@@ -18,9 +17,9 @@ WHY_NO_TOKEN = {
 
 def commit(row: Row, ahead: Ahead, now: float) -> Iterator[Event]:
     """The row has one more token, and one more for each draft that was right. An event with `finish` is the last."""
-    for index in range(len(ahead.drafts) + 1):
+    for index, draft in enumerate((*ahead.drafts, None)):
         yield said(row, ahead.samples, ahead.row + index, now)
-        if row.tokens[-1:] != array("i", ahead.drafts[index : index + 1]):
+        if row.tokens[-1] != draft:
             return
         if row.guide is not None and end_of(row.guide) is not None:
             return

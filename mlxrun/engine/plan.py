@@ -19,19 +19,16 @@ LEFT_OUT = 3  # passes in a row at most
 MOST_SPEAKING = CHUNK - LEAST  # rows; a plan counts the memory of a pass of CHUNK
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # not frozen: that would take three times as long, for each row of each pass
 class PassPart:
     """What of one row goes through the model: `ids`, or where there are none the token that is ahead; then drafts."""
 
     row: Row
     ids: Sequence[int] | None
+    count: int  # of all of these
     samples: bool  # whether its last token is where the next one is chosen
     end: int  # how long its memory is afterwards, but for drafts
     drafts: Drafts = NO_DRAFTS
-
-    @property
-    def count(self) -> int:
-        return (1 if self.ids is None else len(self.ids)) + len(self.drafts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +49,21 @@ class PassPlan:
 def plan_for(
     members: Sequence[Row], budget: PassBudget, now: float, alone: bool = False, riding: Riding = NOTHING
 ) -> PassPlan:
-    ready = tuple((row, row.ahead) for row in members if row.ahead is not None)
+    ready = tuple([(row, row.ahead) for row in members if row.ahead is not None])
     if riding.read_first or any(ahead.drafts for _, ahead in ready):  # where these end is not known before
         return PassPlan(tuple(members), (), ready, alone, None)
-    goes_on = [row for row in members if row.speaks and not row.ends_ahead and not row.leaving]
-    reading = [row for row in members if not row.speaks and not row.leaving]
+    goes_on: list[Row] = []
+    reading: list[Row] = []
+    for row in members:
+        if row.leaving:
+            continue
+        if not row.speaks:
+            reading.append(row)
+        elif not row.ends_ahead:
+            goes_on.append(row)
     speaking, taken = chosen(goes_on, bool(reading), budget, now)
-    parts = [next_token(row, riding.drafts.get(row, NO_DRAFTS)) for row in speaking]
+    drafts = riding.drafts
+    parts = [next_token(row, drafts.get(row, NO_DRAFTS) if drafts else NO_DRAFTS) for row in speaking]
     parts.sort(key=lambda part: part.ids is not None)
     early = [row for row in reading if came_before(row, speaking, now)]
     if early:
@@ -78,7 +83,7 @@ def came_before(row: Row, speaking: Sequence[Row], now: float) -> bool:
 def chosen(speaking: Sequence[Row], reading: bool, budget: PassBudget, now: float) -> tuple[list[Row], float]:
     """Those who say another token in this pass, and how much longer batch rows make it."""
     urgent = [row for row in speaking if row.urgent(now)]
-    batch = [row for row in speaking if not row.urgent(now)]
+    batch = [] if len(urgent) == len(speaking) else [row for row in speaking if not row.urgent(now)]
     plain = budget.plain(len(urgent)) if urgent and batch else None
     taken = 0.0
     if plain is not None:
@@ -96,7 +101,8 @@ def chosen(speaking: Sequence[Row], reading: bool, budget: PassBudget, now: floa
 
 def next_token(row: Row, drafts: Drafts) -> PassPart:
     end = row.memory.length + 1
-    return PassPart(row, None if row.ahead is not None else row.tokens[-1:], True, end, drafts)
+    count = 1 + len(drafts.tokens)
+    return PassPart(row, None if row.ahead is not None else row.tokens[-1:], count, True, end, drafts)
 
 
 def prompt_parts(reading: Sequence[Row], budget: int, now: float) -> list[PassPart]:
@@ -106,15 +112,15 @@ def prompt_parts(reading: Sequence[Row], budget: int, now: float) -> list[PassPa
         for row, count in zip(rows, split_budget([row.wanted for row in rows], budget), strict=True):
             if count:
                 start, end = row.memory.length, row.memory.length + count
-                parts.append(PassPart(row, row.tokens[start:end], end == len(row.tokens), end))
+                parts.append(PassPart(row, row.tokens[start:end], count, end == len(row.tokens), end))
                 budget -= count
     return parts
 
 
 def load_of(parts: Sequence[PassPart], speaking: int, hurried: bool) -> Load | None:
     prompts = parts[speaking:]
-    tokens = sum(part.count for part in prompts)
+    tokens = sum([part.count for part in prompts])
     if not tokens:
-        return Load(speaking, drafts=sum(len(part.drafts) for part in parts)) if speaking else None
+        return Load(speaking, drafts=sum([part.count for part in parts]) - speaking) if speaking else None
     depth = sum(part.count * (part.end - part.count // 2) for part in prompts) // tokens
     return Load(speaking, tokens, depth, hurried=hurried and speaking > 0)

@@ -57,12 +57,13 @@ class Runner:
     def _start(self, plan: PassPlan) -> Unsampled | None:
         parts = plan.parts
         hidden = self._model(ids_of(parts), [(part.row.memory, part.count) for part in parts])
-        arrays = [array for part in parts for array in part.row.memory.arrays()]
-        chosen = tuple(part for part in parts if part.samples)
+        arrays = list({id(array): array for part in parts for array in part.row.memory.arrays()}.values())  # some share
+        chosen = tuple([part for part in parts if part.samples])
         unsampled = None
         if chosen:
-            sampled = sampled_rows(parts)
-            rows = hidden if len(sampled) == hidden.shape[0] else hidden[mx.array(sampled)]
+            total = hidden.shape[0]
+            sampled = list(range(total)) if total == len(chosen) else sampled_rows(parts)
+            rows = hidden if len(sampled) == total else hidden[mx.array(sampled)]
             if any(part.row.needs_last for part in chosen):
                 unsampled = Unsampled(chosen, self._model.logits(rows), plan.alone)
                 arrays.append(unsampled.logits)
@@ -89,7 +90,7 @@ def look_ahead(parts: Sequence[PassPart], samples: Samples) -> list[mx.array]:
     first = 0
     for part in parts:
         part.row.ahead = Ahead(samples, first, part.drafts.tokens)
-        first += 1 + len(part.drafts)
+        first += 1 + len(part.drafts.tokens)
     return samples.arrays
 
 
@@ -103,8 +104,11 @@ def start(arrays: list[mx.array], wait: bool) -> None:
 
 def computed(ready: Sequence[tuple[Row, Ahead]]) -> None:
     """Wait until what is to be read is there."""
+    last: Samples | None = None
     for _, ahead in ready:
-        ahead.samples.token(ahead.row)
+        if ahead.samples is not last:  # nearly always one pass's
+            last = ahead.samples
+            last.token(ahead.row)
 
 
 def ids_of(parts: Sequence[PassPart]) -> mx.array:
@@ -124,4 +128,4 @@ def ids_of(parts: Sequence[PassPart]) -> mx.array:
 def sampled_rows(parts: Sequence[PassPart]) -> list[int]:
     """Of what goes through the model: the last of each part that samples, and those that its drafts follow on."""
     ends = zip(accumulate(part.count for part in parts), parts, strict=True)
-    return [row for end, part in ends if part.samples for row in range(end - 1 - len(part.drafts), end)]
+    return [row for end, part in ends if part.samples for row in range(end - 1 - len(part.drafts.tokens), end)]

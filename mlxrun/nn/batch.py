@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import mlx.core as mx
@@ -37,12 +38,14 @@ class Segment:
 
 
 class Pass:
-    __slots__ = ("_masks", "_positions", "chosen", "lent", "pages", "places", "segments", "total")
+    __slots__ = ("_masks", "_positions", "_rows", "_segments", "chosen", "lent", "pages", "places", "total")
 
-    def __init__(self, segments: Sequence[Segment], pages: PagedPass | None = None) -> None:
+    def __init__(self, rows: Sequence[tuple[int, int, int]], pages: PagedPass | None = None) -> None:
+        """`rows`: of each sequence how many, from which position on, and its context."""
         self.pages = pages  # None: each sequence keeps its own keys
-        self.segments = tuple(segments)
-        self.total = sum(s.count for s in self.segments)
+        self._rows = rows
+        self._segments: tuple[Segment, ...] | None = None
+        self.total = sum([count for count, _, _ in rows])
         self.lent: dict[int, tuple[Span, ...]] = {}
         self.places: dict[int, KeyPlace] = {}  # the same, where keys lie in pages
         self.chosen: dict[int, tuple[mx.array | None, ...]] = {}  # keys an indexer picked, lent like spans
@@ -52,12 +55,17 @@ class Pass:
     @classmethod
     def of(cls, sequences: Sequence[tuple[SequenceMemory, int]]) -> Pass:
         """(memory, number of new rows) a sequence, in the order of the rows."""
-        segments, start = [], 0
-        for memory, count in sequences:
-            segments.append(Segment(start, count, memory.length, memory.context))
-            start += count
+        rows = [(count, memory.length, memory.context) for memory, count in sequences]
         store = sequences[0][0].store if sequences else None
-        return cls(segments, None if store is None else store.begin(sequences))
+        return cls(rows, None if store is None else store.begin(sequences))
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Made when somebody asks: a stack that does all layers by itself does not."""
+        if self._segments is None:
+            starts = accumulate([count for count, _, _ in self._rows], initial=0)
+            self._segments = tuple([Segment(start, *row) for start, row in zip(starts, self._rows, strict=False)])
+        return self._segments
 
     @property
     def positions(self) -> mx.array:  # (T,) int32

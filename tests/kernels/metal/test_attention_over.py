@@ -10,7 +10,7 @@ import pytest
 from mlxrun.metal_kernels.tiles import CUTS
 
 from mlxrun.cache.keys import Keys
-from mlxrun.nn.batch import Pass, Segment
+from mlxrun.nn.batch import Pass
 from mlxrun.nn.latent import LatentAttentionBlock
 from mlxrun.nn.params import Params
 from mlxrun.ops.attention import capped_attention_over, latent_attention_over
@@ -79,8 +79,8 @@ def test_a_decoded_row_of_a_latent_block() -> None:
 
     def decoded(device: Device) -> mx.array:
         block, memory = LatentAttentionBlock(s, DIM, Params(dict(weights), device)), Keys()
-        block(x[:5], Pass([Segment(0, 5, 0, 64)]), [memory])
-        return block(x[5:], Pass([Segment(0, 1, 5, 64)]), [memory])
+        block(x[:5], Pass([(5, 0, 64)]), [memory])
+        return block(x[5:], Pass([(1, 5, 64)]), [memory])
 
     expected = decoded(MLX)
     with settings(Mode.PLAIN) as launches:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 import numpy as np
 
-from mlxrun.nn.batch import Pass, Segment
+from mlxrun.nn.batch import Pass
 from mlxrun.nn.params import Params
 from mlxrun.ops.device import this_device
 
@@ -56,15 +56,12 @@ def run(
     done: list[list[np.ndarray]] = [[] for _ in sequences]
     at = [0] * len(sequences)
     for counts in timetable:
-        segments, rows, start = [], [], 0
         there = [i for i, count in enumerate(counts) if count]
-        for i in there:
-            segments.append(Segment(start, counts[i], at[i], CONTEXT))
-            rows.append(sequences[i][at[i] : at[i] + counts[i]])
-            start += counts[i]
+        rows = [sequences[i][at[i] : at[i] + counts[i]] for i in there]
         x = mx.array(np.concatenate(rows).astype(np.float32))
-        y = np.array(block(x, Pass(segments), [memories[i] for i in there]))
-        for i, segment in zip(there, segments, strict=True):
+        p = Pass([(counts[i], at[i], CONTEXT) for i in there])
+        y = np.array(block(x, p, [memories[i] for i in there]))
+        for i, segment in zip(there, p.segments, strict=True):
             done[i].append(y[segment.rows])
             at[i] += counts[i]
     assert at == [len(s) for s in sequences]

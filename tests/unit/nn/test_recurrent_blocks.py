@@ -8,7 +8,7 @@ import pytest
 from mixing import LENGTHS, TIMETABLES, Draw, causal_conv, causal_conv_silu, rms, run, sigmoid, silu, softplus
 
 from mlxrun.cache.recurrent import Recurrent
-from mlxrun.nn.batch import Pass, Segment
+from mlxrun.nn.batch import Pass
 from mlxrun.nn.delta import ChannelDeltaBlock, GatedDeltaBlock
 from mlxrun.nn.mamba1 import Mamba1Block
 from mlxrun.nn.mamba2 import Mamba2Block
@@ -186,7 +186,7 @@ def test_half_precision_weights_leave_the_state_in_float32(case):
     memory, x = Recurrent(), draw.values(LENGTHS[0], DIM)
     x = np.array(mx.array(x, mx.bfloat16).astype(mx.float32), np.float64)
     block = type(block)(block.spec, DIM, params)
-    y = block(mx.array(x, mx.bfloat16), Pass([Segment(0, len(x), 0, 4096)]), [memory])
+    y = block(mx.array(x, mx.bfloat16), Pass([(len(x), 0, 4096)]), [memory])
     assert y.dtype == mx.bfloat16
     assert [a.dtype for a in memory.arrays()] == [mx.bfloat16, mx.float32][: len(memory.arrays())]
     want = oracle(rounded, x)
@@ -202,7 +202,7 @@ def test_a_snapshot_brings_the_sequence_back():
     memory = Recurrent()
 
     def step(start, count):
-        return np.array(block(x[start : start + count], Pass([Segment(0, count, start, 4096)]), [memory]))
+        return np.array(block(x[start : start + count], Pass([(count, start, 4096)]), [memory]))
 
     step(0, 5)
     saved = memory.snapshot()
