@@ -2,8 +2,8 @@
 
 Those who speak feel a pass as the gap between two tokens, so prompts that come later may make it GAP times as long as
 it is without them. Where nobody speaks, or only those whose requests came together with the prompts, a pass takes ALONE
-seconds more: the longest that a cancel or a new request waits. What a prompt token costs depends on how deep it stands
-and on who else is in the pass, so both are learned apart. What counts of the last few passes is a quick one: a machine
+seconds more: the longest that a cancel or a new request waits. What a prompt token costs depends on how deep it stands,
+on who else is in the pass and on how many go together, so these are learned apart. What counts of the last few passes is a quick one: a machine
 that has other things to do only ever makes them longer. Knows numbers only.
 """
 
@@ -12,19 +12,27 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import log2
 
 CHUNK = 512  # prompt tokens in one pass at most: a plan counts the memory of so many
 ENOUGH = 64  # where nobody speaks, at least: a pass reads all weights, however few tokens share that
-LEAST = 4  # beside those who speak, whatever it costs: a prompt gets on
+LEAST = 2  # beside those who speak, whatever it costs: a prompt gets on
+UNKNOWN = 3  # beside those who speak, where nothing is known of what it costs
+TILE = 4  # rows that kernels take at once: one row more may cost as much as the next four
 GAP = 2.5  # a pass with prompts, in passes without
 ALONE = 0.150  # seconds
 REMEMBERED = 9  # passes of a kind
+TRIED = 2  # of them, before they are believed to tell that it costs too much
+FORGOTTEN = 512  # passes after which it is tried again
 QUICK = 4  # one of so many is quicker than the one that counts
 BASE = 0.3  # of a pass, what does not grow with its rows, where that was not measured
 PROBES = 2  # plain passes in a row: the first is read while the second is computed
 STALE = 64  # passes with prompts after which a plain one is measured again
 DEEPER = 1.4  # what a token costs twice as deep, where that was not measured
-SHALLOW = 512  # tokens; depths below are one kind, and each twice as deep is another
+SHALLOW = 256  # tokens; depths below are one kind,
+KINDS = (
+    4  # and from there to twice as deep are so many: a kind whose end costs far more than its beginning helps nobody
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +48,11 @@ class Load:
     @property
     def kind(self) -> int:
         """Of the depth."""
-        return max(1, self.depth // SHALLOW).bit_length()
+        return 1 + int(KINDS * log2(max(1.0, self.depth / SHALLOW)))
+
+    @property
+    def tiles(self) -> int:
+        return about(-(-(self.speaking + self.prompt) // TILE))
 
 
 @dataclass(slots=True)
@@ -49,8 +61,10 @@ class Times:
 
     last: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     usual: float = 0.0
+    at: int = 0  # pass in which the last one was made
 
-    def add(self, seconds: float) -> None:
+    def add(self, seconds: float, at: int = 0) -> None:
+        self.at = at
         self.last.append(seconds)
         self.usual = sorted(self.last)[(len(self.last) - 1) // QUICK]
 
@@ -59,7 +73,8 @@ class PassBudget:
     def __init__(self) -> None:
         self._plain: dict[int, Times] = {}  # by rows that decode, of about that number
         self._alone: dict[int, Times] = {}  # a prompt token, by kind of depth
-        self._beside: dict[int, Times] = {}  # the same beside those who speak
+        self._beside: dict[int, dict[int, Times]] = {}  # the same beside those who speak, by tiles of the pass and kind
+        self._passes = 0  # with prompts beside those who speak
         self._mixed = 0  # passes with prompts since a plain one was measured
         self._asked = 0  # plain passes in a row that were asked for to measure one
 
@@ -70,11 +85,13 @@ class PassBudget:
             self._plain.setdefault(about(load.speaking), Times()).add(seconds)
             self._mixed = 0
         else:
-            times = self._alone if load.hurried or not load.speaking else self._beside
+            alone = load.hurried or not load.speaking
             self._mixed += bool(load.speaking)
+            self._passes += not alone
             more = seconds - (self.plain(load.speaking) or 0.0 if load.speaking else 0.0)
             # below this it is noise: a token in a larger pass costs less, never nothing
-            times.setdefault(load.kind, Times()).add(max(more, 0.1 * seconds) / load.prompt)
+            times = (self._alone if alone else self._beside.setdefault(load.tiles, {})).setdefault(load.kind, Times())
+            times.add(max(more, 0.1 * seconds) / load.prompt, self._passes)
 
     def plain(self, speaking: int) -> float | None:
         """Seconds of a pass of so many that decode and nothing else; None: nothing is known of any.
@@ -92,11 +109,6 @@ class PassBudget:
         least = BASE * most if below is None else known[below].usual
         return least + (most - least) * (wanted - (below or 0)) / (above - (below or 0))
 
-    def prompt_token(self, kind: int, *, beside: bool) -> float | None:
-        one, other = (self._beside, self._alone) if beside else (self._alone, self._beside)
-        known = nearest(one, kind)
-        return nearest(other, kind) if known is None else known
-
     @property
     def rate(self) -> float:
         """Prompt tokens a second where nobody speaks and none stand deep; 0: not known."""
@@ -112,20 +124,44 @@ class PassBudget:
     def prompt_tokens(self, speaking: int, depth: int, taken: float = 0.0) -> int:
         """For the next pass, beside so many that decode; `taken`: seconds of the gap that others have."""
         kind = Load(speaking, 1, depth).kind
-        each = self.prompt_token(kind, beside=speaking > 0)
         if not speaking:
+            each = nearest(self._alone, kind)
             return ENOUGH if each is None else rounded(max(ENOUGH, min(CHUNK, int(ALONE / each))))
         plain = self.plain(speaking)
-        if plain is None or each is None:
-            return 2 * LEAST
-        return rounded(min(CHUNK, max(LEAST, int(((GAP - 1) * plain - taken) / each))))
+        if plain is None or not self._beside:
+            return UNKNOWN
+        return self._filling((GAP - 1) * plain - taken, kind, speaking)
+
+    def _filling(self, room: float, kind: int, speaking: int) -> int:
+        """As many prompt tokens as fill the tiles of a pass that so many seconds more have room for."""
+        each, tiles = self._least_known(kind), 1 + speaking // TILE
+        found = min(LEAST, TILE * tiles - speaking)
+        while TILE * tiles <= CHUNK:
+            each = self._known(tiles, kind) or each  # what was not tried is believed to cost what a smaller one does
+            if (TILE * tiles - speaking) * each > room:
+                break
+            found, tiles = TILE * tiles - speaking, more_tiles(tiles)
+        return found
+
+    def _known(self, tiles: int, kind: int) -> float | None:
+        """Seconds of a prompt token in a pass of so many tiles, where that was tried more than once, and lately."""
+        times = self._beside.get(about(tiles), {})
+        tried = {one: known for one, known in times.items() if len(known.last) >= TRIED}
+        fresh = any(self._passes - known.at < FORGOTTEN for known in tried.values())
+        return nearest(tried, kind) if fresh else None
+
+    def _least_known(self, kind: int) -> float:
+        return next(each for _, times in sorted(self._beside.items()) if (each := nearest(times, kind)) is not None)
 
     @property
     def told(self) -> dict[str, float]:
         """Seconds, for people: of a plain pass by rows, of a prompt token by depth."""
         plain = {f"pass_{rows}": times.usual for rows, times in sorted(self._plain.items())}
         alone = {f"prompt_token_{depth_of(kind)}": t.usual for kind, t in sorted(self._alone.items())}
-        beside = {f"prompt_token_beside_{depth_of(kind)}": t.usual for kind, t in sorted(self._beside.items())}
+        least: dict[int, float] = {}
+        for kind, times in ((kind, times) for known in self._beside.values() for kind, times in known.items()):
+            least[kind] = min(times.usual, least.get(kind, times.usual))
+        beside = {f"prompt_token_beside_{depth_of(kind)}": seconds for kind, seconds in sorted(least.items())}
         return plain | alone | beside
 
 
@@ -138,19 +174,23 @@ def about(rows: int) -> int:
 
 
 def depth_of(kind: int) -> int:
-    return SHALLOW << (kind - 1)
+    return round(SHALLOW * 2 ** ((kind - 1) / KINDS))
 
 
 def nearest(known: dict[int, Times], wanted: int) -> float | None:
     if not known:
         return None
     closest = min(known, key=lambda one: abs(one - wanted))
-    return known[closest].usual * DEEPER ** max(0, wanted - closest)
+    return known[closest].usual * DEEPER ** (max(0, wanted - closest) / KINDS)
 
 
 def rounded(tokens: int) -> int:
-    """Kernels take eight rows at once."""
-    return max(1, tokens - tokens % 8 if tokens >= 16 else tokens)
+    return tokens - tokens % (2 * TILE)
+
+
+def more_tiles(tiles: int) -> int:
+    """The next number that is not like this one."""
+    return tiles + max(1, (1 << tiles.bit_length()) // 8)
 
 
 class PassTimer:

@@ -24,6 +24,14 @@ def like_a_laptop(load: Load) -> float:
     return decode + load.prompt * (1.0 + load.depth / 4000) * MS
 
 
+def like_two_cores(load: Load) -> float:
+    """Seconds, after SmolLM2 on two cores: rows go in tiles of four, and deep ones cost far more than shallow ones."""
+    rows = load.speaking + load.prompt
+    products = (3.2 + 0.65 * rows + min(3.4 * ((rows - 1) // 4), 4 + 0.6 * rows)) * MS
+    attention = load.depth / 4096 * (3.0 + 1.6 * load.prompt) * MS if load.prompt else 0.0
+    return products + attention
+
+
 class SmallRoom:
     """Memory for so many tokens of the fake model, all sequences together."""
 

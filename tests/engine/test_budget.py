@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from itertools import pairwise
 from statistics import median
 
 import pytest
 
 from mlxrun.core import Priority, Sampling
-from mlxrun.engine.budget import ALONE, CHUNK, ENOUGH, GAP, LEAST, Load, PassBudget, PassTimer, about
+from mlxrun.engine.budget import ALONE, CHUNK, ENOUGH, GAP, LEAST, UNKNOWN, Load, PassBudget, PassTimer, about
 from mlxrun.engine.plan import LEFT_OUT
 
 from .fake import continuation
-from .simulated import MS, Simulated, like_a_laptop
+from .simulated import MS, Simulated, like_a_laptop, like_two_cores
 
 GREEDY = Sampling(temperature=0)
 
@@ -26,8 +27,9 @@ def gaps(simulated: Simulated, handle: object, since: float = 0.0) -> list[float
     return [late - early for early, late in pairwise(simulated.times(handle)) if early >= since]
 
 
-def test_who_speaks_hardly_notices_a_long_prompt() -> None:
-    simulated = Simulated()
+@pytest.mark.parametrize("cost", [like_a_laptop, like_two_cores])
+def test_who_speaks_hardly_notices_a_long_prompt(cost: Callable[[Load], float]) -> None:
+    simulated = Simulated(cost)
     speaker = simulated.submit([1, 2, 3], max_tokens=600, sampling=GREEDY)
     simulated.until(lambda: len(simulated.tokens(speaker)) > 20)
     normal = median(gaps(simulated, speaker))
@@ -42,7 +44,7 @@ def test_who_speaks_hardly_notices_a_long_prompt() -> None:
     assert simulated.tokens(late) == continuation(prompt_of(3900), 5)
     assert simulated.tokens(speaker) == continuation([1, 2, 3], 600)
 
-    alone = Simulated()
+    alone = Simulated(cost)
     only = alone.submit(prompt_of(3900), max_tokens=5, sampling=GREEDY)
     alone.finish()
     assert first <= 2.5 * alone.times(only)[0]
@@ -91,11 +93,15 @@ def test_a_pass_fills_its_gap_whatever_the_noise(speaking: int) -> None:
 def test_what_is_not_known_is_small() -> None:
     budget = PassBudget()
     assert budget.prompt_tokens(0, 0) == ENOUGH
-    assert budget.prompt_tokens(3, 0) == 2 * LEAST
+    assert budget.prompt_tokens(3, 0) == UNKNOWN
     budget.learn(Load(0, ENOUGH, 32), 10.0)
     assert budget.prompt_tokens(0, 0) == ENOUGH
     budget.learn(Load(3), 0.001)
-    assert budget.prompt_tokens(3, 0) == LEAST  # a prompt gets on, whatever it costs
+    budget.learn(Load(2), 0.001)
+    for _ in range(2):
+        budget.learn(Load(2, UNKNOWN, 0), 10.0)
+    assert budget.prompt_tokens(2, 0) == LEAST  # a prompt gets on, whatever it costs
+    assert budget.prompt_tokens(3, 0) == 1  # if only in the place that a tile of kernels has left
     budget.learn(Load(0, ENOUGH, 32), 1e-9)
     budget.learn(Load(0, ENOUGH, 32), 1e-9)
     assert budget.prompt_tokens(0, 0) == CHUNK
