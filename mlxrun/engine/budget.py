@@ -3,8 +3,8 @@
 Those who speak feel a pass as the gap between two tokens, so prompts that come later may make it GAP times as long as
 it is without them. Where nobody speaks, or only those whose requests came together with the prompts, a pass takes ALONE
 seconds more: the longest that a cancel or a new request waits. What a prompt token costs depends on how deep it stands,
-on who else is in the pass and on how many go together, so these are learned apart. What counts of the last few passes is a quick one: a machine
-that has other things to do only ever makes them longer. Knows numbers only.
+on who else is in the pass and on how many go together, so these are learned apart. What counts of the last few passes
+is a quick one: a machine that has other things to do only ever makes them longer. Knows numbers only.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ PROBES = 2  # plain passes in a row: the first is read while the second is compu
 STALE = 64  # passes with prompts after which a plain one is measured again
 DEEPER = 1.4  # what a token costs twice as deep, where that was not measured
 SHALLOW = 256  # tokens; depths below are one kind,
-KINDS = (
-    4  # and from there to twice as deep are so many: a kind whose end costs far more than its beginning helps nobody
-)
+KINDS = 4  # and from there to twice as deep are so many: the end of a kind should cost what its beginning does
 
 
 @dataclass(frozen=True, slots=True)
