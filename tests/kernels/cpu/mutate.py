@@ -10,6 +10,7 @@ Results stand in build/mutants/cpu.jsonl, and a run goes on where the last one s
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import queue
@@ -30,34 +31,51 @@ from ..mutants import KILLED, NO_MUTANT, ROOT, SURVIVED, Mutant
 from .equivalent import EQUIVALENT
 
 SOURCES = build.HERE / "src"
+SAMPLING = "engine/test_sampler.py engine/test_sampling_in_turn.py"
 TESTS = {
-    "attention.cpp": "attention each graph stack same bad_input",
-    "body_attend.h": "attention each same",
+    "attention.cpp": "attention graph stack same bad_input",
+    "attention.h": "pages attention",
+    "body_attend.h": "attention same",
     "body_codes.h": "products rows experts same",
     "body_integer.h": "products experts same",
+    "body_pages.h": "pages same",
     "body_panel.h": "products rows experts same",
     "body_rows.h": "rows products feed_forward heads attention",
+    "body_sample.h": SAMPLING,
     "body_tile.h": "attention pages same",
     "body_tiles.h": "products same",
+    "draw.cpp": SAMPLING,
     "experts.cpp": "experts bad_input",
     "glue.cpp": "heads rows bad_input graph same",
     "guard.cpp": "mapped unit/weights/test_lost_pages.py",
     "isa.cpp": "isa pool",
+    "kernels.h": "pages products rows",
     "linear.h": "products feed_forward experts heads same scratch",
     "mapped.cpp": "mapped bad_input",
+    "mapped.h": "mapped bad_input",
+    "module.cpp": f"bad_input pages rows products mapped packing {SAMPLING}",
+    "module_stack.cpp": "steps steps_attend stack",
+    "nodes.h": "stack pages graph",
     "pack.cpp": "products rows packing bad_input experts mapped",
     "packed.h": "products experts mapped stack",
-    "parts.cpp": "products feed_forward heads stack experts each same",
+    "paged.cpp": "pages stack graph",
+    "pages.cpp": "pages stack",
+    "pages.h": "pages stack",
+    "parts.cpp": "products feed_forward heads stack experts same",
+    "parts.h": "stack products feed_forward heads experts",
     "pool.cpp": "pool same bad_input",
     "primitive.h": "rows products graph feed_forward attention experts bad_input",
     "project.cpp": "products feed_forward rows bad_input graph",
-    "stack.cpp": "stack bad_input",
-    "steps.cpp": "stack golden/test_default_path.py",
-    "steps_attend.cpp": "stack golden/test_default_path.py",
-    "steps_mix.cpp": "golden/test_default_path.py",
+    "sample.cpp": SAMPLING,
+    "sample.h": SAMPLING,
     "simd_avx2.h": "rows products attention feed_forward",
     "simd_avx512.h": "rows products attention feed_forward same",
     "simd_base.h": "rows products attention feed_forward",
+    "stack.cpp": "stack steps steps_attend bad_input",
+    "steps.cpp": "steps stack",
+    "steps.h": "steps steps_attend stack",
+    "steps_attend.cpp": "steps_attend",
+    "steps_mix.cpp": "steps stack",
 }
 OF_ONE_SET = {
     "body_tiles.h": "amx",
@@ -65,7 +83,8 @@ OF_ONE_SET = {
     "simd_avx512.h": "avx512",
     "simd_base.h": "base",
 }
-SECONDS, MEMORY = 60, 8 << 30  # of a processor's time and of addresses, for the tests of one mutant
+LEAST, TIMES, MEMORY = 30, 4, 8 << 30  # a mutant's tests get so many seconds of a processor, or the source's own times
+# so much, and so many bytes of addresses
 
 
 def isa_of(file: str) -> str:
@@ -128,6 +147,7 @@ def workplace() -> Iterator[Path]:
         folder = folders().get_nowait()
     except queue.Empty:
         folder = Path(tempfile.mkdtemp(prefix="mutant-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         shutil.copytree(SOURCES, folder / "src")
     try:
         yield folder
@@ -162,8 +182,11 @@ def linked(folder: Path, file: str) -> bool:
     return True
 
 
-def limited() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+TAKEN: dict[str, float] = {}  # seconds of a processor that the tests of each file took on the source as it is
+
+
+def limited(seconds: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
@@ -175,6 +198,7 @@ def tested(folder: Path, file: str) -> str:
     own["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # schemathesis takes longer to import than most mutants live
     command = [sys.executable, "-m", "pytest", "-p", "tests.kernels.cpu.library", "-x", "-q", "-p", "no:cacheprovider"]
     command += ["-p", "_hypothesis_pytestplugin", "--hypothesis-seed=0", "--tb=line"]
+    seconds = max(LEAST, round(TIMES * TAKEN.get(file, 600)))
     try:
         done = subprocess.run(
             [*command, *map(str, tests)],
@@ -183,8 +207,8 @@ def tested(folder: Path, file: str) -> str:
             capture_output=True,
             text=True,
             check=False,
-            timeout=10 * SECONDS,
-            preexec_fn=limited,
+            timeout=10 * seconds,
+            preexec_fn=functools.partial(limited, seconds),
         )
     except subprocess.TimeoutExpired:
         return f"{KILLED}: it does not end"
@@ -199,8 +223,11 @@ def prove(file: str) -> None:
     """The unchanged text compiled as mutants are: what the tests say of it, they say of mutants."""
     first = next(mutants_of(file))
     same = Mutant(file, first.line, first.before, first.before)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     if (end := fate(same)) != SURVIVED:
         raise SystemExit(f"{file} as it is does not pass: {end}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)  # the compiler's too
+    TAKEN[file] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def mutants_of(file: str) -> Iterator[Mutant]:
