@@ -115,6 +115,9 @@ void single_rows() {
     for (float& v : w) v = uniform();
     table_base.rms_norm(x.data(), w.data(), 1e-5f, n, a.data()), table_neon.rms_norm(x.data(), w.data(), 1e-5f, n, b.data());
     check("rms_norm", n, a, b, 16, 1e-6f);
+    table_base.layer_norm(x.data(), w.data(), w.data(), 1e-5f, n, a.data());
+    table_neon.layer_norm(x.data(), w.data(), w.data(), 1e-5f, n, b.data());
+    check("layer_norm", n, a, b, 16, 1e-5f);
     for (Activation act : {Silu, Gelu, GeluTanh, Relu, Relu2, ClampedSwiglu}) {
       table_base.activate(act, x.data(), w.data(), n, a.data()), table_neon.activate(act, x.data(), w.data(), n, b.data());
       check("activate", act, a, b, 400, 1e-6f);
@@ -150,10 +153,40 @@ void attention(int queries, int keys, int dim, int v_dim, Sight sight) {
   check("attend", queries, found[0], found[1], 1, 1e-5f);
 }
 
+// What a row of scores goes through before a token is drawn from it.
+void drawing(int vocab, float masked) {
+  constexpr int kPeak = 64;
+  const int wide = (vocab + kPeak - 1) / kPeak * kPeak;
+  std::vector<float> x(wide, -INFINITY), w(wide), w2(wide), peaks(wide / kPeak), peaks2(wide / kPeak);
+  for (int i = 0; i < vocab; i++) x[i] = i < masked * vocab ? -INFINITY : 20 * uniform();
+  const float top = table_base.top_of(x.data(), vocab);
+  if (table_neon.top_of(x.data(), vocab) != top) wrong++, std::printf("top_of (%d) differs\n", vocab);
+  const float sum = table_base.weigh(x.data(), wide, top, 0.5f, w.data(), peaks.data());
+  const float sum2 = table_neon.weigh(x.data(), wide, top, 0.5f, w2.data(), peaks2.data());
+  check("weigh", vocab, w, w2, 1, 1e-6f), check("peaks", vocab, peaks, peaks2, 1, 1e-6f), check("sum", vocab, {sum}, {sum2}, sum, 1e-6f);
+  std::vector<int32_t> ids(vocab);
+  for (int i = 0; i < vocab; i++) ids[i] = 3 * i;
+  for (const int32_t* of : {(const int32_t*)nullptr, (const int32_t*)ids.data()})
+    for (int i = 0; i < 20; i++) {
+      const uint32_t key = next(), other = next();
+      if (table_base.pick(w.data(), of, vocab, key, other) != table_neon.pick(w.data(), of, vocab, key, other))
+        wrong++, std::printf("pick (%d) differs\n", vocab);
+    }
+  for (float& v : x) v = NAN;
+  if (!std::isnan(table_neon.top_of(x.data(), vocab))) wrong++, std::printf("top_of (%d) of no numbers\n", vocab);
+}
+
+// How keys lie and what of them is seen.
+struct Look {
+  bool turned;  // 16 side by side
+  float softcap;
+  int window;
+};
+
 // One head's keys, in one page, looked at by the last rows.
-void pages(Type type, int rows, int keys, int dim) {
+void pages(Type type, int rows, int keys, int dim, Look look) {
   constexpr int size = 256;
-  const size_t item = type == F32 ? 4 : type == F16 ? 2 : 1, groups = (dim + kScaled - 1) / kScaled, all = (size_t)size * dim * item;
+  const size_t item = type == F32 ? 4 : type == S8 ? 1 : 2, groups = (dim + kScaled - 1) / kScaled, all = (size_t)size * dim * item;
   std::vector<float> found[2], q(rows * dim), x(dim + 16);
   for (float& one : q) one = uniform();
   std::vector<uint8_t> page(2 * all + 4 * groups * size);
@@ -170,7 +203,7 @@ void pages(Type type, int rows, int keys, int dim) {
         if (scales != again || std::memcmp(row.data(), codes.data(), dim)) wrong++, std::printf("encode differs\n");
       }
       for (int d = 0; d < dim; d++) {
-        const size_t to = value ? all + ((size_t)p * dim + d) * item : ((size_t)(p - p % 16) * dim + d * 16 + p % 16) * item;
+        const size_t to = value || !look.turned ? value * all + ((size_t)p * dim + d) * item : ((size_t)(p - p % 16) * dim + d * 16 + p % 16) * item;
         std::memcpy(page.data() + to, row.data() + d * item, item);
       }
       for (size_t g = 0; g < groups; g++) std::memcpy(page.data() + 2 * all + ((value * groups + g) * size + p) * 2, &scales[g], 2);
@@ -178,7 +211,8 @@ void pages(Type type, int rows, int keys, int dim) {
   std::vector<int32_t> positions(rows), numbers(rows);
   for (int r = 0; r < rows; r++) positions[r] = keys - rows + r, numbers[r] = r;
   Paged a{};
-  a.kv_type = type, a.heads = a.kv_heads = 1, a.dim = a.v_dim = a.q_row = a.v_step = dim, a.scale = 0.3f, a.turned = true;
+  a.kv_type = type, a.heads = a.kv_heads = 1, a.dim = a.v_dim = a.q_row = a.v_step = dim, a.scale = 0.3f;
+  a.turned = look.turned, a.softcap = look.softcap, a.window = look.window;
   a.q = (const uint8_t*)q.data(), a.positions = positions.data(), a.base = page.data(), a.page_bytes = page.size(), a.shift = 8;
   a.v_at = all, a.k_scales = 2 * all, a.v_scales = a.k_scales + groups * size * 2;
   const size_t stride = kPartHead + (dim + 15) / 16 * 16;
@@ -188,7 +222,9 @@ void pages(Type type, int rows, int keys, int dim) {
     std::vector<float> parts(rows * stride), scratch(part_scratch(rows, dim, dim) + 64), y(dim + 16);
     t->attend_part(a, 0, &table, 0, numbers.data(), rows, parts.data(), scratch.data());
     for (int r = 0; r < rows; r++) {
-      t->put_sum(parts.data() + r * stride, dim, F32, y.data());
+      std::vector<float> twice(parts.begin() + r * stride, parts.begin() + (r + 1) * stride);
+      t->join(twice.data(), parts.data() + (size_t)(rows - 1 - r) * stride, (int)stride - kPartHead);
+      t->put_sum(twice.data(), dim, F32, y.data());
       found[which].insert(found[which].end(), y.begin(), y.begin() + dim);
     }
     which++;
@@ -214,9 +250,13 @@ int main() {
   single_rows();
   for (Sight sight : {Everything, Causal})
     for (int queries : {1, 2, 3, 4, 9}) attention(queries, 150, 20, 24, sight);
-  for (Type type : {F32, F16, S8})
+  for (Type type : {F32, F16, BF16, S8})
     for (int rows : {1, 3, 20})
-      for (int dim : {20, 64, 96}) pages(type, rows, 150, dim);
+      for (int dim : {20, 64, 96})
+        for (Look look : {Look{true, 0, 0}, Look{true, 5, 40}, Look{false, 0, 0}, Look{false, 5, 40}})
+          if (look.turned || type != S8) pages(type, rows, 150, dim, look);  // bytes always lie side by side
+  for (int vocab : {1, 16, 63, 200, 3001})
+    for (float masked : {0.0f, 0.5f}) drawing(vocab, vocab > 1 ? masked : 0);
   if (!wrong) std::printf("the NEON kernels agree with the plain ones\n");
   return wrong != 0;
 }
