@@ -266,6 +266,11 @@ def test_attention_takes_as_many_simdgroups_as_threadgroup_memory_has_room_for(w
     assert taken == simdgroups or (taken + 1) * (width + 2) * 4 > THREADGROUP_MEMORY
 
 
+def test_what_values_leave_of_threadgroup_memory_keys_do_not_take() -> None:
+    (call,) = attended(4, 1024, F16, AttentionTile(4, 8), v=8)
+    assert call.template["SIMDGROUPS"] == 8
+
+
 @pytest.mark.parametrize(("size", "heads"), [(256, 4), (257, 2), (576, 2), (640, 2), (641, 1), (1024, 1)])
 def test_of_wide_heads_few_go_at_once(size: int, heads: int) -> None:
     """A lane holds a 32nd of their queries and sums in registers: by the wider of a key and its value."""
