@@ -245,7 +245,39 @@ class Stack:
         onto: str | None = None,
         norm: RowNorm | None = None,
     ) -> None: ...
-    def activate(self, gate: str, act: str, up: str | None, up_at: int, to: str) -> None: ...
+    def activate(
+        self, gate: str, act: str, up: str | None, up_at: int, to: str, at: int = 0, size: int = 0
+    ) -> None: ...
+    def normalise(self, rows: str, at: int, size: int, parts: int, norm: RowNorm) -> None: ...
+    def convolve(
+        self, sources: Sequence[str], at: int, weight: mx.array, bias: mx.array | None, silu: bool, to: str
+    ) -> None: ...
+    def pace(
+        self,
+        source: str,
+        at: int,
+        by: str,
+        bias: mx.array,
+        rate: mx.array | None,
+        low: float,
+        high: float,
+        to: str,
+    ) -> None: ...
+    def scan_selective(self, u: str, dt: str, bc: str, at: int, a: mx.array, skip: mx.array, to: str) -> None: ...
+    def scan_space(
+        self, mixed: str, dt: str, dim: int, groups: int, rate: mx.array, skip: mx.array, to: str
+    ) -> None: ...
+    def scan_delta(self, mixed: str, decay: str, beta: str, k_heads: int, k_dim: int, to: str) -> None: ...
+    def scan_linear(
+        self,
+        x: str,
+        into: str,
+        decay: str,
+        into_bias: mx.array,
+        decay_bias: mx.array,
+        rate: mx.array,
+        to: str,
+    ) -> None: ...
     def gate(self, rows: str, gates: str, dim: int, at: int, step: int, by: str) -> None: ...
     def feed(
         self, source: str, network: Network, to: str, onto: str | None = None, norm: RowNorm | None = None
@@ -286,7 +318,9 @@ class Stack:
         batches: Sequence[PagedBatch],
         tables: Sequence[Sequence[int]],
         precision: int = -1,
-    ) -> mx.array: ...
+        counts: Sequence[int] = (),
+        before: Sequence[Sequence[mx.array | None]] = (),
+    ) -> list[mx.array]: ...
 
 def sample(
     logits: mx.array,

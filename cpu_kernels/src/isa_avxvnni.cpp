@@ -9,6 +9,7 @@
 #include "body_attend.h"
 #include "body_pages.h"
 #include "body_sample.h"
+#include "body_scan.h"
 
 namespace kernels {
 extern const Table table_avxvnni;

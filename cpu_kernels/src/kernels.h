@@ -56,6 +56,12 @@ struct Rows {
 
 struct Attention;  // attention.h
 struct Paged;
+struct Conv;  // scan.h
+struct Pacing;
+struct Selective;
+struct StateSpace;
+struct Delta;
+struct Linear;
 
 struct Table {
   const char* name;
@@ -93,13 +99,20 @@ struct Table {
   float (*top_of)(const float* x, int n);
   float (*weigh)(const float* x, int n, float top, float scale, float* w, float* peaks);
   int (*pick)(const float* w, const int32_t* ids, int n, uint32_t key, uint32_t other);
+  // The rows of one sequence through a recurrence: channels from one on to another, the sixteen of a block, or a head.
+  void (*conv)(const Conv& c, int first, int end);
+  void (*pace)(const Pacing& p, const float* x, int n, float* y);
+  void (*selective)(const Selective& x, int block, float* scratch);
+  void (*state_space)(const StateSpace& x, int head, float* scratch);
+  void (*delta)(const Delta& x, int head, float* scratch);
+  void (*linear_scan)(const Linear& x, int first, int end);
 };
 
 // In a file of one instruction set, after the bodies.
 #define MLXRUN_TABLE(name)                                                                     \
   {name,       kHasDot,  panel_float, panels_integer, quantize, widen, narrow, unpack_row, \
    rms_norm,   layer_norm, activate, attend,      finish,         attend_part, join,  put_sum, encode, \
-   top_of,     weigh,    pick}
+   top_of,     weigh,    pick, conv, pace, selective, state_space, delta, linear_scan}
 
 // The best set that this CPU can run, or the one that MLXRUN_ISA names if it can.
 const Table& best();

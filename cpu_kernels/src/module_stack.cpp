@@ -70,7 +70,14 @@ void bind_stack(nb::module_& m) {
            "scale"_a = nb::none())
       .def("project", &Stack::project, "source"_a, "weights"_a, "biases"_a, "to"_a, "onto"_a = nb::none(),
            "norm"_a = nb::none())
-      .def("activate", &Stack::activate, "gate"_a, "act"_a, "up"_a.none(), "up_at"_a, "to"_a)
+      .def("activate", &Stack::activate, "gate"_a, "act"_a, "up"_a.none(), "up_at"_a, "to"_a, "at"_a = 0, "size"_a = 0)
+      .def("normalise", &Stack::normalise, "rows"_a, "at"_a, "size"_a, "parts"_a, "norm"_a)
+      .def("convolve", &Stack::convolve, "sources"_a, "at"_a, "weight"_a, "bias"_a.none(), "silu"_a, "to"_a)
+      .def("pace", &Stack::pace, "source"_a, "at"_a, "by"_a, "bias"_a, "rate"_a.none(), "low"_a, "high"_a, "to"_a)
+      .def("scan_selective", &Stack::scan_selective, "u"_a, "dt"_a, "bc"_a, "at"_a, "a"_a, "skip"_a, "to"_a)
+      .def("scan_space", &Stack::scan_space, "mixed"_a, "dt"_a, "dim"_a, "groups"_a, "rate"_a, "skip"_a, "to"_a)
+      .def("scan_delta", &Stack::scan_delta, "mixed"_a, "decay"_a, "beta"_a, "k_heads"_a, "k_dim"_a, "to"_a)
+      .def("scan_linear", &Stack::scan_linear, "x"_a, "into"_a, "decay"_a, "into_bias"_a, "decay_bias"_a, "rate"_a, "to"_a)
       .def("gate", &Stack::gate, "rows"_a, "gates"_a, "dim"_a, "at"_a, "step"_a, "by"_a)
       .def("feed", &Stack::feed, "source"_a, "network"_a, "to"_a, "onto"_a = nb::none(), "norm"_a = nb::none())
       .def("route", &Stack::route, "logits"_a, "routing"_a, "to"_a)
@@ -87,10 +94,11 @@ void bind_stack(nb::module_& m) {
       .def("__call__",
            [](Stack& stack, const mx::array& x, const MaybeArray& extra, const std::vector<const PagePlace*>& places,
               const std::vector<int>& groups, const std::vector<const BatchHeld*>& own, const std::vector<std::vector<int>>& tables,
-              int wish) {
+              int wish, const std::vector<int>& counts, const std::vector<std::vector<MaybeArray>>& before) {
              std::vector<std::shared_ptr<const PagedBatch>> batches;
              for (const BatchHeld* one : own) batches.push_back(one ? one->batch : nullptr);
-             return stack(x, extra, places, groups, batches, tables, wish);
+             return stack(x, extra, places, groups, batches, tables, wish, counts, before);
            },
-           "x"_a, "extra"_a.none(), "places"_a, "groups"_a, "batches"_a, "tables"_a, "precision"_a = -1);
+           "x"_a, "extra"_a.none(), "places"_a, "groups"_a, "batches"_a, "tables"_a, "precision"_a = -1,
+           "counts"_a = std::vector<int>(), "before"_a = std::vector<std::vector<MaybeArray>>());
 }

@@ -1,4 +1,4 @@
-#include "stack.h"
+#include "stack_layers.h"
 
 #include "mlx/ops.h"
 #include "mlx/transforms.h"
@@ -7,78 +7,11 @@
 
 using linear::Precision;
 using linear::Scratch;
+using stacked::check;
+using stacked::Keeping;
+using stacked::Rope;
 using steps::Rows;
 using steps::wrong;
-
-namespace {
-
-void check(const Packed& w, int inputs, const std::string& name, int experts = 0) {
-  if (w.experts && !experts) wrong(name + " is a stack of experts; this takes one matrix");
-  if (w.experts != experts) wrong(name + " must be a stack of " + std::to_string(experts));
-  if (w.layout.cols != inputs) wrong(name + " must have " + std::to_string(inputs) + " inputs");
-}
-
-struct Rope {
-  std::vector<steps::Floats> freqs;
-  std::vector<float> scales;
-  int half;
-  bool interleaved;
-};
-
-// What a pass is told of the place where a step keeps or finds its keys.
-struct Keeping {
-  int heads, dim, v_dim, q_heads;
-  bool own_values;
-};
-
-}  // namespace
-
-struct Stack::Layers {
-  std::vector<steps::StepPtr> all;
-  std::vector<Rope> ropes;
-  std::vector<Keeping> keeping;
-  std::map<std::string, int> names;
-  std::vector<int> widths, most;  // of each buffer: as it was written last, and at most
-  int width = 0, extra = 0;
-  std::string out;
-  bool placed = false;
-
-  Rows written(const std::string& name, int values) {
-    if (values <= 0) wrong(name + " would have no values");
-    const auto [at, is_new] = names.emplace(name, (int)widths.size());
-    if (is_new) widths.push_back(0), most.push_back(0);
-    if (name == "x" && values != width) wrong("x must stay " + std::to_string(width) + " values wide");
-    if (name == "extra" && !is_new) wrong("extra comes from outside; no step writes it");
-    widths[at->second] = values, most[at->second] = std::max(most[at->second], values);
-    return {at->second, values};
-  }
-  Rows read(const std::string& name) const {
-    const auto at = names.find(name);
-    if (at == names.end()) wrong("no step before this one writes " + name);
-    return {at->second, widths[at->second]};
-  }
-  std::optional<Rows> below(const std::optional<std::string>& name, int values) const {
-    if (!name) return std::nullopt;
-    const Rows found = read(*name);
-    if (found.width != values) wrong(*name + " must have " + std::to_string(values) + " values, as many as are added");
-    return found;
-  }
-  void add(steps::StepPtr step) { all.push_back(std::move(step)); }
-  void may_change() const {
-    if (placed) wrong("the stack is in use; its layers stay as they are");
-  }
-
-  // Weights may still be on their way from a file; once they are here they stay.
-  void place() {
-    if (placed) return;
-    std::vector<mx::array> waited;
-    for (const steps::StepPtr& step : all) step->gather(waited);
-    for (const Rope& rope : ropes)
-      for (const steps::Floats& freqs : rope.freqs) freqs.gather(waited);
-    mx::eval(std::move(waited));
-    placed = true;
-  }
-};
 
 namespace {
 
@@ -87,7 +20,14 @@ struct Told {
   std::vector<PagePlace> places;
   std::vector<std::shared_ptr<const PagedBatch>> batches;  // of each place
   std::vector<std::vector<int>> tables;                    // by rope and sequence
+  std::vector<steps::Sequence> sequences;                  // where steps remember
 };
+
+// What a sequence will go on from: its place is known when the pass begins.
+struct Left {
+  mx::array state;
+};
+using LeftPtr = std::shared_ptr<Left>;
 
 // What is computed when the node's turn comes.
 struct Work {
@@ -98,10 +38,17 @@ struct Work {
   std::optional<View> extra;
   Precision precision;
   uint8_t* out;
+  std::vector<std::optional<View>> before;  // by remembering step and sequence
+  std::vector<LeftPtr> after;
 
   void operator()() const {
     Scratch scratch;
-    steps::Pass pass{x.count, {}, {}, &told->places, &told->batches, precision};
+    steps::Pass pass{x.count, {}, {}, &told->places, &told->batches, precision, told->sequences, {}};
+    for (size_t i = 0; i < before.size(); i++) {
+      if (i % told->sequences.size() == 0) pass.states.emplace_back();
+      const float* from = before[i] ? reinterpret_cast<const float*>(before[i]->ordered(scratch)) : nullptr;
+      pass.states.back().push_back({from, after[i]->state.data<float>()});
+    }
     for (size_t i = 0; i < layers->most.size(); i++) pass.rows.push_back(rows_of((int)i, scratch));
     std::memcpy(pass.rows[0], x.view.ordered(scratch), (size_t)x.count * x.cols * sizeof(float));
     for (size_t i = 0; i < layers->ropes.size(); i++) pass.angles.push_back(angles_of(i, scratch));
@@ -133,14 +80,23 @@ struct Work {
 
 class StackStep : public CpuPrimitive {
  public:
-  StackStep(std::shared_ptr<Stack::Layers> layers, Rows going, std::shared_ptr<const Told> told, Precision precision)
-      : layers_(std::move(layers)), going_(going), told_(std::move(told)), precision_(precision) {}
+  StackStep(std::shared_ptr<Stack::Layers> layers, Rows going, std::shared_ptr<const Told> told, Precision precision,
+            std::vector<int> before, std::vector<LeftPtr> after)
+      : layers_(std::move(layers)),
+        going_(going),
+        told_(std::move(told)),
+        precision_(precision),
+        before_(std::move(before)),
+        after_(std::move(after)) {}
   const char* name() const override { return "mlxrun::Stack"; }
 
-  // inputs: x, then extra where there is any
+  // inputs: x, then extra where there is any, then what sequences remember; outputs: rows, and what says that they are done
   void eval_cpu(const std::vector<mx::array>& in, std::vector<mx::array>& outs) override {
-    Work work{layers_, going_, told_, RowsOf(in[0]), std::nullopt, precision_, allocate(outs[0])};
-    if (in.size() > 1) work.extra.emplace(in[1]);
+    Work work{layers_, going_, told_, RowsOf(in[0]), std::nullopt, precision_, allocate(outs[0]), {}, after_};
+    if (layers_->extra) work.extra.emplace(in[1]);
+    for (int at : before_) work.before.push_back(at < 0 ? std::nullopt : std::optional<View>(in[at]));
+    for (const LeftPtr& left : after_) allocate(left->state);
+    if (outs.size() > 1) *reinterpret_cast<float*>(allocate(outs[1])) = 0;
     dispatch([work = std::move(work)] { work(); });
   }
 
@@ -149,7 +105,38 @@ class StackStep : public CpuPrimitive {
   Rows going_;
   std::shared_ptr<const Told> told_;
   Precision precision_;
+  std::vector<int> before_;  // which inputs are states, by remembering step and sequence; -1: none
+  std::vector<LeftPtr> after_;
 };
+
+// A state that a pass leaves, as an array. As outputs of the pass each would know all others: 600 for 8 sequences.
+class LeftState : public CpuPrimitive {
+ public:
+  explicit LeftState(LeftPtr left) : left_(std::move(left)) {}
+  const char* name() const override { return "mlxrun::LeftState"; }
+  // input: what says that the pass is done
+  void eval_cpu(const std::vector<mx::array>&, std::vector<mx::array>& outs) override {
+    outs[0].copy_shared_buffer(left_->state);
+    dispatch([left = left_] {});  // the pass may still be about to write
+  }
+
+ private:
+  LeftPtr left_;
+};
+
+// The rows of sequences, where steps remember.
+std::vector<steps::Sequence> sequences_of(const std::vector<int>& counts, int rows) {
+  std::vector<steps::Sequence> found;
+  int64_t first = 0;
+  for (int count : counts) {
+    if (count < 1) wrong("every sequence of a pass must have rows");
+    found.push_back({(int)first, count});
+    first += count;
+    if (first > rows) break;
+  }
+  if (first != rows) wrong("counts must add up to the rows of x");
+  return found;
+}
 
 steps::Feeding network_of(const NetworkSpec& n, Rows source, int outputs, int experts) {
   if (!n.up || !n.down) wrong("a network has up and down");
@@ -226,14 +213,18 @@ void Stack::project(const std::string& source, const std::vector<const Packed*>&
 }
 
 void Stack::activate(const std::string& gate, const std::string& act, const std::optional<std::string>& up, int up_at,
-                     const std::string& to) {
+                     const std::string& to, int at, int size) {
   layers_->may_change();
   const Rows from = layers_->read(gate);
+  if (at < 0 || size < 0 || at >= from.width || size > from.width - at) wrong("the gate must have as many values from at on");
+  const int values = size ? size : from.width - at;
   std::optional<Rows> with;
   if (up) with = layers_->read(*up);
-  if (with && (up_at < 0 || up_at > with->width - from.width)) wrong("up must have as many values from up_at on as the gate");
-  if (activation_of(act) == kernels::ClampedSwiglu && !up) wrong("act clamped_swiglu needs a gate");
-  layers_->add(steps::activate(from, activation_of(act), with, up_at, layers_->written(to, from.width)));
+  if (with && (up_at < 0 || up_at > with->width - values)) wrong("up must have as many values from up_at on as the gate");
+  if ((to == gate && values != from.width) || (with && to == *up && values != with->width)) wrong("a part of a row goes elsewhere");
+  const kernels::Activation by = act == "identity" ? kernels::Identity : act == "sigmoid" ? kernels::Sigmoid : activation_of(act);
+  if (by == kernels::ClampedSwiglu && !up) wrong("act clamped_swiglu needs a gate");
+  layers_->add(steps::activate(from, at, by, with, up_at, layers_->written(to, values)));
 }
 
 void Stack::gate(const std::string& rows, const std::string& gates, int dim, int at, int step, const std::string& by) {
@@ -345,9 +336,11 @@ void Stack::per_head(const std::string& source, const Packed& w, int carried, co
   layers_->add(steps::per_head(from, w, carried, layers_->written(to, w.experts * (w.layout.rows + carried))));
 }
 
-mx::array Stack::operator()(const mx::array& x, const std::optional<mx::array>& extra, const std::vector<const PagePlace*>& places,
-                            const std::vector<int>& groups, const std::vector<std::shared_ptr<const PagedBatch>>& batches,
-                            const std::vector<std::vector<int>>& tables, int wish) {
+std::vector<mx::array> Stack::operator()(const mx::array& x, const std::optional<mx::array>& extra,
+                                         const std::vector<const PagePlace*>& places, const std::vector<int>& groups,
+                                         const std::vector<std::shared_ptr<const PagedBatch>>& batches,
+                                         const std::vector<std::vector<int>>& tables, int wish, const std::vector<int>& counts,
+                                         const std::vector<std::vector<std::optional<mx::array>>>& before) {
   if (x.ndim() != 2 || x.shape(1) != layers_->width) wrong("x must be (rows, " + std::to_string(layers_->width) + ")");
   if (x.dtype() != mx::float32) wrong("x must be float32");
   if (extra.has_value() != (layers_->extra > 0)) wrong("extra rows go with a stack that was made for them");
@@ -379,11 +372,35 @@ mx::array Stack::operator()(const mx::array& x, const std::optional<mx::array>& 
       if (which < 0 || (size_t)which >= layers_->ropes[i].freqs.size()) wrong("tables must be of their rope");
   }
   const Rows going = layers_->read(layers_->out);
-  if (x.shape(0) == 0) return mx::zeros({0, going.width}, mx::float32, mx::Device::cpu);
-  const Precision precision = precision_of(wish);
-  layers_->place();
+  if (before.size() != layers_->states.size()) wrong("before must have one entry for each step that remembers");
+  if (x.shape(0) == 0 && !before.empty()) wrong("a pass of steps that remember must have rows");
+  if (x.shape(0) == 0) return {mx::zeros({0, going.width}, mx::float32, mx::Device::cpu)};
   std::vector<mx::array> inputs{x};
   if (extra) inputs.push_back(*extra);
-  return mx::array({x.shape(0), going.width}, mx::float32, std::make_shared<StackStep>(layers_, going, std::move(told), precision),
-                   std::move(inputs));
+  std::vector<int> states;  // which inputs
+  std::vector<LeftPtr> after;
+  if (!before.empty()) told->sequences = sequences_of(counts, x.shape(0));
+  for (size_t step = 0; step < before.size(); step++) {
+    const mx::Shape& shape = layers_->states[step];
+    if (before[step].size() != told->sequences.size()) wrong("before must have one entry for each sequence");
+    for (const std::optional<mx::array>& state : before[step]) {
+      after.push_back(std::make_shared<Left>(Left{mx::array(shape, mx::float32, nullptr, {})}));
+      states.push_back(state ? (int)inputs.size() : -1);
+      if (!state) continue;
+      if (state->dtype() != mx::float32 || state->shape() != shape) wrong("what a sequence remembers must be float32, of its step's shape");
+      inputs.push_back(*state);
+    }
+  }
+  const Precision precision = precision_of(wish);
+  layers_->place();
+  auto node = std::make_shared<StackStep>(layers_, going, std::move(told), precision, std::move(states), after);
+  const mx::Shape rows{x.shape(0), going.width};
+  if (after.empty()) return {mx::array(rows, mx::float32, node, std::move(inputs))};
+  const auto made = mx::array::make_arrays({rows, {1}}, {mx::float32, mx::float32}, node, inputs);
+  std::vector<mx::array> all{made[0]};
+  for (LeftPtr& left : after) {
+    const mx::Shape shape = left->state.shape();
+    all.push_back(mx::array(shape, mx::float32, std::make_shared<LeftState>(std::move(left)), {made[1]}));
+  }
+  return all;
 }

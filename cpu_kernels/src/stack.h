@@ -53,8 +53,10 @@ class Stack {
   void project(const std::string& source, const std::vector<const Packed*>& weights,
                const std::vector<std::optional<mx::array>>& biases, const std::vector<std::string>& to,
                const std::optional<std::string>& onto, const std::optional<steps::NormSpec>& norm);
+  // to = act(gate) (* up), of `size` values of the gate from `at` on (0: all behind it)
   void activate(const std::string& gate, const std::string& act, const std::optional<std::string>& up, int up_at,
-                const std::string& to);
+                const std::string& to, int at, int size);
+  void normalise(const std::string& rows, int at, int size, int parts, const steps::NormSpec& norm);
   void gate(const std::string& rows, const std::string& gates, int dim, int at, int step, const std::string& by);
   void feed(const std::string& source, const NetworkSpec& network, const std::string& to, const std::optional<std::string>& onto,
             const std::optional<steps::NormSpec>& norm);
@@ -68,11 +70,29 @@ class Stack {
               const std::optional<mx::array>& slopes, int latent, const std::string& to);
   void per_head(const std::string& source, const Packed& w, int carried, const std::string& to);
 
+  // Steps that remember; see steps_scan.h. Each has a state of every sequence, in the order in which they are told.
+  void convolve(const std::vector<std::string>& sources, int at, const mx::array& weight, const std::optional<mx::array>& bias,
+                bool silu, const std::string& to);
+  void pace(const std::string& source, int at, const std::string& by, const mx::array& bias, const std::optional<mx::array>& rate,
+            float low, float high, const std::string& to);
+  void scan_selective(const std::string& u, const std::string& dt, const std::string& bc, int at, const mx::array& a,
+                      const mx::array& skip, const std::string& to);
+  void scan_space(const std::string& mixed, const std::string& dt, int dim, int groups, const mx::array& rate,
+                  const mx::array& skip, const std::string& to);
+  void scan_delta(const std::string& mixed, const std::string& decay, const std::string& beta, int k_heads, int k_dim,
+                  const std::string& to);
+  void scan_linear(const std::string& x, const std::string& into, const std::string& decay, const mx::array& into_bias,
+                   const mx::array& decay_bias, const mx::array& rate, const std::string& to);
+
   // `places[i]` is where the i-th attending step finds its keys, in pages of the group that `batches[groups[i]]` tells of;
   // `tables` of each rope the one of each sequence, or none: the first for all.
-  mx::array operator()(const mx::array& x, const std::optional<mx::array>& extra, const std::vector<const PagePlace*>& places,
-                       const std::vector<int>& groups, const std::vector<std::shared_ptr<const PagedBatch>>& batches,
-                       const std::vector<std::vector<int>>& tables, int wish);
+  // `counts`: of rows of each sequence, where steps remember; `before` what each sequence does, by step, or nothing where it
+  // begins. What it will go on from comes out behind the rows, in the same order.
+  std::vector<mx::array> operator()(const mx::array& x, const std::optional<mx::array>& extra,
+                                    const std::vector<const PagePlace*>& places, const std::vector<int>& groups,
+                                    const std::vector<std::shared_ptr<const PagedBatch>>& batches,
+                                    const std::vector<std::vector<int>>& tables, int wish, const std::vector<int>& counts,
+                                    const std::vector<std::vector<std::optional<mx::array>>>& before);
   struct Layers;
 
  private:

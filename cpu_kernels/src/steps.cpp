@@ -19,7 +19,12 @@ std::optional<Norm> on_the_way(const std::optional<NormSpec>& spec, int width) {
 class Combine : public Step {
  public:
   explicit Combine(const Combining& s)
-      : source_(s.source), to_(s.to), onto_(s.onto), factor_(s.factor), scale_(s.scale, 1, "scale") {
+      : source_(s.source),
+        to_(s.to),
+        onto_(s.onto),
+        factor_(s.factor),
+        each_(s.scale && s.scale->size() > 1),
+        scale_(s.scale, each_ ? s.source.width : 1, "scale") {
     if (s.norm) norm_.emplace(*s.norm, s.source.width, s.source.width, "norm");
   }
   void gather(std::vector<mx::array>& all) const override {
@@ -28,18 +33,21 @@ class Combine : public Step {
   }
   void run(const Pass& pass) const override {
     const size_t n = source_.width;
-    const float factor = scale_.data() ? factor_ * *scale_.data() : factor_;
+    const float factor = scale_.data() && !each_ ? factor_ * *scale_.data() : factor_;
     each_row(pass.count, n, [&](int r) {
       const float* from = pass.of(source_) + r * n;
       float* to = pass.of(to_) + r * n;
       Scratch mine;
       if (norm_) {
-        float* normed = onto_ || factor != 1 ? mine.take<float>(n) : to;
+        float* normed = onto_ || factor != 1 || each_ ? mine.take<float>(n) : to;
         (*norm_)(from, normed);
         if (normed == to) return;
         from = normed;
       }
-      if (onto_) {
+      if (each_) {
+        const float *scale = scale_.data(), *onto = onto_ ? pass.of(*onto_) + r * n : nullptr;
+        for (size_t i = 0; i < n; i++) to[i] = (onto ? onto[i] : 0.0f) + factor * scale[i] * from[i];
+      } else if (onto_) {
         const float* onto = pass.of(*onto_) + r * n;
         if (factor == 1) for (size_t i = 0; i < n; i++) to[i] = onto[i] + from[i];
         else for (size_t i = 0; i < n; i++) to[i] = onto[i] + factor * from[i];
@@ -54,6 +62,7 @@ class Combine : public Step {
   std::optional<Rows> onto_;
   std::optional<Norm> norm_;
   float factor_;
+  bool each_;
   Floats scale_;
 };
 
@@ -93,14 +102,14 @@ class Project : public Step {
 
 class Activate : public Step {
  public:
-  Activate(Rows gate, Activation act, std::optional<Rows> up, int up_at, Rows to)
-      : gate_(gate), to_(to), up_(up), act_(act), up_at_(up_at) {}
+  Activate(Rows gate, int at, Activation act, std::optional<Rows> up, int up_at, Rows to)
+      : gate_(gate), to_(to), up_(up), act_(act), at_(at), up_at_(up_at) {}
   void gather(std::vector<mx::array>&) const override {}
   void run(const Pass& pass) const override {
-    const size_t n = gate_.width;
+    const size_t n = to_.width;
     each_row(pass.count, n, [&](int r) {
       const float* up = up_ ? pass.of(*up_) + (size_t)r * up_->width + up_at_ : nullptr;
-      best().activate(act_, pass.of(gate_) + r * n, up, (int)n, pass.of(to_) + r * n);
+      best().activate(act_, pass.of(gate_) + (size_t)r * gate_.width + at_, up, (int)n, pass.of(to_) + r * n);
     });
   }
 
@@ -108,7 +117,7 @@ class Activate : public Step {
   Rows gate_, to_;
   std::optional<Rows> up_;
   Activation act_;
-  int up_at_;
+  int at_, up_at_;
 };
 
 class Gate : public Step {
@@ -133,6 +142,30 @@ class Gate : public Step {
 
  private:
   Gating s_;
+};
+
+class Normalise : public Step {
+ public:
+  Normalise(Rows rows, int at, int size, int parts, const NormSpec& spec)
+      : rows_(rows),
+        at_(at),
+        size_(size),
+        parts_(parts),
+        own_(spec.weight && spec.weight->size() != (size_t)size),
+        norm_(spec, size, own_ ? size * parts : size, "norm") {}
+  void gather(std::vector<mx::array>& all) const override { norm_.gather(all); }
+  void run(const Pass& pass) const override {
+    each_row(pass.count, (size_t)size_ * parts_, [&](int r) {
+      float* row = pass.of(rows_) + (size_t)r * rows_.width + at_;
+      for (int i = 0; i < parts_; i++) norm_(row + (size_t)i * size_, row + (size_t)i * size_, own_ ? i * size_ : 0);
+    });
+  }
+
+ private:
+  Rows rows_;
+  int at_, size_, parts_;
+  bool own_;  // each part has weights of its own
+  Norm norm_;
 };
 
 class Feed : public Step {
@@ -222,10 +255,13 @@ StepPtr combine(const Combining& spec) { return std::make_unique<Combine>(spec);
 StepPtr project(Rows source, const std::vector<Projection>& products, std::optional<Rows> onto, const std::optional<NormSpec>& norm) {
   return std::make_unique<Project>(source, products, onto, norm);
 }
-StepPtr activate(Rows gate, Activation act, std::optional<Rows> up, int up_at, Rows to) {
-  return std::make_unique<Activate>(gate, act, up, up_at, to);
+StepPtr activate(Rows gate, int at, Activation act, std::optional<Rows> up, int up_at, Rows to) {
+  return std::make_unique<Activate>(gate, at, act, up, up_at, to);
 }
 StepPtr gate(const Gating& spec) { return std::make_unique<Gate>(spec); }
+StepPtr normalise(Rows rows, int at, int size, int parts, const NormSpec& norm) {
+  return std::make_unique<Normalise>(rows, at, size, parts, norm);
+}
 StepPtr feed(const Feeding& spec) { return std::make_unique<Feed>(spec); }
 StepPtr per_head(Rows source, const Packed& w, int carried, Rows to) {
   return std::make_unique<PerHead>(source, w, carried, to);

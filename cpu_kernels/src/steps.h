@@ -90,6 +90,17 @@ struct Rows {
   int buffer = 0, width = 0;
 };
 
+// Rows of one sequence, end to end.
+struct Sequence {
+  int first, count;
+};
+
+// What a sequence remembers at a step: read here (null: it begins) and left there, which may be the same place.
+struct State {
+  const float* from;
+  float* to;
+};
+
 // What a pass has while it is computed.
 struct Pass {
   int count;
@@ -98,6 +109,8 @@ struct Pass {
   const std::vector<PagePlace>* places;  // by attending step
   const std::vector<std::shared_ptr<const PagedBatch>>* batches;
   Precision precision;
+  std::vector<Sequence> sequences;
+  std::vector<std::vector<State>> states;  // by remembering step and sequence
 
   float* of(const Rows& r) const { return rows[r.buffer]; }
   Source source(const Rows& r) const {
@@ -131,7 +144,7 @@ struct Combining {
   std::optional<Rows> onto;
   std::optional<NormSpec> norm;
   float factor = 1;
-  std::optional<mx::array> scale;  // (1,), learned
+  std::optional<mx::array> scale;  // (1,), learned, or one for each value
 };
 StepPtr combine(const Combining& spec);
 
@@ -143,8 +156,8 @@ struct Projection {
 // `norm` is an RMS norm
 StepPtr project(Rows source, const std::vector<Projection>& products, std::optional<Rows> onto, const std::optional<NormSpec>& norm);
 
-// to = act(gate) (* rows of `up`, from value `up_at` on)
-StepPtr activate(Rows gate, Activation act, std::optional<Rows> up, int up_at, Rows to);
+// to = act(values of `gate` from `at` on) (* rows of `up`, from value `up_at` on)
+StepPtr activate(Rows gate, int at, Activation act, std::optional<Rows> up, int up_at, Rows to);
 
 // Values of a row times a function of others: in each head of `dim` values, whose gates begin every `step` values from `at`
 // on; one for each value, or (`per_head`) one for all of them.
@@ -211,5 +224,9 @@ StepPtr attend(const Attending& spec);
 
 // Each head of `source` times its own matrix of a stack; the `carried` values behind are copied.
 StepPtr per_head(Rows source, const Packed& w, int carried, Rows to);
+
+// `parts` neighbouring parts of a row, `size` values each from `at` on, are normed where they lie. A weight of `size` values
+// is that of each part.
+StepPtr normalise(Rows rows, int at, int size, int parts, const NormSpec& norm);
 
 }  // namespace steps

@@ -13,14 +13,15 @@ from typing import Any, Protocol
 
 import mlx.core as mx
 
-from ..contracts import SequenceMemory
+from ..contracts import LayerMemory, SequenceMemory
 from ..ops.device import Device
 from ..ops.fast_forms import STACK
-from ..spec import Attention, Decoder, Layer
+from ..spec import Attention, Decoder, LatentAttention, Layer, Mixer, ShortConv, SideBySide
 from .batch import Pass
 from .layer import LayerBlock
+from .native_parts import Unpacked
 from .rope import Rotary
-from .steps import LayerSteps, Unpacked
+from .steps import LayerSteps
 
 Watch = Callable[[mx.array], None]  # hears of x (T, dim) before it goes on
 NOBODY: Mapping[int, Watch] = {}
@@ -73,6 +74,22 @@ class TellRows:
         return x
 
 
+KEEPS_KEYS = (Attention, LatentAttention, SideBySide)
+
+
+def states_of(mixer: Mixer | None) -> int:
+    """Arrays that a mixer remembers of a sequence beside its keys: a convolution's window, and its scan's state."""
+    if mixer is None or isinstance(mixer, Attention | LatentAttention):
+        return 0
+    return 1 if isinstance(mixer, ShortConv) else 2
+
+
+def state_of(memory: SequenceMemory, number: int) -> LayerMemory:
+    found = memory.layers[number]
+    assert found is not None
+    return found
+
+
 def one_by_one(blocks: Sequence[LayerBlock]) -> tuple[Run, ...]:
     return tuple(SingleLayer(number, block) for number, block in enumerate(blocks))
 
@@ -123,7 +140,7 @@ def parts_of(number: int, layer: Layer, cut: bool) -> list[LayerPart]:
 
 
 class LayerStack:
-    __slots__ = ("_keepers", "_lent", "_ropes", "_rounding", "_stack", "parts")
+    __slots__ = ("_keepers", "_lent", "_remembering", "_ropes", "_rounding", "_stack", "parts")
 
     def __init__(self, spec: Decoder, blocks: Sequence[LayerBlock], parts: Sequence[LayerPart], device: Device) -> None:
         """Unpacked: some weight is in another form."""
@@ -134,7 +151,10 @@ class LayerStack:
         self.parts = tuple(parts)
         mixers = [layer.mixer for layer in spec.layers]
         lenders = {m.lends: i for i, m in enumerate(mixers) if isinstance(m, Attention) and m.lends is not None}
-        attending = [part.number for part in parts if part.spec.mixer is not None]
+        mixing = [part for part in parts if part.spec.mixer is not None]
+        attending = [part.number for part in mixing if isinstance(part.spec.mixer, KEEPS_KEYS)]
+        # of each part that remembers a state, its layer and how many arrays that has
+        self._remembering = [(part.number, states_of(part.spec.mixer)) for part in mixing if states_of(part.spec.mixer)]
         # of each part that attends, the layer whose keys it looks at
         self._keepers = [
             lenders[m.borrows] if isinstance(m := mixers[i], Attention) and m.borrows is not None else i
@@ -149,7 +169,28 @@ class LayerStack:
         for slot, layer in self._lent:
             p.places[slot] = layers[layer].places[0]
         at, groups = [place.at for place in places], [place.group for place in places]
-        return self._stack(x, extra, at, groups, p.pages.batches, tables_of(self._ropes, p), self._rounding)
+        tables, before = tables_of(self._ropes, p), self._before(memories)
+        counts = [segment.count for segment in p.segments] if before else []
+        x, *after = self._stack(x, extra, at, groups, p.pages.batches, tables, self._rounding, counts, before)
+        if before:
+            self._remember(after, p, memories)
+        return x
+
+    def _before(self, memories: Sequence[SequenceMemory]) -> list[list[mx.array | None]]:
+        """By remembering step and sequence."""
+        found: list[list[mx.array | None]] = []
+        for number, count in self._remembering:
+            states = [state_of(memory, number).read() or (None,) * count for memory in memories]
+            found += [list(same) for same in zip(*states, strict=True)]
+        return found
+
+    def _remember(self, after: list[mx.array], p: Pass, memories: Sequence[SequenceMemory]) -> None:
+        at, step = 0, len(memories)
+        for number, count in self._remembering:
+            for i, (memory, segment) in enumerate(zip(memories, p.segments, strict=True)):
+                state = after[at + i : at + count * step : step]
+                state_of(memory, number).write(segment.offset + segment.count, *state)
+            at += count * step
 
 
 class ExpertChoice:
@@ -164,7 +205,8 @@ class ExpertChoice:
         self._stack, self._rounding = steps.stack, device.rounding
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self._stack(x, None, [], [], [], [], self._rounding)
+        (chosen,) = self._stack(x, None, [], [], [], [], self._rounding)
+        return chosen
 
 
 def tables_of(ropes: Sequence[Rotary], p: Pass) -> list[list[int]]:

@@ -7,47 +7,25 @@ from __future__ import annotations
 
 from typing import Any
 
-import mlx.core as mx
-
 from ..ops.native import native
-from ..ops.quantized import Matrix, Packed
-from ..spec import Attention, Decoder, LatentAttention, Layer, Temperature
+from ..spec import Attention, Decoder, LatentAttention, Layer
+from . import recurrent_steps
 from .attention import AttentionBlock
-from .dense import DenseBlock
+from .delta import ChannelDeltaBlock, GatedDeltaBlock
+from .dense import DenseBlock, ScaledDenseBlock
+from .gated_linear import GatedLinearBlock
 from .latent import LatentAttentionBlock
 from .layer import LayerBlock
 from .linear import Linear
-from .moe import DenseAndExpertsBlock, ExpertLinear, MoEBlock, RouterBlock
-from .norm import HeadNorms, NormBlock
+from .mamba1 import Mamba1Block
+from .mamba2 import Mamba2Block
+from .moe import DenseAndExpertsBlock, MoEBlock, RouterBlock
+from .native_parts import Unpacked, bias_of, is_rms, norm_of, packed, packed_heads, routing_of, temperature_of
+from .norm import NormBlock
 from .per_layer import PerLayerBlock
 from .rope import Rotary
-
-
-class Unpacked(Exception):
-    """A weight is in another form, so this is done otherwise."""
-
-
-def packed(weight: Matrix) -> Packed:
-    if not isinstance(weight, Packed):
-        raise Unpacked
-    return weight
-
-
-def norm_of(norm: NormBlock | HeadNorms | None) -> Any:
-    if norm is None:
-        return None
-    if isinstance(norm, HeadNorms):
-        return native.RowNorm(norm.weight.reshape(-1), None, norm.eps, norm.norm.centred)
-    return native.RowNorm(norm.weight, norm.bias, norm.eps, norm.centred)
-
-
-def is_rms(norm: NormBlock | None) -> bool:
-    """What a product does to its rows as it takes them in."""
-    return norm is not None and not norm.centred
-
-
-def temperature_of(t: Temperature | None) -> list[float]:
-    return [] if t is None else [t.beta, t.floor, t.shift]
+from .short_conv import ShortConvBlock
+from .side_by_side import SideBySideBlock
 
 
 class LayerSteps:
@@ -90,7 +68,7 @@ class LayerSteps:
         ):
             if part is None:
                 continue
-            norm = before if isinstance(part, AttentionBlock | DenseBlock) and is_rms(before) else None  # on the way
+            norm = before if isinstance(part, NORM_ON_THE_WAY) and is_rms(before) else None  # on the way
             source = "x" if norm is not None else self._normed(before, "h")
             if after.post is None and after.residual == 1.0 and before is not None:
                 self._branch(part, source, "x", "x", norm)
@@ -124,17 +102,17 @@ class LayerSteps:
         KINDS[type(part)](self, part, source, to, onto, **own)
 
     def _fed(self, extra: PerLayerBlock, at: int) -> None:
-        self._product(extra.gate, "x", "fed")
+        self.product(extra.gate, "x", "fed")
         self.stack.activate("fed", extra.spec.act, "extra", at, "fed")
-        self._product(extra.out, "fed", "branch")
+        self.product(extra.out, "fed", "branch")
         self.stack.combine("branch", "x", norm_of(extra.norm), "x")
 
     # ---- what branches do ----------------------------------------------------------------------
 
-    def _product(self, linear: Linear, source: str, to: str, onto: str | None = None) -> None:
+    def product(self, linear: Linear, source: str, to: str, onto: str | None = None) -> None:
         self.stack.project(source, [packed(linear.weight)], [linear.bias], [to], onto)
 
-    def _products(self, source: str, into: dict[str, Linear | None], norm: Any = None) -> None:
+    def products(self, source: str, into: dict[str, Linear | None], norm: Any = None) -> None:
         linears = {to: linear for to, linear in into.items() if linear is not None}
         weights, biases = [packed(one.weight) for one in linears.values()], [one.bias for one in linears.values()]
         self.stack.project(source, weights, biases, list(linears), norm=norm)
@@ -153,7 +131,7 @@ class LayerSteps:
         s: Attention = block.spec
         if s.gate == "packed" and s.qk_norm is not None and s.qk_norm_scope == "all":
             raise Unpacked
-        self._products(source, {"q": block.q, "k": block.k, "v": block.v, "gate": block.gate}, norm)
+        self.products(source, {"q": block.q, "k": block.k, "v": block.v, "gate": block.gate}, norm)
         step = s.head_dim * (2 if s.gate == "packed" else 1)
         heads = native.HeadWork(
             s.head_dim,
@@ -179,17 +157,17 @@ class LayerSteps:
             self.stack.gate("seen", "gate", s.head_dim, 0, s.head_dim, "sigmoid")
         elif s.gate == "head_softplus":
             self.stack.gate("seen", "gate", s.head_dim, 0, 1, "head_softplus")
-        self._product(block.o, "seen", to, onto)
+        self.product(block.o, "seen", to, onto)
 
     def latent(self, block: LatentAttentionBlock, source: str, to: str, onto: str | None) -> None:
         """All rows absorbed; a head's key and value matrices are packed beside those that its block holds."""
         s: LatentAttention = block.spec
         if block.q_a is None:
-            self._products(source, {"q": block.q, "k": block.kv_a})
+            self.products(source, {"q": block.q, "k": block.kv_a})
         else:
-            self._products(source, {"low": block.q_a, "k": block.kv_a})
+            self.products(source, {"low": block.q_a, "k": block.kv_a})
             self.stack.combine("low", "low", norm_of(block.q_a_norm))
-            self._product(block.q, "low", "q")
+            self.product(block.q, "low", "q")
         self.stack.per_head("q", packed_heads(block.k_b, turned=not block.turned), s.rope_dim, "absorbed")
         size = s.kv_rank + s.rope_dim
         heads = native.HeadWork(
@@ -203,7 +181,16 @@ class LayerSteps:
         )
         self.stack.attend("absorbed", "k", None, heads, s.scale, 0.0, 0, 0, None, None, s.kv_rank, "seen")
         self.stack.per_head("seen", packed_heads(block.v_b, turned=False), 0, "values")
-        self._product(block.o, "values", to, onto)
+        self.product(block.o, "values", to, onto)
+
+    def side_by_side(self, block: SideBySideBlock, source: str, to: str, onto: str | None) -> None:
+        s = block.spec
+        self.stack.combine(source, "side", factor=s.attention_in)
+        self.attention(block.attention, "side", "attended", None)
+        self.stack.combine("attended", to, None, onto, s.attention_out)
+        self.stack.combine(source, "side", factor=s.mamba_in)
+        recurrent_steps.mamba2(self, block.mamba, "side", "attended", None)
+        self.stack.combine("attended", to, None, to, s.mamba_out)
 
     def dense(self, block: DenseBlock, source: str, to: str, onto: str | None, norm: Any = None) -> None:
         gate, up, down = block.gate, block.up, block.down
@@ -218,31 +205,39 @@ class LayerSteps:
         )
         self.stack.feed(source, network, to, onto, norm)
 
+    def scaled(self, block: ScaledDenseBlock, source: str, to: str, onto: str | None, norm: Any = None) -> None:
+        dense = block.dense
+        self.products(source, {"gate": dense.gate, "up": dense.up}, norm)
+        self.stack.combine("gate", "gate", factor=block.spec.gate)
+        self.stack.activate("gate", dense.spec.act, "up", 0, "up")
+        self.product(dense.down, "up", "made")
+        self.stack.combine("made", to, None, onto, block.spec.out)
+
     def experts(self, block: MoEBlock, source: str, to: str, onto: str | None, routed_by: str | None = None) -> None:
         self._route(block.router, source if routed_by is None else routed_by)
         rows, made = source, to
         if block.latent_in is not None:
-            self._product(block.latent_in, source, "narrow")
+            self.product(block.latent_in, source, "narrow")
             rows, made = "narrow", "mixed"
         below = onto
         if block.shared is not None:
             below = "shared" if block.shared_gate is not None else to
             self.dense(block.shared, source, below, None if block.shared_gate is not None else onto)
         if block.shared_gate is not None:
-            self._product(block.shared_gate, source, "shared_gate")
+            self.product(block.shared_gate, source, "shared_gate")
             self.stack.gate("shared", "shared_gate", packed(block.shared_gate.weight).shape[1], 0, 0, "head_sigmoid")
             if onto is not None:
                 self.stack.combine("shared", "shared", None, onto)
         self._mix(block, rows, made, None if block.latent_in is not None else below)
         if block.latent_out is not None:
-            self._product(block.latent_out, made, to, below)
+            self.product(block.latent_out, made, to, below)
 
     def _route(self, router: RouterBlock, source: str) -> None:
         """Logits, a row for each expert."""
         if router.scale is not None and router.spec.norm is not None:
             self.stack.combine(source, "routed", native.RowNorm(router.scale, None, router.spec.norm.eps))
             source = "routed"
-        self._product(router.linear, source, "logits")
+        self.product(router.linear, source, "logits")
 
     def _mix(self, block: MoEBlock, source: str, to: str, onto: str | None) -> None:
         s, routing = block.spec, routing_of(block.router)
@@ -267,38 +262,26 @@ class LayerSteps:
         self.stack.combine("mixture", to, norm_of(block.experts_post), "dense")
 
 
-def routing_of(router: RouterBlock) -> Any:
-    s = router.spec
-    return native.Routing(
-        s.top_k,
-        score=s.score,
-        renorm=s.renorm,
-        renorm_eps=s.renorm_eps,
-        scale=s.scale,
-        groups=s.groups,
-        top_groups=s.top_groups,
-        jitter=s.jitter,
-        select_bias=router.select_bias,
-        expert_scale=router.expert_scale,
-    )
-
-
-def bias_of(part: ExpertLinear | None) -> mx.array | None:
-    return None if part is None else part.bias
-
-
-def packed_heads(weight: Any, *, turned: bool) -> Packed:
-    """(H, out, in), or with its last axes turned."""
-    if not isinstance(weight, mx.array):
-        raise Unpacked
-    made: Packed = native.pack_plain(weight.swapaxes(-1, -2) if turned else weight)
-    return made
-
-
+RECURRENT: dict[type, Any] = {
+    Mamba1Block: recurrent_steps.mamba1,
+    Mamba2Block: recurrent_steps.mamba2,
+    GatedDeltaBlock: recurrent_steps.gated_delta,
+    ChannelDeltaBlock: recurrent_steps.channel_delta,
+    ShortConvBlock: recurrent_steps.short_conv,
+    GatedLinearBlock: recurrent_steps.gated_linear,
+}
+NORM_ON_THE_WAY = (
+    AttentionBlock,
+    DenseBlock,
+    *RECURRENT,
+)  # the first products take it, and nothing else reads its rows
 KINDS: dict[type, Any] = {
     AttentionBlock: LayerSteps.attention,
     LatentAttentionBlock: LayerSteps.latent,
     DenseBlock: LayerSteps.dense,
+    ScaledDenseBlock: LayerSteps.scaled,
     MoEBlock: LayerSteps.experts,
     DenseAndExpertsBlock: LayerSteps.dense_and_experts,
+    SideBySideBlock: LayerSteps.side_by_side,
+    **RECURRENT,
 }

@@ -13,15 +13,23 @@ from typing import Any
 from ..metal_kernels.experts import ACTIVATIONS
 from ..spec import (
     Attention,
+    ChannelDelta,
     Decoder,
     Dense,
     DenseAndExperts,
+    GatedDelta,
+    GatedLinear,
     LatentAttention,
     Layer,
+    Mamba1,
+    Mamba2,
     MoE,
     Norm,
     Rope,
     Router,
+    ScaledDense,
+    ShortConv,
+    SideBySide,
     Temperature,
 )
 
@@ -112,6 +120,18 @@ METAL_EXPERTS = FastForm(
 WHOLE_LAYER = "mixer ffn mixer_norm mixer_post ffn_norm ffn_post residual per_layer_input out_scale"
 LOOKS = "window chunk softcap slopes gate clip temperature qk_norm_scope qk_norm_after_rope v_norm k_is_v lends borrows"
 ROUTES = "top_k score renorm renorm_eps scale bias select_bias groups top_groups jitter norm expert_scale"
+TAPS = {"conv": Field(lambda taps: taps > 1)}
+SCANS: Understood = {
+    Mamba1: each(ANY, "inner state dt_rank norm bias conv_bias") | TAPS,
+    Mamba2: each(
+        ANY, "heads head_dim groups state norm norm_groups dt_min dt_max bias conv_bias out_bias norm_first scales"
+    )
+    | TAPS,
+    GatedDelta: each(ANY, "k_heads v_heads k_dim v_dim norm apart strength") | TAPS,
+    ChannelDelta: each(ANY, "heads dim rank norm floor") | TAPS,
+    ShortConv: each(ANY, "channels bias") | TAPS,
+    GatedLinear: each(ANY, "width heads act") | TAPS,
+}
 STACK = FastForm(
     "stack",
     {
@@ -119,8 +139,11 @@ STACK = FastForm(
         Attention: {**HEADS, **each(ANY, LOOKS)},
         LatentAttention: each(ANY, "heads q_rank kv_rank nope_dim rope_dim v_dim scale rope norm bias temperature"),
         Temperature: each(ANY, "beta floor shift"),
+        **SCANS,
+        SideBySide: each(ANY, "attention mamba attention_in attention_out mamba_in mamba_out"),
         Dense: each(ANY, "hidden act gated bias"),
         MoE: each(ANY, "experts hidden router act gated bias shared shared_gate scale_input latent"),
+        ScaledDense: each(ANY, "dense gate out"),
         DenseAndExperts: each(ANY, "dense moe norm"),
         Router: each(ANY, ROUTES),
         Norm: each(ANY, "eps kind weight bias offset"),

@@ -271,6 +271,55 @@ WRONG: list[tuple[str, str, dict[str, Any]]] = [
     ("where they lie", "attend", {"to": "q"}),
     ("each head must have its matrix", "per_head", {"source": "q", "w": packed(4, 8, 16), "carried": 1, "to": "o"}),
     ("each head must have its matrix", "per_head", {"source": "q", "w": packed(8, 16), "carried": 0, "to": "o"}),
+    ("goes elsewhere", "activate", {"gate": "k", "act": "silu", "up": None, "up_at": 0, "to": "k", "at": 4}),
+    ("goes elsewhere", "activate", {"gate": "k", "act": "silu", "up": "q", "up_at": 0, "to": "q"}),
+    ("as many values", "activate", {"gate": "k", "act": "silu", "up": None, "up_at": 0, "to": "o", "at": 32}),
+    (
+        "as many values",
+        "activate",
+        {"gate": "k", "act": "silu", "up": None, "up_at": 0, "to": "o", "at": 4, "size": 29},
+    ),
+    ("that are normed", "normalise", {"rows": "q", "at": 1, "size": 32, "parts": 2, "norm": norm(32)}),
+    ("that are normed", "normalise", {"rows": "q", "at": -1, "size": 32, "parts": 1, "norm": norm(32)}),
+    ("norm must have shape", "normalise", {"rows": "q", "at": 0, "size": 32, "parts": 2, "norm": norm(33)}),
+    ("2 taps or more", "convolve", {"weight": mx.ones((1, 32))}),
+    ("2 taps or more", "convolve", {"weight": mx.ones(32)}),
+    ("channels of conv", "convolve", {"at": 1}),
+    ("channels of conv", "convolve", {"at": -1}),
+    ("channels of conv", "convolve", {"sources": []}),
+    ("channels of conv", "convolve", {"sources": ["k", "v"]}),
+    ("conv_bias must have shape", "convolve", {"bias": mx.ones(31)}),
+    ("where they lie", "convolve", {"to": "k"}),
+    ("a pace may not", "pace", {"by": "exp"}),
+    ("value for each bias", "pace", {"at": 1}),
+    ("value for each bias", "pace", {"bias": mx.ones(33)}),
+    ("bias must be a vector", "pace", {"bias": mx.ones((1, 32))}),
+    ("goes with decays", "pace", {"rate": mx.ones(32)}),
+    ("goes with decays", "pace", {"by": "exp_softplus"}),
+    ("for each of its own", "pace", {"by": "exp_softplus", "rate": mx.ones(5)}),
+    ("lies elsewhere", "pace", {"to": "k"}),
+    ("a must be", "scan_selective", {"a": mx.ones(32)}),
+    ("value for each channel", "scan_selective", {"a": mx.ones((31, 8))}),
+    ("value for each channel", "scan_selective", {"dt": "q"}),
+    ("B and C of every entry", "scan_selective", {"at": 49}),
+    ("B and C of every entry", "scan_selective", {"at": -1}),
+    ("skip must have shape", "scan_selective", {"skip": mx.ones(31)}),
+    ("as they are", "scan_selective", {"to": "q"}),
+    ("rate must be a vector", "scan_space", {"rate": mx.ones((2, 1))}),
+    ("skip must have shape", "scan_space", {"skip": mx.ones(3)}),
+    ("value for each head", "scan_space", {"dt": "k"}),
+    ("B and C for each group", "scan_space", {"dim": 16}),
+    ("B and C for each group", "scan_space", {"groups": 3}),
+    ("B and C for each group", "scan_space", {"dim": 0}),
+    ("where they lie", "scan_space", {"to": "q"}),
+    ("share one of k", "scan_delta", {"k_heads": 3}),
+    ("share one of k", "scan_delta", {"k_dim": 0}),
+    ("whole heads of v", "scan_delta", {"k_dim": 16}),
+    ("for each channel of its keys", "scan_delta", {"decay": "q"}),
+    ("where they lie", "scan_delta", {"to": "logits"}),
+    ("value for each channel", "scan_linear", {"into": "q"}),
+    ("gate's bias must have shape", "scan_linear", {"decay_bias": mx.ones(31)}),
+    ("rate must be a vector", "scan_linear", {"rate": mx.ones((1, 32))}),
     ("at least one table", "rope", {"tables": [], "interleaved": False}),
     ("freqs", "rope", {"tables": [(mx.ones((4, 1)), 1.0)], "interleaved": False}),
     ("freqs", "rope", {"tables": [(mx.ones(4, mx.float16), 1.0)], "interleaved": False}),
@@ -292,6 +341,45 @@ PLAIN: dict[str, dict[str, Any]] = {
         "to": "seen",
     },
     "project": {"source": "h"},
+    "convolve": {"sources": ["k"], "at": 0, "weight": mx.ones((3, 32)), "bias": None, "silu": True, "to": "o"},
+    "pace": {
+        "source": "k",
+        "at": 0,
+        "by": "softplus",
+        "bias": mx.ones(32),
+        "rate": None,
+        "low": 0,
+        "high": 1,
+        "to": "o",
+    },
+    "scan_selective": {
+        "u": "k",
+        "dt": "v",
+        "bc": "q",
+        "at": 48,
+        "a": mx.ones((32, 8)),
+        "skip": mx.ones(32),
+        "to": "o",
+    },
+    "scan_space": {
+        "mixed": "q",
+        "dt": "logits",
+        "dim": 8,
+        "groups": 2,
+        "rate": mx.ones(4),
+        "skip": mx.ones(4),
+        "to": "o",
+    },
+    "scan_delta": {"mixed": "q", "decay": "logits", "beta": "logits", "k_heads": 2, "k_dim": 8, "to": "o"},
+    "scan_linear": {
+        "x": "k",
+        "into": "k",
+        "decay": "v",
+        "to": "o",
+        "rate": mx.ones(32),
+        "into_bias": mx.ones(32),
+        "decay_bias": mx.ones(32),
+    },
     "feed": {"source": "h", "to": "x", "onto": "x"},
     "mix": {
         "source": "h",
@@ -355,6 +443,32 @@ def test_arguments_that_do_not_fit_are_named() -> None:
     mx.eval(stack(x, extra, [place], [0], [one], [[0]]))
     with pytest.raises(ValueError, match="in use"):
         stack.combine("x", "h")
+
+
+def test_what_sequences_remember_must_fit() -> None:
+    stack = native.Stack(32)
+    stack.convolve(["x"], 0, mx.ones((3, 32)), None, True, "mixed")
+    stack.combine("mixed", "x", onto="x")
+    x, state = mx.ones((3, 32)), mx.ones((1, 2, 32))
+    wrong: list[tuple[str, Any, Any]] = [
+        ("each step that remembers", [], []),
+        ("add up", [2], [[None]]),
+        ("add up", [2, 2], [[None, None]]),
+        ("must have rows", [3, 0], [[None, None]]),
+        ("must have rows", [-1, 4], [[None, None]]),
+        ("each sequence", [2, 1], [[None]]),
+        ("of its step's shape", [3], [[mx.ones((1, 3, 32))]]),
+        ("of its step's shape", [3], [[state.astype(mx.float16)]]),
+    ]
+    for told, counts, before in wrong:
+        with pytest.raises(ValueError, match=told):
+            stack(x, None, [], [], [], [], -1, counts, before)
+    with pytest.raises(ValueError, match="must have rows"):
+        stack(x[:0], None, [], [], [], [], -1, [], [[]])
+    rows, first, second = stack(x, None, [], [], [], [], -1, [2, 1], [[None, state]])
+    del rows
+    np.testing.assert_array_equal(np.array(first), np.ones((1, 2, 32)))  # a state without the rows beside it
+    assert second.shape == (1, 2, 32)
 
 
 @pytest.mark.parametrize("bad", ["heads", "groups"])

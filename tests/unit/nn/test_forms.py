@@ -15,6 +15,7 @@ from mlxrun.spec import Attention, Decoder, Dense, Layer, Mamba1, MoE, Norm, Rou
 NORM = Norm(1e-5)
 PLAIN = Layer(Attention(4, 2, 16, 0.25), Dense(96), NORM, ffn_norm=NORM)
 STATE = replace(PLAIN, mixer=Mamba1(128, 16, 8, 4))
+NORMED = replace(PLAIN, mixer=replace(PLAIN.mixer, out_norm=NORM))
 SEEING = replace(PLAIN, mixer=replace(PLAIN.mixer, causal=False))
 PROCESSOR, MAC = this_device("exact"), this_device("exact", native=False, chooser=Chooser("ours"))
 
@@ -32,12 +33,12 @@ needs_native = pytest.mark.skipif(not PROCESSOR.native, reason="the native kerne
 
 @needs_native
 def test_neighbours_on_a_processor_are_one_node() -> None:
-    spec = decoder(PLAIN, PLAIN, STATE, PLAIN)
-    whole, state = [("layer", ONE_NODE, "")], [("mixer", APART, "Mamba1"), ("network", ONE_NODE, "")]
-    assert told(spec, PROCESSOR) == [whole, whole, state, whole]
+    spec = decoder(PLAIN, STATE, NORMED, PLAIN)
+    whole, normed = [("layer", ONE_NODE, "")], [("mixer", APART, "Attention.out_norm"), ("network", ONE_NODE, "")]
+    assert told(spec, PROCESSOR) == [whole, whole, normed, whole]
     assert nodes_of(forms_of(spec, PROCESSOR)) == 3  # two layers; a mixer; a network with the last layer
     assert slow_note(spec, PROCESSOR) == (
-        "Mamba1: 1 parts of 4 layers are computed operation by operation here, more slowly than others."
+        "Attention: 1 parts of 4 layers are computed operation by operation here, more slowly than others."
     )
     assert slow_note(decoder(PLAIN), PROCESSOR) is None
 
@@ -62,10 +63,11 @@ def test_on_a_gpu_parts_take_few_launches_or_say_why_not(monkeypatch: pytest.Mon
 
 @needs_native
 def test_the_lines_name_layers_and_fields() -> None:
-    lines = shown.lines(decoder(PLAIN, STATE, STATE), PROCESSOR)
+    lines = shown.lines(decoder(STATE, NORMED, NORMED), PROCESSOR)
     assert lines[1:] == [
         "forms: 3 layers, 5 nodes a pass, on this processor",
         "  layer 0: one node, with its neighbours",
-        "  layers 1-2: mixer (Mamba1) operation by operation; network (Dense) one node",
+        "  layers 1-2: mixer (Attention) operation by operation, because of Attention.out_norm; "
+        "network (Dense) one node",
     ]
     assert shown.data(decoder(PLAIN), PROCESSOR) == [[{"part": "layer", "kind": "", "form": ONE_NODE, "why": ""}]]

@@ -16,21 +16,29 @@ from mlxrun.ops.fast_forms import BEST, FORMS, METAL_DENSE, METAL_EXPERTS, STACK
 from mlxrun.spec import (
     AltUp,
     Attention,
+    ChannelDelta,
     Decoder,
     Dense,
     DenseAndExperts,
     GatedDelta,
+    GatedLinear,
     Indexer,
     LatentAttention,
     Layer,
     LearnedPositions,
+    Mamba1,
+    Mamba2,
     MoE,
     Norm,
     PerLayerInput,
     RankingHead,
     Rope,
     Router,
+    ScaledDense,
+    ShortConv,
+    SideBySide,
     Temperature,
+    XieluDense,
 )
 
 NORM = Norm(1e-5)
@@ -40,6 +48,17 @@ MIXTURE = replace(PLAIN, ffn=MoE(8, 32, Router(2), shared=Dense(32)))
 WARMED = replace(MIXTURE, mixer=replace(MIXER, temperature=Temperature(0.1, 8)))
 LATENT = replace(MIXTURE, mixer=LatentAttention(4, 32, 32, 16, 16, 16, 0.25, Rope(16, (1.0,) * 8), NORM))
 BOTH = replace(MIXTURE, ffn=DenseAndExperts(Dense(96), MIXTURE.ffn, NORM))  # type: ignore[arg-type]  # it is a MoE
+SPACE = Mamba2(4, 16, 2, 16, 4, NORM)
+SCANNING: dict[type, Any] = {
+    Mamba1: Mamba1(128, 16, 8, 4),
+    Mamba2: SPACE,
+    GatedDelta: GatedDelta(2, 4, 16, 24, 4, NORM),
+    ChannelDelta: ChannelDelta(4, 16, 4, 8, NORM),
+    ShortConv: ShortConv(64, 3),
+    GatedLinear: GatedLinear(64, 4, 4),
+    SideBySide: SideBySide(MIXER, SPACE),
+}
+SCALED = replace(PLAIN, ffn=ScaledDense(Dense(96), 0.5, 2.0))
 DECODER = Decoder("made", 64, 48, (PLAIN, PLAIN), NORM, False, 512)
 
 # a value of every field of a spec that is not its plain one; needed fields are given above
@@ -84,6 +103,23 @@ ODD: dict[type, dict[str, Any]] = {
         "gate": True,
     },
     Temperature: {"shift": 1},
+    Mamba1: {"norm": NORM, "bias": True, "conv_bias": False},
+    Mamba2: {
+        "norm_groups": 2,
+        "dt_min": 0.1,
+        "dt_max": 2.0,
+        "bias": True,
+        "conv_bias": False,
+        "out_bias": True,
+        "norm_first": True,
+        "scales": (0.5, 1.0, 1.0, 1.0, 2.0),
+    },
+    GatedDelta: {"apart": True, "strength": 2.0},
+    ChannelDelta: {"floor": -5.0},
+    ShortConv: {"bias": True},
+    GatedLinear: {"act": "silu"},
+    SideBySide: {"attention_in": 0.5, "attention_out": 0.5, "mamba_in": 0.5, "mamba_out": 0.5},
+    ScaledDense: {},
     DenseAndExperts: {},
     Dense: {"act": "relu2", "gated": False, "bias": True, "sparsity": 0.9, "down_norm": NORM},
     Router: {
@@ -159,7 +195,9 @@ REFUSED = {
 def served_by(form: FastForm, kind: type) -> Any:
     """A spec that this form serves, with something of that kind in it."""
     if form == STACK:
-        return {LatentAttention: LATENT, DenseAndExperts: BOTH}.get(kind, WARMED)
+        if kind in SCANNING:
+            return replace(PLAIN, mixer=SCANNING[kind])
+        return {LatentAttention: LATENT, DenseAndExperts: BOTH, ScaledDense: SCALED}.get(kind, WARMED)
     return DECODER if form == BEST else MIXTURE if form == METAL_EXPERTS else PLAIN
 
 
@@ -208,8 +246,8 @@ def test_every_field_with_a_plain_value_has_an_odd_one_here() -> None:
 
 
 def test_another_kind_of_mixer_or_network_is_refused() -> None:
-    delta = replace(PLAIN, mixer=GatedDelta(2, 4, 16, 24, 4, NORM))
-    assert STACK.refuses(delta) == "GatedDelta"
+    assert STACK.refuses(replace(PLAIN, ffn=XieluDense(96))) == "XieluDense"
+    assert STACK.refuses(replace(PLAIN, mixer=ShortConv(64, conv=1))) == "ShortConv.conv"
     assert METAL_EXPERTS.refuses(PLAIN) == "Dense"
     assert METAL_DENSE.refuses(replace(PLAIN, ffn=None)) == "Layer.ffn"
 
