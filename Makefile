@@ -72,6 +72,7 @@ abuse: $(VENV)/.installed-dev
 golden: .venv-golden/.installed
 	.venv-golden/bin/python -m tests.golden.make
 	.venv-golden/bin/python -m tests.golden.make_mlx
+	.venv-golden/bin/python -m tests.golden.towers
 	.venv-golden/bin/python -m tests.golden.shipped
 
 models-doc: $(VENV)/.installed-dev

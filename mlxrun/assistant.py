@@ -28,6 +28,7 @@ from .loading import LoadOptions, OpenedModel, load_opened, open_model
 from .loading.beside import plan_beside
 from .loading.pooling import EmbeddingForm, embedding_form
 from .loading.ranking import RankingForm, ranking_form
+from .media.reader import eyes_of
 from .parts import Piece, Token, merged
 from .text import advice
 from .text.breakers import breaker_ids
@@ -179,7 +180,7 @@ class Assistant:
         check_answers: bool = False,
     ) -> Assistant:
         """`queue_limit`: requests that may wait; the next is refused. `check_answers`: see `engine.answer_check`."""
-        prompter = Prompter(tokenizer_of(opened.checkpoint), template_of(opened.checkpoint))
+        prompter = Prompter(tokenizer_of(opened.checkpoint), template_of(opened.checkpoint), eyes_of(opened.towers))
         sampling, ranking = recommended(opened.checkpoint), ranking_form(opened)
         stop = Stop(options.progress)
         options, speculate = drafting(replace(options, progress=stop), opened, prompter.tokenizer)
@@ -327,6 +328,7 @@ class Assistant:
             best_of=wish.best_of,
             constraint=prompt.constraint,
             closing=prompt.closing,
+            media=prompt.media,
             scope=self._scope,
             priority=wish.priority,
         )

@@ -1,4 +1,5 @@
-"""The memory contract: what a model remembers of a sequence, as blocks, the engine and its prefix cache see it.
+"""The memory contract: what a model remembers of a sequence, as blocks, the engine and its prefix cache see it; and
+what a model is handed of pictures.
 
 Said of each method is what it changes and who owns what comes back. All of them are called on the engine's thread.
 Knows no spec, no block and no kind of memory; `cache` has those.
@@ -7,6 +8,7 @@ Knows no spec, no block and no kind of memory; `cache` has those.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import mlx.core as mx
@@ -119,3 +121,20 @@ class Prefixes(Protocol):
 
     def close(self) -> None:
         """Nobody comes any more: what is kept for another time is on the disk then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """Of several pictures, end to end, block by block."""
+
+    colours: mx.array  # (T, side * side * 3) uint8: by row, column, colour
+    places: mx.array | None  # (T,) int32 rows of the grid
+    counts: tuple[int, ...]  # of each picture
+
+
+@dataclass(frozen=True, slots=True)
+class SoftRows:
+    """Rows of a pass that a tower made: they come in the place of what their tokens' embedding would be."""
+
+    rows: mx.array  # (R,) int32, where in the pass
+    values: mx.array  # (R, dim)

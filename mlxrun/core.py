@@ -223,6 +223,32 @@ class Closing:
 
 
 @dataclass(frozen=True, slots=True)
+class Tile:
+    """A picture, or a part of one, as patches: what a tower makes rows of."""
+
+    key: bytes  # a digest: tiles with the same are the same
+    rows: int  # that it takes in a prompt
+    grid: tuple[int, int]  # patches down and across
+    data: bytes = field(repr=False)  # of each patch its colours, row by row
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTile:
+    """A tile in a prompt."""
+
+    tile: Tile
+    spans: tuple[tuple[int, int], ...]  # (first token, how many), in whose places its rows come, in order
+
+    @property
+    def first(self) -> int:
+        return self.spans[0][0]
+
+    @property
+    def end(self) -> int:
+        return sum(self.spans[-1])
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     tokens: tuple[int, ...]
     max_tokens: int | None = None  # None: until the context is used up
@@ -234,6 +260,7 @@ class Request:
     best_of: int | None = None  # of so many the `n` whose tokens were likeliest, told when all have ended; None: of n
     constraint: Constraint | None = None
     closing: Closing | None = None
+    media: tuple[ShownTile, ...] = ()  # that the prompt shows, in its order
     scope: str = ""  # prompts of two scopes share nothing: the time an answer takes tells nobody what others asked
 
 

@@ -8,6 +8,7 @@ turned row by row: queries and keys interleaved, offsets of norms added.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def to_gguf(checkpoint: Checkpoint, target: Path, kind: str, progress: Progress 
 
 
 def _from_recipe(checkpoint: Checkpoint, target: Path, kind: str, progress: Progress | None) -> None:
-    recipe = recipe_of(checkpoint)
+    recipe = recipe_of(replace(checkpoint, processor=None))  # what sees has a file of its own there
     config, _, _ = unwrap(checkpoint.config, checkpoint.dialect, "config.json")
     written = metadata_of(recipe.decoder, config)
     weights = read_weights(checkpoint, recipe)

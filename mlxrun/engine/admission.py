@@ -76,7 +76,7 @@ class Admission:
 
     def _begin(self, row: Row, now: float) -> Admitted:
         try:
-            row.begin(*self._prefixes.memory_for(row.tokens, row.scope), now)
+            row.begin(*self._prefixes.memory_for(row.keys, row.scope), now)
         except Exception as error:  # noqa: BLE001 one request ends, the thread lives on
             row.tell(Event(finish=Finish.FAILED, reason=f"{type(error).__name__}: {error}"))
             return Admitted.NEVER
@@ -98,7 +98,7 @@ def is_read_for(row: Row, running: Sequence[Row]) -> bool:
         row.behind = None
     for other in running:
         if not other.speaks and not other.goal and other.scope == row.scope:
-            shared = min(shared_prefix(row.tokens, other.tokens), len(row.tokens) - 1)
+            shared = min(shared_prefix(row.keys, other.keys), len(row.tokens) - 1)
             if shared >= SHARED and other.memory.length < shared:
                 row.behind = (other, shared)
                 return True

@@ -68,6 +68,7 @@ class AnswerCheck:
             handle = Handle(self._now.request)
             handle.grammar = self._now.grammar
             self._scheduler.add(handle)
+        self._scheduler.see()
         plan = self._scheduler.plan()
         if plan is None:
             return

@@ -282,6 +282,7 @@ class Engine:
         planned, computed_here = self._clock(), time.thread_time()
         plan: PassPlan | None = None
         try:
+            self._scheduler.see()
             plan = self._scheduler.plan()
             if plan is None:
                 return

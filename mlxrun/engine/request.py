@@ -18,11 +18,12 @@ import mlx.core as mx
 import numpy as np
 
 from ..contracts import KeyStore, LayerMemory, SequenceMemory
-from ..core import Closing, ContextError, Event, Finish, Priority, Request, RequestError, Sampling, Usage
+from ..core import Closing, ContextError, Event, Finish, Priority, Request, RequestError, Sampling, ShownTile, Usage
 from .closing import ThoughtBudget
 from .constraint import FREE, ConstraintError, Guide
 from .draft.base import NO_DRAFTS, Drafting, Drafts
 from .handle import Handle
+from .keys import keys_of
 from .sampler import Ahead, Draw
 
 MOST_CHOICES = 128  # of one request
@@ -86,6 +87,8 @@ class Row:
     leaving: bool = False  # it must stop once what was launched of it is read
     stopped: bool = False  # it had to stop, and has not begun again
     behind: tuple[Row, int] | None = None  # who reads the same tokens, and up to where
+    shown: dict[bytes, mx.array] = field(default_factory=dict)  # of pictures that it has yet to read, by digest
+    blind: int | None = None  # where the first picture stands that is not encoded yet
 
     @classmethod
     def of(cls, handle: Handle, context: int, choice: int = 0) -> Row:
@@ -102,7 +105,7 @@ class Row:
         return row
 
     def begin(self, memory: SequenceMemory, cached: int, now: float) -> None:
-        self.memory, self.still, self.stopped = memory, 0, False
+        self.memory, self.still, self.stopped, self.blind = memory, 0, False, self._unread(memory)
         if self.began is None:
             self.cached, self.began = min(cached, self.prompt), now
 
@@ -113,12 +116,26 @@ class Row:
     def begin_anew(self, memory: SequenceMemory) -> None:
         """From the tokens that were read."""
         self.memory, self.cached, self.ahead, self.leaving = memory, 0, None, False
+        self.blind = self._unread(memory)
+
+    def _unread(self, memory: SequenceMemory) -> int | None:
+        """Where the first picture stands that it has yet to read."""
+        return next((one.first for one in self.media if one.end > memory.length), None)
 
     def tell(self, event: Event) -> None:
         if self.ranking is not None:
             self.ranking.take(self.choice, event)
         else:
             self.handle.post(replace(event, choice=self.choice) if self.choice else event)
+
+    @property
+    def media(self) -> Sequence[ShownTile]:
+        return self.handle.request.media
+
+    @property
+    def keys(self) -> array[int]:
+        """Its tokens as the prefix cache knows them: what stands for a picture hangs on the picture."""
+        return keys_of(self.tokens, self.media) if self.media else self.tokens
 
     @property
     def scope(self) -> str:
@@ -138,6 +155,8 @@ class Row:
         """Prompt tokens for the next passes: before the last, where all answers part, its request's others are born."""
         length = self.memory.length
         point = next((point - length for point in self.memory.points if point > length), self.unseen)
+        if self.blind is not None:
+            point = min(point, max(0, self.blind - length))
         return min(point, self.unseen - 1 if self.unborn and self.unseen > 1 else self.unseen)
 
     @property
@@ -252,6 +271,7 @@ def check(request: Request, vocab: int, context: int) -> None:
         raise RequestError(f"max_tokens must be a whole number from 1 on, not {request.max_tokens!r}.")
     if request.closing is not None:
         check_closing(request.closing, vocab)
+    check_media(request)
     if request.deadline is not None and not 0.0 < request.deadline < math.inf:
         raise RequestError(f"deadline must be a number of seconds above 0, not {request.deadline!r}.")
     if not 1 <= request.n <= MOST_CHOICES:
@@ -259,6 +279,20 @@ def check(request: Request, vocab: int, context: int) -> None:
     if request.best_of is not None and not request.n <= request.best_of <= MOST_CHOICES:
         limits = f"from n ({request.n}) to {MOST_CHOICES}"
         raise RequestError(f"best_of must be a whole number {limits}, not {request.best_of!r}.")
+
+
+def check_media(request: Request) -> None:
+    """Its pictures lie in the prompt, in order, and take as many places as they have rows."""
+    end = 0
+    for one in request.media:
+        if sum(count for _, count in one.spans) != one.tile.rows:
+            raise RequestError("A picture takes another number of tokens in the prompt than it has rows.")
+        for first, count in one.spans:
+            if first < end or count < 1:
+                raise RequestError("Pictures overlap in the prompt.")
+            end = first + count
+    if end >= len(request.tokens):
+        raise RequestError("A text must follow on the last picture of a prompt.")
 
 
 def check_closing(closing: Closing, vocab: int) -> None:

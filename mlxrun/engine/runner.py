@@ -13,6 +13,7 @@ from itertools import accumulate, groupby
 import mlx.core as mx
 
 from ..loading.model import Runnable
+from .pictures import soft_rows
 from .plan import PassPart, PassPlan
 from .request import Row
 from .sampler import Ahead, Draw, Samples, likeliest, only_best, sample
@@ -56,7 +57,8 @@ class Runner:
 
     def _start(self, plan: PassPlan) -> Unsampled | None:
         parts = plan.parts
-        hidden = self._model(ids_of(parts), [(part.row.memory, part.count) for part in parts])
+        ids, sequences, soft = ids_of(parts), [(part.row.memory, part.count) for part in parts], soft_rows(parts)
+        hidden = self._model(ids, sequences) if soft is None else self._model(ids, sequences, soft)
         arrays = list({id(array): array for part in parts for array in part.row.memory.arrays()}.values())  # some share
         chosen = tuple([part for part in parts if part.samples])
         unsampled = None

@@ -20,7 +20,9 @@ from .budget import Load, PassBudget, PassTimer
 from .choices import rows_of
 from .commit import commit, end_of
 from .draft.speculation import NOTHING, Speculation
+from .embedding import BROKEN
 from .handle import Handle
+from .pictures import Pictures
 from .plan import PassPlan, plan_for
 from .prefix_cache import PrefixCache
 from .request import Row
@@ -50,6 +52,7 @@ class Scheduler:
         self._budget = PassBudget()
         self._timer = PassTimer(self._learn)
         self._waiting = Waiting(queue)
+        self._pictures = Pictures(model)
         self._running: list[Row] = []
         self._admit_at = 0.0
         self.counters = Counters()
@@ -73,7 +76,7 @@ class Scheduler:
     @property
     def cache_bytes(self) -> int:
         held = self._prefixes.held([row.memory for row in self._running])
-        return held + self._speculation.bytes(self._running)
+        return held + self._speculation.bytes(self._running) + self._pictures.bytes
 
     def add(self, *handles: Handle) -> None:
         """One for each answer to a request that `check` has let pass."""
@@ -111,6 +114,18 @@ class Scheduler:
             part.row.still, part.row.drafting.riding = 0, len(part.drafts)
         return plan
 
+    def see(self) -> None:
+        """Some more of the pictures that somebody waits for is encoded."""
+        row = self._pictures.hand_out(self._running)
+        if row is None:
+            return
+        try:
+            self._pictures.step(row, any(other.speaks for other in self._running))
+        except BROKEN as error:
+            self._pictures.clear()
+            self._end(row, Event(finish=Finish.FAILED, reason=f"Its picture broke: {type(error).__name__}: {error}"))
+        self._pictures.hand_out(self._running)
+
     def ran(self, plan: PassPlan, began: float) -> None:
         """The pass was begun then, is on its way, and what it had ready has just been computed."""
         if plan.alone:
@@ -122,7 +137,7 @@ class Scheduler:
                 if part.ids is not None:
                     memory = part.row.memory
                     state = memory.length in memory.points
-                    self._prefixes.share(part.row.tokens, memory, part.row.scope, state=state)
+                    self._prefixes.share(part.row.keys, memory, part.row.scope, state=state)
         if plan.load is not None:
             self.counters.counted("passes")
             self.counters.counted("prompt_tokens", plan.load.prompt)
@@ -193,6 +208,7 @@ class Scheduler:
         self.counters.counted("prefix_bytes_dropped", min(wanted, self._prefixes.bytes))
         self._prefixes.shrink(wanted)
         self._speculation.forget()
+        self._pictures.clear()
         self._model.give_back()
 
     def refuse_new(self, reason: str | None) -> None:
@@ -256,7 +272,7 @@ class Scheduler:
                 return
             if self._prefixes.shares and is_read_for(row, self._running):
                 continue
-            if not self._prefixes.ready(row.tokens, row.scope, idle=not self._running, rate=rate):
+            if not self._prefixes.ready(row.keys, row.scope, idle=not self._running, rate=rate):
                 continue
             admitted = self._admission.admit(row, claims, self._waiting.retry_after, now)
             if admitted is Admitted.LATER:
@@ -303,7 +319,7 @@ class Scheduler:
         self._running.remove(row)
         self._speculation.ended(row)
         if row.memory.length:
-            self._prefixes.keep(row.tokens[:], row.memory, row.scope)
+            self._prefixes.keep(row.keys[:], row.memory, row.scope)
         row.stop()
         self._waiting.add_first(row)
         self._admit_at = 0.0
@@ -313,7 +329,7 @@ class Scheduler:
         self._running.remove(row)
         self._speculation.ended(row)
         if last.finish is not Finish.FAILED:
-            self._prefixes.keep(row.tokens, row.memory, row.scope)
+            self._prefixes.keep(row.keys, row.memory, row.scope)
         self.ended(row, last)
         self._release(row)
         now = self._clock()

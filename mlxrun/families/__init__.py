@@ -13,7 +13,9 @@ from typing import Any
 from ..spec import ModelError, shown
 from .common import Recipe, RecipeFunction, UnknownFamily
 from .config import Config, Dialect, refusing
-from .wrappers import unwrap
+from .rules import Rule
+from .towers import TowerRecipe, tower_of
+from .wrappers import VISION, unwrap
 
 __all__ = ["FAMILIES", "Recipe", "UnknownFamily", "recipe_for", "resolve"]
 
@@ -131,8 +133,12 @@ def resolve(
     dialect: Dialect = "hf",
     waive: frozenset[str] = frozenset(),
     file: str = "config.json",
+    processor: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """The recipe of this config. Raises ModelError, and UnknownFamily where no recipe exists."""
+    """The recipe of this config. Raises ModelError, and UnknownFamily where no recipe exists.
+
+    `processor`: what the checkpoint says of how its pictures are made ready; None: nothing.
+    """
     if not isinstance(config, Mapping):
         raise ModelError(f"{file}: it must hold one JSON object.")
     text, outer_rules, left_out = unwrap(config, dialect, file)
@@ -145,7 +151,21 @@ def resolve(
             f"{file}: a {c.family} model with {', '.join(unread)} is not known here, and the answers may depend on it; "
             f"--waive KEY goes on without."
         )
-    return Recipe(recipe.decoder, outer_rules + recipe.rules, recipe.folded, left_out or recipe.left_out)
+    return with_tower(recipe, outer_rules, left_out, tower_of(config, processor, recipe.decoder.dim, dialect, waive))
+
+
+def with_tower(
+    recipe: Recipe, outer: tuple[Rule, ...], left_out: tuple[str, ...], tower: TowerRecipe | str | None
+) -> Recipe:
+    """The text half of a checkpoint and what sees in it, if that is served."""
+    if isinstance(tower, TowerRecipe):
+        rules, towers = (*tower.rules, *outer, *recipe.rules), tower.towers
+        left_out = tuple(part for part in left_out if part != VISION)
+    else:
+        rules, towers = (*outer, *recipe.rules), None
+    said = " and ".join(left_out) or recipe.left_out
+    why = f" ({tower})" if isinstance(tower, str) else ""
+    return Recipe(recipe.decoder, rules, recipe.folded, said + why, towers)
 
 
 def recipe_for(model_type: object, file: str) -> RecipeFunction:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..spec import Activation, Attention, Decoder, Dense, FeedForward, Layer, ModelError, Norm
+from ..spec_towers import Towers
 from .config import Config
 from .rope import rope_of, scaling_of
 from .rules import Drop, Rename, Rule, Split, Stack
@@ -24,6 +25,7 @@ class Recipe:
     rules: tuple[Rule, ...]
     folded: bool = False  # the file's norm weights already hold the spec's offsets
     left_out: str = ""  # parts of the checkpoint that are not loaded, in words
+    towers: Towers | None = None  # None: it reads text only
 
 
 RecipeFunction = Callable[[Config], Recipe]

@@ -3,8 +3,8 @@
 A recipe gives an ordered list of rules. Every tensor flows down the list; each rule that matches
 (`re.search`) changes its name or cuts it, and what comes out flows on through the rules below. A
 tensor that no rule matches is an error; so is a canonical weight that nobody made. `weights/apply.py`
-carries the rules out, on plain and on quantized tensors alike: all but Transpose, Squeeze, Flatten and Map
-move rows only, which is lossless on packed weights.
+carries the rules out, on plain and on quantized tensors alike: all but Transpose, Squeeze, Flatten,
+FlattenFilters and Map move rows only, which is lossless on packed weights.
 
 The canonical names are listed in docs/architecture.md.
 """
@@ -96,6 +96,15 @@ class Flatten:
 
 
 @dataclass(frozen=True, slots=True)
+class FlattenFilters:
+    """The filters of a convolution, as a matrix: its columns go by row, column, colour."""
+
+    src: str
+    dst: str
+    last: bool = False  # colours lie last already (the mlx dialect)
+
+
+@dataclass(frozen=True, slots=True)
 class Unflatten:
     """See the rows (groups * n, ...) as (groups, n, ...): a projection that is used head by head."""
 
@@ -127,4 +136,18 @@ class Map:
     fn: Callable[[Any], Sequence[Any]]
 
 
-Rule = Rename | Drop | Split | Unzip | Stack | Join | Transpose | Squeeze | Flatten | Unflatten | Shuffle | Map
+Rule = (
+    Rename
+    | Drop
+    | Split
+    | Unzip
+    | Stack
+    | Join
+    | Transpose
+    | Squeeze
+    | Flatten
+    | FlattenFilters
+    | Unflatten
+    | Shuffle
+    | Map
+)

@@ -62,32 +62,35 @@ HALVES = {
     "qwen3_vl_moe": "qwen3_vl_moe_text",
 }
 
+VISION = "the vision tower"
 _PARTS = {
-    "vision_config": "the vision tower",
+    "vision_config": VISION,
     "audio_config": "the audio tower",
     "video_config": "the video tower",
 }
 
 RULES: tuple[Rule, ...] = (
     Drop(
-        r"^(?:model\.)?(?:vision_tower|vision_model|vision_embedder|visual|vision_encoder|multi_modal_projector"
+        r"^(?:model\.)?(?:vision_tower|vision_model|vision_embedder|visual|vision_encoder|multi_modal_projector|connector"
         r"|mm_projector|embed_vision|audio_tower|embed_audio|image_newline|patch_merger)(?:\.|$)",
         "vision and audio",
     ),
-    Rename(r"^model\.language_model\.", "model."),
+    Rename(r"^model\.(?:language|text)_model\.", "model."),
     Rename(r"^language_model\.model\.", "model."),
     Rename(r"^language_model\.(?=lm_head\.)", ""),
 )
 
 
-def unwrap(config: Mapping[str, Any], dialect: Dialect, file: str) -> tuple[dict[str, Any], tuple[Rule, ...], str]:
-    """(the language model's own config, rules that undo the wrapper, what is left out in words)."""
-    left_out = " and ".join(words for key, words in _PARTS.items() if isinstance(config.get(key), Mapping))
+def unwrap(
+    config: Mapping[str, Any], dialect: Dialect, file: str
+) -> tuple[dict[str, Any], tuple[Rule, ...], tuple[str, ...]]:
+    """(the language model's own config, rules that undo the wrapper, the other parts in words)."""
+    left_out = tuple(words for key, words in _PARTS.items() if isinstance(config.get(key), Mapping))
     key = next((key for key in TEXT_KEYS if config.get(key) is not None), None)
     outer = config.get("model_type")
     if key is None:
         if not left_out:
-            return dict(config), (), ""
+            return dict(config), (), ()
         flat = {k: v for k, v in config.items() if k not in _PARTS and not _about_media(k)}  # Qwen2.5-VL of 2025
         return {**flat, "model_type": HALVES.get(str(outer), outer)}, RULES, left_out
     inner = config[key]

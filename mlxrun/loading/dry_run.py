@@ -7,7 +7,7 @@ refused here in the same words. The device need not be of this machine: `ops.dev
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
@@ -17,7 +17,7 @@ from ..cache.sequence import SequenceCache
 from ..families import Recipe
 from ..memory.weights import Weights, weigh
 from ..nn.decoder import DecoderModel
-from ..nn.params import Forms
+from ..nn.params import AS_STORED, Forms
 from ..ops.device import Device
 from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import Decoder, LatentAttention, ModelError
@@ -52,7 +52,7 @@ def dry_run(checkpoint: Checkpoint, recipe: Recipe, device: Device, dtype: mx.Dt
         return _packed(checkpoint, recipe, device)
     stored = outline_weights(checkpoint, recipe)
     formed, _ = plain_forms(stored, checkpoint, recipe, device, dtype)
-    decoder = DecoderModel(recipe.decoder, dict(formed), device, fold_offsets=not recipe.folded)
+    decoder = build_blocks(recipe, dict(formed), device)
     return dry_run_of(decoder, formed, before=sum(weight.nbytes for weight in stored.values()))
 
 
@@ -83,9 +83,17 @@ def _packed(checkpoint: Checkpoint, recipe: Recipe, device: Device) -> DryRun:
         return weight
 
     forms = Forms(matrix=matrix, other=other)
-    DecoderModel(recipe.decoder, found, device, fold_offsets=not recipe.folded, forms=forms)
+    build_blocks(recipe, found, device, forms)
     keys = device.kept(mx.float32).size
     return DryRun(weigh(recipe.decoder, sizes), FLOAT, "packed for this processor", order, keys)
+
+
+def build_blocks(
+    recipe: Recipe, weights: MutableMapping[str, Weight], device: Device, forms: Forms = AS_STORED
+) -> DecoderModel:
+    """The decoder and what sees beside it."""
+    folds = not recipe.folded
+    return DecoderModel(recipe.decoder, weights, device, fold_offsets=folds, forms=forms, towers=recipe.towers)
 
 
 def with_key_bits(seen: DryRun, decoder: Decoder, bits: KeyBits) -> DryRun:

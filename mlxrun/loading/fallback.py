@@ -20,10 +20,11 @@ from mlx.utils import tree_flatten
 
 from .. import gpu
 from ..compat import quiet_import
-from ..contracts import LayerMemory, SequenceMemory
+from ..contracts import LayerMemory, SequenceMemory, SoftRows
 from ..families import UnknownFamily
 from ..families.config import Config
 from ..memory.machine import available_bytes
+from ..nn.tower import TowerModel
 from ..ops.device import Device, this_device
 from ..spec import ModelError
 from .model import NOTHING, Holdings
@@ -105,7 +106,13 @@ class FallbackModel:
 
         return FallbackMemory(make_prompt_cache(self.model), context or self.context)
 
-    def __call__(self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]]) -> mx.array:
+    @property
+    def tower(self) -> TowerModel | None:
+        return None
+
+    def __call__(
+        self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]], soft: SoftRows | None = None
+    ) -> mx.array:
         """(T,) -> (T, vocab): mlx-lm's classes end at the logits, so these stand for the hidden rows."""
         rows, start = [], 0
         for memory, count in sequences:

@@ -28,7 +28,7 @@ from ..spec import ModelError
 from ..weights import read_weights
 from ..weights.files import digest
 from ..weights.mapped import Mapped, believed
-from .dry_run import DryRun, dry_run, dry_run_of, with_key_bits
+from .dry_run import DryRun, build_blocks, dry_run, dry_run_of, with_key_bits
 from .evaluate import evaluate_weights
 from .expert_offload import offload_experts
 from .fallback import FallbackModel, load_fallback
@@ -211,8 +211,7 @@ def kernels_of(device: Device) -> str:
 
 
 def build_decoder(opened: OpenedModel, weights: dict[str, Any], forms: Forms = AS_STORED) -> DecoderModel:
-    recipe = opened.recipe
-    return DecoderModel(recipe.decoder, weights, opened.device, fold_offsets=not recipe.folded, forms=forms)
+    return build_blocks(opened.recipe, weights, opened.device, forms)
 
 
 def why_not_on_disk(formed: Formed, options: LoadOptions) -> str:

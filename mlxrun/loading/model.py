@@ -13,11 +13,12 @@ from ..cache.paged import PagedSequence, prefixes_of
 from ..cache.paged_disk import PrefixFolder, add_disk
 from ..cache.sequence import SequenceCache
 from ..cache.store import PagedStore
-from ..contracts import Prefixes, SequenceMemory
+from ..contracts import Prefixes, SequenceMemory, SoftRows
 from ..core import RequestError
 from ..memory.headroom import Budget
 from ..memory.sequence import sequence_bytes
 from ..nn.decoder import DecoderModel
+from ..nn.tower import TowerModel
 from ..ops.choose import Chooser
 from ..ops.device import Device
 from ..spec import Decoder, ModelError
@@ -88,8 +89,15 @@ class Runnable(Protocol):
     def planned_bytes(self, tokens: int, rows: int) -> int:
         """Of the memory of a sequence of that length which is read `rows` at a time; asked where there is a budget."""
 
-    def __call__(self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]]) -> mx.array:
+    @property
+    def tower(self) -> TowerModel | None:
+        """What sees; None: it reads text only."""
+
+    def __call__(
+        self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]], soft: SoftRows | None = None
+    ) -> mx.array:
         """(T,) -> (T, hidden). `sequences`: each memory, which moves on, and how many of the rows are its own.
+        `soft`: rows that the tower made.
 
         A memory was made by this model's `new_sequence`."""
 
@@ -174,8 +182,14 @@ class Model:
     def planned_bytes(self, tokens: int, rows: int) -> int:
         return sequence_bytes(self.spec, tokens, self.widths[0], rows, self.widths[1])
 
-    def __call__(self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]]) -> mx.array:
-        return self.decoder(ids, sequences)
+    @property
+    def tower(self) -> TowerModel | None:
+        return self.decoder.tower
+
+    def __call__(
+        self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]], soft: SoftRows | None = None
+    ) -> mx.array:
+        return self.decoder(ids, sequences, soft=soft)
 
     def logits(self, hidden: mx.array) -> mx.array:
         return self.decoder.logits(hidden)
@@ -213,7 +227,13 @@ class Unloaded:
     def planned_bytes(self, tokens: int, rows: int) -> int:
         return 0
 
-    def __call__(self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]]) -> mx.array:
+    @property
+    def tower(self) -> TowerModel | None:
+        return None
+
+    def __call__(
+        self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]], soft: SoftRows | None = None
+    ) -> mx.array:
         raise RequestError("The model is unloaded.")
 
     def logits(self, hidden: mx.array) -> mx.array:

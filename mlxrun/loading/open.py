@@ -14,6 +14,7 @@ from ..families import Recipe, UnknownFamily, resolve
 from ..families.config import Dialect
 from ..families.gguf import resolve_gguf
 from ..ops.device import Device, this_device
+from ..spec_towers import Towers
 from ..weights import Checkpoint, open_checkpoint
 from .forms import reading_of
 
@@ -31,6 +32,11 @@ class OpenedModel:
     @property
     def path(self) -> Path:
         return self.checkpoint.path
+
+    @property
+    def towers(self) -> Towers | None:
+        """What sees beside the decoder; None: nothing."""
+        return None if isinstance(self.found, UnknownFamily) else self.found.towers
 
     @property
     def recipe(self) -> Recipe:
@@ -64,4 +70,4 @@ def open_model(
 def recipe_of(checkpoint: Checkpoint, waive: frozenset[str] = NOTHING) -> Recipe:
     if checkpoint.dialect == "gguf":
         return resolve_gguf(checkpoint.metadata, checkpoint.shapes, checkpoint.rope_factors, waive)
-    return resolve(checkpoint.config, checkpoint.dialect, waive)
+    return resolve(checkpoint.config, checkpoint.dialect, waive, processor=checkpoint.processor)

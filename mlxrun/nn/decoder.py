@@ -12,12 +12,13 @@ from itertools import accumulate, pairwise
 
 import mlx.core as mx
 
-from ..contracts import SequenceMemory
+from ..contracts import SequenceMemory, SoftRows
 from ..ops import metal
 from ..ops.device import Device
 from ..ops.fast_forms import BEST
 from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import Decoder, Layer, ModelError
+from ..spec_towers import Towers
 from .altup import AltUpLayerBlock, Streams
 from .batch import Pass
 from .layer import LayerBlock
@@ -26,6 +27,7 @@ from .params import AS_STORED, Forms, Params
 from .per_layer import PerLayerEmbedding
 from .ranking import RankingBlock
 from .stack import Watch, one_by_one, runs_of
+from .tower import TowerModel
 
 
 class DecoderModel:
@@ -37,6 +39,7 @@ class DecoderModel:
         *,
         fold_offsets: bool = True,
         forms: Forms = AS_STORED,
+        towers: Towers | None = None,
     ) -> None:
         self.spec, self.device = spec, device
         params = Params(weights, device, fold_offsets=fold_offsets, forms=forms)
@@ -63,6 +66,7 @@ class DecoderModel:
         self.ranking = None
         if spec.ranking is not None:
             self.ranking = RankingBlock(spec.ranking, spec.dim, params.scope("rank"))
+        self.tower = TowerModel(towers, params.scope("vision")) if towers is not None else None
         self._refuse_leftovers(params)
 
     def _layer(self, layer: Layer, params: Params) -> LayerBlock:
@@ -89,12 +93,18 @@ class DecoderModel:
             raise ModelError(f"The checkpoint holds {len(extra)} weights that this model has no place for: {names}.")
 
     def __call__(
-        self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]], types: mx.array | None = None
+        self,
+        ids: mx.array,
+        sequences: Sequence[tuple[SequenceMemory, int]],
+        types: mx.array | None = None,
+        soft: SoftRows | None = None,
     ) -> mx.array:
         """ids (T,) -> hidden (T, dim). `sequences`: each memory and how many of the rows are its own. `types`: of each
-        token, which of the texts of a pair it stands in; None: all in the first."""
+        token, which of the texts of a pair it stands in; None: all in the first. `soft`: rows that no token has."""
         p = Pass.of(sequences)
         x = self._embed(ids, p, types)
+        if soft is not None:
+            x[soft.rows] = soft.values.astype(x.dtype)
         if p.pages is not None:
             x = p.pages.in_turn(x)
         extra = None if self.per_layer is None else self.per_layer(ids, x)  # (T, layers, per-layer dim)

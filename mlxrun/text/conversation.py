@@ -19,7 +19,7 @@ from .quoting import Quoting
 from .template import ChatTemplate
 from .tokenizer import well_formed
 from .tool_formats import Ids
-from .tool_probe import Probe
+from .tool_probe import Probe, as_parts
 
 BREAK = "\n\n"  # between turns that become one
 HERE = "\ufdd1"  # a noncharacter that marks where the last turn goes on
@@ -33,7 +33,14 @@ class TurnWriter:
 
     def rendered(self, ask: Ask) -> str:
         """As the chat template writes it, marks round what people wrote included. It ends where the answer begins."""
-        turns, continues = self._with_ids(self._fitted(ask.turns)), goes_on(ask)
+        return self._rendered(ask, self._with_ids(self._fitted(ask.turns)))
+
+    def pictures(self, ask: Ask) -> list[Picture]:
+        """In the order in which they are written."""
+        return [part for turn in self._fitted(ask.turns) for part in turn.content if isinstance(part, Picture)]
+
+    def _rendered(self, ask: Ask, turns: Sequence[Turn]) -> str:
+        continues = goes_on(ask)
         names = {call.id: call.name for turn in turns for call in turn.calls}
         messages = [self._message(turn, names) for turn in turns]
         if continues:
@@ -83,10 +90,7 @@ class TurnWriter:
 
     def _message(self, turn: Turn, names: Mapping[str, str]) -> dict[str, Any]:
         """`names`: of the tools by the ids of their calls."""
-        if any(isinstance(part, Picture) for part in turn.content):
-            raise RequestError(f"{self._template.model} sees no pictures: leave them out of the messages.")
-        own = turn.role is Role.ASSISTANT
-        told: dict[str, Any] = {"role": str(turn.role), "content": self._quoting.text(well_formed(turn.text), own=own)}
+        told: dict[str, Any] = {"role": str(turn.role), "content": self._content(turn)}
         if turn.thoughts is not None:
             self._think(told, self._quoting.text(well_formed(turn.thoughts)))
         if turn.calls:
@@ -97,14 +101,23 @@ class TurnWriter:
             told["tool_call_id"] = self._quoting.text(well_formed(turn.answers or ""))
         return told if name is None else told | {"name": self._quoting.text(well_formed(name))}
 
+    def _content(self, turn: Turn) -> str | list[dict[str, Any]]:
+        """A text, or parts where there are pictures among it, or where the template wants them."""
+        own = turn.role is Role.ASSISTANT
+        if not self._probe.parts and all(isinstance(part, str) for part in turn.content):
+            return self._quoting.text(well_formed(turn.text), own=own)
+        return [
+            {"type": "image"}
+            if isinstance(part, Picture)
+            else {"type": "text", "text": self._quoting.text(well_formed(part), own=own)}
+            for part in turn.content
+        ]
+
     def _think(self, message: dict[str, Any], thoughts: str) -> None:
         """The thoughts under the name that the template reads; it decides which of them stay."""
         if self._probe.thoughts_field is None and self._probe.thought_parts:
-            text = message["content"]
-            message["content"] = [
-                {"type": "thinking", "thinking": thoughts},
-                *([{"type": "text", "text": text}] if text else []),
-            ]
+            said = as_parts(message)["content"]
+            message["content"] = [{"type": "thinking", "thinking": thoughts}, *said]
         else:
             message[self._probe.thoughts_field or "reasoning_content"] = thoughts
 

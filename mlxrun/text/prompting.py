@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from threading import Lock
 
-from ..core import NO_IDS, Closing, Constraint, RequestError, TokenVocabulary
+from ..core import NO_IDS, Closing, Constraint, RequestError, ShownTile, TokenVocabulary
 from ..turns import Ask, Calling, Tool, ToolChoice
 from .conversation import TurnWriter
 from .effort import Effort
 from .free_thoughts import end_of_thoughts
 from .lark import MarkerTokens
 from .long_text import check_bytes, ids_within
+from .pictures import Eyes, Seen, placed, read_all, worded
 from .quoting import Quoting
 from .reasoning_formats import ReasoningFormat, format_of
 from .template import ChatTemplate
@@ -41,6 +42,7 @@ class ChatPrompt:
     banned: frozenset[int] = NO_IDS  # tokens that it must not have
     stops: frozenset[int] = NO_IDS  # tokens that end it, beside those that end any
     closing: Closing | None = None  # what ends thoughts that grow too long
+    media: tuple[ShownTile, ...] = ()  # pictures, and where they stand
 
 
 NO_LIMIT = 1 << 31
@@ -50,8 +52,9 @@ KEPT = 16  # grammars of tools
 
 
 class Prompter:
-    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
-        self.tokenizer, self.template = tokenizer, template
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, eyes: Eyes | None = None) -> None:
+        """`eyes` None: it sees no pictures."""
+        self.tokenizer, self.template, self.eyes = tokenizer, template, eyes
         self.thoughts = format_of(tokenizer, template.sources)
         self.probe = Probe(template, tokenizer)
         self._grammars: OrderedDict[str, Constraint | None] = OrderedDict()
@@ -64,9 +67,8 @@ class Prompter:
         check_bytes(sum(len(turn.text) for turn in ask.turns), self.tokenizer, context)  # before anything looks at it
         form, tools = self._format(ask), callable_tools(ask)
         ask = replace(ask, template={**self.effort.variables(ask.thinking), **ask.template})
-        text = self._writer.rendered(ask)
-        closing = self.effort.closing(ask.thinking, text, tools=form is not None)
-        prompt = ChatPrompt(text, ids_within(text, self.tokenizer, context), self.thoughts, closing=closing)
+        prompt = self._prompt(ask, context, tools=form is not None)
+        text = prompt.text
         if form is None:
             return replace(prompt, constraint=self._after_thoughts(shape, text))
         if ask.choice.calling is Calling.NONE:
@@ -86,6 +88,19 @@ class Prompter:
             constraint=constraint,
             stops=self._ids(form.stops),
         )
+
+    def _prompt(self, ask: Ask, context: int, *, tools: bool) -> ChatPrompt:
+        """Its text, tokens and pictures."""
+        model, seen = self.template.model, list[Seen]()
+        if pictures := self._writer.pictures(ask):
+            seen = read_all(pictures, self.eyes, model)
+        text = self._writer.rendered(ask)
+        if self.eyes is not None and seen:
+            text = worded(text, self.eyes, seen, model)
+        tokens = ids_within(text, self.tokenizer, context)
+        media = placed(tokens, self.eyes, seen, model) if self.eyes is not None and seen else ()
+        closing = self.effort.closing(ask.thinking, text, tools=tools)
+        return ChatPrompt(text, tokens, self.thoughts, closing=closing, media=media)
 
     def raw(self, messages: Sequence[Mapping[str, str]], context: int, *, opens: bool) -> list[int]:
         """Messages of whatever roles the template has, in its words. `opens`: the answer is begun."""

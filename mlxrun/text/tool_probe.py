@@ -115,6 +115,12 @@ class Probe:
     # turns
 
     @cached_property
+    def parts(self) -> bool:
+        """Whether it shows a text only where it comes as a part of a list (SmolVLM)."""
+        listed = [as_parts(user("zq_user"))]
+        return not self._told([user("zq_user")], "zq_user") and self._told(listed, "zq_user")
+
+    @cached_property
     def system(self) -> bool:
         """Whether it has system turns at all."""
         return self._shows([system("zq_system"), user("zq_user")], "zq_system", "zq_user")
@@ -171,13 +177,28 @@ class Probe:
         told = self._rendered(turns)
         return told is not None and all(text in told for text in texts)
 
+    def _told(self, turns: Sequence[Message], text: str) -> bool:
+        try:
+            return text in self._template.render(turns, add_generation_prompt=False)
+        except (RequestError, ModelError):
+            return False
+
     def _rendered(
         self, turns: Sequence[Message], *, tools: Any = None, generation: bool = False, **more: Any
     ) -> str | None:
+        turns = [as_parts(turn) for turn in turns] if self.parts else turns
         try:
             return self._template.render(turns, tools=tools, add_generation_prompt=generation, **more)
         except (RequestError, ModelError):
             return None
+
+
+def as_parts(message: Message) -> Message:
+    """Its text as a list of one."""
+    content = message["content"]
+    if not isinstance(content, str):
+        return message
+    return message | {"content": [{"type": "text", "text": content}] if content else []}
 
 
 def user(text: str) -> Message:

@@ -17,6 +17,7 @@ import mlx.core as mx
 from ..families.rules import (
     Drop,
     Flatten,
+    FlattenFilters,
     Join,
     Map,
     Rename,
@@ -111,6 +112,10 @@ def _changed(rule: Rule, item: _Item, match: re.Match[str]) -> Iterator[_Item]:
             yield item.become(match, dst, weight.squeeze(axes) if axes else weight)
         case Flatten(_, dst):
             yield item.become(match, dst, _plain(item, "flattened", 0).reshape(-1))
+        case FlattenFilters(_, dst, last):
+            weight = _plain(item, "turned", axes=3)
+            weight = weight if last else mx.moveaxis(weight, 1, -1)
+            yield item.become(match, dst, mx.contiguous(weight.reshape(weight.shape[0], -1)))
         case Unflatten(_, dst, groups):
             rows = item.weight.shape[_axis(item, 0)]
             if rows % groups:

@@ -31,7 +31,9 @@ MAX_CONFIG = 16 << 20  # quantized per module, a config names every module
 MAX_INDEX = 64 << 20
 INDEX = "model.safetensors.index.json"
 MODELOPT = "hf_quant_config.json"
-BESIDE = ("config.json", INDEX, MODELOPT)  # what is read of a folder beside its tensors
+# how pictures are made ready; the first wins, and has it as a part
+PROCESSORS = ("processor_config.json", "preprocessor_config.json")
+BESIDE = ("config.json", INDEX, MODELOPT, *PROCESSORS)  # what is read of a folder beside its tensors
 FORMATS: dict[str, Dialect] = {"pt": "hf", "mlx": "mlx"}
 ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")  # in a GGUF file
 
@@ -54,6 +56,7 @@ class Checkpoint:
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)  # of a GGUF file, untouched
     rope_factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False)  # of a GGUF file
     reading: Reading = "mlx"  # what GGUF types may become that MLX's layouts do not hold
+    processor: Mapping[str, Any] | None = field(default=None, repr=False)  # how pictures are made ready, where it says
     mapped: bool = True  # tensors are views into the files where that can be; else they are read
 
     @property
@@ -135,7 +138,18 @@ def _open_folder(folder: Path, dialect: Dialect | None) -> Checkpoint:
         files=tuple(wanted),
         stored=stored,
         config=config,
+        processor=_processor(folder),
     )
+
+
+def _processor(folder: Path) -> dict[str, Any] | None:
+    for name in PROCESSORS:
+        if os.path.lexists(folder / name):
+            found = read_json(inside(folder, name, "The model"), MAX_CONFIG)
+            found = found.get("image_processor", {}) if name == PROCESSORS[0] else found
+            if isinstance(found, dict) and found:
+                return found
+    return None
 
 
 def _config(folder: Path) -> dict[str, Any]:

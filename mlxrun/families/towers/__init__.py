@@ -1,0 +1,74 @@
+"""What sees in a checkpoint of several parts: one recipe a wrapper's `model_type`, as `families` has for decoders.
+
+A tower that cannot be served is left out with its reason, and the model still reads text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from ...spec import ModelError
+from ...spec_towers import Towers
+from ..config import Config, Dialect, refusing
+from ..rules import Rule
+
+PROCESSOR = "preprocessor_config.json"
+
+# model_type of the wrapper: module.function
+TOWERS: dict[str, str] = {
+    "idefics3": "siglip.idefics3",
+    "smolvlm": "siglip.idefics3",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a recipe of a tower reads, each of which remembers what was asked for."""
+
+    whole: Config  # config.json
+    vision: Config  # its vision_config
+    picture: Config  # preprocessor_config.json
+    dim: int  # of the decoder
+
+
+@dataclass(frozen=True, slots=True)
+class TowerRecipe:
+    towers: Towers
+    rules: tuple[Rule, ...]
+
+
+TowerFunction = Callable[[Parts], TowerRecipe]
+
+
+def tower_of(
+    config: Mapping[str, Any], processor: Mapping[str, Any] | None, dim: int, dialect: Dialect, waive: frozenset[str]
+) -> TowerRecipe | str | None:
+    """The recipe of a checkpoint's tower; or why it is left out; None: it has none, or none that is known here.
+
+    `processor`: None where no file says how its pictures are made ready.
+    """
+    kind, vision = config.get("model_type"), config.get("vision_config")
+    if kind not in TOWERS or not isinstance(vision, Mapping):
+        return None
+    if processor is None:
+        return f"{PROCESSOR} is missing"
+    parts = Parts(
+        Config(config, dialect, waive),
+        Config(vision, dialect, waive, "config.json: vision_config"),
+        Config(processor, dialect, waive, PROCESSOR),
+        dim,
+    )
+    module, function = TOWERS[kind].split(".")
+    recipe: TowerFunction = getattr(import_module(f"{__name__}.{module}"), function)
+    try:
+        with refusing("config.json: vision_config", kind, parts.vision):
+            found = recipe(parts)
+        for read in (parts.vision, parts.picture):
+            if unread := read.unread():
+                raise ModelError(f"{read.file}: {', '.join(unread)} is not known here")
+    except ModelError as error:
+        return str(error).rstrip(".")
+    return found

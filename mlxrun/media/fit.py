@@ -1,0 +1,80 @@
+"""How large a picture becomes, and into which tiles it is cut: as transformers' PIL classes do it, to the bit.
+
+https://github.com/huggingface/transformers: image_processing_pil_*.py of each family.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..spec_towers import Fit, Tiles
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MOST_EDGE = 4096  # Idefics 3 brings no edge beyond that
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """The tiles of a picture by line, and what comes last of several: the whole of it."""
+
+    tiles: tuple[Image.Image, ...]
+    rows: int
+    cols: int
+    overview: bool
+
+
+def cut(picture: Image.Image, fit: Fit, filter: int) -> Cutting:
+    return tiles(picture, fit, filter)
+
+
+def tiles(picture: Image.Image, fit: Tiles, filter: int) -> Cutting:
+    width, height = longest_edge(*picture.size, fit.longest)
+    picture, side = sized(picture, width, height, filter), fit.side
+    if not fit.split:
+        return Cutting((sized(picture, side, side, filter),), 1, 1, False)
+    picture = sized(picture, *whole_tiles(width, height, side), filter)
+    cols, rows = picture.width // side, picture.height // side
+    if rows == cols == 1:
+        return Cutting((picture,), 1, 1, False)
+    boxes = [(x * side, y * side, (x + 1) * side, (y + 1) * side) for y in range(rows) for x in range(cols)]
+    parts = [picture.crop(box) for box in boxes]
+    return Cutting((*parts, sized(picture, side, side, filter)), rows, cols, True)
+
+
+def longest_edge(width: int, height: int, longest: int) -> tuple[int, int]:
+    """The longest edge that long, the other even."""
+    ratio = width / height
+    if width >= height:
+        width, height = longest, int(longest / ratio)
+        height += height % 2
+    else:
+        width, height = int(longest * ratio), longest
+        width += width % 2
+    width, height = max(width, 1), max(height, 1)
+    ratio = width / height
+    if width >= height and width > MOST_EDGE:
+        width, height = MOST_EDGE, int(MOST_EDGE / ratio)
+    elif height > width and height > MOST_EDGE:
+        width, height = int(MOST_EDGE * ratio), MOST_EDGE
+    return max(width, 1), max(height, 1)
+
+
+def whole_tiles(width: int, height: int, side: int) -> tuple[int, int]:
+    ratio = width / height
+    if width >= height:
+        width = math.ceil(width / side) * side
+        height = math.ceil(int(width / ratio) / side) * side
+    else:
+        height = math.ceil(height / side) * side
+        width = math.ceil(int(height * ratio) / side) * side
+    return width, height
+
+
+def sized(picture: Image.Image, width: int, height: int, filter: int) -> Image.Image:
+    if picture.size == (width, height):
+        return picture  # every filter leaves it as it is
+    return picture.resize((width, height), resample=filter)

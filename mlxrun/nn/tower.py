@@ -1,0 +1,96 @@
+"""A tower: patches of pictures -> the rows that stand in a prompt for them. Several pictures go through it together.
+
+It is built of the same layers as a decoder, each of which sees all patches of its own picture and none of another. It
+reads a spec and knows no family, no prompt and no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+
+import mlx.core as mx
+
+from ..contracts import Patches
+from ..ops.activations import activation
+from ..spec import Norm
+from ..spec_towers import Act, JoinBlock, PictureSpec, Project, Step, Tower, Towers
+from .batch import Pass, Segment
+from .layer import LayerBlock
+from .params import Params
+
+Rows = Callable[[mx.array], mx.array]
+
+
+class TowerModel:
+    def __init__(self, towers: Towers, params: Params) -> None:
+        spec = self.spec = towers.vision
+        patch = spec.patch
+        self.patch = params.linear("patch", patch.dim, patch.side**2 * 3, bias=patch.bias)
+        grid = spec.grid
+        self.grid = None if grid is None else params.embedding("grid", grid.rows * grid.cols, patch.dim)
+        self.layers = [
+            LayerBlock(layer, patch.dim, None, params.scope(f"layers.{i}")) for i, layer in enumerate(spec.layers)
+        ]
+        self.steps, self.out = steps_of(spec, params.scope("steps"))
+        self.values = values_of(towers.picture)
+
+    def encode(self, patches: Patches) -> Iterator[mx.array]:
+        """The rows after each layer, none of them evaluated; last (T / joined, the decoder's dim)."""
+        x = self.patch(self._colours(patches.colours))
+        if self.grid is not None and patches.places is not None:
+            x = x + self.grid(patches.places)
+        p, nothing = pass_of(patches.counts), [None] * len(patches.counts)
+        for layer in self.layers:
+            x = layer(x, p, nothing)
+            yield x
+        for step in self.steps:
+            x = step(x)
+        yield x
+
+    def _colours(self, colours: mx.array) -> mx.array:
+        """As the numbers that the tower was taught with: a table, for there are 256 of each colour."""
+        width = colours.shape[1]
+        which = mx.tile(mx.array([0, 256, 512], mx.int32), width // 3)
+        return self.values[colours.astype(mx.int32) + which]
+
+
+def pass_of(counts: Sequence[int]) -> Pass:
+    starts = list(chain([0], _sums(counts)))
+    return Pass([Segment(start, count, 0, count) for start, count in zip(starts, counts, strict=False)])
+
+
+def _sums(counts: Sequence[int]) -> Iterator[int]:
+    total = 0
+    for count in counts:
+        total += count
+        yield total
+
+
+def values_of(picture: PictureSpec) -> mx.array:
+    """(768,): what the 256 values of red, green and blue become, to the bit as in transformers' PIL classes."""
+    scaled = mx.array([value * picture.scale for value in range(256)], mx.float32)[None]
+    mean, std = (mx.array(three, mx.float32)[:, None] for three in (picture.mean, picture.std))
+    return ((scaled - mean) / std).reshape(-1)
+
+
+def steps_of(spec: Tower, params: Params) -> tuple[list[Rows], int]:
+    """The steps behind the layers, and how wide a row is after them."""
+    blocks, width = list[Rows](), spec.patch.dim
+    for number, step in enumerate(spec.steps):
+        block, width = _step(step, width, str(number), params)
+        blocks.append(block)
+    return blocks, width
+
+
+def _step(step: Step, width: int, name: str, params: Params) -> tuple[Rows, int]:
+    match step:
+        case Norm():
+            return params.norm(name, step, width), width
+        case Project(out, bias):
+            return params.linear(name, out, width, bias=bias), out
+        case Act(kind):
+            return activation(kind), width
+        case JoinBlock(side):
+            wide = width * side**2
+            return lambda x: x.reshape(-1, wide), wide

@@ -1,0 +1,110 @@
+"""What sees beside a decoder: frozen data, as `spec` is for the decoder itself.
+
+A tower is layers of a decoder that see both ways, a rule that cuts a picture into patches before them, and steps that
+make of its rows those that stand among a prompt's. Its rows lie block by block, as the steps will join them: so a
+merger is a reshape. `PictureSpec` says what becomes of a picture before that. Does nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .spec import Activation, Layer, Norm
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Squares of side x side pixels -> rows. The columns of its weight go by row, column, colour."""
+
+    side: int
+    dim: int
+    bias: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A learned row for each place, added to the patches.
+
+    buckets: of a picture that has another size than the grid, the place at the same part of the way
+    """
+
+    rows: int
+    cols: int
+    how: Literal["buckets"] = "buckets"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A matrix, to rows of that width."""
+
+    out: int
+    bias: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    kind: Activation
+
+
+@dataclass(frozen=True, slots=True)
+class JoinBlock:
+    """The rows of a block of side x side patches become one, end to end."""
+
+    side: int
+
+
+Step = Norm | Project | Act | JoinBlock
+
+
+@dataclass(frozen=True, slots=True)
+class Tower:
+    family: str  # for messages and display only
+    patch: Patch
+    grid: Grid | None
+    layers: tuple[Layer, ...]
+    block: int  # side of the blocks of patches by which rows lie
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """The longest edge is brought to `longest`; then squares of `side` are cut from it, and all of it shrunk to one
+    more comes last. A picture that is one square stays that (Idefics 3)."""
+
+    side: int
+    longest: int
+    split: bool = True  # False: the whole picture as one square
+
+
+Fit = Tiles
+
+
+@dataclass(frozen=True, slots=True)
+class PictureWords:
+    """What stands in a prompt for a picture, in the words of the model's own tokenizer."""
+
+    placeholder: str  # that the chat template writes
+    soft: str  # in whose place a row of the tower comes
+    alone: str = ""  # before the only tile
+    tile: str = ""  # before each of several, with {row} and {col} from 1 on
+    line: str = ""  # after a line of these
+    overview: str = ""  # before what comes last of several
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSpec:
+    fit: Fit
+    filter: int  # as Pillow numbers them
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    scale: float  # of a colour, before its mean goes
+    written: PictureWords
+    soft: int  # the token that stands where rows come
+
+
+@dataclass(frozen=True, slots=True)
+class Towers:
+    vision: Tower
+    picture: PictureSpec

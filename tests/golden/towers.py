@@ -1,0 +1,255 @@
+"""What sees beside a decoder: what transformers makes of a conversation with two pictures, kept in towers/.
+
+`python -m tests.golden.towers [CASE ...]` makes the files, with torch and transformers installed: the prompt's tokens
+by its processor, the pixels by its PIL class, the rows of the tower and the logits by its model, all of whose tensors
+are drawn anew. Nothing of mlxrun but the drawing is imported here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import AddedToken, Tokenizer
+
+from tests.server.tiny import byte_tokenizer
+
+from .checkpoint import Checkpoint, write
+from .draw import draw, kind_of
+
+FOLDER = Path(__file__).parent / "towers"
+FIRST = 257  # id of the first word that is added to the bytes and the one special token before
+ASKED = "What is this?"
+TEXT = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "rms_norm_eps": 0.01,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}:{% for part in m.content %}{% if part.type == 'image' %}PICTURE"
+    "{% else %}{{ part.text }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}assistant:"
+)
+TILES = tuple(f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1, 5))
+
+
+@dataclass(frozen=True)
+class TowerCase:
+    model_type: str
+    config: dict[str, Any]  # of the wrapper; vocab_size and ids of words are filled in
+    processor: dict[str, Any]
+    kind: str  # of transformers' PIL class
+    words: tuple[str, ...]  # that are added to the tokenizer
+    soft: str
+    soft_key: str = "image_token_id"
+    template: str = CHATML
+    sizes: tuple[tuple[int, int], ...] = ((37, 61), (50, 29))  # height and width of the pictures
+    idle: tuple[str, ...] = ()
+    seen: dict[str, Any] = field(default_factory=dict)  # what transformers' processor takes beside
+
+
+SIGLIP = {
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_channels": 3,
+    "image_size": 24,
+    "patch_size": 4,
+    "layer_norm_eps": 0.01,
+}
+CASES: dict[str, TowerCase] = {
+    "idefics3": TowerCase(
+        "idefics3",
+        {
+            "text_config": {"model_type": "llama", **TEXT},
+            "vision_config": {**SIGLIP, "model_type": "idefics3_vision"},
+            "scale_factor": 2,
+        },
+        {"size": {"longest_edge": 40}, "max_image_size": {"longest_edge": 24}},
+        "Idefics3ImageProcessor",
+        ("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>", "<|im_start|>", *TILES),
+        "<image>",
+        template=CHATML.replace("PICTURE", "<image>"),
+        seen={"image_seq_len": 9},
+    ),
+}
+CASES["smolvlm"] = TowerCase(
+    "smolvlm",
+    {**CASES["idefics3"].config, "scale_factor": 3, "vision_config": {**SIGLIP, "model_type": "smolvlm_vision"}},
+    {"size": {"longest_edge": 20}, "max_image_size": {"longest_edge": 36}, "resample": 2, "image_std": [0.5, 0.4, 0.3]},
+    "SmolVLMImageProcessor",
+    CASES["idefics3"].words,
+    "<image>",
+    template=CASES["idefics3"].template,
+    seen={"image_seq_len": 9},
+)
+
+
+def picture(height: int, width: int) -> NDArray[np.uint8]:
+    """Edges, a slope and noise: whatever is done otherwise shows."""
+    random = np.random.RandomState(height * 1000 + width)
+    y, x = np.mgrid[0:height, 0:width]
+    slope = np.stack([x * 255 // width, y * 255 // height, (x + y) * 255 // (height + width)], axis=-1)
+    edges = ((x // 7 + y // 5) % 2 * 90)[..., None]
+    return np.clip(slope * 0.6 + edges + random.randint(0, 40, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def tokenizer_of(case: TowerCase) -> Tokenizer:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens([AddedToken(word, special=True, normalized=False) for word in case.words])
+    return tokenizer
+
+
+def config_of(case: TowerCase) -> dict[str, Any]:
+    tokenizer = tokenizer_of(case)
+    text = {**case.config["text_config"], "vocab_size": tokenizer.get_vocab_size()}
+    return {**case.config, "text_config": text, case.soft_key: tokenizer.token_to_id(case.soft)}
+
+
+@dataclass(frozen=True)
+class TowerReference:
+    name: str
+    config: dict[str, Any]
+    tensors: dict[str, tuple[list[int], str]]  # name: (shape, kind)
+    tokens: list[int]
+    pixels: list[str]  # digests of the tiles
+    features: NDArray[np.float32]
+    logits: NDArray[np.float32]
+
+    @property
+    def case(self) -> TowerCase:
+        return CASES[self.name]
+
+    @property
+    def pictures(self) -> list[bytes]:
+        return [png(picture(*size)) for size in self.case.sizes]
+
+    def write(self, folder: Path) -> Path:
+        weights = {name: drawn(self.name, name, tuple(shape), kind) for name, (shape, kind) in self.tensors.items()}
+        write(Checkpoint(dict(self.config), weights), folder)
+        tokenizer_of(self.case).save(str(folder / "tokenizer.json"))
+        said = {"tokenizer_config.json": {"chat_template": self.case.template}}
+        said["preprocessor_config.json"] = {**self.case.processor, "image_processor_type": self.case.kind}
+        for file, content in said.items():
+            (folder / file).write_text(json.dumps(content), encoding="utf-8")
+        return folder
+
+
+def drawn(case: str, name: str, shape: tuple[int, ...], kind: str) -> NDArray[np.float32]:
+    """Filters get the gain of the matrix that they are."""
+    if kind == "filters":
+        return draw(case, name, (shape[0], int(np.prod(shape[1:]))), "matrix").reshape(shape)
+    return draw(case, name, shape, kind)
+
+
+def tower_reference(name: str) -> TowerReference:
+    said = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    arrays = np.load(FOLDER / f"{name}.npz")
+    return TowerReference(name, said["config"], said["tensors"], said["tokens"], said["pixels"], **arrays)
+
+
+def tiles_of(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    return pixels.reshape(-1, *pixels.shape[-3:])
+
+
+def digest(tile: NDArray[np.float32]) -> str:
+    """Of (3, height, width)"""
+    return hashlib.sha256(np.ascontiguousarray(tile, np.float32)).hexdigest()[:32]
+
+
+def make(name: str) -> str:
+    import torch
+    import transformers
+    from safetensors.numpy import load_file
+
+    case = CASES[name]
+    inputs = processed(case)
+    config = transformers.CONFIG_MAPPING[case.model_type](**config_of(case))
+    torch.manual_seed(0)
+    first = transformers.AutoModelForImageTextToText.from_config(config)
+    with tempfile.TemporaryDirectory() as folder:
+        first.save_pretrained(folder)
+        written = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
+        initial = load_file(f"{folder}/model.safetensors")
+        tensors = {
+            key: (list(value.shape), "filters" if value.ndim > 2 else kind_of(key, value, False, "mixed"))
+            for key, value in sorted(initial.items())
+        }
+        write(
+            Checkpoint(written, {k: drawn(name, k, tuple(s), kind) for k, (s, kind) in tensors.items()}), Path(folder)
+        )
+        model = type(first).from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    with torch.no_grad():
+        seen = {key: value for key, value in inputs.items() if key not in ("input_ids", "attention_mask")}
+        rows = model.model.get_image_features(**{k: v for k, v in seen.items() if k != "mm_token_type_ids"})
+        rows = getattr(rows, "pooler_output", rows)
+        features = (torch.cat(list(rows)) if isinstance(rows, list | tuple) else rows).reshape(-1, rows[0].shape[-1])
+        logits = model(**inputs, use_cache=False).logits[0]
+    shown = [tile for tile in tiles_of(inputs["pixel_values"].numpy()) if tile.any()]  # short lists are filled up
+    FOLDER.mkdir(exist_ok=True)
+    head = {"made_with": {"torch": torch.__version__, "transformers": transformers.__version__}, "config": written}
+    head |= {"tokens": inputs["input_ids"][0].tolist(), "pixels": [digest(tile) for tile in shown], "tensors": tensors}
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items())
+    (FOLDER / f"{name}.json").write_text(f"{{{lines}}}\n", encoding="utf-8")
+    arrays = {"features": features, "logits": logits}
+    np.savez_compressed(FOLDER / f"{name}.npz", **{k: v.float().numpy() for k, v in arrays.items()})
+    most = f"to {features.abs().max():.1f}, logits to {logits.abs().max():.1f}"
+    return f"{len(tensors)} tensors, {len(features)} rows {most}"
+
+
+def processed(case: TowerCase) -> Any:
+    """By transformers' own processor: ids, pixels and whatever its model takes beside them."""
+    import transformers
+    from PIL import Image
+
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer_of(case))
+    name = case.kind.removesuffix("ImageProcessor")
+    module = __import__(f"transformers.models.{MODULES.get(name, case.model_type)}", fromlist=["x"])
+    pictures = [Image.fromarray(picture(*size)) for size in case.sizes]
+    reader = getattr(module, f"{case.kind}Pil")(**case.processor)
+    processor = getattr(transformers, PROCESSORS.get(case.model_type, f"{name}Processor"))
+    content = [part for _ in pictures for part in ({"type": "image"}, {"type": "text", "text": ASKED})]
+    messages = [{"role": "user", "content": content}]
+    text = tokenizer.apply_chat_template(messages, chat_template=case.template, tokenize=False)
+    made = processor(image_processor=reader, tokenizer=tokenizer, **case.seen)
+    return made(text=[text], images=[pictures], return_tensors="pt")
+
+
+MODULES: dict[str, str] = {}  # of a PIL class, where it is not its model's
+PROCESSORS = {"smolvlm": "Idefics3Processor"}  # of a model type, where it is not named after the PIL class
+
+
+def main(names: list[str]) -> int:
+    import torch
+
+    torch.set_num_threads(1)
+    for name in names or CASES:
+        print(f"{name}: {make(name)}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
