@@ -1,0 +1,44 @@
+"""Sizes, tiles and pixels are those of transformers' PIL classes, to the bit, for pictures of every shape."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlxrun.families.config import Config
+from mlxrun.families.towers.processor import colours
+from mlxrun.media.fit import cut
+from mlxrun.spec_towers import Fit, Tiles
+from tests.golden.towers import picture
+
+SIZES = [(37, 61), (200, 33), (96, 96), (1, 7), (301, 450)]
+FITS: dict[str, tuple[str, dict[str, Any], Fit]] = {
+    "tiles": (
+        "idefics3.Idefics3",
+        {"size": {"longest_edge": 80}, "max_image_size": {"longest_edge": 32}},
+        Tiles(32, 80),
+    ),
+    "unsplit": (
+        "smolvlm.SmolVLM",
+        {"size": {"longest_edge": 80}, "max_image_size": {"longest_edge": 40}, "do_image_splitting": False},
+        Tiles(40, 80, split=False),
+    ),
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", FITS)
+def test_as_transformers(name: str, size: tuple[int, int]) -> None:
+    where, settings, fit = FITS[name]
+    module, kind = where.split(".")
+    reader = getattr(import_module(f"transformers.models.{module}"), f"{kind}ImageProcessorPil")(**settings)
+    shown = Image.fromarray(picture(*size))
+    wanted = reader(shown, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"]
+    spec = colours(Config(json.loads(reader.to_json_string())), mean=0.5, filter=1)
+    found = [np.asarray(tile).transpose(2, 0, 1) for tile in cut(shown, fit, spec["filter"]).tiles]
+    assert np.array_equal(np.stack(found), np.asarray(wanted).reshape(-1, *found[0].shape))
