@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,9 @@ from .terminal import answer, aside, say, thought
 if TYPE_CHECKING:
     from ..assistant import Assistant
     from ..client.types import Reply
+    from ..turns import Content, Picture
 
-    Message = dict[str, str]
+    Message = dict[str, str | list[Content]]
 
 PROMPT = ">>> "
 COMMAND = re.compile(r"/[A-Za-z?]+")  # alone on its line; a path or a sentence goes to the model
@@ -33,6 +34,13 @@ class Asker:
         self._assistant, self._wish, self._raw = assistant, Wish(max_tokens, sampling), raw
         self._system: list[Message] = [] if system is None else [{"role": "system", "content": system}]
         self.messages: list[Message] = list(self._system)
+        self._shown: tuple[Picture, ...] = ()
+
+    def show(self, pictures: Sequence[Picture]) -> None:
+        """Before the next prompt."""
+        if pictures and self._raw:
+            raise RequestError("Only a chat can show pictures: leave out --raw or --image.")
+        self._shown = tuple(pictures)
 
     def reset(self) -> None:
         self.messages = list(self._system)
@@ -44,9 +52,10 @@ class Asker:
             return follow(self._assistant.complete(prompt, self._wish)[0], write, thought)
         if not prompt.strip():
             raise RequestError("The prompt is empty.")
-        said: list[Message] = [*self.messages, {"role": "user", "content": prompt}]
+        content: str | list[Content] = [*self._shown, prompt] if self._shown else prompt
+        said: list[Message] = [*self.messages, {"role": "user", "content": content}]
         reply = follow(self._assistant.chat(said, self._wish), write, thought)
-        self.messages = [*said, {"role": "assistant", "content": reply.text}]
+        self.messages, self._shown = [*said, {"role": "assistant", "content": reply.text}], ()
         return reply
 
 

@@ -30,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_sampling(parser)
     parser.add_argument("--max-tokens", type=int, metavar="N", help="end the answer after N tokens")
     parser.add_argument("--system", metavar="TEXT", help="the system message")
+    parser.add_argument("--image", metavar="FILE", action="append", default=[], help="show it, before the prompt")
     parser.add_argument("--raw", action="store_true", help="complete the text as it is, without the chat template")
     parser.add_argument("--context", type=int, metavar="N", help="tokens that prompt and answers may take together")
     options.add_loading(parser)
@@ -39,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(flags: argparse.Namespace) -> int:
     from ..assistant import Assistant, recommended
+    from ..client.pictures import picture_of
     from ..settings import from_environment
     from ..store.resolve import resolve
     from ..tune import begin
@@ -54,6 +56,7 @@ def main(flags: argparse.Namespace) -> int:
     prompt = "" if interactive else prompt_of(flags.words)
     if not interactive and not prompt.strip():
         raise RequestError("The prompt is empty.")
+    pictures = [picture_of(file) for file in flags.image]
     began = time.perf_counter()
     opened = quantize.copy_of(opened, flags, settings)
     how = options.load_options(flags, settings)
@@ -61,6 +64,7 @@ def main(flags: argparse.Namespace) -> int:
     try:
         introduce(assistant, flags.model, time.perf_counter() - began)
         ask = chat.Asker(assistant, sampling, flags.max_tokens, flags.system, raw(assistant, flags))
+        ask.show(pictures)
         return chat.loop(ask) if interactive else once(ask, prompt)
     finally:
         assistant.close()

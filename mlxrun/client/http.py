@@ -22,6 +22,7 @@ from ..parts import Piece
 from ..turns import Tool
 from .events import SERVER_ERROR, Reading, message, server_events, tokens_of
 from .options import Options
+from .pictures import as_json
 from .types import Asking, ClientError, ModelInfo, Score
 
 if TYPE_CHECKING:
@@ -152,7 +153,11 @@ class HttpTransport:
             if ask.options.logprobs is not None:
                 body["logprobs"] = ask.options.logprobs
             return HttpSource(self.address, "/v1/completions", filled(body), ask.options.logprobs or 0)
-        body = {**common, "messages": list(ask.messages), "max_completion_tokens": ask.options.max_tokens}
+        body = {
+            **common,
+            "messages": [{**one, "content": as_json(one["content"])} for one in ask.messages],
+            "max_completion_tokens": ask.options.max_tokens,
+        }
         if ask.options.logprobs is not None:
             body |= {"logprobs": True, "top_logprobs": ask.options.logprobs}
         if ask.tools:

@@ -14,6 +14,7 @@ from ..parts import AnswerPart, Arguments, CallBegun, CallEnded, Piece, Token, j
 from ..turns import Tool
 from .options import Options
 from .paint import bars, painted
+from .pictures import contents_of
 
 Message = Mapping[str, Any]
 
@@ -163,16 +164,17 @@ def conversation(messages: str | Sequence[Message], system: str | None = None) -
 
 
 def spoken(message: Any) -> Message:
-    """A message as chat templates know it: they have no developer, and the content is one text."""
+    """A message as chat templates know it: they have no developer, and the content is one text, or a list of texts and
+    pictures where there are any."""
     if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
         raise RequestError("Each message must be an object with a role and content.")
     role, content = message["role"], message["content"]
     if role not in ROLES:
         raise RequestError(f"A message's role must be one of {', '.join(ROLES)}, not {role!r}.")
-    if isinstance(content, list):
-        texts: list[Any] = [part.get("text") for part in content if isinstance(part, Mapping)]
-        good = content and len(texts) == len(content) and all(isinstance(text, str) for text in texts)
-        content = "\n".join(texts) if good else None
-    if not isinstance(content, str):
-        raise RequestError("A message's content must be text, or a list of parts of the type text.")
-    return {**message, "role": "system" if role == "developer" else role, "content": content}
+    parts = contents_of(content, message.get("images"))
+    if parts is None:
+        raise RequestError("A message's content must be text, or a list of texts and pictures.")
+    texts = [part for part in parts if isinstance(part, str)]
+    told = {key: value for key, value in message.items() if key != "images"}
+    content = "\n".join(texts) if len(texts) == len(parts) else parts
+    return {**told, "role": "system" if role == "developer" else role, "content": content}

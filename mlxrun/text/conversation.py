@@ -220,7 +220,7 @@ def parameters_of(tool: Tool) -> dict[str, Any]:
 
 
 def turns_of(messages: Sequence[Mapping[str, Any]]) -> tuple[Turn, ...]:
-    """Of messages with a role and a text, as programs that use this one in Python write them."""
+    """Of messages with a role and a text, or a list of texts and pictures, as programs in Python write them."""
     return tuple(map(_turn, messages))
 
 
@@ -231,14 +231,15 @@ def _turn(message: Mapping[str, Any]) -> Turn:
     role, content = roles.get(message["role"]), message.get("content")
     if role is None:
         raise RequestError(f"role must be one of {', '.join(roles)}, not {message['role']!r}.")
-    if not isinstance(content, str):
-        raise RequestError("The content of a message must be a text.")
+    parts = (content,) if isinstance(content, str) else tuple(content) if isinstance(content, list) else ()
+    if not parts or not all(isinstance(part, str | Picture) for part in parts):
+        raise RequestError("The content of a message must be a text, or a list of texts and pictures.")
     known = {"role", "content", "name", "reasoning_content", "tool_calls", "tool_call_id"}
     if more := sorted(set(map(str, message)) - known):
         raise RequestError(f"A message has {more[0]!r}, which is not understood here: use an Ask of turns.")
     calls = tuple(map(_call, message.get("tool_calls") or ()))
     thoughts, answers = message.get("reasoning_content"), message.get("tool_call_id")
-    return Turn(role, (content,), thoughts, calls, answers=answers, name=message.get("name"))
+    return Turn(role, parts, thoughts, calls, answers=answers, name=message.get("name"))
 
 
 def _call(told: Any) -> Call:

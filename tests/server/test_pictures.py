@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.golden.towers import ASKED, TowerReference, png, tower_reference
+from mlxrun.client import connect
+from tests.golden.towers import ASKED, TowerReference, picture, png, tower_reference
 
 from .process import Serving, serving
 
@@ -179,3 +183,35 @@ def test_memory_is_bounded(seeing: Serving) -> None:
     for data in bombs:
         seeing.post("/v1/chat/completions", chat([data]))
     assert seeing.resident() < before + BOUND
+
+
+def test_the_client_takes_pictures_as_a_program_has_them(
+    seeing: Serving, reference: TowerReference, tmp_path: Path
+) -> None:
+    data, array = reference.pictures[0], picture(*reference.case.sizes[0])
+    file = tmp_path / "seen.png"
+    file.write_bytes(data)
+    wanted = said(seeing, [data])
+    with connect(seeing.url) as client:
+        for given in (file, data, Image.open(file), array):
+            for message in ({"content": [given, ASKED]}, {"content": ASKED, "images": [given]}):
+                reply = client.chat([{"role": "user", **message}], max_tokens=3, temperature=0)
+                assert reply.text == wanted
+
+
+def test_the_command_shows_a_file(reference: TowerReference, tmp_path: Path) -> None:
+    folder, file = reference.write(tmp_path / "model"), tmp_path / "seen.png"
+    file.write_bytes(reference.pictures[0])
+    asked = [sys.executable, "-m", "mlxrun", "run", str(folder), ASKED, "--max-tokens", "3", "--temperature", "0"]
+    with_it, without = (
+        subprocess.run([*asked, *more], capture_output=True, text=True) for more in (["--image", str(file)], [])
+    )
+    assert with_it.returncode == 0, with_it.stderr
+    assert "tokens read" in with_it.stderr
+    assert tokens_read(with_it.stderr) > tokens_read(without.stderr) + 9
+
+
+def tokens_read(said: str) -> int:
+    found = re.search(r"(\d+) tokens read", said)
+    assert found is not None, said
+    return int(found[1])
