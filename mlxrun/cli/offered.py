@@ -70,6 +70,7 @@ class Offered:
     flags: argparse.Namespace
     settings: Settings
     named: Mapping[str, Path]
+    _fetched: dict[str, Path] = field(default_factory=dict)  # for clients, since the start
     _seen: dict[str, Path] = field(default_factory=dict)  # when it was last looked for them
     _cards: dict[Path, tuple[int, ModelCard]] = field(default_factory=dict)  # and when what they tell was changed
 
@@ -79,14 +80,19 @@ class Offered:
 
     @property
     def alone(self) -> bool:
-        return len(self.named) == 1 and self.flags.models_dir is None and not self.flags.installed
+        more = self.flags.models_dir is not None or self.flags.installed or self.flags.allow_pull
+        return len(self.named) == 1 and not more
+
+    def add(self, name: str, place: Path) -> None:
+        """One that was fetched meanwhile."""
+        self._fetched[name] = place
 
     def names(self) -> list[str]:
         return list(self.places())
 
     def places(self) -> dict[str, Path]:
         """As they are now: folders come and go."""
-        found = {**dict(self._found()), **self.named}
+        found = {**dict(self._found()), **self._fetched, **self.named}
         self._seen.update(found)
         return found
 

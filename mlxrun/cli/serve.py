@@ -59,6 +59,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grace", type=float, metavar="S", help="seconds that answers may still take after SIGTERM")
     parser.add_argument("--context", type=int, metavar="N", help="tokens that prompt and answer may take together")
     parser.add_argument("--mcp", type=Path, metavar="FILE", help="lend tools of these MCP servers to chats that ask")
+    parser.add_argument(
+        "--allow-pull", action="store_true", help="fetch models for clients that ask for it, as Ollama's do (/api/pull)"
+    )
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument(
         "--for", dest="client", choices=tuple(CLIENTS), help="print the lines that point this program here, and stop"
@@ -148,8 +151,10 @@ def serve(flags: argparse.Namespace) -> int:
     from ..server.mcp.file import read_servers
     from ..server.mcp.lender import Lender
     from ..server.models import Models
+    from ..server.pulls import Pulls
     from ..server.stored import StoredAnswers
     from ..settings import from_environment
+    from ..store.resolve import fetchable
 
     most, grace = most_of(flags), grace_of(flags)
     key = flags.key if flags.key is not None else os.environ.get(KEY)
@@ -159,6 +164,7 @@ def serve(flags: argparse.Namespace) -> int:
     stored = StoredAnswers(None if flags.store is None else flags.store.expanduser().absolute())
     listeners = [run.listen(flags.host, port) for port in flags.port or [PORT]]
     offer = offered.offered(flags, settings, DEFAULT)
+    pulls = Pulls(fetchable, offer.add) if flags.allow_pull else None
     models = Models(offer.load, offer.names, offer.first, offer.limits(), offer.card, offer.aliases())
     try:
         if offer.first is not None:
@@ -172,7 +178,7 @@ def serve(flags: argparse.Namespace) -> int:
             strict=flags.strict,
         )
         spoken = (DIALECTS, PLAINS) if lender is None else lending(lender)
-        server = app.Server(models, config, *spoken, stored=stored)
+        server = app.Server(models, config, *spoken, stored=stored, pulls=pulls)
         if flags.store is not None:
             say(f"Answers of /v1/responses are kept on disk, in {flags.store}, for a day.")
         say(ready_line(models, [f"{run.address_of(listener)}/v1" for listener in listeners]))

@@ -32,6 +32,7 @@ from .metrics import Counted, Metrics
 from .models import Models
 from .openapi import NAMED, document
 from .page import WebPage
+from .pulls import Pulls
 from .request_log import Logged
 from .stored import StoredAnswers
 
@@ -65,6 +66,7 @@ class Server:
         dialects: Sequence[Dialect] = DIALECTS,
         plains: Sequence[Plain] = PLAINS,
         stored: StoredAnswers | None = None,
+        pulls: Pulls | None = None,
     ) -> None:
         self._stored = stored or StoredAnswers()
         own_dialects, own_plains = remembering(self._stored)
@@ -80,6 +82,7 @@ class Server:
             large=started_pool(LARGE_THREADS),
             body_limit=config.body_limit,
             strict=config.strict,
+            pulls=pulls,
         )
         self._dialects, self._plains = dialects, plains
         self._words: dict[str, ErrorWords] = TREES | {p.path: p.words for p in plains} | at_paths(dialects)

@@ -25,6 +25,7 @@ from .guard import CLIENT
 from .in_flight import SHARE
 from .metrics import Metrics
 from .models import Models
+from .pulls import Pulls
 from .request_log import note_end, note_job
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class House:
     large: ThreadPoolExecutor  # the same for large bodies
     body_limit: int
     strict: bool = False  # what is not known is an error, instead of being left out
+    pulls: Pulls | None = None  # None: no model is fetched for a client
 
     def for_body(self, size: int) -> House:
         """As it is for a request whose body has so many bytes."""

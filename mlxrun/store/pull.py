@@ -17,6 +17,7 @@ from ..memory.disk import free_in
 from ..settings import Settings
 from ..spec import ModelError, one_line
 from . import blob, far, ggufs, hub
+from .arriving import Coming, Told, tell_nobody
 from .ggufs import Choice, Offer
 from .names import Name
 
@@ -28,17 +29,17 @@ GOES_ON = "What has arrived is kept, and the next try goes on from there."
 SPARE = 1 << 30  # bytes of the disk that are left to others
 
 
-def pull_model(name: Name, settings: Settings) -> Path:
-    """A folder or a .gguf file."""
+def pull_model(name: Name, settings: Settings, told: Told = tell_nobody) -> Path:
+    """A folder or a .gguf file. `told`: what comes, before it does."""
     place = here(name, settings)
     if place is not None:
         return place
     listing = _listing(name)
     if name.whole and listing.has_safetensors:
-        _need_room(name, blob.remaining(listing, listing.wanted))
+        _expect(name, listing, listing.wanted, told)
         return hub.snapshot(name.base)
     choice = wanted(name, listing, machine_of(settings))
-    return _fetched(name, listing, choice.offer)
+    return _fetched(name, listing, choice.offer, told)
 
 
 @contextmanager
@@ -135,7 +136,7 @@ def machine_of(settings: Settings) -> Machine:
     return machine if settings.memory is None else replace(machine, usable=min(machine.usable, settings.memory))
 
 
-def _fetched(name: Name, listing: hub.Listing, offer: Offer) -> Path:
+def _fetched(name: Name, listing: hub.Listing, offer: Offer, say: Told) -> Path:
     from huggingface_hub import constants, snapshot_download
 
     coming = blob.remaining(listing, offer.files)
@@ -143,7 +144,7 @@ def _fetched(name: Name, listing: hub.Listing, offer: Offer) -> Path:
     told = f"Fetching {offer.files[0]} of {name.base}{size} from the Hugging Face hub ..."
     print(one_line(told), file=sys.stderr, flush=True)
     try:
-        _need_room(name, coming)
+        _expect(name, listing, offer.files, say)
         for file in offer.files:
             blob.arrive(listing, file)
         folder = Path(
@@ -163,15 +164,19 @@ def _fetched(name: Name, listing: hub.Listing, offer: Offer) -> Path:
     return folder / offer.files[0]
 
 
-def _need_room(name: Name, coming: int) -> None:
+def _expect(name: Name, listing: hub.Listing, files: tuple[str, ...], told: Told) -> None:
+    """Raises where there is no room for what comes."""
     from huggingface_hub import constants
 
+    coming = blob.remaining(listing, files)
     room = free_in(hub.held(name.base))
     if coming + SPARE > room:
         raise ModelError(
             f"{name} takes {coming / GIB:.1f} GiB more, and {room / GIB:.1f} GiB of the disk are free: free some "
             f"room in {constants.HF_HUB_CACHE}, then fetch it again."
         )
+    largest = max(files, key=lambda file: listing.sizes[file] or 0, default="")
+    told(Coming(hub.held(name.base) / "blobs", coming, listing.digests.get(largest)))
 
 
 # ---- what is here ---------------------------------------------------------------------------------

@@ -18,16 +18,23 @@ from ..settings import OFF, TEXT, Settings, from_environment
 from ..spec import ModelError
 from ..weights.gguf import named_as_gguf
 from . import catalogue, names, pull, starter
+from .arriving import Told, tell_nobody
 from .names import Name
 
 if TYPE_CHECKING:
     from ..memory.machine import Machine
 
 
-def resolve(name: str, settings: Settings | None = None) -> Path:
+def resolve(name: str, settings: Settings | None = None, told: Told = tell_nobody) -> Path:
+    """`told`: what comes, before it does, of a model that is not here."""
     settings = settings or from_environment()
-    place = _where(name, settings)
-    return place if isinstance(place, Path) else pull.pull_model(place, settings)
+    place = _where(name, settings, told)
+    return place if isinstance(place, Path) else pull.pull_model(place, settings, told)
+
+
+def fetchable(name: str) -> bool:
+    """Whether it is a name that a model has for everybody: no path, nor what only this machine calls so."""
+    return name == starter.NAME or name.lower() in catalogue.CATALOGUE or names.parse(name) is not None
 
 
 def draft_model(settings: Settings) -> Path | None:
@@ -53,10 +60,10 @@ def headers_of(
             yield outline, False
 
 
-def _where(name: str, settings: Settings) -> Path | Name:
+def _where(name: str, settings: Settings, told: Told = tell_nobody) -> Path | Name:
     """A place on this machine, or a name of the hub."""
     if name == starter.NAME:
-        return starter.fetch(settings)
+        return starter.fetch(settings, told)
     path = Path(os.path.expanduser(name))  # unlike Path's own it lets ~nobody be
     for place in (path, settings.models / name):
         if name and place.exists():

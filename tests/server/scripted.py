@@ -134,10 +134,11 @@ def server(
     engine = engine or ScriptedEngine()
     given = {"sampling": Sampling(temperature=0.7), **config}
     name, plains = given.pop("name", "scripted"), given.pop("plains", PLAINS)
+    pulls = given.pop("pulls", None)
     voice = Voice(assistant_of(name, engine, template), name, given["sampling"])
     models = Models(lambda name, beside: voice, lambda: (name,), name, RegistryLimits(pinned=frozenset({name})))
     models.registry.hold(name, voice)
-    return Server(models, ServerConfig(**given), dialects, plains), engine
+    return Server(models, ServerConfig(**given), dialects, plains, pulls=pulls), engine
 
 
 def ask(own: Server, path: str, body: Any = None, *, method: str | None = None, **more: Any) -> httpx.Response:

@@ -1,16 +1,18 @@
 """What Ollama's clients ask besides answers: its version, which models there are and what they can do, to fetch one.
 
-Models are managed with `mlxrun`, not over HTTP: what would copy, make, send or remove one is refused.
+Models are managed with `mlxrun`, not over HTTP: what would copy, make, send or remove one is refused, and so is what
+would fetch one, unless the server was started to allow it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from ...core import Sampling
 from .. import left_out
@@ -18,12 +20,15 @@ from ..body import read
 from ..capabilities import ModelCard, capabilities
 from ..check import Schema, check
 from ..dialect import Body, Json, Operation, Plain
+from ..direct import GONE
 from ..errors import ApiError, JsonResponse
+from ..exchange import ClientGone, while_there
 from ..fields import COUNT, TEXT, fixed, flag, listed, record, text
 from ..generate import House
-from ..models import Models
+from ..models import LATEST, Models
 from ..ndjson import MEDIA_TYPE, line
 from ..openapi import post
+from ..pulls import Pulls
 from .ollama_answers import error_body
 from .ollama_fields import DETAILS, ERROR
 
@@ -71,21 +76,53 @@ async def show(request: Request, house: House) -> Response:
 
 async def pull(request: Request, house: House) -> Response:
     body = await body_of(request, house, PULL)
-    await house.aside(lambda: found_or_refused(body, house.models))
-    steps = [{"status": "pulling manifest"}, {"status": "success"}]
-    if body.get("stream") is False:
-        return JsonResponse(steps[-1])
-    return Response(b"".join(map(line, steps)), media_type=MEDIA_TYPE)
+    steps = pulled(await house.aside(lambda: missing(body, house)), house.pulls)
+    if body.get("stream") is not False:
+        return StreamingResponse(in_lines(steps), media_type=MEDIA_TYPE)
 
+    async def all_of_them() -> Json:
+        async with aclosing(steps):
+            return [step async for step in steps][-1]
 
-def found_or_refused(body: Body, models: Models) -> None:
     try:
-        name_in(body, models)
+        return JsonResponse(await while_there(request.receive, all_of_them()))
+    except ClientGone:
+        return Response(status_code=GONE)
+
+
+def missing(body: Body, house: House) -> str | None:
+    """The model's name, where it is not here and may be fetched."""
+    try:
+        name_in(body, house.models)
     except ApiError as error:
         if error.status != 404:
             raise
-        message = "this server fetches no models for its clients: fetch it with mlxrun pull, and serve it"
-        raise ApiError(403, message) from error
+        if house.pulls is None:
+            message = "this server fetches no models for its clients: fetch it with mlxrun pull and serve it"
+            raise ApiError(403, f"{message}, or start the server with --allow-pull") from error
+        return str(body.get("model") or body.get("name")).removesuffix(LATEST)
+    return None
+
+
+async def pulled(name: str | None, pulls: Pulls | None) -> AsyncGenerator[Json, None]:
+    """What Ollama's programs are told while it comes; they add up what has a digest."""
+    yield {"status": "pulling manifest"}
+    if name is not None and pulls is not None:
+        async with aclosing(pulls.fetched(name)) as steps:
+            async for step in steps:
+                digest = step.pop("digest") or name
+                yield {"status": f"pulling {digest[:12]}", "digest": f"sha256:{digest}", **step}
+    yield {"status": "success"}
+
+
+async def in_lines(steps: AsyncGenerator[Json, None]) -> AsyncIterator[bytes]:
+    """The status is sent: an error is a line."""
+    async with aclosing(steps):
+        try:
+            async for step in steps:
+                yield line(step)
+        except ApiError as error:
+            yield line(error_body(error))
 
 
 async def removal(_: Request, __: House) -> Response:
@@ -212,7 +249,9 @@ OLLAMA_PLAINS = (
         ("POST",),
         pull,
         WORDS,
-        posted("ollamaPull", "Says that a model is here", PULL, record(status=TEXT)),
+        posted(
+            "ollamaPull", "Says that a model is here, or fetches it with serve --allow-pull", PULL, record(status=TEXT)
+        ),
     ),
     refused("/api/delete", removal, "DELETE"),
     refused("/api/copy", unknown, "POST"),

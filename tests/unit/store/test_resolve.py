@@ -46,7 +46,7 @@ def folder(place: Path, *files: str) -> Path:
 
 
 def test_the_starter(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starter, "fetch", lambda s: s.models / starter.FILE)
+    monkeypatch.setattr(starter, "fetch", lambda s, told: s.models / starter.FILE)
     assert resolve("smollm2", settings) == settings.models / starter.FILE
 
 
