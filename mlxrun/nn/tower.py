@@ -7,7 +7,6 @@ reads a spec and knows no family, no prompt and no file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 
 import mlx.core as mx
 
@@ -15,7 +14,7 @@ from ..contracts import Patches
 from ..ops.activations import activation
 from ..spec import Norm
 from ..spec_towers import Act, JoinBlock, PictureSpec, Project, Step, Tower, Towers
-from .batch import Pass, Segment
+from .batch import Pass
 from .layer import LayerBlock
 from .params import Params
 
@@ -56,15 +55,7 @@ class TowerModel:
 
 
 def pass_of(counts: Sequence[int]) -> Pass:
-    starts = list(chain([0], _sums(counts)))
-    return Pass([Segment(start, count, 0, count) for start, count in zip(starts, counts, strict=False)])
-
-
-def _sums(counts: Sequence[int]) -> Iterator[int]:
-    total = 0
-    for count in counts:
-        total += count
-        yield total
+    return Pass([(count, 0, count) for count in counts])
 
 
 def values_of(picture: PictureSpec) -> mx.array:
