@@ -129,6 +129,7 @@ class Patches:
 
     colours: mx.array  # (T, side * side * 3) uint8: by row, column, colour
     places: mx.array | None  # (T,) int32 rows of the grid
+    coordinates: mx.array | None  # (2, T) int32: its row and its column among the patches
     counts: tuple[int, ...]  # of each picture
 
 

@@ -67,6 +67,7 @@ class Rope:
     long_freqs: tuple[float, ...] | None = None  # used by a session longer than `original`
     long_scale: float | None = None  # and its scale, where that differs (Phi-3.5-MoE)
     original: int | None = None
+    axes: tuple[int, ...] = ()  # of each pair, by which of several coordinates it turns; empty: by the position
 
 
 @dataclass(frozen=True, slots=True)

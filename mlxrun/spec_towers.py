@@ -20,6 +20,7 @@ class Patch:
     side: int
     dim: int
     bias: bool = True
+    after: Norm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,15 @@ class Tiles:
     split: bool = True  # False: the whole picture as one square
 
 
-Fit = Tiles
+@dataclass(frozen=True, slots=True)
+class Longest:
+    """No edge is longer than `edge`, and each a multiple of `factor` (Pixtral)."""
+
+    edge: int
+    factor: int
+
+
+Fit = Tiles | Longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,7 @@ class PictureWords:
     alone: str = ""  # before the only tile
     tile: str = ""  # before each of several, with {row} and {col} from 1 on
     line: str = ""  # after a line of these
+    row: str = ""  # after each line of rows but the last
     overview: str = ""  # before what comes last of several
     after: str = ""
 

@@ -16,7 +16,8 @@ import numpy as np
 from ..contracts import Patches, SoftRows
 from ..core import RequestError, Tile
 from ..loading.model import Runnable
-from ..media.layout import places
+from ..media.layout import coordinates, places
+from ..spec import Attention
 from ..spec_towers import Tower
 from .plan import PassPart
 from .request import Row
@@ -117,7 +118,10 @@ def laid_out(spec: Tower, tiles: Sequence[Tile]) -> Patches:
     where = None
     if spec.grid is not None:
         where = mx.array(np.concatenate([places(spec.grid, *tile.grid, spec.block) for tile in tiles]))
-    return Patches(mx.array(colours), where, tuple(tile.grid[0] * tile.grid[1] for tile in tiles))
+    turns = None
+    if any(isinstance(layer.mixer, Attention) and layer.mixer.rope is not None for layer in spec.layers[:1]):
+        turns = mx.array(np.concatenate([coordinates(*tile.grid, spec.block) for tile in tiles], axis=1))
+    return Patches(mx.array(colours), where, turns, tuple(tile.grid[0] * tile.grid[1] for tile in tiles))
 
 
 def soft_rows(parts: Sequence[PassPart]) -> SoftRows | None:

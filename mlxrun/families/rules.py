@@ -102,6 +102,7 @@ class FlattenFilters:
     src: str
     dst: str
     last: bool = False  # colours lie last already (the mlx dialect)
+    side: int = 0  # of filters that are stored as a matrix whose columns go by colour first
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..spec_towers import Fit, Tiles
+from ..spec_towers import Fit, Longest, Tiles
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,7 +28,19 @@ class Cutting:
 
 
 def cut(picture: Image.Image, fit: Fit, filter: int) -> Cutting:
-    return tiles(picture, fit, filter)
+    match fit:
+        case Tiles():
+            return tiles(picture, fit, filter)
+        case Longest():
+            return Cutting((sized(picture, *multiples(*picture.size, fit), filter),), 1, 1, False)
+
+
+def multiples(width: int, height: int, fit: Longest) -> tuple[int, int]:
+    ratio = max(height / fit.edge, width / fit.edge)
+    if ratio > 1:
+        width, height = math.floor(width / ratio), math.floor(height / ratio)
+    width, height = (-(-max(1, edge) // fit.factor) * fit.factor for edge in (width, height))
+    return width, height
 
 
 def tiles(picture: Image.Image, fit: Tiles, filter: int) -> Cutting:

@@ -29,6 +29,12 @@ def places(grid: Grid, rows: int, cols: int, block: int) -> NDArray[np.int32]:
     return block_order(down[:, None] * np.int32(grid.cols) + across[None, :], block)
 
 
+def coordinates(rows: int, cols: int, block: int) -> NDArray[np.int32]:
+    """(2, patches): of each its row and its column."""
+    down, across = np.indices((rows, cols), np.int32)
+    return np.stack([block_order(down, block), block_order(across, block)])
+
+
 def bucket(count: int, of: int) -> NDArray[np.int32]:
     """Where `count` places at even distances lie among `of`, as Idefics finds it, in float32."""
     if count == of:

@@ -63,7 +63,12 @@ class PictureReader:
 
     def _seen(self, parts: Cutting) -> SeenPicture:
         tiles = tuple(map(self._tile, parts.tiles))
-        return SeenPicture(words_of(self._picture.written, parts, [tile.rows for tile in tiles]), tiles)
+        return SeenPicture(words_of(self._picture.written, parts, [self._soft(tile) for tile in tiles]), tiles)
+
+    def _soft(self, tile: Tile) -> str:
+        """The words in whose places its rows come."""
+        w, down = self._picture.written, tile.grid[0] // self._tower.block
+        return w.row.join([w.soft * (tile.rows // down)] * down)
 
     def _tile(self, picture: Image.Image) -> Tile:
         side, block = self._tower.patch.side, self._tower.block
@@ -82,12 +87,12 @@ def size_of(seen: SeenPicture) -> int:
     return sum(len(tile.data) for tile in seen.tiles)
 
 
-def words_of(w: PictureWords, parts: Cutting, rows: list[int]) -> str:
+def words_of(w: PictureWords, parts: Cutting, soft: list[str]) -> str:
     if not parts.overview:
-        return w.alone + w.soft * rows[0] + w.after
-    words, left = "", iter(rows)
+        return w.alone + soft[0] + w.after
+    words, left = "", iter(soft)
     for row in range(1, parts.rows + 1):
         for col in range(1, parts.cols + 1):
-            words += w.tile.format(row=row, col=col) + w.soft * next(left)
+            words += w.tile.format(row=row, col=col) + next(left)
         words += w.line
-    return words + w.overview + w.soft * next(left) + w.after
+    return words + w.overview + next(left) + w.after

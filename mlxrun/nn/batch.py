@@ -38,7 +38,9 @@ class Segment:
 
 
 class Pass:
-    __slots__ = ("_masks", "_positions", "_rows", "_segments", "chosen", "lent", "pages", "places", "total")
+    __slots__ = (
+        *("_masks", "_positions", "_rows", "_segments", "chosen", "coordinates", "lent", "pages", "places", "total"),
+    )
 
     def __init__(self, rows: Sequence[tuple[int, int, int]], pages: PagedPass | None = None) -> None:
         """`rows`: of each sequence how many, from which position on, and its context."""
@@ -50,6 +52,7 @@ class Pass:
         self.places: dict[int, KeyPlace] = {}  # the same, where keys lie in pages
         self.chosen: dict[int, tuple[mx.array | None, ...]] = {}  # keys an indexer picked, lent like spans
         self._positions: mx.array | None = None
+        self.coordinates: mx.array | None = None  # (axes, T) int32, where rows stand in a picture
         self._masks: dict[tuple[Sight, Segment, int, bool], mx.array | str | None] = {}
 
     @classmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import mlx.core as mx
 
 from ..ops.fused import Rotation
@@ -11,13 +13,19 @@ from .batch import Pass
 
 
 class Rotary:
-    __slots__ = ("table",)
+    __slots__ = ("by_axis", "table")
 
     def __init__(self, spec: Rope) -> None:
         self.table = RotaryTable(spec)
+        self.by_axis = [  # frequencies; infinity: that pair stands still
+            mx.array([f if of == axis else math.inf for f, of in zip(spec.freqs, spec.axes, strict=True)], mx.float32)
+            for axis in sorted(set(spec.axes))
+        ]
 
     def __call__(self, x: mx.array, p: Pass) -> mx.array:
         """x as `Pass.fold` lays it: (1, heads, T, D) for one sequence, (T, heads, 1, D) for several."""
+        if self.table.spec.axes:
+            return self._by_coordinates(x, p)
         first = p.segments[0]
         if len(p.segments) == 1:
             return rope(x, self.table, first.offset, first.context)
@@ -25,6 +33,24 @@ class Rotary:
             return rope(x, self.table, p.positions, first.context)
         pieces = [rope(x[s.rows], self.table, p.positions[s.rows], s.context) for s in p.segments]
         return mx.concatenate(pieces)
+
+    def _by_coordinates(self, x: mx.array, p: Pass) -> mx.array:
+        """Once for each coordinate, the pairs of the others standing still."""
+        assert p.coordinates is not None
+        one = len(p.segments) == 1
+        x = x.transpose(2, 1, 0, 3) if one else x  # (T, heads, 1, D)
+        spec = self.table.spec
+        for axis, freqs in enumerate(self.by_axis):
+            x = mx.fast.rope(
+                x,
+                spec.dims,
+                traditional=spec.interleaved,
+                base=None,
+                scale=1.0,
+                offset=p.coordinates[axis],
+                freqs=freqs,
+            )
+        return x.transpose(2, 1, 0, 3) if one else x
 
     def turn(self, p: Pass) -> Rotation:
         """The same for a fused kernel, when all sequences share one table."""

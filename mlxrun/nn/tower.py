@@ -26,6 +26,7 @@ class TowerModel:
         spec = self.spec = towers.vision
         patch = spec.patch
         self.patch = params.linear("patch", patch.dim, patch.side**2 * 3, bias=patch.bias)
+        self.patch_norm = params.norm("patch_norm", patch.after, patch.dim) if patch.after is not None else None
         grid = spec.grid
         self.grid = None if grid is None else params.embedding("grid", grid.rows * grid.cols, patch.dim)
         self.layers = [
@@ -37,9 +38,12 @@ class TowerModel:
     def encode(self, patches: Patches) -> Iterator[mx.array]:
         """The rows after each layer, none of them evaluated; last (T / joined, the decoder's dim)."""
         x = self.patch(self._colours(patches.colours))
+        if self.patch_norm is not None:
+            x = self.patch_norm(x)
         if self.grid is not None and patches.places is not None:
             x = x + self.grid(patches.places)
         p, nothing = pass_of(patches.counts), [None] * len(patches.counts)
+        p.coordinates = patches.coordinates
         for layer in self.layers:
             x = layer(x, p, nothing)
             yield x

@@ -112,8 +112,11 @@ def _changed(rule: Rule, item: _Item, match: re.Match[str]) -> Iterator[_Item]:
             yield item.become(match, dst, weight.squeeze(axes) if axes else weight)
         case Flatten(_, dst):
             yield item.become(match, dst, _plain(item, "flattened", 0).reshape(-1))
-        case FlattenFilters(_, dst, last):
-            weight = _plain(item, "turned", axes=3)
+        case FlattenFilters(_, dst, last, side):
+            weight = _plain(item, "turned", axes=2 if side else 3)
+            if side and weight.shape[1] % side**2:
+                raise ModelError(f"{item} has shape {weight.shape}, which are not filters of {side} x {side}.")
+            weight = weight.reshape(weight.shape[0], -1, side, side) if side else weight
             weight = weight if last else mx.moveaxis(weight, 1, -1)
             yield item.become(match, dst, mx.contiguous(weight.reshape(weight.shape[0], -1)))
         case Unflatten(_, dst, groups):

@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,52 @@ CASES: dict[str, TowerCase] = {
         seen={"image_seq_len": 9},
     ),
 }
+PIXTRAL = {
+    "model_type": "pixtral",
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "head_dim": 16,
+    "image_size": 64,
+    "patch_size": 4,
+    "hidden_act": "silu",
+    "rope_parameters": {"rope_type": "axial", "rope_theta": 100.0},
+}
+CASES["mistral3"] = TowerCase(
+    "mistral3",
+    {
+        "text_config": {"model_type": "mistral", **TEXT, "sliding_window": None, "tie_word_embeddings": False},
+        "vision_config": PIXTRAL,
+        "spatial_merge_size": 2,
+        "multimodal_projector_bias": True,
+        "tie_word_embeddings": False,
+    },
+    {"size": {"longest_edge": 48}, "patch_size": {"height": 4, "width": 4}},
+    "PixtralImageProcessor",
+    ("[IMG]", "[IMG_BREAK]", "[IMG_END]", "<|im_start|>", "<end_of_utterance>"),
+    "[IMG]",
+    "image_token_index",
+    template=CHATML.replace("PICTURE", "[IMG]"),
+    seen={"patch_size": 4, "spatial_merge_size": 2},
+)
+CASES["pixtral"] = TowerCase(
+    "llava",
+    {
+        "text_config": {"model_type": "mistral", **TEXT, "sliding_window": None, "tie_word_embeddings": False},
+        "vision_config": {**PIXTRAL, "hidden_act": "gelu"},
+        "vision_feature_layer": -1,
+        "vision_feature_select_strategy": "full",
+        "tie_word_embeddings": False,
+    },
+    {"size": {"longest_edge": 30}, "patch_size": {"height": 4, "width": 4}},
+    "PixtralImageProcessor",
+    CASES["mistral3"].words,
+    "[IMG]",
+    "image_token_index",
+    template=CASES["mistral3"].template,
+    seen={"patch_size": 4, "spatial_merge_size": 1},
+)
 CASES["smolvlm"] = TowerCase(
     "smolvlm",
     {**CASES["idefics3"].config, "scale_factor": 3, "vision_config": {**SIGLIP, "model_type": "smolvlm_vision"}},
@@ -209,6 +256,8 @@ def make(name: str) -> str:
         features = (torch.cat(list(rows)) if isinstance(rows, list | tuple) else rows).reshape(-1, rows[0].shape[-1])
         logits = model(**inputs, use_cache=False).logits[0]
     shown = [tile for tile in tiles_of(inputs["pixel_values"].numpy()) if tile.any()]  # short lists are filled up
+    if "image_sizes" in inputs:  # and small pictures
+        shown = [tile[:, :h, :w] for tile, (h, w) in zip(shown, inputs["image_sizes"].tolist(), strict=True)]
     FOLDER.mkdir(exist_ok=True)
     head = {"made_with": {"torch": torch.__version__, "transformers": transformers.__version__}, "config": written}
     head |= {"tokens": inputs["input_ids"][0].tolist(), "pixels": [digest(tile) for tile in shown], "tensors": tensors}
@@ -227,10 +276,13 @@ def processed(case: TowerCase) -> Any:
 
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer_of(case))
     name = case.kind.removesuffix("ImageProcessor")
-    module = __import__(f"transformers.models.{MODULES.get(name, case.model_type)}", fromlist=["x"])
+    kind = MODULES.get(name, case.model_type)
+    module = import_module(f"transformers.models.{kind}.image_processing_pil_{kind}")
     pictures = [Image.fromarray(picture(*size)) for size in case.sizes]
     reader = getattr(module, f"{case.kind}Pil")(**case.processor)
-    processor = getattr(transformers, PROCESSORS.get(case.model_type, f"{name}Processor"))
+    named = PROCESSORS.get(case.model_type, f"{name}Processor")
+    where = named.removesuffix("Processor").lower()
+    processor = getattr(import_module(f"transformers.models.{where}.processing_{where}"), named)
     content = [part for _ in pictures for part in ({"type": "image"}, {"type": "text", "text": ASKED})]
     messages = [{"role": "user", "content": content}]
     text = tokenizer.apply_chat_template(messages, chat_template=case.template, tokenize=False)
@@ -238,8 +290,12 @@ def processed(case: TowerCase) -> Any:
     return made(text=[text], images=[pictures], return_tensors="pt")
 
 
-MODULES: dict[str, str] = {}  # of a PIL class, where it is not its model's
-PROCESSORS = {"smolvlm": "Idefics3Processor"}  # of a model type, where it is not named after the PIL class
+MODULES = {"Pixtral": "pixtral"}  # of a PIL class, where it is not its model's
+PROCESSORS = {
+    "smolvlm": "Idefics3Processor",
+    "mistral3": "PixtralProcessor",
+    "llava": "PixtralProcessor",
+}  # of a model type, where it is not named after the PIL class
 
 
 def main(names: list[str]) -> int:

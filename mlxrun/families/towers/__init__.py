@@ -20,6 +20,8 @@ PROCESSOR = "preprocessor_config.json"
 # model_type of the wrapper: module.function
 TOWERS: dict[str, str] = {
     "idefics3": "siglip.idefics3",
+    "llava": "pixtral.pixtral",
+    "mistral3": "pixtral.mistral3",
     "smolvlm": "siglip.idefics3",
 }
 

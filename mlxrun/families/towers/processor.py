@@ -7,6 +7,7 @@ from typing import Any
 from ...spec import ModelError, shown
 from ..config import Config
 
+Three = tuple[float, float, float]
 # what is said of every processor and cannot change a picture, or only where it is asked for otherwise
 QUIET = (
     *("image_processor_type", "processor_class", "feature_extractor_type", "data_format", "input_data_format"),
@@ -15,23 +16,22 @@ QUIET = (
 )
 
 
-def colours(c: Config, *, mean: float | tuple[float, float, float], filter: int) -> dict[str, Any]:
+def colours(c: Config, *, mean: Three = (0.5, 0.5, 0.5), std: Three = (0.5, 0.5, 0.5), filter: int) -> dict[str, Any]:
     """How colours become numbers, and by which of Pillow's filters sizes change."""
     c.ignore(*QUIET)
     for step in ("do_resize", "do_rescale", "do_normalize"):
         if not c.flag(step, True):
             raise ModelError(f"{c.file}: {step} must be true.")
-    usual = [mean] * 3 if isinstance(mean, float) else list(mean)
     return {
         "filter": c.count("resample", filter, low=0, high=5),
-        "mean": three(c, "image_mean", usual),
-        "std": three(c, "image_std", [0.5] * 3),
+        "mean": three(c, "image_mean", mean),
+        "std": three(c, "image_std", std),
         "scale": c.number("rescale_factor", 1 / 255, above=0),
     }
 
 
-def three(c: Config, key: str, default: list[float]) -> tuple[float, float, float]:
-    found = c.get(key, default)
+def three(c: Config, key: str, default: Three) -> Three:
+    found = c.get(key, [*default])
     if not isinstance(found, list) or len(found) != 3 or not all(isinstance(one, int | float) for one in found):
         raise ModelError(f"{c.file}: {key} must be three numbers, not {shown(found)}.")
     red, green, blue = map(float, found)

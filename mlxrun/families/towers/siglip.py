@@ -32,9 +32,9 @@ def idefics3(p: Parts) -> TowerRecipe:
     c.ignore("do_pad", "return_row_col_info", "video_sampling")
     fit = Tiles(tile, square_of(c, "size", 4 * 364), c.flag("do_image_splitting", True))
     soft = p.whole.count("image_token_id", 128257, low=0)
-    picture = PictureSpec(fit, written=written, soft=soft, **colours(c, mean=0.5, filter=1))
+    picture = PictureSpec(fit, written=written, soft=soft, **colours(c, filter=1))
     names = (
-        *names_of(r"^(?:model\.)?vision_model\."),
+        *names_of(r"^(?:model\.)?vision_model\.", v),
         Rename(r"^(?:model\.)?connector\.modality_projection\.(?:proj\.)?", "vision.steps.2."),
         Rename(r"^model\.text_model\.", "model."),
     )
@@ -58,11 +58,11 @@ def siglip(v: Config, block: int, steps: tuple[Step, ...]) -> Tower:
     return Tower(v.family, Patch(patch, dim), Grid(across, across), layers, block, (norm, *steps))
 
 
-def names_of(prefix: str) -> tuple[Rule, ...]:
+def names_of(prefix: str, v: Config) -> tuple[Rule, ...]:
     layer = r"^vision\.layers\.(\d+)\."
     return (
         Rename(prefix + r"(?:vision_model\.)?(?:encoder\.|embeddings\.)?", "vision."),
-        FlattenFilters(r"^vision\.patch_embedding\.weight$", "vision.patch.weight"),
+        FlattenFilters(r"^vision\.patch_embedding\.weight$", "vision.patch.weight", last=v.dialect == "mlx"),
         Rename(r"^vision\.patch_embedding\.bias$", "vision.patch.bias"),
         Rename(r"^vision\.position_embedding\.", "vision.grid."),
         Rename(r"^vision\.post_layernorm\.", "vision.steps.0."),

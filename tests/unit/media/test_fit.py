@@ -13,7 +13,7 @@ from PIL import Image
 from mlxrun.families.config import Config
 from mlxrun.families.towers.processor import colours
 from mlxrun.media.fit import cut
-from mlxrun.spec_towers import Fit, Tiles
+from mlxrun.spec_towers import Fit, Longest, Tiles
 from tests.golden.towers import picture
 
 SIZES = [(37, 61), (200, 33), (96, 96), (1, 7), (301, 450)]
@@ -28,6 +28,11 @@ FITS: dict[str, tuple[str, dict[str, Any], Fit]] = {
         {"size": {"longest_edge": 80}, "max_image_size": {"longest_edge": 40}, "do_image_splitting": False},
         Tiles(40, 80, split=False),
     ),
+    "longest": (
+        "pixtral.Pixtral",
+        {"size": {"longest_edge": 90}, "patch_size": {"height": 14, "width": 14}},
+        Longest(90, 14),
+    ),
 }
 
 
@@ -39,6 +44,6 @@ def test_as_transformers(name: str, size: tuple[int, int]) -> None:
     reader = getattr(import_module(f"transformers.models.{module}"), f"{kind}ImageProcessorPil")(**settings)
     shown = Image.fromarray(picture(*size))
     wanted = reader(shown, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"]
-    spec = colours(Config(json.loads(reader.to_json_string())), mean=0.5, filter=1)
+    spec = colours(Config(json.loads(reader.to_json_string())), filter=1)
     found = [np.asarray(tile).transpose(2, 0, 1) for tile in cut(shown, fit, spec["filter"]).tiles]
     assert np.array_equal(np.stack(found), np.asarray(wanted).reshape(-1, *found[0].shape))
