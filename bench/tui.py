@@ -89,6 +89,7 @@ class Scripted:
     """`tokens` pieces of four characters at a steady rate."""
 
     model = "scripted"
+    context = None
 
     def __init__(self, tokens: int, rate: float) -> None:
         self.tokens, self.rate = tokens, rate
@@ -122,7 +123,7 @@ def child(tokens: int, rate: float, report: Path) -> None:
     from mlxrun.tui.backend import OpenedClient
 
     class Scripts:
-        def open(self, name: str, server: str | None = None, *, join: bool) -> OpenedClient:
+        def open(self, name: str, server: str | None = None, *, join: bool, progress: object = None) -> OpenedClient:
             return OpenedClient(Scripted(tokens, rate))  # type: ignore[arg-type]  # it has what the UI uses
 
         def choices(self, client: object, server: str | None) -> list[Any]:

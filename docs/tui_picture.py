@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from mlxrun.tui.app import Chat
-from mlxrun.tui.backend import STARTER, OpenedClient, Phase, ThisMachine
+from mlxrun.tui.backend import STARTER, OpenedClient, Phase, Progress, ThisMachine, unwatched
 from mlxrun.tui.theme import DARK, LIGHT
 from mlxrun.tui.widgets.prompt import Prompt
 from textual.pilot import Pilot
@@ -28,7 +28,9 @@ WEB_FONT = re.compile(r"@font-face\s*\{.*?\}\s*", re.DOTALL)  # the picture must
 class Here(ThisMachine):
     """Whatever servers run: the starter model in this process."""
 
-    def open(self, name: str, server: str | None = None, *, join: bool) -> OpenedClient:
+    def open(
+        self, name: str, server: str | None = None, *, join: bool, progress: Progress = unwatched
+    ) -> OpenedClient:
         return super().open(STARTER, None, join=False)
 
 

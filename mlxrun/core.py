@@ -300,7 +300,7 @@ class Memory:
 
     weights: int
     cache: int  # what sequences remember, those that run and those that are kept for what may come
-    active: int  # all that the arrays library holds, weights and cache included
+    active: int  # all that the arrays library holds: weights, cache, and what passes work with
     peak: int  # the most that it ever held
     free: int  # of the machine
     total: int  # of the machine

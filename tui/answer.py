@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlxrun.core import Finish
-from mlxrun.parts import AnswerPart, Piece, Thought, as_text, merged
+from mlxrun.core import Finish, Refusal
+from mlxrun.parts import AnswerPart, Piece, Thought, Token, as_text, merged
 
 if TYPE_CHECKING:
     from mlxrun.client import PieceSource
@@ -28,6 +28,8 @@ class Batch:
     finish: Finish | None = None
     reason: str | None = None
     usage: Usage | None = None
+    refusal: Refusal | None = None
+    tokens: tuple[Token, ...] = ()  # where log-probabilities were asked for
 
     @property
     def content(self) -> str:
@@ -70,7 +72,8 @@ class AnswerReader:
             new, self._new, end = self._new, [], self._end
         end = end or Batch()
         parts = merged(part for piece in new for part in piece.parts)
-        return Batch(parts, len(new), end.finish, end.reason, end.usage)
+        tokens = tuple(token for piece in new for token in piece.tokens)
+        return Batch(parts, len(new), end.finish, end.reason, end.usage, end.refusal, tokens)
 
     def _run(self) -> None:
         end = Batch(finish=Finish.FAILED, reason="The answer broke off without a reason.")
@@ -91,9 +94,9 @@ class AnswerReader:
             stream.cancel()
         for piece in stream:
             with self._lock:
-                if piece.parts:
+                if piece.parts or piece.tokens:
                     self.first = self.first or time.monotonic()
                     self._new.append(piece)
             if piece.finish is not None:
-                return Batch(finish=piece.finish, reason=piece.reason, usage=piece.usage)
+                return Batch(finish=piece.finish, reason=piece.reason, usage=piece.usage, refusal=piece.refusal)
         return Batch(finish=Finish.CANCELLED if self._cancelled else Finish.FAILED, reason="The answer broke off.")

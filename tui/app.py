@@ -10,30 +10,41 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import on
-from textual.app import App, SystemCommand
+from textual.app import App, SuspendNotSupported, SystemCommand
 from textual.reactive import reactive
 from textual.screen import Screen
 
 from . import clipboard
-from .backend import BROKEN, STARTER, Backend, ModelChoice, ModelState, Phase, ThisMachine
-from .messages import LinkAsked, MemoryRead, ModelFailed, ModelOpened
+from .backend import BROKEN, STARTER, Backend, ModelChoice, ModelState, Phase, Progress, ThisMachine
+from .messages import LinkAsked, MemoryRead, ModelFailed, ModelOpened, ModelProgress
 from .screens.chat import ChatScreen
 from .sessions import Sessions, default_place
 from .talk import Talk
-from .theme import DARK, LIGHT, THEMES, first_theme
+from .theme import SHORT, THEMES, first_theme
+from .wishes import Wishes
 
 if TYPE_CHECKING:
     from mlxrun.client import Client
     from mlxrun.core import Memory
 
+    from .imports import Imported
+
 MEMORY_SECONDS = 1.0  # between two looks at the memory
+IDLE_SECONDS = 20.0  # the same while nothing happens: each look is a thread and a paint
+PROGRESS_SECONDS = 0.2  # between two words about bytes
 TOLD_SECONDS = 6.0
+PRESET = "preset."  # before the names of presets among the settings
+
+
+class LoadUnwanted(RuntimeError):
+    """What ends a load."""
 
 
 class Chat(App[None]):
@@ -54,6 +65,7 @@ class Chat(App[None]):
         self._place = sessions or default_place()
         self._attempt = 0
         self._reading_memory = threading.Lock()
+        self._looked = 0.0  # when the memory was read last, by time.monotonic
         for theme in THEMES.values():
             self.register_theme(theme)
         self.theme = first_theme(None, os.environ)
@@ -81,7 +93,7 @@ class Chat(App[None]):
             self.sessions.purge()
         await self.open_session(self.session_to_return_to())
         self.open_model()
-        self.set_interval(MEMORY_SECONDS, self.look_at_memory)
+        self.set_interval(MEMORY_SECONDS, self.look_when_due)
 
     def session_to_return_to(self) -> int | None:
         """Where the person left, unless another terminal is there now."""
@@ -91,6 +103,7 @@ class Chat(App[None]):
         return int(last)
 
     async def open_session(self, session: int | None) -> None:
+        self.chat.know_names()
         await self.chat.open(Talk(self.sessions, session))
         self.sessions.remember("session", str(session or 0))
 
@@ -113,11 +126,30 @@ class Chat(App[None]):
             if attempt != self._attempt:
                 return  # another one was picked meanwhile
             try:
-                opened = self.backend.open(name, server, join=join)
+                opened = self.backend.open(name, server, join=join, progress=self._progress(attempt))
             except BROKEN as error:
                 self.post_message(ModelFailed(attempt, str(error) or type(error).__name__))
             else:
                 self.post_message(ModelOpened(attempt, opened))
+
+    def _progress(self, attempt: int) -> Progress:
+        """For the thread that opens: it tells of bytes now and then, and ends a load that nobody wants any more."""
+        told = 0.0
+
+        def progress(done: int, total: int) -> None:
+            nonlocal told
+            if attempt != self._attempt:
+                raise LoadUnwanted("Another model was picked meanwhile.")
+            if (now := time.monotonic()) - told >= PROGRESS_SECONDS:
+                told = now
+                self.post_message(ModelProgress(attempt, done, total))
+
+        return progress
+
+    @on(ModelProgress)
+    def model_comes(self, event: ModelProgress) -> None:
+        if event.attempt == self._attempt and self.model.phase is Phase.OPENING:
+            self.model = replace(self.model, done=event.done, total=event.total)
 
     @on(ModelOpened)
     def model_opened(self, event: ModelOpened) -> None:
@@ -138,12 +170,23 @@ class Chat(App[None]):
             if self.chat.talk is not None and self.chat.talk.turns:
                 self.tell(event.reason, warning=True)
 
+    def change_model(self, choice: ModelChoice | None) -> None:
+        if choice is None:
+            self.action_models()
+        else:
+            self.chat.leave()
+            self.open_model(choice)
+
     def lose_server(self, reason: str) -> None:
         self.client, self.memory = None, None
         self.model = ModelState(self.model.name, Phase.LOST, self.model.server, reason, time.monotonic())
 
+    def look_when_due(self) -> None:
+        if self.chat.busy or time.monotonic() - self._looked >= IDLE_SECONDS:
+            self.look_at_memory()
+
     def look_at_memory(self) -> None:
-        client = self.client
+        client, self._looked = self.client, time.monotonic()
         if client is not None and self._reading_memory.acquire(blocking=False):
             threading.Thread(target=self._read_memory, args=(client,), daemon=True).start()
 
@@ -182,8 +225,7 @@ class Chat(App[None]):
 
         def then(choice: ModelChoice | None) -> None:
             if choice is not None:
-                self.chat.leave()
-                self.open_model(choice)
+                self.change_model(choice)
 
         client, server = self.client, self.model.server
         self.push_screen(ModelsScreen(lambda: self.backend.choices(client, server)), then)
@@ -215,6 +257,17 @@ class Chat(App[None]):
         seconds = TOLD_SECONDS * (2 if warning else 1)
         self.notify(visible(sentence), severity="warning" if warning else "information", markup=False, timeout=seconds)
 
+    def tell_once(self, sentence: str) -> None:
+        self.clear_notifications()
+        self.tell(sentence)
+
+    def action_help_quit(self) -> None:
+        """Ctrl+C in a dialog."""
+        self.tell_once("ctrl+q quits; esc closes this.")
+
+    def copy_selected(self, text: str) -> None:
+        self.run_worker(self.copy(text, "What you selected"))
+
     def copy_to_clipboard(self, text: str) -> None:
         """Textual calls this, for what is selected."""
         self.run_worker(self.copy(text, "What you selected"))
@@ -234,8 +287,46 @@ class Chat(App[None]):
             self.tell(f"This could not be saved: {error}.", warning=True)
 
     def action_toggle_light(self) -> None:
-        self.theme = LIGHT.name if self.current_theme.dark else DARK.name
+        self.change_theme("light" if self.current_theme.dark else "dark")
+
+    def change_theme(self, name: str) -> None:
+        """Without a name the next one."""
+        names = list(SHORT)
+        if not name:
+            at = list(SHORT.values()).index(self.theme) if self.theme in THEMES else -1
+            name = names[(at + 1) % len(names)]
+        if name not in SHORT:
+            self.tell_once(f"There is no theme {name!r}; there are {', '.join(names)}.")
+            return
+        self.theme = SHORT[name]
         self.sessions.remember("theme", self.theme)
+
+    def presets(self) -> dict[str, str]:
+        return self.sessions.settings(PRESET)
+
+    def keep_preset(self, name: str, wishes: str | None) -> None:
+        self.sessions.remember(f"{PRESET}{name}", wishes) if wishes is not None else self.sessions.forget(
+            f"{PRESET}{name}"
+        )
+        self.chat.know_names()
+
+    def edit_text(self, text: str) -> str | None:
+        from .screens.orders import edit_here
+
+        try:
+            with self.suspend():
+                return edit_here(text)
+        except SuspendNotSupported:
+            self.tell("This terminal cannot be lent to an editor.", warning=True)
+            return None
+
+    def take_in(self, found: Sequence[Imported]) -> None:
+        for one in found:
+            session, parent = self.sessions.create(), None
+            for turn in one.turns:
+                parent = self.sessions.add(session, turn, parent)
+            self.sessions.rename(session, one.title)
+            self.sessions.wish(session, Wishes(system=one.system).written())
 
     async def action_quit(self) -> None:
         self.chat.leave()
@@ -248,10 +339,11 @@ class Chat(App[None]):
             ("Sessions", "Search, open, rename, delete (ctrl+o)", self.action_sessions),
             ("Models", "Change to another model (ctrl+l)", self.action_models),
             ("Edit the last message", "Change it and send it again (up in an empty prompt)", chat.action_edit),
-            ("Answer again", "Another answer to the last message (ctrl+r)", chat.action_retry),
+            ("Answer again", "Another answer, beside the one that is there (ctrl+r)", chat.action_retry),
             ("Stop", "End the answer; the text so far stays (esc)", chat.action_stop),
             ("Reasoning", "Fold or unfold the last reasoning (ctrl+t)", chat.action_reasoning),
             ("Copy the last answer", "As it was written, in Markdown", chat.action_copy),
+            ("Messages", "Choose one by key: copy, quote, edit, branches (shift+tab)", chat.action_choose_last),
             ("Light or dark", "Change the colours, for the next time too", self.action_toggle_light),
             ("Keys", "All keys (f1)", self.action_help),
             ("Quit", "All is saved (ctrl+q)", self.action_quit),

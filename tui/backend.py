@@ -7,6 +7,7 @@ imported before it is used, so that the screen is painted first.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 
 STARTER = "smollm2"
 KEY = "MLXRUN_KEY"  # in the environment: what a server asks for that was started with it
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
 BROKEN = (ValueError, RuntimeError, OSError)  # what a client raises says itself in one sentence
+
+
+def unwatched(done: int, total: int) -> None:
+    """Progress that nobody looks at."""
 
 
 class Phase(StrEnum):
@@ -36,6 +42,8 @@ class ModelState:
     server: str | None = None  # its address; None: in this process
     reason: str = ""  # of a failure
     since: float = 0.0  # time.monotonic, when the phase began
+    done: int = 0  # bytes that are there while it opens,
+    total: int = 0  # of so many; 0: nobody said so yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +64,15 @@ class OpenedClient:
 
 
 class Backend(Protocol):
-    def open(self, name: str, server: str | None = None, *, join: bool) -> OpenedClient:
-        """The model of that name; `join`: or whatever a running server has, where there is one."""
+    def open(self, name: str, server: str | None = None, *, join: bool, progress: Progress = unwatched) -> OpenedClient:
+        """The model of that name; `join`: or whatever a running server has, where there is one. `progress` hears of
+        bytes, and what it raises ends the load."""
 
     def choices(self, client: Client | None, server: str | None) -> list[ModelChoice]: ...
 
 
 class ThisMachine:
-    def open(self, name: str, server: str | None = None, *, join: bool) -> OpenedClient:
+    def open(self, name: str, server: str | None = None, *, join: bool, progress: Progress = unwatched) -> OpenedClient:
         from mlxrun import client
 
         key = os.environ.get(KEY)
@@ -73,7 +82,7 @@ class ThisMachine:
         if found is not None:
             with suppress(client.ClientError):  # it wants another key, or has just left
                 return OpenedClient(client.connect(found, key), found)
-        return OpenedClient(client.load(name))
+        return OpenedClient(client.load_watched(name, progress))
 
     def choices(self, client: Client | None, server: str | None) -> list[ModelChoice]:
         from mlxrun.client import on_this_machine

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
-from .backend import ModelState
+from .backend import ModelChoice, ModelState
 
 if TYPE_CHECKING:
     from mlxrun.client import Client
+
+    from .imports import Imported
+    from .sessions import Sessions
 
 
 class Host(Protocol):
@@ -19,6 +23,26 @@ class Host(Protocol):
     @property
     def model(self) -> ModelState: ...
 
+    @property
+    def sessions(self) -> Sessions: ...
+
+    def change_model(self, choice: ModelChoice | None) -> None:
+        """None: the person picks one."""
+
+    def presets(self) -> dict[str, str]:
+        """By name, as wishes.py writes them."""
+
+    def keep_preset(self, name: str, wishes: str | None) -> None:
+        """None: it is deleted."""
+
+    def edit_text(self, text: str) -> str | None:
+        """In the person's editor. None: it could not be, which was told."""
+
+    def change_theme(self, name: str) -> None: ...
+
+    def take_in(self, found: Sequence[Imported]) -> None:
+        """Conversations from elsewhere become sessions."""
+
     def open_model(self) -> None:
         """What a running server has, or the last one that was picked."""
 
@@ -28,6 +52,13 @@ class Host(Protocol):
         """None: a new one."""
 
     def tell(self, sentence: str) -> None: ...
+
+    def tell_once(self, sentence: str) -> None:
+        """In place of all that was told before."""
+
+    def copy_selected(self, text: str) -> None: ...
+
+    def look_at_memory(self) -> None: ...
 
     async def copy(self, text: str, what: str) -> None:
         """`what` begins the sentence that is told."""

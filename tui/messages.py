@@ -10,7 +10,9 @@ from textual.message import Message
 if TYPE_CHECKING:
     from mlxrun.core import Memory
 
+    from .attach import Attached
     from .backend import OpenedClient
+    from .sessions import ChatTurn
 
 
 @dataclass
@@ -18,6 +20,7 @@ class Submitted(Message):
     """The prompt was sent."""
 
     text: str
+    files: tuple[Attached, ...] = ()  # long pastes
 
 
 @dataclass
@@ -27,6 +30,21 @@ class DraftChanged(Message):
 
 class EditAsked(Message):
     """The person wants to change what they said last."""
+
+
+@dataclass
+class Chosen(Message):
+    """A message got the focus; `hint` tells what can be done with it, "" that none has it."""
+
+    hint: str
+
+
+@dataclass
+class MessageAction(Message):
+    """A key was pressed on the message that has the focus."""
+
+    turn: ChatTurn
+    action: str
 
 
 @dataclass
@@ -42,6 +60,15 @@ class ModelOpened(Message):
 
     attempt: int
     opened: OpenedClient
+
+
+@dataclass
+class ModelProgress(Message):
+    """Bytes of what is being brought here or loaded."""
+
+    attempt: int
+    done: int
+    total: int
 
 
 @dataclass

@@ -6,35 +6,31 @@ the sessions live in memory, which is told as well. Knows no widgets. One thread
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from .schema import NewerFile, connect, hold, in_memory, move_aside
 from .text import one_line, storable
 
-VERSION = 1
-SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS session (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, title TEXT NOT NULL DEFAULT '', named INTEGER NOT NULL DEFAULT 0,
-  draft TEXT NOT NULL DEFAULT '', changed REAL NOT NULL, deleted INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE IF NOT EXISTS turn (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, session INTEGER NOT NULL REFERENCES session(id) ON DELETE CASCADE,
-  role TEXT NOT NULL, content TEXT NOT NULL, reasoning TEXT NOT NULL DEFAULT '', thought REAL NOT NULL DEFAULT 0,
-  model TEXT NOT NULL DEFAULT '', finish TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
-  tokens INTEGER NOT NULL DEFAULT 0, rate REAL NOT NULL DEFAULT 0);
-CREATE INDEX IF NOT EXISTS turn_of ON turn(session, id);
-CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-PRAGMA user_version = {VERSION};
-"""
-TABLES = {"session", "turn", "setting"}
-COLUMNS = "id, role, content, reasoning, thought, model, finish, reason, tokens, rate"
+TURN = (
+    *("id", "role", "content", "reasoning", "thought", "model", "finish", "reason", "tokens", "rate"),
+    *("parent", "prompt", "cached", "first", "keeps", "files"),
+)
+COLUMNS = ", ".join(TURN)
+SAVED = TURN[2:5] + TURN[6:10] + TURN[11:14]  # what changes of an answer that grows
+SUMMARY = "id, title, changed, (SELECT count(*) FROM turn WHERE session = s.id), draft, tags"
+# that turn and all that follows it, on every branch
+UNDER = """WITH RECURSIVE under(id) AS (
+  VALUES (?) UNION ALL SELECT turn.id FROM turn JOIN under ON turn.parent = under.id WHERE turn.session = ?)"""
+# that turn and all that it follows
+PATH = """WITH RECURSIVE path(id) AS (
+  VALUES (?) UNION ALL SELECT turn.parent FROM turn JOIN path ON turn.id = path.id WHERE turn.parent IS NOT NULL)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +38,7 @@ class ChatTurn:
     """One message. An answer without a `finish` was cut off by the end of the program."""
 
     id: int
-    role: str  # "user" or "assistant"
+    role: str  # "user", "assistant" or "note": from where on a model is told of the conversation
     content: str
     reasoning: str = ""
     thought: float = 0.0  # seconds of reasoning
@@ -51,6 +47,12 @@ class ChatTurn:
     reason: str = ""
     tokens: int = 0
     rate: float = 0.0  # tokens a second
+    parent: int | None = None  # the turn that it follows; None: it is a first one
+    prompt: int = 0  # tokens that the model was asked with,
+    cached: int = 0  # of which so many were in memory already
+    first: float = 0.0  # seconds until the first token
+    keeps: int = 0  # of a note: how many turns before it a model is told still
+    files: str = ""  # what is attached, as attach.py writes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,7 @@ class Summary:
     changed: float
     turns: int
     draft: str = ""
-
-
-class NewerFile(sqlite3.DatabaseError):
-    """Written by a later mlxrun: whole, but not ours to touch."""
+    tags: str = ""  # words, a blank between them
 
 
 def default_place(environ: Mapping[str, str] = os.environ) -> Path:
@@ -117,27 +116,34 @@ class Sessions:
         return found[0] if found else None
 
     def find(self, words: str = "", limit: int = 200) -> list[Summary]:
-        """Latest first; every word stands somewhere in the title, in a message or in the draft."""
+        """Latest first; every word stands somewhere in the title, in a message or in the draft. #word: a tag."""
         tests, values = ["NOT deleted"], []
         for word in storable(words).split():
+            if word.startswith("#") and len(word) > 1:
+                tests.append("contains(' ' || tags, ?)")
+                values.append(f" {word[1:]}")
+                continue
             tests.append(
                 "(contains(title, ?) OR contains(draft, ?)"
                 " OR EXISTS (SELECT 1 FROM turn WHERE session = s.id AND contains(content, ?)))"
             )
             values += [word] * 3
         rows = self._db.execute(
-            "SELECT id, title, changed, (SELECT count(*) FROM turn WHERE session = s.id), draft"
-            f" FROM session s WHERE {' AND '.join(tests)} ORDER BY changed DESC, id DESC LIMIT ?",
+            f"SELECT {SUMMARY} FROM session s WHERE {' AND '.join(tests)} ORDER BY changed DESC, id DESC LIMIT ?",
             (*values, limit),
         )
         return [Summary(*row) for row in rows]
 
-    def get(self, session: int) -> Summary | None:
+    def passage(self, session: int, word: str) -> str:
+        """The latest message that holds the word; "" where none does."""
         row = self._db.execute(
-            "SELECT id, title, changed, (SELECT count(*) FROM turn WHERE session = s.id), draft"
-            " FROM session s WHERE id = ? AND NOT deleted",
-            (session,),
+            "SELECT content FROM turn WHERE session = ? AND contains(content, ?) ORDER BY id DESC LIMIT 1",
+            (session, storable(word)),
         ).fetchone()
+        return "" if row is None else str(row[0])
+
+    def get(self, session: int) -> Summary | None:
+        row = self._db.execute(f"SELECT {SUMMARY} FROM session s WHERE id = ? AND NOT deleted", (session,)).fetchone()
         return None if row is None else Summary(*row)
 
     def rename(self, session: int, title: str) -> None:
@@ -152,49 +158,106 @@ class Sessions:
         empty = "draft = '' AND NOT EXISTS (SELECT 1 FROM turn WHERE session = session.id)"
         self._do(f"DELETE FROM session WHERE deleted OR (named = 0 AND {empty})")
 
-    def draft(self, session: int, text: str) -> None:
-        self._do("UPDATE session SET draft = ?, changed = ? WHERE id = ?", storable(text), time.time(), session)
+    def draft(self, session: int, text: str, files: str = "") -> None:
+        values = storable(text), storable(files), time.time(), session
+        self._do("UPDATE session SET draft = ?, draft_files = ?, changed = ? WHERE id = ?", *values)
+
+    def draft_files(self, session: int) -> str:
+        return self._of(session, "draft_files")
+
+    def wishes(self, session: int) -> str:
+        """How answers are made here, as wishes.py writes it."""
+        return self._of(session, "wishes")
+
+    def wish(self, session: int, wishes: str) -> None:
+        self._do("UPDATE session SET wishes = ? WHERE id = ?", storable(wishes), session)
+
+    def tag(self, session: int, tags: str) -> None:
+        self._do(
+            "UPDATE session SET tags = ? WHERE id = ?", " ".join(storable(tags).replace("#", " ").split()), session
+        )
+
+    def _of(self, session: int, column: str) -> str:
+        row = self._db.execute(f"SELECT {column} FROM session WHERE id = ?", (session,)).fetchone()
+        return "" if row is None else str(row[0])
 
     # turns
 
     def turns(self, session: int) -> list[ChatTurn]:
-        rows = self._db.execute(f"SELECT {COLUMNS} FROM turn WHERE session = ? ORDER BY id", (session,))
+        """Those of the branch that is read, the first one first."""
+        row = self._db.execute("SELECT leaf FROM session WHERE id = ?", (session,)).fetchone()
+        return [] if row is None or row[0] is None else self.path(session, int(row[0]))
+
+    def path(self, session: int, leaf: int) -> list[ChatTurn]:
+        rows = self._db.execute(
+            f"{PATH} SELECT {COLUMNS} FROM turn WHERE id IN path AND session = ? ORDER BY id", (leaf, session)
+        )
         return [ChatTurn(*row) for row in rows]
 
-    def say(self, session: int, text: str) -> ChatTurn:
-        """The person's message: the first one also names the session, and the draft is used up."""
+    def children(self, session: int) -> dict[int | None, list[int]]:
+        """Of every turn those that follow it, the oldest first; of None the first ones."""
+        found: dict[int | None, list[int]] = {}
+        for turn, parent in self._db.execute("SELECT id, parent FROM turn WHERE session = ? ORDER BY id", (session,)):
+            found.setdefault(parent, []).append(turn)
+        return found
+
+    def read_on(self, session: int, leaf: int | None) -> None:
+        """The branch that ends there is the one that is read."""
+        self._do("UPDATE session SET leaf = ? WHERE id = ?", leaf, session)
+
+    def say(self, session: int, text: str, parent: int | None = None, files: str = "") -> ChatTurn:
+        """The person's message: a first one also names the session, and the draft is used up."""
+        text, files = storable(text), storable(files)
+        with self._db:
+            turn = self._insert("session, role, content, parent, files", session, "user", text, parent, files)
+            self._db.execute(
+                "UPDATE session SET draft = '', draft_files = '', changed = ?, leaf = ? WHERE id = ?",
+                (time.time(), turn, session),
+            )
+            if parent is None:
+                self._db.execute("UPDATE session SET title = ? WHERE id = ? AND NOT named", (one_line(text), session))
+        return ChatTurn(turn, "user", text, parent=parent, files=files)
+
+    def answer(self, session: int, model: str, parent: int | None = None, content: str = "") -> ChatTurn:
+        """It begins now and is saved while it grows. `content`: with which it is made to begin."""
+        with self._db:
+            turn = self._insert(
+                "session, role, content, model, parent", session, "assistant", storable(content), model, parent
+            )
+            self._db.execute("UPDATE session SET leaf = ? WHERE id = ?", (turn, session))
+        return ChatTurn(turn, "assistant", content, model=model, parent=parent)
+
+    def note(self, session: int, text: str, parent: int, keeps: int) -> ChatTurn:
         text = storable(text)
         with self._db:
-            made = self._db.execute("INSERT INTO turn (session, role, content) VALUES (?, 'user', ?)", (session, text))
-            turn = int(made.lastrowid or 0)
-            self._db.execute("UPDATE session SET draft = '', changed = ? WHERE id = ?", (time.time(), session))
-            self._db.execute(
-                "UPDATE session SET title = ? WHERE id = ? AND NOT named"
-                " AND ? = (SELECT min(id) FROM turn WHERE session = ?)",
-                (one_line(text), session, turn, session),
-            )
-        return ChatTurn(turn, "user", text)
+            turn = self._insert("session, role, content, parent, keeps", session, "note", text, parent, keeps)
+            self._db.execute("UPDATE session SET leaf = ? WHERE id = ?", (turn, session))
+        return ChatTurn(turn, "note", text, parent=parent, keeps=keeps)
 
-    def answer(self, session: int, model: str) -> ChatTurn:
-        """An answer that begins."""
-        model = storable(model)
-        turn = self._add(
-            "INSERT INTO turn (session, role, content, model) VALUES (?, 'assistant', '', ?)", session, model
-        )
-        return ChatTurn(turn, "assistant", "", model=model)
+    def add(self, session: int, turn: ChatTurn, parent: int | None) -> int:
+        """A copy of that turn, from elsewhere; its new number."""
+        with self._db:
+            values = [session, parent, *(getattr(turn, name) for name in TURN if name not in ("id", "parent"))]
+            names = ", ".join(name for name in TURN if name not in ("id", "parent"))
+            made = self._insert(
+                f"session, parent, {names}", *(storable(v) if isinstance(v, str) else v for v in values)
+            )
+            self._db.execute("UPDATE session SET leaf = ? WHERE id = ?", (made, session))
+        return made
 
     def save(self, turn: ChatTurn) -> None:
+        values = [getattr(turn, name) for name in SAVED]
         self._do(
-            "UPDATE turn SET content = ?, reasoning = ?, thought = ?, finish = ?, reason = ?, tokens = ?, rate = ?"
-            " WHERE id = ?",
-            *(storable(turn.content), storable(turn.reasoning), turn.thought, turn.finish),
-            *(storable(turn.reason), turn.tokens, turn.rate, turn.id),
+            f"UPDATE turn SET {', '.join(f'{name} = ?' for name in SAVED)} WHERE id = ?",
+            *(storable(value) if isinstance(value, str) else value for value in values),
+            turn.id,
         )
 
-    def cut(self, session: int, turn: int) -> None:
-        """Forget that turn and all after it; with the first message goes the title that it gave."""
+    def remove(self, session: int, turn: int, leaf: int | None) -> None:
+        """Forget that turn and all that follows it; `leaf` is read then. With the last message goes its title."""
         with self._db:
-            self._db.execute("DELETE FROM turn WHERE session = ? AND id >= ?", (session, turn))
+            self._db.execute(f"{UNDER} DELETE FROM turn WHERE id IN under AND session = ?", (turn, session, session))
+            self._db.execute("UPDATE session SET leaf = ? WHERE id = ?", (leaf, session))
             self._db.execute(
                 "UPDATE session SET title = '' WHERE id = ? AND NOT named"
                 " AND NOT EXISTS (SELECT 1 FROM turn WHERE session = ?)",
@@ -207,6 +270,14 @@ class Sessions:
         row = self._db.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
+    def settings(self, prefix: str) -> dict[str, str]:
+        """All whose names begin so, by what comes behind."""
+        rows = self._db.execute("SELECT name, value FROM setting ORDER BY name")
+        return {name.removeprefix(prefix): value for name, value in rows if name.startswith(prefix)}
+
+    def forget(self, name: str) -> None:
+        self._do("DELETE FROM setting WHERE name = ?", name)
+
     def remember(self, name: str, value: str) -> None:
         self._do("INSERT OR REPLACE INTO setting VALUES (?, ?)", name, storable(value))
 
@@ -218,57 +289,6 @@ class Sessions:
         with self._db:
             return int(self._db.execute(statement, values).lastrowid or 0)
 
-
-def connect(place: Path) -> sqlite3.Connection:
-    """The file's sessions, made if need be. A damaged file is a sqlite3.DatabaseError."""
-    place.touch(mode=0o600)  # SQLite gives its log the same rights
-    place.chmod(0o600)
-    db = prepared(sqlite3.connect(place, timeout=2.0))
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")  # each commit outlives the process; a checkpoint is synced
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise NewerFile(f"a newer mlxrun wrote it (format {version}, here {VERSION})")
-        tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if version and not tables >= TABLES:
-            raise sqlite3.DatabaseError("tables are missing")
-        if (said := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise sqlite3.DatabaseError(said)
-        db.executescript(SCHEMA)
-    except sqlite3.Error:
-        db.close()
-        raise
-    return db
-
-
-def prepared(db: sqlite3.Connection) -> sqlite3.Connection:
-    db.execute("PRAGMA foreign_keys = ON")
-    db.execute("PRAGMA secure_delete = ON")  # what a person deletes is gone from the file
-    db.create_function("contains", 2, lambda text, word: word.casefold() in text.casefold(), deterministic=True)
-    return db
-
-
-def in_memory() -> sqlite3.Connection:
-    db = prepared(sqlite3.connect(":memory:"))
-    db.executescript(SCHEMA)
-    return db
-
-
-def move_aside(place: Path) -> Path:
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    for suffix in ("-wal", "-shm", ""):
-        with suppress(FileNotFoundError):
-            place.with_name(place.name + suffix).rename(place.with_name(f"{place.stem}-damaged-{stamp}.db{suffix}"))
-    return place.with_name(f"{place.stem}-damaged-{stamp}.db")
-
-
-def hold(place: Path) -> IO[bytes] | None:
-    """None: another terminal holds it. The system lets go of it with the process, however that ends."""
-    lock = place.open("ab")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return None
-    return lock
+    def _insert(self, names: str, *values: Any) -> int:
+        marks = ", ".join("?" * len(values))
+        return int(self._db.execute(f"INSERT INTO turn ({names}) VALUES ({marks})", values).lastrowid or 0)

@@ -5,7 +5,7 @@ Nothing heavy is imported until a model is loaded here: a client of a server nev
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,6 +52,7 @@ __all__ = [
     "connect",
     "find_server",
     "load",
+    "load_watched",
     "on_this_machine",
 ]
 
@@ -82,6 +83,13 @@ def load(
     if options is not None:
         how["options"] = options
     return Client(LocalTransport.open(fspath(name), context, how))
+
+
+def load_watched(name: str, progress: Callable[[int, int], None]) -> Client:
+    """`load` for who shows a bar: `progress` hears of the bytes that are there and of all; what it raises ends it."""
+    from .local import LocalTransport
+
+    return Client(LocalTransport.open(name, None, {"progress": progress}))
 
 
 def connect(url: str = "http://127.0.0.1:8080", key: str | None = None, *, model: str | None = None) -> Client:

@@ -127,8 +127,8 @@ class HttpSource:
 
 
 class HttpTransport:
-    def __init__(self, address: Address, model: str) -> None:
-        self.address, self._model = address, model
+    def __init__(self, address: Address, model: str, context: int | None = None) -> None:
+        self.address, self._model, self.context = address, model, context
 
     @classmethod
     def open(cls, url: str, key: str | None, model: str | None) -> HttpTransport:
@@ -139,7 +139,8 @@ class HttpTransport:
         names = [info.name for info in listed]
         if model is not None and model not in names:
             raise RequestError(f"The server at {address.url} has no model {model!r}; it has {', '.join(names)}.")
-        return cls(address, model or names[0])
+        chosen = listed[names.index(model) if model is not None else 0]
+        return cls(address, chosen.name, chosen.context)
 
     @property
     def model(self) -> str:
@@ -242,9 +243,15 @@ def models_at(address: Address) -> list[ModelInfo]:
     try:
         if status != http.client.OK:
             raise ClientError(f"The server at {address.url} says: {body['error']['message']}")
-        return [ModelInfo(str(model["id"]), loaded=model.get("state", LOADED) == LOADED) for model in body["data"]]
+        return [info_of(model) for model in body["data"]]
     except (TypeError, KeyError, AttributeError) as error:
         raise ClientError(f"What answers at {address.url} is no server for models.") from error
+
+
+def info_of(model: Mapping[str, Any]) -> ModelInfo:
+    context = model.get("context_length", model.get("max_model_len"))  # ours and OpenRouter's; vLLM's
+    told = context if isinstance(context, int) and context > 0 else None
+    return ModelInfo(str(model["id"]), loaded=model.get("state", LOADED) == LOADED, context=told)
 
 
 def sampling_fields(options: Options) -> dict[str, Any]:

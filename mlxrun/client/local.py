@@ -58,11 +58,13 @@ class LocalTransport:
     @classmethod
     def open(cls, name: str, context: int | None, how: dict[str, Any]) -> LocalTransport:
         from ..loading import LoadOptions
+        from ..loading.options import ignore_progress
         from ..tune import begin
 
         settings = from_environment().but(context=context)
         given = LoadOptions(
             settings.context,
+            progress=how.pop("progress", None) or ignore_progress,
             memory=settings.memory,
             ready=settings.ready,
             unchecked=how.pop("unchecked", False),
@@ -138,6 +140,10 @@ class LocalTransport:
 
     def models(self) -> list[ModelInfo]:
         return on_this_machine(loaded=self.model)
+
+    @property
+    def context(self) -> int:
+        return self.assistant.engine.context
 
     def memory(self) -> Memory | None:
         return self.assistant.engine.memory()

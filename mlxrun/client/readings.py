@@ -26,6 +26,9 @@ class Transport(Protocol):
     @property
     def model(self) -> str: ...
 
+    @property
+    def context(self) -> int | None: ...
+
     def ask(self, ask: Asking) -> PieceSource: ...
 
     def models(self) -> list[ModelInfo]: ...
@@ -57,6 +60,15 @@ class Readings:
     def model(self) -> str:
         """Its name."""
         return self._transport.model
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that a prompt and its answer may take together; None where a server does not tell.
+
+        >>> model.context > 1
+        True
+        """
+        return self._transport.context
 
     def tokenize(self, text: str) -> list[int]:
         """The tokens of a text, without what a tokenizer puts round one; control tokens written in it stay text.

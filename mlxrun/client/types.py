@@ -137,6 +137,7 @@ class ModelInfo:
     place: str | None = None  # folder or file; None: not on this machine yet, or a server does not tell
     bytes: int | None = None  # of its weights on disk
     loaded: bool = False
+    context: int | None = None  # tokens that it has, or could have; None: nobody told
 
 
 @dataclass(frozen=True, slots=True)

@@ -375,6 +375,10 @@ def tell_closed(handles: tuple[Handle, ...]) -> None:
         handle.post(Event(finish=Finish.CANCELLED, reason=CLOSED))
 
 
+def weight_bytes(claim: Claim, cache: int) -> int:
+    return max(0, claim.own + claim.mapped - cache)
+
+
 def memory_of(engines: Iterable[Engine]) -> Memory:
     """Of all engines of this process: MLX counts their arrays together."""
     known = list(engines)
@@ -382,7 +386,7 @@ def memory_of(engines: Iterable[Engine]) -> Memory:
     uncounted = sum(one._guard.mapped + one._paged_bytes for one in known)  # by MLX
     active, peak = mx.get_active_memory() + uncounted, mx.get_peak_memory() + uncounted
     return Memory(
-        weights=max(0, active - cache),
+        weights=min(max(0, active - cache), sum(weight_bytes(one.claim, one._cache_bytes) for one in known)),
         cache=cache,
         active=active,
         peak=peak,

@@ -277,7 +277,8 @@ def test_memory_is_told_from_any_thread(many: Many) -> None:
     list(many.engine.submit(Request((1, 2, 3), 3, GREEDY)))
     told = many.engine.memory()
     assert 0 <= told.free <= told.total
-    assert told.weights + told.cache == max(told.active, told.cache)
+    assert told.weights == 0  # that of FakeModel; what passes work with is none of it
+    assert told.active > told.cache
     assert told.peak >= told.active > 0
 
 

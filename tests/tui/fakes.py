@@ -52,10 +52,13 @@ class FakeClient:
     answers: list[list[Piece]] = field(default_factory=list)  # one for each question, in turn
     gate: threading.Event | None = None
     asked: list[list[dict[str, str]]] = field(default_factory=list)
+    options: list[dict[str, object]] = field(default_factory=list)
+    context: int | None = 8192
     closed: bool = False
 
     def stream(self, messages: Sequence[dict[str, str]], **options: object) -> FakeStream:
         self.asked.append([dict(message) for message in messages])
+        self.options.append(options)
         return FakeStream(self.answers.pop(0) if self.answers else said("Yes."), self.gate)
 
     def memory(self) -> Memory:
@@ -75,7 +78,7 @@ class FakeBackend:
     broken: dict[str, str] = field(default_factory=dict)
     opened: list[str] = field(default_factory=list)
 
-    def open(self, name: str, server: str | None = None, *, join: bool) -> OpenedClient:
+    def open(self, name: str, server: str | None = None, *, join: bool, progress: object = None) -> OpenedClient:
         self.loaded.wait(10)
         self.opened.append(name)
         if name in self.broken:

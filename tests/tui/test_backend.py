@@ -25,7 +25,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> ThisMachine:
 
     monkeypatch.setattr(client, "find_server", lambda: SERVER)
     monkeypatch.setattr(client, "connect", connect)
-    monkeypatch.setattr(client, "load", lambda name: HERE)
+    monkeypatch.setattr(client, "load_watched", lambda name, progress: HERE)
     return ThisMachine()
 
 

@@ -126,7 +126,7 @@ def test_edit_and_resend_the_last_message(tmp_path: Path, key: str) -> None:
             await send(pilot, "wrong")
             await idle(pilot)
             await pilot.press(key)
-            await shows(pilot, "editing your last message")
+            await shows(pilot, "editing: the old message stays as a branch")
             assert prompt(pilot).text == "wrong"
             await pilot.press("backspace", "t", "enter")
             await shows(pilot, "wront", "New.")
@@ -319,9 +319,9 @@ async def test_a_link_is_asked_about_and_only_web_links_open(folder: Path) -> No
 async def test_long_sessions_show_their_end_first(folder: Path) -> None:
     app, _ = chat(folder)
     async with running(app) as pilot:
-        session = app.sessions.create()
+        session, parent = app.sessions.create(), None
         for number in range(LATEST + 2):
-            app.sessions.say(session, f"message {number}")
+            parent = app.sessions.say(session, f"message {number}", parent).id
         await app.open_session(session)
         await shows(pilot, f"message {LATEST + 1}")
         assert len(app.chat.query("UserMessage")) == LATEST
@@ -394,7 +394,7 @@ async def test_every_command_is_in_the_palette(folder: Path) -> None:
         await pilot.press(*"light", "enter")
         await until(pilot, lambda: app.theme != dark, "the theme changed")
         await pilot.press("f1")
-        await shows(pilot, "fold or unfold the reasoning")
+        await shows(pilot, "ctrl+r", "answer again")
         await pilot.press("escape")
         assert app.sessions.setting("theme") == app.theme
 

@@ -2,46 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
-from textual.screen import Screen
 
-from mlxrun.core import Finish
-
-from ..answer import AnswerReader, Batch
+from ..attach import Attached, AttachError, named_files, read_file, written
 from ..backend import ModelState, Phase
-from ..messages import DraftChanged, EditAsked, Submitted
-from ..pace import Pace, Rate
+from ..commands import Command, CommandError, parsed
+from ..messages import Chosen, DraftChanged, EditAsked, MessageAction, Submitted
 from ..sessions import ChatTurn
 from ..talk import Talk
 from ..text import visible
+from ..widgets.completions import CompletionList
 from ..widgets.conversation import Conversation
 from ..widgets.meter import MeterLine
 from ..widgets.prompt import Prompt
 from ..widgets.status import StatusLine
+from .answering import NO_TEXT_LOST, AnsweringScreen
 
 if TYPE_CHECKING:
-    from mlxrun.core import Memory, Usage
+    from mlxrun.core import Memory
 
     from ..host import Host
-    from ..widgets.message import AssistantMessage
 
-SAVE_SECONDS = 0.25  # between two savings of an answer that grows
-LEAVE_SECONDS = 1.0  # that an answer gets to end when the program does
-NO_TEXT_LOST = "Your message is back in the prompt."
+WARN_SHARE = 0.85  # of the context
 
 
-class ChatScreen(Screen[None]):
+class ChatScreen(AnsweringScreen):
     AUTO_FOCUS = "#prompt"
     BINDINGS = [  # noqa: RUF012 Textual's own way to declare them
         Binding("escape", "stop", "Stop the answer"),
+        Binding("ctrl+c", "interrupt", "Stop, or copy", show=False),
         Binding("ctrl+n", "new", "New session"),
         Binding("ctrl+o", "app.sessions", "Sessions"),
         Binding("ctrl+l", "app.models", "Models"),
@@ -53,39 +48,42 @@ class ChatScreen(Screen[None]):
     def __init__(self, host: Host) -> None:
         super().__init__()
         self.host = host
-        self.talk: Talk | None = None
-        self.reader: AnswerReader | None = None
-        self.waiting: AssistantMessage | None = None  # shown for a message that waits for a model
         self.edited: ChatTurn | None = None
-        self._aside = ""  # the draft that editing pushed aside
+        self._aside = ("", "")  # the draft that editing pushed aside, and its files
         self._early = ""  # sent before the sessions were open
+        self.to_delete = 0  # the turn that one more d deletes
+        self.copied_block = (0, 0)  # of which turn, and how many from its end on
+        self._warned = False  # that the context is nearly full
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="edge"):
             yield StatusLine()
         yield Conversation()
         with Vertical(classes="edge"):
+            yield CompletionList()
             yield Prompt()
             yield MeterLine()
 
     def on_mount(self) -> None:
         self._status, self._meter = self.query_one(StatusLine), self.query_one(MeterLine)
         self._prompt, self._conversation = self.query_one(Prompt), self.query_one(Conversation)
+        self._prompt.completions = self.query_one(CompletionList)
         self.watch(self.app, "model", self.on_model)
         self.watch(self.app, "memory", self.on_memory)
 
     @property
-    def busy(self) -> bool:
-        return self.reader is not None or self.waiting is not None
+    def prompt(self) -> Prompt:
+        return self._prompt
 
     async def open(self, talk: Talk) -> None:
         """Show that conversation; whatever was typed until now joins its draft."""
         self.leave()
         typed = self._prompt.text if self.talk is None else ""
-        self.talk, self.edited, self._prompt.editing = talk, None, False
-        self._prompt.load(talk.saved_draft + typed)
-        await self._conversation.show(talk.turns)
+        self.talk, self.edited, self._prompt.editing, self._warned = talk, None, False, False
+        self._prompt.load(talk.saved_draft + typed, talk.saved_files)
+        await self._conversation.show(talk.turns, talk)
         self.show_title()
+        self.show_context()
         if talk.unanswered:
             await self._conversation.notice("This message has no answer yet.", retry=True)
         if self._early:
@@ -94,16 +92,9 @@ class ChatScreen(Screen[None]):
             self._prompt.load(draft)
         self._prompt.focus()
 
-    def leave(self) -> None:
-        """End what is running; what came of it stays."""
-        if self.waiting is not None:
-            self.waiting = None
-        if self.reader is not None:
-            self.reader.cancel()
-            self.reader.wait(LEAVE_SECONDS)
-            self.workers.cancel_group(self, "answer")
-            self._keep(self.reader.take(), Finish.CANCELLED)
-            self.reader = None
+    def know_names(self) -> None:
+        """For what is typed: presets may have come or gone."""
+        self._prompt.presets = tuple(self.host.presets())
 
     # what the app tells
 
@@ -111,8 +102,13 @@ class ChatScreen(Screen[None]):
         self._status.model = self._conversation.model = model
         name = visible(model.name) or "the model"
         self._prompt.hint = (
-            f"Message {name}" if model.phase is Phase.READY else "Write already; it is sent when the model is there"
+            f"Message {name} · / for commands"
+            if model.phase is Phase.READY
+            else "Write already; it is sent when the model is there"
         )
+        if model.phase is not Phase.READY:
+            self._meter.rate = None  # it was another model's
+        self.show_context()
         if self.waiting is None:
             return
         if model.phase is Phase.READY:
@@ -132,53 +128,98 @@ class ChatScreen(Screen[None]):
             self._early = f"{self._early}\n\n{event.text}" if self._early else event.text
             self._prompt.take(event.text)
             return
-        if self.busy:
-            self.host.tell("One answer at a time: Esc stops this one.")
+        try:
+            command = parsed(event.text)
+            if isinstance(command, Command):
+                await self.obey(command, event.text)
+                return
+            if self.busy:
+                self.host.tell("One answer at a time: Esc stops this one.")
+                return
+            files = [*event.files, *self._named(command)]
+        except (CommandError, AttachError) as error:
+            self.host.tell(str(error))
             return
-        edited = self.edited
-        if edited is not None:
-            await self._conversation.cut(edited)
-        turn = self.talk.say(event.text, instead_of=edited)
+        edited, self._prompt.files = self.edited, []
+        if edited is not None and edited.role == "assistant":
+            await self._rewrite(edited, command, event.text)
+            return
+        turn = self.talk.say(command, edited, written(files))
         self._prompt.take(event.text)
         self._end_editing(self._prompt.text)
         self.show_title()
+        if edited is not None:
+            await self._conversation.show(self.talk.turns[:-1], self.talk)
         from ..widgets.message import UserMessage
 
-        await self._conversation.add(UserMessage(turn))
-        await self._answer()
+        await self._conversation.add(UserMessage(turn, self.talk.place(turn)))
+        await self.answer()
+
+    async def _rewrite(self, answer: ChatTurn, text: str, sent: str) -> None:
+        """An answer as the person would have had it, beside the one that the model gave."""
+        assert self.talk is not None
+        self.talk.rewrite(answer, text)
+        self._prompt.take(sent)
+        self._end_editing(self._prompt.text)
+        await self.show_again()
+
+    def _named(self, text: str) -> list[Attached]:
+        folder = Path.cwd()
+        context = self.host.client.context if self.host.client is not None else None
+        return [read_file(place, folder, context) for place in named_files(text, folder)]
+
+    async def obey(self, command: Command, text: str) -> None:
+        from .orders import run_order
+
+        self._prompt.take(text)
+        await run_order(self, command)
 
     @on(DraftChanged)
     def save_draft(self, event: DraftChanged) -> None:
         if self.talk is not None and self.edited is None:
-            self.talk.draft(event.text)
+            self.talk.draft(event.text, self._prompt.files_written)
 
     @on(EditAsked)
     def action_edit(self) -> None:
         said = self.talk.last_said if self.talk is not None else None
-        if said is None or self.busy or self.edited is not None:
+        if said is not None:
+            self.edit(said)
+
+    def edit(self, said: ChatTurn) -> None:
+        if self.busy or self.edited is not None:
             return
-        self._aside, self.edited = self._prompt.text, said
+        self._aside, self.edited = (self._prompt.text, self._prompt.files_written), said
         self._prompt.editing = True
-        self._prompt.load(said.content)
+        self._prompt.load(said.content, said.files)
         self._conversation.mark_edited(said)
         self._prompt.focus()
 
     async def action_stop(self) -> None:
         if self.edited is not None:
             self._end_editing()
-        elif self.waiting is not None:
-            await self._give_back()
-        elif self.reader is not None:
-            self.reader.cancel()
+        else:
+            await self.stop_answer()
+
+    async def action_interrupt(self) -> None:
+        """Ctrl+C: what is selected is copied; else an answer stops."""
+        selected = self.get_selected_text()
+        if selected:
+            self.host.copy_selected(selected)
+        elif self.busy:
+            await self.stop_answer()
+        else:
+            self.host.tell_once("ctrl+q quits; everything is saved.")
 
     async def action_retry(self) -> None:
+        """Another answer; the one that is there stays beside it, and [ ] walk between them."""
         if self.talk is None or not self.talk.turns or self.busy:
             return
         last = self.talk.turns[-1]
+        if last.role == "note":
+            return
         if last.role == "assistant":
-            await self._conversation.cut(last)
-            self.talk.cut(last)
-        await self._answer()
+            await self._conversation.drop_answer()
+        await self.answer()
 
     def action_reasoning(self) -> None:
         from ..widgets.reasoning import Reasoning
@@ -189,7 +230,7 @@ class ChatScreen(Screen[None]):
 
     async def action_earlier(self) -> None:
         if self.talk is not None and not self.busy:
-            await self._conversation.show(self.talk.turns, all_of_them=True)
+            await self._conversation.show(self.talk.turns, self.talk, all_of_them=True)
             self._conversation.scroll_home(animate=False)
 
     def action_scroll(self, where: str) -> None:
@@ -200,142 +241,57 @@ class ChatScreen(Screen[None]):
             await self.host.open_session(None)
         self._prompt.focus()
 
-    def show_title(self) -> None:
-        self._status.session = self.talk.title if self.talk is not None else ""
-
     async def action_copy(self) -> None:
         answer = self.talk.last_answer if self.talk is not None else None
         if answer is not None:
             await self.host.copy(answer.content, "The last answer")
 
-    # an answer
+    # messages that are chosen by key
 
-    async def _answer(self) -> None:
-        from ..widgets.message import AssistantMessage
+    def action_choose_last(self) -> None:
+        self._conversation.choose_last()
 
-        view = AssistantMessage(ChatTurn(0, "assistant", ""), running=True)
-        await self._conversation.add(view)
-        if self.host.model.phase is Phase.READY:
-            self._ask(view)
-            return
-        view.waiting = "waiting for the model · esc takes your message back"
-        self.waiting = view
-        if self.host.model.phase in (Phase.FAILED, Phase.LOST):
-            self.host.open_model()
+    @on(Chosen)
+    def tell_actions(self, event: Chosen) -> None:
+        self._meter.hint = event.hint
 
-    def _ask(self, view: AssistantMessage) -> None:
+    @on(MessageAction)
+    async def act(self, event: MessageAction) -> None:
+        from .acts import act_on
+
+        await act_on(self, event.turn, event.action)
+
+    async def show_again(self, chosen: int | None = None) -> None:
+        """The branch that is read now; `chosen`: the turn that keeps the focus."""
+        if self.talk is not None:
+            await self._conversation.show(self.talk.turns, self.talk)
+            self._conversation.choose(chosen) if chosen is not None else self._prompt.focus()
+            self.show_title()
+            self.show_context()
+
+    # what is shown of the whole
+
+    def show_title(self) -> None:
+        self._status.session = self.talk.title if self.talk is not None else ""
+
+    def answer_ended(self) -> None:
+        self.host.look_at_memory()
+        self.show_context()
+
+    def show_context(self) -> None:
         client = self.host.client
-        assert self.talk is not None
-        assert client is not None
-        messages = self.talk.messages()
-        view.turn = self.talk.answer(client.model)
-        self.reader = AnswerReader(lambda: client.stream(messages))
-        self.reader.start()
-        self._follow(self.reader, view)
-
-    @work(group="answer", exclusive=True)
-    async def _follow(self, reader: AnswerReader, view: AssistantMessage) -> None:
-        began = saved = time.monotonic()
-        pace, rate, batch = Pace(), Rate(), Batch()
-        thought, content_began = 0.0, False
-        self._meter.rate = None
-        while batch.finish is None:
-            await asyncio.sleep(pace.pause())
-            batch, now = reader.take(), time.monotonic()
-            if reader.first is None:
-                view.waiting = f"reading {now - began:.0f} s · esc stops" if now - began >= 1 else "reading"
-            elif view.waiting:
-                view.waiting = ""
-            content_began = content_began or bool(batch.content.strip())
-            if reader.first is not None and not content_began:
-                thought = now - reader.first
-            if batch.pieces:
-                self._meter.rate = rate.add(batch.pieces) or self._meter.rate
-            view.grow(batch.content, batch.reasoning, thought)
-            turn = grown(view.turn, batch, thought)
-            view.turn = turn
-            if now - saved >= SAVE_SECONDS and batch.pieces:
-                saved = now
-                self._save(turn)
-        self.reader = None
-        await self._finish(view, batch)
-
-    async def _finish(self, view: AssistantMessage, batch: Batch) -> None:
-        assert batch.finish is not None
-        turn = view.turn
-        empty = not turn.content.strip() and not turn.reasoning.strip()
-        good = batch.finish in (Finish.STOP, Finish.LENGTH)
-        if batch.finish is Finish.FAILED and self.host.model.server:
-            self.host.lose_server(batch.reason or "")
-        if empty and not good:
-            self._cut(turn)
-            stopped = batch.finish is Finish.CANCELLED
-            await self._give_back(None if stopped else f"{batch.reason or 'There was no answer.'} {NO_TEXT_LOST}", view)
-            return
-        finish = Finish.FAILED if batch.finish is Finish.REFUSED else batch.finish
-        turn = ended(turn, finish, batch.reason or "", batch.usage, self._meter.rate)
-        self._save(turn)
-        self._meter.rate = turn.rate or None
-        view.end(turn)
-
-    def _keep(self, batch: Batch, finish: Finish) -> None:
-        """What had come of an answer that nobody follows any more."""
-        if self.talk is not None and self.talk.turns and self.talk.turns[-1].role == "assistant":
-            turn = ended(grown(self._turn_on_screen(), batch, 0.0), finish, "", batch.usage, self._meter.rate)
-            self._save(turn) if turn.content or turn.reasoning else self._cut(turn)
-
-    def _turn_on_screen(self) -> ChatTurn:
-        from ..widgets.message import AssistantMessage
-
-        return list(self._conversation.query(AssistantMessage))[-1].turn
-
-    async def _give_back(self, sentence: str | None = None, view: AssistantMessage | None = None) -> None:
-        """The message had no answer: it returns to the prompt, before what was typed meanwhile."""
-        self.waiting = None
-        said = self.talk.last_said if self.talk is not None else None
-        if self.talk is None or said is None:
-            return
-        await self._conversation.drop_answer()
-        await self._conversation.cut(said)
-        self.talk.cut(said)
-        self._prompt.load("\n\n".join(filter(None, (said.content, self._prompt.text))))
-        self.talk.draft(self._prompt.text)
-        self.show_title()
-        if sentence is not None:
-            await self._conversation.notice(sentence)
-        elif not self.talk.turns:
-            await self._conversation.show([])
+        total = client.context if client is not None else None
+        used = self.talk.used if self.talk is not None and total else 0
+        self._meter.context = (used, total) if total and used else None
+        full = bool(total) and used >= WARN_SHARE * (total or 1)
+        if full and not self._warned:
+            share = min(99, round(100 * used / (total or 1)))
+            self.host.tell(f"{share}% of the context is used. /compact sums it up, /drop leaves the oldest out.")
+        self._warned = full
 
     def _end_editing(self, typed_since: str = "") -> None:
         if self.edited is not None:
             self._conversation.mark_edited(None)
             self._prompt.editing, self.edited = False, None
-            self._prompt.load(self._aside + typed_since)
-            self._aside = ""
-
-    def _save(self, turn: ChatTurn) -> None:
-        if self.talk is not None:
-            with self.host.told_if_unsaved():
-                self.talk.save(turn)
-
-    def _cut(self, turn: ChatTurn) -> None:
-        if self.talk is not None:
-            self.talk.cut(turn)
-
-
-def grown(turn: ChatTurn, batch: Batch, thought: float) -> ChatTurn:
-    return replace(
-        turn,
-        content=turn.content + batch.content,
-        reasoning=turn.reasoning + batch.reasoning,
-        thought=max(turn.thought, thought),
-        tokens=turn.tokens + batch.pieces,
-    )
-
-
-def ended(turn: ChatTurn, finish: Finish, reason: str, usage: Usage | None, rate: float | None) -> ChatTurn:
-    turn = replace(turn, finish=str(finish), reason=reason, rate=rate or 0.0)
-    if usage is None:
-        return turn
-    exact = (usage.output_tokens - 1) / usage.decode_seconds if usage.output_tokens > 1 and usage.decode_seconds else 0
-    return replace(turn, tokens=usage.output_tokens, rate=exact)
+            self._prompt.load(self._aside[0] + typed_since, self._aside[1])
+            self._aside = ("", "")

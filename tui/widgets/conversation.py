@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from textual.containers import VerticalScroll
 from textual.content import Content
@@ -15,7 +16,18 @@ from ..sessions import ChatTurn
 from ..text import visible
 
 LATEST = 40  # messages that a long session shows at once; older ones come when asked for
-KEYS = (("ctrl+o", "earlier sessions"), ("ctrl+l", "other models"), ("f1", "all keys"))
+KEYS = (
+    ("/", "commands"),
+    ("@", "a file goes along"),
+    ("ctrl+o", "earlier sessions"),
+    ("ctrl+l", "other models"),
+    ("f1", "all keys"),
+)
+
+
+class BranchPlaces(Protocol):
+    def place(self, turn: ChatTurn) -> tuple[int, int]:
+        """Which of how many branches begins there."""
 
 
 class Welcome(Static):
@@ -44,7 +56,7 @@ class Conversation(VerticalScroll, can_focus=False):
         for welcome in self.query(Welcome):
             welcome.model = model
 
-    async def show(self, turns: Sequence[ChatTurn], *, all_of_them: bool = False) -> None:
+    async def show(self, turns: Sequence[ChatTurn], places: BranchPlaces, *, all_of_them: bool = False) -> None:
         """These messages and nothing else."""
         from .message import message  # brings Markdown, which an empty screen can do without
 
@@ -54,7 +66,7 @@ class Conversation(VerticalScroll, can_focus=False):
             if earlier:
                 link = Content.from_markup(f"[@click='screen.earlier']{earlier} earlier messages[/]")
                 await self.mount(Static(link, classes="earlier"))
-            await self.mount_all([message(turn) for turn in turns[earlier:]])
+            await self.mount_all([message(turn, places.place(turn)) for turn in turns[earlier:]])
             if not turns:
                 await self.mount(welcome := Welcome())
                 welcome.model = self.model
@@ -65,14 +77,19 @@ class Conversation(VerticalScroll, can_focus=False):
         await self.mount(widget)
         self.anchor()
 
-    async def cut(self, turn: ChatTurn) -> None:
-        """Remove that message and all after it."""
-        from .message import AssistantMessage, UserMessage
+    def choose_last(self) -> None:
+        from .message import Choosable
 
-        gone = [
-            w for w in self.children if isinstance(w, UserMessage | AssistantMessage) and not 0 < w.turn.id < turn.id
-        ]
-        await self.remove_children(gone)
+        found = list(self.query(Choosable))
+        if found:
+            found[-1].focus()
+
+    def choose(self, turn: int) -> None:
+        from .message import Choosable
+
+        for widget in self.query(Choosable):
+            if widget.turn.id == turn:
+                widget.focus()
 
     async def drop_answer(self) -> None:
         from .message import AssistantMessage

@@ -9,7 +9,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from ..backend import ModelState, Phase
-from ..text import one_line, visible
+from ..text import one_line, size, visible
 
 DOTS = {Phase.READY: "●", Phase.OPENING: "◌", Phase.FAILED: "●", Phase.LOST: "●"}
 COLOURS = {Phase.READY: "$success", Phase.OPENING: "$warning", Phase.FAILED: "$error", Phase.LOST: "$error"}
@@ -42,7 +42,8 @@ class StatusLine(Widget):
     def _doing(self) -> str:
         model = self.model
         if model.phase is Phase.OPENING:
-            return f"loading {max(0, time.monotonic() - model.since):.0f} s"
+            bytes_told = f"{size(model.done)} of {size(model.total)} · " if model.total else ""
+            return f"loading {bytes_told}{max(0, time.monotonic() - model.since):.0f} s"
         if model.phase is Phase.READY:
             return f"on {visible(model.server).removeprefix('http://')}" if model.server else "in this process"
         return "not loaded" if model.phase is Phase.FAILED else "its server left"
