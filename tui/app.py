@@ -230,6 +230,11 @@ class Chat(App[None]):
         client, server = self.client, self.model.server
         self.push_screen(ModelsScreen(lambda: self.backend.choices(client, server)), then)
 
+    def action_engine(self) -> None:
+        from .screens.engine import EngineScreen
+
+        self.push_screen(EngineScreen(lambda: self.client))
+
     def action_help(self) -> None:
         from .screens.help import HelpScreen
 
@@ -338,6 +343,8 @@ class Chat(App[None]):
             ("New session", "Begin anew (ctrl+n)", chat.action_new),
             ("Sessions", "Search, open, rename, delete (ctrl+o)", self.action_sessions),
             ("Models", "Change to another model (ctrl+l)", self.action_models),
+            ("Memory and engine", "Live (ctrl+e in an empty prompt)", self.action_engine),
+            ("Lens", "How likely each token was (ctrl+g)", chat.action_lens),
             ("Edit the last message", "Change it and send it again (up in an empty prompt)", chat.action_edit),
             ("Answer again", "Another answer, beside the one that is there (ctrl+r)", chat.action_retry),
             ("Stop", "End the answer; the text so far stays (esc)", chat.action_stop),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
-from .backend import ModelChoice, ModelState
+from .backend import Backend, ModelChoice, ModelState
 
 if TYPE_CHECKING:
     from mlxrun.client import Client
@@ -22,6 +23,13 @@ class Host(Protocol):
 
     @property
     def model(self) -> ModelState: ...
+
+    @property
+    def backend(self) -> Backend: ...
+
+    @property
+    def loading(self) -> threading.Lock:
+        """Held while a model comes into memory."""
 
     @property
     def sessions(self) -> Sessions: ...

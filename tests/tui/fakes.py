@@ -61,6 +61,9 @@ class FakeClient:
         self.options.append(options)
         return FakeStream(self.answers.pop(0) if self.answers else said("Yes."), self.gate)
 
+    def statistics(self) -> dict[str, dict[str, float]]:
+        return {"totals": {"passes": 7, "prompt_tokens": 30, "cached_tokens": 10}, "now": {"waiting": 2}, "seconds": {}}
+
     def memory(self) -> Memory:
         return MEMORY
 

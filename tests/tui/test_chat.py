@@ -118,7 +118,7 @@ async def test_only_one_answer_at_a_time(folder: Path) -> None:
         assert prompt(pilot).text == "more"
 
 
-@pytest.mark.parametrize("key", ["up", "ctrl+e"])
+@pytest.mark.parametrize("key", ["up"])
 def test_edit_and_resend_the_last_message(tmp_path: Path, key: str) -> None:
     async def run() -> None:
         app, backend = chat(tmp_path, said("Old."), said("New."))

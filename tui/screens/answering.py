@@ -26,6 +26,7 @@ from ..widgets.prompt import Prompt
 
 if TYPE_CHECKING:
     from mlxrun.core import Usage
+    from mlxrun.parts import Token
 
     from ..host import Host
     from ..widgets.message import AssistantMessage
@@ -35,6 +36,7 @@ LEAVE_SECONDS = 1.0  # that an answer gets to end when the program does
 NO_TEXT_LOST = "Your message is back in the prompt."
 FULL = "/compact has the model sum the conversation up, /drop leaves the oldest messages out, ctrl+n begins anew."
 STOPPING = "stopping"
+ALTERNATIVES = 5  # that the lens shows
 
 
 class AnsweringScreen(Screen[None]):
@@ -49,6 +51,8 @@ class AnsweringScreen(Screen[None]):
         self.reader: AnswerReader | None = None
         self.waiting: AssistantMessage | None = None  # shown for a message that waits for a model
         self._stopping = False
+        self.lens = False  # whether answers tell how likely their tokens were
+        self.tokens: dict[int, tuple[Token, ...]] = {}  # of the answers that did, by their turn, until the program ends
 
     @property
     def busy(self) -> bool:
@@ -97,6 +101,8 @@ class AnsweringScreen(Screen[None]):
         messages, options = self.talk.messages(), self.talk.wishes.options()
         if not begins:
             messages = messages[:-1] if messages[-1]["role"] == "assistant" else messages
+        if self.lens:
+            options["logprobs"] = ALTERNATIVES
         self.reader = AnswerReader(lambda: client.stream(messages, **options))
         self._stopping = False
         self.reader.start()
@@ -124,6 +130,8 @@ class AnsweringScreen(Screen[None]):
             first = 0.0 if reader.first is None else max(0.0, reader.first - began)
             turn = replace(grown(view.turn, batch, thought), first=first)
             view.turn = turn
+            if batch.tokens:
+                self.tokens[turn.id] = self.tokens.get(turn.id, ()) + batch.tokens
             if now - saved >= SAVE_SECONDS and batch.pieces:
                 saved = now
                 self._save(turn)

@@ -40,6 +40,8 @@ class ChatScreen(AnsweringScreen):
         Binding("ctrl+n", "new", "New session"),
         Binding("ctrl+o", "app.sessions", "Sessions"),
         Binding("ctrl+l", "app.models", "Models"),
+        Binding("ctrl+e", "app.engine", "Memory and engine", show=False),
+        Binding("ctrl+g", "lens", "Lens"),
         Binding("ctrl+r", "retry", "Answer again"),
         Binding("ctrl+t", "reasoning", "Reasoning"),
         Binding("f1", "app.help", "Keys"),
@@ -74,6 +76,10 @@ class ChatScreen(AnsweringScreen):
     @property
     def prompt(self) -> Prompt:
         return self._prompt
+
+    @property
+    def conversation(self) -> Conversation:
+        return self._conversation
 
     async def open(self, talk: Talk) -> None:
         """Show that conversation; whatever was typed until now joins its draft."""
@@ -220,6 +226,11 @@ class ChatScreen(AnsweringScreen):
         if last.role == "assistant":
             await self._conversation.drop_answer()
         await self.answer()
+
+    def action_lens(self) -> None:
+        from .orders import lens
+
+        lens(self, "")
 
     def action_reasoning(self) -> None:
         from ..widgets.reasoning import Reasoning

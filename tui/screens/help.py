@@ -13,7 +13,7 @@ from .dialog import Dialog
 KEYS: tuple[tuple[str, str], ...] = (
     ("enter", "send"),
     ("ctrl+j", "new line (shift+enter too, where the terminal tells it apart)"),
-    ("up", "in an empty prompt: change your last message (ctrl+e too)"),
+    ("up", "in an empty prompt: change your last message"),
     ("esc", "stop the answer, or take a message back that waits (ctrl+c too)"),
     ("ctrl+r", "answer again; the other answer stays as a branch"),
     ("shift+tab", "choose a message; then up and down, and:"),
@@ -23,6 +23,8 @@ KEYS: tuple[tuple[str, str], ...] = (
     ("f d", "a new session up to it; delete it and what follows"),
     ("/", "commands; tab completes them"),
     ("@file", "the file goes along; a long paste is a chip"),
+    ("ctrl+g", "lens: how likely each token was; walk, go on from another one"),
+    ("ctrl+e", "in an empty prompt: memory and engine, live"),
     ("ctrl+t", "fold or unfold the reasoning"),
     ("pgup pgdn", "scroll; at the bottom it follows the answer"),
     ("ctrl+n", "new session"),

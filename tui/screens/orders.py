@@ -15,10 +15,11 @@ from ..backend import ModelChoice
 from ..commands import FORMATS, Command, CommandError
 from ..editor import EditorError, edited, editor
 from ..imports import conversations
+from ..sessions import ChatTurn
 from ..talk import Message, Talk
 from ..transcript import exported
 from ..wishes import EFFORTS, Wishes
-from .acts import write_new
+from .acts import chosen_of, write_new
 
 if TYPE_CHECKING:
     from .chat import ChatScreen
@@ -148,6 +149,51 @@ def fitting(messages: list[Message], tokens: int) -> list[Message]:
     return [*system, *kept]
 
 
+def lens(screen: ChatScreen, rest: str) -> None:
+    """The chosen answer, or the last one; where it told of no likelihood, the next ones will."""
+    from .lens import LensScreen
+
+    talk = talk_of(screen)
+    if rest == "off":
+        screen.lens = False
+        screen.host.tell_once("The lens is off.")
+        return
+    turn = chosen_of(screen.conversation) or talk.last_answer
+    tokens = screen.tokens.get(turn.id) if turn is not None else None
+    if turn is None or not tokens:
+        screen.lens = True
+        screen.host.tell_once("The lens is on for the answers that come; ctrl+r answers the last message under it.")
+        return
+
+    async def then(begins: str | None) -> None:
+        if begins is not None and not screen.busy and turn in talk.turns:
+            talk.turns = talk.turns[: talk.turns.index(turn)]
+            await screen.show_again()
+            await screen.answer(begins)
+
+    screen.app.push_screen(LensScreen(tokens, turn.content), then)
+
+
+def compare(screen: ChatScreen, rest: str) -> None:
+    from .compare import CompareScreen, contestants
+
+    talk, client = talk_of(screen, said=True), screen.host.client
+    if client is None:
+        raise CommandError("There is no model yet to compare with.")
+    who = contestants(rest.split(), talk.wishes)
+    messages = talk.messages()
+    if messages and messages[-1]["role"] == "assistant":
+        messages = messages[:-1]
+
+    async def then(taken: ChatTurn | None) -> None:
+        if taken is not None:
+            made = talk.answer(taken.model, taken.content)
+            talk.save(replace(taken, id=made.id, parent=made.parent))
+            await screen.show_again()
+
+    screen.app.push_screen(CompareScreen(who, messages, client, screen.host.backend, screen.host.loading), then)
+
+
 def export(screen: ChatScreen, rest: str) -> None:
     talk = talk_of(screen, said=True)
     words = "-".join("".join(c if c.isalnum() else " " for c in talk.title.lower()).split()[:6]) or "session"
@@ -206,6 +252,9 @@ ORDERS: dict[str, Callable[[ChatScreen, str], Awaitable[None] | None]] = {
     "preset": preset,
     "compact": compact,
     "drop": drop,
+    "compare": compare,
+    "lens": lens,
+    "engine": of_app("app.engine"),
     "export": export,
     "import": import_file,
     "tag": tag,

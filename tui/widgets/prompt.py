@@ -116,7 +116,7 @@ class Prompt(TextArea):
         if self.text or select:
             super().action_cursor_line_end(select)
         else:
-            self.post_message(EditAsked())  # Ctrl+E; in a text it goes to the end of the line
+            self.run_worker(self.app.run_action("app.engine"))  # Ctrl+E; in a text it goes to the end of the line
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.stop()
