@@ -182,6 +182,8 @@ class Chat(App[None]):
         self.model = ModelState(self.model.name, Phase.LOST, self.model.server, reason, time.monotonic())
 
     def look_when_due(self) -> None:
+        if not self.screen_stack:
+            return  # it ends
         if self.chat.busy or time.monotonic() - self._looked >= IDLE_SECONDS:
             self.look_at_memory()
 
@@ -228,7 +230,7 @@ class Chat(App[None]):
                 self.change_model(choice)
 
         client, server = self.client, self.model.server
-        self.push_screen(ModelsScreen(lambda: self.backend.choices(client, server)), then)
+        self.push_screen(ModelsScreen(self.backend, lambda: self.backend.choices(client, server)), then)
 
     def action_engine(self) -> None:
         from .screens.engine import EngineScreen

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from mlxrun.client import Client
+    from mlxrun.client import Client, ModelDetails
 
 STARTER = "smollm2"
 KEY = "MLXRUN_KEY"  # in the environment: what a server asks for that was started with it
@@ -55,6 +55,8 @@ class ModelChoice:
     place: str | None = None
     server: str | None = None
     open: bool = False
+    here: bool = True  # or fetched when it is first used
+    fits: bool | None = None  # by its bytes alone; None: nobody knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,12 @@ class Backend(Protocol):
         bytes, and what it raises ends the load."""
 
     def choices(self, client: Client | None, server: str | None) -> list[ModelChoice]: ...
+
+    def details(self, name: str) -> ModelDetails:
+        """From its headers; may ask the network."""
+
+    def free_copies(self, name: str) -> int:
+        """Bytes that are free now."""
 
 
 class ThisMachine:
@@ -85,14 +93,29 @@ class ThisMachine:
         return OpenedClient(client.load_watched(name, progress))
 
     def choices(self, client: Client | None, server: str | None) -> list[ModelChoice]:
-        from mlxrun.client import on_this_machine
+        from mlxrun.client import by_name, on_this_machine, room_for_models
 
-        loaded = client.model if client is not None and server is None else None
+        loaded, room = client.model if client is not None and server is None else None, room_for_models()
         here = [
-            ModelChoice(model.name, model.bytes, model.place, open=model.loaded)
-            for model in on_this_machine(loaded=loaded)
+            ModelChoice(m.name, m.bytes, m.place, None, m.loaded, m.place is not None, fits(m.bytes, room))
+            for m in on_this_machine(loaded=loaded)
         ]
+        known = [ModelChoice(m.name, m.bytes, here=False, fits=fits(m.bytes, room)) for m in by_name()]
         if client is None or server is None:
-            return here
+            return here + known
         there = [ModelChoice(m.name, m.bytes, None, server, open=m.name == client.model) for m in client.models()]
-        return there + here
+        return there + here + known
+
+    def details(self, name: str) -> ModelDetails:
+        from mlxrun.client import details
+
+        return details(name)
+
+    def free_copies(self, name: str) -> int:
+        from mlxrun.client import free_copies
+
+        return free_copies(name)
+
+
+def fits(count: int | None, room: int) -> bool | None:
+    return None if count is None else count <= room

@@ -15,9 +15,9 @@ from ..spec import ModelError
 from .asynchronous import AsyncStream
 from .client import Client
 from .discover import find_server
-from .store import on_this_machine
+from .store import by_name, details, free_copies, on_this_machine, room_for_models
 from .stream import PieceSource, Stream
-from .types import ClientError, ModelInfo, Ranked, Reply, Score, ToolCall
+from .types import ClientError, ModelDetails, ModelInfo, Ranked, Reply, Score, ToolCall
 
 if TYPE_CHECKING:
     from mlx.core import Dtype
@@ -35,6 +35,7 @@ __all__ = [
     "Finish",
     "Media",
     "Memory",
+    "ModelDetails",
     "ModelError",
     "ModelInfo",
     "Piece",
@@ -49,11 +50,15 @@ __all__ = [
     "Token",
     "ToolCall",
     "Usage",
+    "by_name",
     "connect",
+    "details",
     "find_server",
+    "free_copies",
     "load",
     "load_watched",
     "on_this_machine",
+    "room_for_models",
 ]
 
 

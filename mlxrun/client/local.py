@@ -20,6 +20,7 @@ from ..spec import ModelError
 from ..store.resolve import draft_model, resolve
 from ..text.conversation import turns_of
 from ..turns import Ask, Calling, Role, ToolChoice
+from .arrival import watched
 from .store import on_this_machine
 from .types import Asking, ClientError, ModelInfo, Score
 
@@ -78,7 +79,9 @@ class LocalTransport:
             tuning = begin(settings)
             options = replace(options, device=tuning.device)
             how.setdefault("idle", tuning.idle)
-        return cls(Assistant.open(resolve(name, settings), name=name, options=options, **how))
+        with watched(options.progress) as told:
+            place = resolve(name, settings, told)
+        return cls(Assistant.open(place, name=name, options=options, **how))
 
     @property
     def model(self) -> str:

@@ -132,6 +132,22 @@ class Held(Memory):
 
 
 @dataclass(frozen=True, slots=True)
+class ModelDetails:
+    """What the headers of a model tell, and what the plan makes of it."""
+
+    name: str
+    family: str
+    layers: int
+    bits: float  # of a weight as it is stored, all together; 0: it is not here
+    bytes: int  # that it takes in memory, with a usual context
+    fits: bool
+    context: int  # the longest that fits
+    longest: int  # that its authors promise
+    speed: float | None  # tokens a second, forecast
+    copies: int  # bytes of what was made of it
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     name: str
     place: str | None = None  # folder or file; None: not on this machine yet, or a server does not tell

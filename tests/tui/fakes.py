@@ -10,7 +10,7 @@ from pathlib import Path
 from mlxrun.tui.app import Chat
 from mlxrun.tui.backend import ModelChoice, OpenedClient
 
-from mlxrun.client import ClientError, ModelError, Piece, Said, Thought
+from mlxrun.client import ClientError, ModelDetails, ModelError, Piece, Said, Thought
 from mlxrun.core import Finish, Memory, Usage
 
 GB = 10**9
@@ -96,7 +96,15 @@ class FakeBackend:
     def choices(self, client: object, server: str | None) -> list[ModelChoice]:
         name = client.model if isinstance(client, FakeClient) else None
         sizes: list[tuple[str, int | None]] = [("tiny", 98_362_432), ("big [bold]", 17_300_000_000), ("smollm2", None)]
-        return [ModelChoice(model, size, open=model == name) for model, size in sizes]
+        return [ModelChoice(model, size, open=model == name, here=size is not None) for model, size in sizes]
+
+    def details(self, name: str) -> ModelDetails:
+        if name != "tiny":
+            raise ModelError(f"There is no model {name!r}.")
+        return ModelDetails(name, "llama", 30, 4.5, 10**9, True, 4096, 8192, 42.0, 97_000_000)
+
+    def free_copies(self, name: str) -> int:
+        return 97_000_000
 
 
 Maker = Callable[..., Chat]

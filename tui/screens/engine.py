@@ -97,7 +97,8 @@ def memory_lines(memory: Memory, width: int) -> list[Content]:
     )
     lines = [Content.assemble(*bar(memory, width))]
     for sign, name, count, style in rows:
-        lines.append(Content.assemble((f"{sign} ", style), (f"{size(count):>9}  ", "$foreground"), (name, "$faint")))
+        line = Content.assemble((f"{sign} ", style), (f"{size(count):>9}  ", "$foreground"), (name, "$faint"))
+        lines.append(line.truncate(width, ellipsis=True))
     return lines
 
 
@@ -111,8 +112,8 @@ def engine_lines(told: Mapping[str, Any], read: list[float], written: list[float
     ]
     if cached:
         lines.append(fact("prefix hits", f"{100 * cached / (prompt + cached):.0f}% of all prompt tokens", width))
-    if drafted := totals.get("drafted_tokens", totals.get("drafted", 0)):
-        right = totals.get("accepted_tokens", totals.get("accepted", 0))
+    if drafted := totals.get("draft_drafted", 0):
+        right = totals.get("draft_accepted", 0)
         lines.append(fact("drafts that were right", f"{100 * right / drafted:.0f}% of {drafted:,.0f}", width))
     shown = {**{name.replace("_", " "): value for name, value in now.items()}, "passes": totals.get("passes", 0)}
     return lines + [fact(name, number(value), width) for name, value in shown.items()]

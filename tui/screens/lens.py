@@ -137,7 +137,7 @@ class LensScreen(Dialog[str]):
         at = min(len(line) - 1, text.at * len(line) // max(1, len(self._tokens)))
         parts = ((line[:at], "$mark"), (line[at : at + 1], "$primary reverse"), (line[at + 1 :], "$mark"))
         self.query_one(".surprise", Static).update(Content.assemble(*parts))
-        rows = [self._row("", token, width, f"  token {text.at + 1}")]
+        rows = [self._row("", token, width, f"  token {text.at + 1}" if width > 50 else f" #{text.at + 1}")]
         rows += [self._row(f"{number} ", one, width) for number, one in enumerate(token.top, 1)]
         self.query_one(".others", Static).update(Content("\n").join(rows))
 

@@ -28,6 +28,7 @@ ENDS = {"cancelled": "stopped", "length": "cut at the limit", "edited": "edited 
 DEFINITION = "]: "  # of a reference, which may be used above it
 NOTICED = 0.05  # seconds
 HINT = "c copy · b block · s save block · q quote · e edit · r again · [ ] branches · f fork · d delete"
+SHORT_HINT = "c copy e edit q quote d delete [ ] f1"
 
 
 class Choosable(Widget, can_focus=True):
@@ -58,7 +59,7 @@ class Choosable(Widget, can_focus=True):
     turn: ChatTurn
 
     def on_focus(self) -> None:
-        self.post_message(Chosen(HINT))
+        self.post_message(Chosen(HINT if self.app.size.width >= len(HINT) else SHORT_HINT))
 
     def on_blur(self) -> None:
         self.post_message(Chosen(""))
