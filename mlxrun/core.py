@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 
 class Refusal(StrEnum):
@@ -35,6 +36,9 @@ class ContextError(RequestError):
         self.tokens, self.context = tokens, context
 
 
+# of the keys and values that a sequence remembers; 16: as wide as they are computed, or half of that where products
+# are not exact
+KeyBits = Literal[16, 8]
 USUAL_CONTEXT = 8192  # tokens that a plan is made for where none are asked for
 
 

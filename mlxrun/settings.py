@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from .core import KeyBits
+
 SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*([KMGT]?i?B|)", re.ASCII | re.IGNORECASE)
 UNITS = {"": 1, "B": 1} | {
     f"{letter}{i}B": (1024 if i else 1000) ** power for power, letter in enumerate("KMGT", 1) for i in ("", "I")
@@ -22,7 +24,6 @@ UNITS = {"": 1, "B": 1} | {
 OFF, TEXT = "off", "text"
 Kernels = Literal["auto", "mlx", "ours"]
 Wire = Literal["off", "own", "weights", "max"]
-KeyBits = Literal[16, 8]
 
 
 class SettingsError(ValueError):

@@ -7,7 +7,6 @@ byte has a scale beside it for each SCALED values of a row.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
 
 from ..spec import (
     Attention,
@@ -25,8 +24,6 @@ from .keys import Keys, capacity
 from .paired import Paired
 from .recurrent import Recurrent
 from .table import Group
-
-KeyBits = Literal[16, 8]  # 16: as wide as they are computed, or half of that where products are not exact
 
 FLOAT = 4  # bytes of a recurrent state's value
 PAGE = 64  # positions

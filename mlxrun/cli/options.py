@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from ..core import Sampling
-from ..settings import OFF, KeyBits, Wire
+from ..core import KeyBits, Sampling
+from ..settings import OFF, Wire
 
 if TYPE_CHECKING:
     from ..engine.registry import Beside

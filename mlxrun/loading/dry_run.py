@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
 
-from ..cache.kinds import KeyBits
 from ..cache.sequence import SequenceCache
+from ..core import KeyBits
 from ..families import Recipe
 from ..memory.weights import Weights, weigh
 from ..nn.decoder import DecoderModel

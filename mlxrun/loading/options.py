@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..cache.kinds import KeyBits
+from ..core import KeyBits
 from ..memory.claim import NO_CLAIM, Claim
 from ..memory.wiring import Policy
 from ..ops.device import Device

@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlxrun.cache.kinds import KeyBits
+from mlxrun.core import KeyBits
 from mlxrun.loading import LoadOptions, load_model, open_model
 from mlxrun.loading.load import prefix_folder
 from mlxrun.loading.model import Model

@@ -55,7 +55,7 @@ RULES = {
     "parts": Room({"core"}),
     "turns": Room({"core"}),
     "spec_towers": Room({"spec"}),
-    "settings": Room(),
+    "settings": Room({"core"}),
     "supported": Room(),
     "compat": Room(),
     "gpu": Room(packages={"mlx"}),

@@ -10,7 +10,8 @@ import pytest
 
 from mlxrun.cli import eval as evaluation
 from mlxrun.cli import options, run, serve
-from mlxrun.settings import KeyBits, Settings
+from mlxrun.core import KeyBits
+from mlxrun.settings import Settings
 
 
 @pytest.mark.parametrize("command", [run, serve])
