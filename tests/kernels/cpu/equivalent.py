@@ -11,10 +11,23 @@ EQUIVALENT = (
         r"F p = set1\(1\.0f / 50(39|41)\);",
         "2e-11 of e^x: a last bit of one value in 20 000, and the largest error stays what it was, 0.92 ulp",
     ),
+    Equivalent(
+        "body_pages.h", r"i < n; i \+= 15\)", "values widened twice; scratch memory has a line more for the last"
+    ),
+    Equivalent(
+        "body_pages.h", r"sum\[0\] = -__builtin_inff\(\), sum\[1\] = 1;", "joined, it weighs e^-infinity: nothing"
+    ),
+    Equivalent(
+        "body_integer.h",
+        r"m \+ m0 < kTile \? m - m0",
+        "more rows than there are: slots without a row have factors of 0, and add 0",
+    ),
     Equivalent("body_pages.h", r"KeyColumns<T>\{group, 1, next\}\.ahead", "memory that is asked for ahead"),
     Equivalent(
         "paged.cpp", r"parts -= b\.to - b\.from", "in which pieces keys are gone through; their sums are the same"
     ),
+    Equivalent("steps.h", r"float scale = 2, jitter = 0", "Python's binding sets every field"),
+    Equivalent("steps.h", r"count \+ width < 16384", "from how many values on other threads help"),
     Equivalent("steps_attend.cpp", r"uint8_t\* fresh\[3\]", "a third address that nobody asks for"),
     Equivalent("body_attend.h", r"if \(end >= first_key \+ keys\)", "where both are the same nothing changes"),
     Equivalent("body_panel.h", r"^\s*;$", "memory that is asked for ahead", was=r"ahead\(panel, i, "),
