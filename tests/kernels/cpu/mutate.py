@@ -31,6 +31,13 @@ from ..mutants import KILLED, NO_MUTANT, ROOT, SURVIVED, Mutant
 from .equivalent import EQUIVALENT
 
 SOURCES = build.HERE / "src"
+RECURRENT = " ".join(  # families whose mixers between them take every step of scans
+    f"golden/test_default_path.py::test_as_a_person_loads_it[{name}]"
+    for name in (
+        *("mamba", "mamba2_groups", "falcon_h1_bias", "bamba_bias", "jamba", "nemotron_h", "recurrent_gemma", "lfm2"),
+        *("qwen3_next", "kimi_linear", "olmo_hybrid_turned", "bailing_hybrid"),
+    )
+)
 SAMPLING = "engine/test_sampler.py engine/test_sampling_in_turn.py"
 TESTS = {
     "attention.cpp": "attention graph stack same bad_input",
@@ -42,6 +49,7 @@ TESTS = {
     "body_panel.h": "products rows experts same",
     "body_rows.h": "rows products feed_forward heads attention",
     "body_sample.h": SAMPLING,
+    "body_scan.h": RECURRENT,
     "body_tile.h": "attention pages same",
     "body_tiles.h": "products same",
     "draw.cpp": SAMPLING,
@@ -72,15 +80,20 @@ TESTS = {
     "project.h": "products rows bad_input",
     "sample.cpp": SAMPLING,
     "sample.h": SAMPLING,
+    "scan.h": RECURRENT,
     "simd_avx2.h": "rows products attention feed_forward",
     "simd_avx512.h": "rows products attention feed_forward same",
     "simd_base.h": "rows products attention feed_forward",
     "stack.cpp": "stack steps steps_attend bad_input",
     "stack.h": "steps steps_attend stack",
+    "stack_layers.h": "stack steps steps_attend",
+    "stack_scan.cpp": f"stack {RECURRENT}",
     "steps.cpp": "steps stack",
     "steps.h": "steps steps_attend stack",
     "steps_attend.cpp": "steps_attend",
     "steps_mix.cpp": "steps stack",
+    "steps_scan.cpp": RECURRENT,
+    "steps_scan.h": RECURRENT,
 }
 NOT_JUDGED = {"simd_neon.h": "compiled on ARM alone, and mutants are made on x86"}
 OF_ONE_SET = {
