@@ -21,7 +21,7 @@ TESTS: dict[str, list[str]] = {
     "metal_kernels/check.py": CALLS,
     "metal_kernels/experts.py": CALLS,
     "metal_kernels/glue.py": CALLS,
-    "metal_kernels/launch.py": [*CALLS, f"{METAL}choosing.py", f"{METAL}refused.py", f"{METAL}selftest.py"],
+    "metal_kernels/launch.py": [f"{METAL}launch.py", *CALLS, f"{METAL}choosing.py"],
     "metal_kernels/norms.py": CALLS,
     "metal_kernels/products.py": CALLS,
     "metal_kernels/tiles.py": [*CALLS, f"{METAL}choosing.py"],
