@@ -149,6 +149,12 @@ def test_wide_rows(device: Device, width: int, spread: float) -> None:
     same_as_oracle(rng.normal(0, spread, (len(kinds), width)), draws, device)
 
 
+@pytest.mark.parametrize("kind", [Sampling(1.0, top_k=1), Sampling(1.0, min_p=1.0), Sampling(1.0, top_p=0.001)])
+def test_equals_stay_together_however_many_they_are(device: Device, kind: Sampling) -> None:
+    draws = [Draw(kind, 5, index) for index in range(4)]
+    same_as_oracle(np.repeat([[0.0, -1.0]], [2000, 1000], axis=1).repeat(4, axis=0), draws, device)
+
+
 @pytest.mark.parametrize(
     "sampling",
     [
