@@ -18,7 +18,25 @@ from ..core import RequestError
 from ..descriptors import raise_limit
 from ..settings import SettingsError, from_environment
 from ..spec import ModelError, one_line
-from . import convert, doctor, fit, prune, ps, pull, rm, run, selftest, serve, show, tune, verify
+from . import (
+    bench,
+    completion,
+    convert,
+    doctor,
+    fit,
+    man,
+    prune,
+    ps,
+    pull,
+    rm,
+    run,
+    selftest,
+    serve,
+    show,
+    stop,
+    tune,
+    verify,
+)
 from . import eval as eval_command
 from . import list as list_command
 from .terminal import forgive_encodings, open_what_is_closed, say
@@ -38,8 +56,10 @@ COMMANDS = {
     "fit": fit,
     "convert": convert,
     "eval": eval_command,
+    "bench": bench,
     "list": list_command,
     "ps": ps,
+    "stop": stop,
     "pull": pull,
     "rm": rm,
     "prune": prune,
@@ -47,8 +67,10 @@ COMMANDS = {
     "doctor": doctor,
     "tune": tune,
     "selftest": selftest,
+    "completion": completion,
+    "man": man,
 }
-WITHOUT_MLX = ("doctor", "ps")  # one tells what is missing, beside all else; the other only asks a server
+WITHOUT_MLX = ("doctor", "ps", "stop", "completion", "man")  # the first tells what is missing; others need none
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..core import Finish, RequestError, Sampling
+from ..core import Constraint, Finish, RequestError, Sampling
 from ..spec import ModelError
 from .terminal import answer, aside, say, thought
 
 if TYPE_CHECKING:
     from ..assistant import Assistant
+    from ..client.tools import Functions
     from ..client.types import Reply
     from ..turns import Content, Picture
+    from .kept import KeptConversation
 
     Message = dict[str, str | list[Content]]
+
+Write = Callable[[str], None]
 
 PROMPT = ">>> "
 COMMAND = re.compile(r"/[A-Za-z?]+")  # alone on its line; a path or a sentence goes to the model
@@ -26,12 +30,22 @@ COMMANDS = "/reset begins anew, /exit or Ctrl-D leaves, Ctrl-C stops an answer."
 class Asker:
     """Prompts go in one after the other; it remembers what was said, unless it only completes text."""
 
+    functions: Functions | None = None  # that the model may call
+
     def __init__(
-        self, assistant: Assistant, sampling: Sampling, max_tokens: int | None, system: str | None, raw: bool
+        self,
+        assistant: Assistant,
+        sampling: Sampling,
+        max_tokens: int | None,
+        system: str | None,
+        raw: bool,
+        constraint: Constraint | None = None,
     ) -> None:
         from ..assistant import Wish
 
-        self._assistant, self._wish, self._raw = assistant, Wish(max_tokens, sampling), raw
+        self._assistant, self._raw = assistant, raw
+        self._wish = Wish(max_tokens, sampling, constraint=constraint)
+        self._kept: KeptConversation | None = None
         self._system: list[Message] = [] if system is None else [{"role": "system", "content": system}]
         self.messages: list[Message] = list(self._system)
         self._shown: tuple[Picture, ...] = ()
@@ -42,21 +56,49 @@ class Asker:
             raise RequestError("Only a chat can show pictures: leave out --raw or --image.")
         self._shown = tuple(pictures)
 
-    def reset(self) -> None:
-        self.messages = list(self._system)
+    def keep(self, kept: KeptConversation) -> None:
+        """Go on with what is kept there, and keep what comes. A system message of now is in place of the old one."""
+        self._kept, said = kept, kept.read()
+        if self._system:
+            said = [message for message in said if message["role"] != "system"]
+        self.messages = [*self._system, *said]
 
-    def __call__(self, prompt: str, write: Callable[[str], None] = answer) -> Reply:
+    def reset(self) -> None:
+        self._remember(list(self._system))
+
+    def __call__(self, prompt: str, write: Write = answer, think: Write = thought) -> Reply:
         from .conversation import follow
 
         if self._raw:
-            return follow(self._assistant.complete(prompt, self._wish)[0], write, thought)
+            return follow(self._assistant.complete(prompt, self._wish)[0], write, think)
         if not prompt.strip():
             raise RequestError("The prompt is empty.")
         content: str | list[Content] = [*self._shown, prompt] if self._shown else prompt
         said: list[Message] = [*self.messages, {"role": "user", "content": content}]
-        reply = follow(self._assistant.chat(said, self._wish), write, thought)
-        self.messages, self._shown = [*said, {"role": "assistant", "content": reply.text}], ()
+        if self.functions is None:
+            reply = follow(self._assistant.chat(said, self._wish), write, think)
+        else:
+            reply = self._with_tools(self.functions, said, write, think)
+        self._shown = ()
+        self._remember([*said, {"role": "assistant", "content": reply.text}])
         return reply
+
+    def _with_tools(self, functions: Functions, said: Sequence[Message], write: Write, think: Write) -> Reply:
+        from ..client.client import ROUNDS
+        from ..text.conversation import turns_of
+        from ..turns import Ask
+        from .conversation import follow
+
+        def ask(messages: Sequence[Mapping[str, Any]], may_call: bool) -> Reply:
+            asked = Ask(turns_of(messages), functions.tools if may_call else ())
+            return follow(self._assistant.answer(asked, self._wish)[0], write, lambda text: None)
+
+        return functions.answered(ask, said, ROUNDS)
+
+    def _remember(self, messages: list[Message]) -> None:
+        self.messages = messages
+        if self._kept is not None:
+            self._kept.write(messages)
 
 
 def loop(ask: Asker) -> int:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core import Finish, RequestError
+from ..core import Constraint, Finish, RequestError, Shape
 from . import chat, options, quantize
+from .kept import KeptConversation
 from .terminal import answer, aside
+from .tool_file import functions_of
 
 if TYPE_CHECKING:
     from ..assistant import Assistant
@@ -31,6 +36,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=int, metavar="N", help="end the answer after N tokens")
     parser.add_argument("--system", metavar="TEXT", help="the system message")
     parser.add_argument("--image", metavar="FILE", action="append", default=[], help="show it, before the prompt")
+    parser.add_argument("--json", action="store_true", help="the answer and all about it as one JSON object")
+    parser.add_argument("--schema", type=Path, metavar="FILE", help="a JSON schema that the answer must fit")
+    parser.add_argument(
+        "--tools", type=Path, metavar="FILE.py", help="functions that the model may call; they run here"
+    )
+    parser.add_argument("--conversation", metavar="NAME", help="go on with what was said under that name, and keep it")
     parser.add_argument("--raw", action="store_true", help="complete the text as it is, without the chat template")
     parser.add_argument("--context", type=int, metavar="N", help="tokens that prompt and answers may take together")
     options.add_loading(parser)
@@ -57,14 +68,28 @@ def main(flags: argparse.Namespace) -> int:
     if not interactive and not prompt.strip():
         raise RequestError("The prompt is empty.")
     pictures = [picture_of(file) for file in flags.image]
+    constraint = None if flags.schema is None else schema_of(flags.schema)
+    functions = None if flags.tools is None else functions_of(flags.tools)
+    kept = None if flags.conversation is None else KeptConversation.named(flags.conversation, settings)
+    if flags.raw and (functions or kept):
+        raise RequestError("--raw goes on with a text; --tools and --conversation are for chats.")
+    if kept and flags.image:
+        raise RequestError("A conversation that is kept holds no pictures: leave out --image or --conversation.")
+    if flags.json and interactive:
+        raise RequestError("--json is for one answer; give a question.")
     began = time.perf_counter()
     opened = quantize.copy_of(opened, flags, settings)
     how = options.load_options(flags, settings)
     assistant = Assistant.load(opened, how, name=flags.model, idle=tuning.idle)
     try:
         introduce(assistant, flags.model, time.perf_counter() - began)
-        ask = chat.Asker(assistant, sampling, flags.max_tokens, flags.system, raw(assistant, flags))
+        ask = chat.Asker(assistant, sampling, flags.max_tokens, flags.system, raw(assistant, flags), constraint)
+        ask.functions = functions
         ask.show(pictures)
+        if kept is not None:
+            ask.keep(kept)
+        if flags.json:
+            return as_json(ask, prompt, flags.model)
         return chat.loop(ask) if interactive else once(ask, prompt)
     finally:
         assistant.close()
@@ -111,3 +136,29 @@ def once(ask: chat.Asker, prompt: str) -> int:
         answer("\n")
     aside(chat.summary(reply))
     return 128 + signal.SIGINT if reply.finish is Finish.CANCELLED else 0
+
+
+def as_json(ask: chat.Asker, prompt: str, model: str) -> int:
+    reply = ask(prompt, lambda text: None, lambda text: None)
+    told = {
+        "model": model,
+        "text": reply.text,
+        "reasoning": reply.reasoning,
+        "finish": str(reply.finish),
+        "tool_calls": [asdict(call) for call in reply.ran],
+        "usage": None if reply.usage is None else asdict(reply.usage),
+    }
+    print(json.dumps(told, indent=2))
+    return 128 + signal.SIGINT if reply.finish is Finish.CANCELLED else 0
+
+
+def schema_of(file: Path) -> Constraint:
+    try:
+        schema = json.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise RequestError(f"{file} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise RequestError(f"{file} is no JSON: {error}.") from error
+    if not isinstance(schema, dict):
+        raise RequestError(f"{file} must hold a JSON schema, which is an object.")
+    return Constraint(Shape.JSON_SCHEMA, json.dumps(schema))

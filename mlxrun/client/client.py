@@ -109,7 +109,7 @@ class Client(Readings):
         functions, wanted = Functions(tools), Options.of(given)
 
         def ask(said: Sequence[Message], may_call: bool = True) -> Reply:
-            return self._whole([Asking(wanted, tuple(said), tools=functions.tools, may_call=may_call)])[0]
+            return self._whole([Asking(wanted, tuple(said), tools=functions.tools if may_call else ())])[0]
 
         said = conversation(messages, system)
         reply = functions.answered(ask, said, rounds) if functions.tools else ask(said)

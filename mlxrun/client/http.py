@@ -162,7 +162,7 @@ class HttpTransport:
         if ask.options.logprobs is not None:
             body |= {"logprobs": True, "top_logprobs": ask.options.logprobs}
         if ask.tools:
-            body |= {"tools": [told(tool) for tool in ask.tools], "tool_choice": "auto" if ask.may_call else "none"}
+            body["tools"] = [told(tool) for tool in ask.tools]
         if ask.options.template:
             body["chat_template_kwargs"] = dict(ask.options.template)
         return HttpSource(self.address, "/v1/chat/completions", filled(body))

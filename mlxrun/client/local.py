@@ -19,7 +19,7 @@ from ..settings import OFF, from_environment
 from ..spec import ModelError
 from ..store.resolve import draft_model, resolve
 from ..text.conversation import turns_of
-from ..turns import Ask, Calling, Role, ToolChoice
+from ..turns import Ask, Role
 from .arrival import watched
 from .store import on_this_machine
 from .types import Asking, ClientError, ModelInfo, Score
@@ -100,8 +100,7 @@ class LocalTransport:
             if ask.prompt is not None:
                 return LocalSource(assistant.complete(ask.prompt, wish)[0])
             turns = turns_of(ask.messages)
-            choice = ToolChoice(Calling.AUTO if ask.may_call else Calling.NONE)
-            asked = Ask(turns, ask.tools, choice, continues=turns[-1].role is Role.ASSISTANT)
+            asked = Ask(turns, ask.tools, continues=turns[-1].role is Role.ASSISTANT)
             return LocalSource(assistant.answer(asked, wish)[0])
         except (RequestError, ModelError) as error:
             return Refused(str(error))

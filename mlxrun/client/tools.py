@@ -68,7 +68,9 @@ def schema_of(hint: Any, where: str) -> dict[str, Any]:
 
 
 class Functions:
-    def __init__(self, functions: Sequence[Function]) -> None:
+    def __init__(self, functions: Sequence[Function], told: Callable[[ToolCall], None] = lambda call: None) -> None:
+        """`told` hears of each call that was run."""
+        self._told = told
         self.tools = tuple(map(tool_of, functions))
         self._functions = {tool.name: function for tool, function in zip(self.tools, functions, strict=True)}
         if len(self._functions) < len(functions):
@@ -88,8 +90,9 @@ class Functions:
     def answered(
         self, ask: Callable[[Sequence[Message], bool], Reply], messages: Sequence[Message], rounds: int
     ) -> Reply:
-        """Ask, run what is called, ask again, until an answer calls nothing. `ask` is told whether tools may be called:
-        no more, once the rounds are used up or the model asks the very same again, as small ones do for ever."""
+        """Ask, run what is called, ask again, until an answer calls nothing. `ask` is told whether tools may be called.
+        Once the rounds are used up, or the model asks the very same again, as small ones do for ever, it is asked the
+        same question once more without any, the results beneath it as text."""
         if not isinstance(rounds, int) or rounds < 1:
             raise RequestError(f"rounds must be a whole number from 1 on, not {rounds!r}.")
         said, ran = list(messages), list[ToolCall]()
@@ -102,9 +105,11 @@ class Functions:
             if not new:
                 break
             done = [self.run(call) for call in reply.calls]
+            for call in done:
+                self._told(call)
             ran += done
             said += [asked_for(reply), *map(result_of, done)]
-        return replace(ask(said, False), ran=tuple(ran))
+        return replace(ask([*messages, as_said(ran)], False), ran=tuple(ran))
 
 
 def typed(function: Function, name: str, value: Any) -> Any:
@@ -130,6 +135,11 @@ def asked_for(reply: Reply) -> Message:
         for call in reply.calls
     ]
     return {"role": "assistant", "content": reply.text, "tool_calls": calls}
+
+
+def as_said(ran: Sequence[ToolCall]) -> Message:
+    lines = [f"{call.name}({json.dumps(call.arguments, ensure_ascii=False)}) gave: {call.result}" for call in ran]
+    return {"role": "user", "content": "\n".join(["This is what was found out:", *lines, "Answer with that."])}
 
 
 def result_of(call: ToolCall) -> Message:

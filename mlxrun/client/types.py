@@ -163,8 +163,7 @@ class Asking:
     options: Options
     messages: tuple[Message, ...] = ()
     prompt: str | Sequence[int] | None = None
-    tools: tuple[Tool, ...] = ()
-    may_call: bool = True  # False: the tools are shown and must not be called
+    tools: tuple[Tool, ...] = ()  # that may be called
 
 
 def conversation(messages: str | Sequence[Message], system: str | None = None) -> tuple[Message, ...]:

@@ -139,8 +139,10 @@ def test_what_goes_wrong_is_told_to_the_model(name: str, arguments: str, said: s
 
 def test_who_calls_for_ever_must_answer_at_last() -> None:
     rome, paris = (calling(("weather", json.dumps({"city": city}))) for city in ("Rome", "Paris"))
-    reply, asked, _ = answered(Functions([weather]), rome, rome, Reply("Enough."))
+    reply, asked, said = answered(Functions([weather]), rome, rome, Reply("Enough."))
     assert (reply.text, len(reply.ran)) == ("Enough.", 1)
+    assert [message["role"] for message in said] == ["user", "user"]
+    assert 'weather({"city": "Rome"}) gave: {"city": "Rome"' in said[-1]["content"]
     assert [may for _, may in asked] == [True, True, False]
     reply, asked, _ = answered(Functions([weather]), rome, paris, Reply("Enough."), rounds=2)
     assert (reply.text, len(reply.ran)) == ("Enough.", 2)

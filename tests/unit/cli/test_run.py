@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,13 +15,15 @@ import pytest
 
 from mlxrun import cli
 from mlxrun.assistant import Assistant, Wish, recommended
-from mlxrun.cli import chat, options, run
+from mlxrun.cli import chat, options, run, tool_file
 from mlxrun.cli.conversation import follow
+from mlxrun.client.types import Reply
 from mlxrun.core import Finish, RequestError, Sampling
 from mlxrun.families import UnknownFamily
 from mlxrun.loading import OpenedModel
 from mlxrun.ops.device import this_device
 from mlxrun.weights import Checkpoint
+from tests.client.test_tools import calling
 
 from .parrot import parrot as make_parrot
 
@@ -230,6 +233,92 @@ def test_bad_requests_are_one_sentence(
     out, err = capsys.readouterr()
     assert out == ""
     assert [line for line in err.splitlines() if line.startswith("mlxrun: ") and said in line]
+
+
+def test_json(fake_models: object, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "parrot", "say", "W", "--temperature", "0", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["model"], told["text"], told["finish"], told["tool_calls"]) == ("parrot", "XYZ", "stop", [])
+    assert told["usage"]["output_tokens"] == 4
+
+
+def test_a_conversation_is_kept(
+    fake_models: Callable[[str | None], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLXRUN_HOME", str(tmp_path))
+    ask = ["run", "parrot", "--temperature", "0", "--max-tokens", "3", "--conversation", "my talk"]
+    assert cli.main([*ask, "W"]) == 0
+    assert cli.main([*ask, "W", "--system", "be kind"]) == 0
+    file = tmp_path / "conversations" / "my talk.json"
+    said = json.loads(file.read_text())["messages"]
+    assert [(one["role"], one["content"]) for one in said] == [
+        ("system", "be kind"),
+        ("user", "W"),
+        ("assistant", "XYZ"),
+        ("user", "W"),
+        ("assistant", "XYZ"),
+    ]
+    assert file.stat().st_mode & 0o077 == 0
+    capsys.readouterr()
+    file.write_text("{")
+    assert cli.main([*ask, "W"]) == 2
+    assert "is no conversation any more" in capsys.readouterr().err
+    assert cli.main(["run", "parrot", "W", "--conversation", "../x"]) == 2
+    assert "A conversation's name is made of" in capsys.readouterr().err
+
+
+def test_tools_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "tools.py"
+    file.write_text("import os\nfrom json import dumps\ndef add(a: int, b: int): return a + b\ndef _own(): ...\n")
+    functions = tool_file.functions_of(file)
+    assert [tool.name for tool in functions.tools] == ["add"]
+    replies = [calling(("add", '{"a": 1, "b": 2}')), Reply("3")]
+    assert functions.answered(lambda said, may: replies.pop(0), [], 2).text == "3"
+    assert capsys.readouterr().err == "add(a=1, b=2) -> 3\n"
+
+
+@pytest.mark.parametrize(
+    ("flag", "content", "said"),
+    [
+        ("--tools", "x = 1", "defines no function"),
+        ("--tools", "def f(:", "cannot be run: SyntaxError"),
+        ("--tools", "1 / 0", "cannot be run: ZeroDivisionError"),
+        ("--tools", None, "There is no file"),
+        ("--schema", None, "cannot be read: No such file"),
+        ("--schema", "{", "is no JSON"),
+        ("--schema", "[]", "must hold a JSON schema"),
+    ],
+)
+def test_files_that_are_wrong(
+    flag: str,
+    content: str | None,
+    said: str,
+    fake_models: object,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "f.py"
+    if content is not None:
+        file.write_text(content)
+    assert cli.main(["run", "parrot", "W", flag, str(file)]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_flags_that_contradict(fake_models: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "parrot", "W", "--raw", "--conversation", "x"]) == 2
+    assert "--raw goes on with a text" in capsys.readouterr().err
+
+
+def test_an_answer_that_fits_a_schema(smollm2_gguf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "s.json").write_text('{"enum": ["red", "blue"]}')
+    command = ["run", str(smollm2_gguf), "A colour?", "--schema", str(tmp_path / "s.json"), "--max-tokens", "9"]
+    assert cli.main(command) == 0
+    assert json.loads(capsys.readouterr().out) in ("red", "blue")
 
 
 def flags(*arguments: str) -> argparse.Namespace:
