@@ -91,8 +91,8 @@ class Functions:
         self, ask: Callable[[Sequence[Message], bool], Reply], messages: Sequence[Message], rounds: int
     ) -> Reply:
         """Ask, run what is called, ask again, until an answer calls nothing. `ask` is told whether tools may be called.
-        Once the rounds are used up, or the model asks the very same again, as small ones do for ever, it is asked the
-        same question once more without any, the results beneath it as text."""
+        Once the rounds are used up, or the model asks the very same again or says nothing, it is asked
+        the same question once more without any, the results beneath it as text."""
         if not isinstance(rounds, int) or rounds < 1:
             raise RequestError(f"rounds must be a whole number from 1 on, not {rounds!r}.")
         said, ran = list(messages), list[ToolCall]()
@@ -100,9 +100,9 @@ class Functions:
             reply = ask(said, True)
             known = [(call.name, call.arguments) for call in ran]
             new = [call for call in reply.calls if (call.name, call.arguments) not in known]
-            if not reply.calls:
+            if not reply.calls and (reply.text.strip() or not ran):
                 return replace(reply, ran=tuple(ran))
-            if not new:
+            if not new:  # or nothing at all was said
                 break
             done = [self.run(call) for call in reply.calls]
             for call in done:

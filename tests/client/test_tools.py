@@ -144,6 +144,8 @@ def test_who_calls_for_ever_must_answer_at_last() -> None:
     assert [message["role"] for message in said] == ["user", "user"]
     assert 'weather({"city": "Rome"}) gave: {"city": "Rome"' in said[-1]["content"]
     assert [may for _, may in asked] == [True, True, False]
+    reply, asked, _ = answered(Functions([weather]), rome, Reply(" "), Reply("Enough."))
+    assert (reply.text, [may for _, may in asked]) == ("Enough.", [True, True, False])
     reply, asked, _ = answered(Functions([weather]), rome, paris, Reply("Enough."), rounds=2)
     assert (reply.text, len(reply.ran)) == ("Enough.", 2)
     assert [may for _, may in asked] == [True, True, False]
