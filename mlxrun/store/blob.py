@@ -33,7 +33,7 @@ def arrive(listing: hub.Listing, file: str) -> None:
     target = hub.held(listing.name) / "blobs" / digest
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(digest + UNFINISHED)
-    with _alone(part) as sink:
+    with alone(part) as sink:
         if target.exists():
             part.unlink(missing_ok=True)
             return
@@ -45,7 +45,7 @@ def arrive(listing: hub.Listing, file: str) -> None:
         name = one_line(file.rpartition("/")[2])
         http_get(url, sink, resume_size=done, headers=build_hf_headers(), expected_size=size, displayed_filename=name)
         sink.flush()
-        if _digest(sink) != digest:
+        if digest_of(sink) != digest:
             part.unlink()
             raise ModelError(f"{file} of {listing.name} did not arrive as the hub has it; fetch it again.")
         os.fsync(sink.fileno())
@@ -64,7 +64,7 @@ def remaining(listing: hub.Listing, files: tuple[str, ...]) -> int:
 
 
 @contextmanager
-def _alone(part: Path) -> Iterator[BinaryIO]:
+def alone(part: Path) -> Iterator[BinaryIO]:
     """The file, for reading and writing, once nobody else has it; the one of that name, not one that was taken away."""
     while True:
         with os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as sink:
@@ -79,7 +79,7 @@ def _alone(part: Path) -> Iterator[BinaryIO]:
                 return
 
 
-def _digest(file: BinaryIO) -> str:
+def digest_of(file: BinaryIO) -> str:
     digest = hashlib.sha256()
     file.seek(0)
     while block := file.read(BLOCK):

@@ -54,6 +54,15 @@ def outline_of_gguf(listing: hub.Listing, offer: Offer) -> Iterator[Path]:
 
 
 @contextmanager
+def outline_of_file(far: Far, file: str) -> Iterator[Path]:
+    """One GGUF file, wherever it lies."""
+    with tempfile.TemporaryDirectory(prefix=SCRATCH) as scratch:
+        place = Path(scratch) / f"{file}.gguf"
+        _part(far, file, place)
+        yield place
+
+
+@contextmanager
 def _reasons(name: str) -> Iterator[None]:
     try:
         yield
@@ -66,32 +75,42 @@ def _reasons(name: str) -> Iterator[None]:
 class Far:
     """The files of one revision of a repository, read by ranges."""
 
+    whose = "The Hugging Face hub"
+
     def __init__(self, listing: hub.Listing) -> None:
         self.name, self._model, self._commit = listing.name, listing.model, listing.commit
         self.files = list(listing.sizes)
 
     def read(self, file: str, start: int, stop: int) -> tuple[bytes, int]:
         """(bytes from `start` up to `stop` or the file's end, the file's size)."""
-        from huggingface_hub import constants, hf_hub_url
-        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+        from huggingface_hub import constants
+        from huggingface_hub.utils import get_session, hf_raise_for_status
 
         asked = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
-        url = hf_hub_url(self._model, file, revision=self._commit, endpoint=constants.ENDPOINT)
+        url, headers = self._address(file)
         timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
-        with get_session().stream("GET", url, headers={**build_hf_headers(), **asked}, timeout=timeout) as answer:
+        with get_session().stream("GET", url, headers={**headers, **asked}, timeout=timeout) as answer:
             hf_raise_for_status(answer)
             begins, size = self._extent(file, answer)
             wanted = min(stop, size) - begins
             if not begins <= start or start - begins > FAR:
-                raise ModelError(f"The Hugging Face hub does not give parts of {file} of {self.name}; pull it instead.")
+                raise ModelError(f"{self.whose} does not give parts of {file} of {self.name}; pull it instead.")
             got = bytearray()
             for block in answer.iter_bytes():
                 got += block
                 if len(got) >= wanted:
                     break
         if len(got) < wanted:
-            raise ModelError(f"The Hugging Face hub stopped in the middle of {file} of {self.name}; try again.")
+            raise ModelError(f"{self.whose} stopped in the middle of {file} of {self.name}; try again.")
         return bytes(got[start - begins : wanted]), size
+
+    def _address(self, file: str) -> tuple[str, dict[str, str]]:
+        """And what lets one in there."""
+        from huggingface_hub import constants, hf_hub_url
+        from huggingface_hub.utils import build_hf_headers
+
+        url = hf_hub_url(self._model, file, revision=self._commit, endpoint=constants.ENDPOINT)
+        return url, build_hf_headers()
 
     def _extent(self, file: str, answer: Any) -> tuple[int, int]:
         """Where in the file the answer begins, and how large that is."""
@@ -102,9 +121,9 @@ class Far:
         elif answer.status_code == 200 and length.isascii() and length[:15].isdigit():
             begins, size = 0, int(length)
         else:
-            raise ModelError(f"The Hugging Face hub does not say how large {file} of {self.name} is; try again later.")
+            raise ModelError(f"{self.whose} does not say how large {file} of {self.name} is; try again later.")
         if size > hub.LARGEST:
-            raise ModelError(f"The Hugging Face hub says that {file} of {self.name} has {size} bytes: not believable.")
+            raise ModelError(f"{self.whose} says that {file} of {self.name} has {size} bytes: not believable.")
         return begins, size
 
     def whole(self, file: str, limit: int) -> bytes:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..settings import Settings
 from ..spec import ModelError
-from . import catalogue, hub, names, pull, starter
+from . import catalogue, hub, names, pull, registry, starter
 from .made import forget, of_model, size_of
 
 
@@ -71,6 +71,9 @@ def where(name: str, settings: Settings) -> Path | None:
     if name == starter.NAME:
         target = settings.models.resolve() / starter.FILE
         return target if target.exists() else None
+    registered = registry.parse(name)
+    if registered is not None:
+        return registry.here(registered, replace(settings, home=settings.home.resolve()))
     plain = name not in ("", ".", "..") and Path(name).name == name
     if plain and os.path.lexists(settings.models / name):
         return settings.models.resolve() / name

@@ -2,7 +2,7 @@
 
 `smollm2` is the starter model. Else what exists wins: a path, then a name in the model store, then a
 short name of the catalogue. What looks like org/name, with a tag or a file behind it or not, is of the Hugging Face
-hub. Knows nothing of what is inside the files.
+hub; `ollama:` before a name says Ollama's registry. Knows nothing of what is inside the files.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 from ..settings import OFF, TEXT, Settings, from_environment
 from ..spec import ModelError
 from ..weights.gguf import named_as_gguf
-from . import catalogue, names, pull, starter
+from . import catalogue, names, pull, registry, starter
 from .arriving import Told, tell_nobody
 from .names import Name
+from .registry import Registered
 
 if TYPE_CHECKING:
     from ..memory.machine import Machine
@@ -29,6 +30,8 @@ def resolve(name: str, settings: Settings | None = None, told: Told = tell_nobod
     """`told`: what comes, before it does, of a model that is not here."""
     settings = settings or from_environment()
     place = _where(name, settings, told)
+    if isinstance(place, Registered):
+        return registry.fetch(place, settings)
     return place if isinstance(place, Path) else pull.pull_model(place, settings, told)
 
 
@@ -52,18 +55,27 @@ def headers_of(
     """
     settings = settings or from_environment()
     place = _where(name, settings)
-    found = place if isinstance(place, Path) else pull.here(place, settings, machine)
+    if isinstance(place, Registered):
+        found = registry.here(place, settings)
+    else:
+        found = place if isinstance(place, Path) else pull.here(place, settings, machine)
     if found is not None:
         yield found, True
+    elif isinstance(place, Registered):
+        with registry.outline(place) as outline:
+            yield outline, False
     elif isinstance(place, Name):
         with pull.outline_remote(place, machine or pull.machine_of(settings)) as outline:
             yield outline, False
 
 
-def _where(name: str, settings: Settings, told: Told = tell_nobody) -> Path | Name:
-    """A place on this machine, or a name of the hub."""
+def _where(name: str, settings: Settings, told: Told = tell_nobody) -> Path | Name | Registered:
+    """A place on this machine, or a name of the hub or of Ollama's registry."""
     if name == starter.NAME:
         return starter.fetch(settings, told)
+    registered = registry.parse(name)
+    if registered is not None:
+        return registered
     path = Path(os.path.expanduser(name))  # unlike Path's own it lets ~nobody be
     for place in (path, settings.models / name):
         if name and place.exists():
