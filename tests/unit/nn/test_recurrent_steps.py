@@ -14,7 +14,7 @@ from mlxrun.cpu_kernels import available, native
 from recurrences import CASES, DIM, WIDE, delta_case
 
 from mlxrun.cache.recurrent import Recurrent
-from mlxrun.nn.batch import Pass, Segment
+from mlxrun.nn.batch import Pass
 from mlxrun.nn.layer import LayerBlock
 from mlxrun.nn.params import Forms, Params
 from mlxrun.nn.stack import LayerPart, LayerStack
@@ -74,7 +74,7 @@ def test_what_is_kept_of_a_sequence_stays_as_it_was(case):
     memory, other = Recurrent(), Recurrent()
 
     def step(memory: Recurrent, start: int, count: int) -> np.ndarray:
-        return np.array(mix(x[start : start + count], Pass([Segment(0, count, start, 4096)]), [memory]))
+        return np.array(mix(x[start : start + count], Pass([(count, start, 4096)]), [memory]))
 
     step(memory, 0, 5)
     saved = memory.snapshot()
