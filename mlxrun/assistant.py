@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .core import Constraint, Event, Finish, Pooling, Priority, Request, RequestError, Sampling, TokenLogprob
-from .engine.draft.begin import Speculate, model_drafts, no_drafts, text_drafts
+from .engine.draft.begin import Speculate, head_drafts, model_drafts, no_drafts, text_drafts
 from .engine.embedding import EmbeddingJob, check_inputs
 from .engine.engine import Aids, Engine
 from .engine.handle import Handle
@@ -26,6 +26,7 @@ from .engine.scoring import ScoringJob
 from .engine.waiting import MOST as QUEUE_LIMIT
 from .loading import LoadOptions, OpenedModel, load_opened, open_model
 from .loading.beside import plan_beside
+from .loading.heads import head_beside
 from .loading.pooling import EmbeddingForm, embedding_form
 from .loading.ranking import RankingForm, ranking_form
 from .media.reader import eyes_of
@@ -354,6 +355,9 @@ def drafting(options: LoadOptions, opened: OpenedModel, tokenizer: Tokenizer) ->
     """Who drafts, and how the model is to be loaded then: beside the one that drafts for it."""
     if not options.drafts:
         return options, no_drafts
+    if options.draft_heads:
+        large_options, load_head = head_beside(opened, options)
+        return large_options, head_drafts(load_head)
     if options.draft_model is None:
         return options, text_drafts
     small = open_model(options.draft_model, mapped=options.mapped, device=opened.device)

@@ -21,7 +21,7 @@ UNITS = {"": 1, "B": 1} | {
 }
 
 
-OFF, TEXT = "off", "text"
+OFF, TEXT, HEADS = "off", "text", "heads"
 Kernels = Literal["auto", "mlx", "ours"]
 Wire = Literal["off", "own", "weights", "max"]
 
@@ -38,7 +38,7 @@ class Settings:
     memory: int | None = None  # bytes that a model may take; None: what the machine has to give
     kernels: Kernels = "auto"  # on a GPU: as measured, MLX's only, or ours wherever they can
     wire: Wire = "weights"  # what of a Mac's memory is kept from being paged out
-    draft: str = TEXT  # who proposes tokens that may come next: nobody (off), the text itself, or that and a model
+    draft: str = TEXT  # who proposes tokens that may come next: nobody (off), the text, or that and heads or a model
     queue: int | None = None  # requests that may wait for a model; None: as many as is usual
     prefix_disk: int | None = None  # bytes of what a model has read that may be on disk; None: nothing is
     kv_bits: KeyBits = 16  # of keys and values that a model remembers, where they lie in pages

@@ -357,6 +357,15 @@ class AltUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """Of a head that guesses further tokens: a row is a token's embedding beside what the model thought at the token
+    before, each normed, brought back to one row's width."""
+
+    embed_norm: Norm
+    hidden_norm: Norm
+
+
+@dataclass(frozen=True, slots=True)
 class Decoder:
     family: str  # for messages and display only
     dim: int
@@ -377,3 +386,4 @@ class Decoder:
     head_bias: bool = False
     logit_scale: float = 1.0
     logit_softcap: float | None = None
+    joined: Joined | None = None  # it is no model but a head, which needs one's hidden rows

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from ..core import KeyBits, Sampling
-from ..settings import OFF, Wire
+from ..settings import HEADS, OFF, Wire
 
 if TYPE_CHECKING:
     from ..engine.registry import Beside
@@ -66,7 +66,8 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draft",
         metavar="MODEL",
-        help="a smaller model with the same tokens, whose guesses this one checks; text (usual): what repeats; off",
+        help="a smaller model with the same tokens, whose guesses this one checks; text (usual): what repeats; "
+        "heads: its own prediction head; off",
     )
     add_key_bits(parser)
     parser.add_argument("--no-map", action="store_true", help="read the weights; map no file, and keep none ready")
@@ -117,6 +118,7 @@ def load_options(flags: argparse.Namespace, settings: Settings) -> LoadOptions:
         kv_bits=settings.kv_bits,
         drafts=settings.draft != OFF,
         draft_model=draft_model(settings),
+        draft_heads=settings.draft == HEADS,
     )
 
 

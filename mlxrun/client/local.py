@@ -15,7 +15,7 @@ from ..engine.embedding import BROKEN, ReadingJob
 from ..engine.request import check
 from ..loading.tracing import trace_job
 from ..parts import Piece, Token
-from ..settings import OFF, from_environment
+from ..settings import HEADS, OFF, from_environment
 from ..spec import ModelError
 from ..store.resolve import draft_model, resolve
 from ..text.conversation import turns_of
@@ -73,6 +73,7 @@ class LocalTransport:
             kv_bits=settings.kv_bits,
             drafts=settings.draft != OFF,
             draft_model=draft_model(settings),
+            draft_heads=settings.draft == HEADS,
         )
         options = how.pop("options", given)
         if options.device is None:

@@ -86,7 +86,7 @@ class Engine:
         kept = int(KEPT_SHARE * available_bytes())
         self._clock, self._speculation = clock, speculation or Speculation()
         self._scheduler = Scheduler(model, context, kept, self._guard, clock, queue_limit, self._speculation)
-        self._runner, self._kernels = Runner(model), KernelGuard(model)
+        self._runner, self._kernels = Runner(model, self._speculation.see), KernelGuard(model)
         self._embeddings = Embeddings(model)
         self._grammars = Grammars(vocabulary, model.vocab)
         self._check: AnswerCheck | None = None

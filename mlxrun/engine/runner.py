@@ -13,6 +13,7 @@ from itertools import accumulate, groupby
 import mlx.core as mx
 
 from ..loading.model import Runnable
+from .draft.base import See, Seen
 from .pictures import soft_rows
 from .plan import PassPart, PassPlan
 from .request import Row
@@ -33,8 +34,9 @@ class Unsampled:
 
 
 class Runner:
-    def __init__(self, model: Runnable) -> None:
-        self._model = model
+    def __init__(self, model: Runnable, see: See | None = None) -> None:
+        """`see`: is shown the rows of each pass, and says which of them must be computed with it."""
+        self._model, self._see = model, see
 
     def forward(self, plan: PassPlan) -> Unsampled | None:
         """Start the pass; what is ready in the plan can be read meanwhile. None: what it draws was started with it."""
@@ -60,6 +62,10 @@ class Runner:
         ids, sequences, soft = ids_of(parts), [(part.row.memory, part.count) for part in parts], soft_rows(parts)
         hidden = self._model(ids, sequences) if soft is None else self._model(ids, sequences, soft)
         arrays = list({id(array): array for part in parts for array in part.row.memory.arrays()}.values())  # some share
+        if self._see is not None:
+            ends = [part.end + len(part.drafts.tokens) for part in parts]
+            seen = [Seen(part.row, end - part.count, part.count) for part, end in zip(parts, ends, strict=True)]
+            arrays += self._see(seen, hidden)
         chosen = tuple([part for part in parts if part.samples])
         unsampled = None
         if chosen:

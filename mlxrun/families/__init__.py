@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -165,7 +166,9 @@ def with_tower(
         rules, towers = (*outer, *recipe.rules), None
     said = " and ".join(left_out) or recipe.left_out
     why = f" ({tower})" if isinstance(tower, str) else ""
-    return Recipe(recipe.decoder, rules, recipe.folded, said + why, towers)
+    further = recipe.further and replace(recipe.further, rules=(*outer, *recipe.further.rules))
+    seeing = towers is not None  # whose head would meet the tower's weights
+    return replace(recipe, rules=rules, left_out=said + why, towers=towers, further=None if seeing else further)
 
 
 def recipe_for(model_type: object, file: str) -> RecipeFunction:

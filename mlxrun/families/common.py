@@ -26,6 +26,7 @@ class Recipe:
     folded: bool = False  # the file's norm weights already hold the spec's offsets
     left_out: str = ""  # parts of the checkpoint that are not loaded, in words
     towers: Towers | None = None  # None: it reads text only
+    further: Recipe | None = None  # of its head that guesses further tokens, where it may have one
 
 
 RecipeFunction = Callable[[Config], Recipe]

@@ -39,6 +39,7 @@ from .moe import (
     sparse_kinds,
     top_k,
 )
+from .prediction import layer_after_last
 from .rope import rope_of, rope_parameters, scaling_of, yarn_mscale
 from .rules import Rename, Rule, Split, Unflatten
 
@@ -204,7 +205,8 @@ def _sparse(
     c.ignore("mlp_bias", "intermediate_size")
     whole = _whole(c, mixers, [experts if yes else dense for yes in sparse], rms(c, eps), tied(c))
     names = (*router_rules(), *shared_rules(), *experts_of(c))
-    return replace(whole, rules=(*prediction_rules(c, len(mixers)), *names, *whole.rules))
+    found = replace(whole, rules=(*prediction_rules(c, len(mixers)), *names, *whole.rules))
+    return replace(found, further=layer_after_last(found, rms(c, eps)))
 
 
 def latent_dense(c: Config, mixer: LatentAttention, *, eps: float, tied_head: bool) -> Recipe:

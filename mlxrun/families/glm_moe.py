@@ -36,6 +36,7 @@ from .moe import (
     sparse_kinds,
     top_k,
 )
+from .prediction import layer_after_last
 from .rope import rope_of
 
 
@@ -113,4 +114,5 @@ def routed(
     ffns: list[FeedForward | None] = [experts if yes else dense for yes in sparse]
     names = (*router_rules(), *shared_rules(), *experts_of(c), *head_rules(tied_head), *NAMES, *PRE)
     whole = decoder(c, s, pre_norm_layers(norm, mixers, ffns), norm, tied_head)
-    return Recipe(whole, (*prediction_rules(c, s.layers), *names))
+    found = Recipe(whole, (*prediction_rules(c, s.layers), *names))
+    return replace(found, further=layer_after_last(found, norm))

@@ -187,9 +187,14 @@ class Model:
         return self.decoder.tower
 
     def __call__(
-        self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]], soft: SoftRows | None = None
+        self,
+        ids: mx.array,
+        sequences: Sequence[tuple[SequenceMemory, int]],
+        soft: SoftRows | None = None,
+        thought: mx.array | None = None,
     ) -> mx.array:
-        return self.decoder(ids, sequences, soft=soft)
+        """`thought` (T, hidden): what a head is given of the token before each."""
+        return self.decoder(ids, sequences, soft=soft, thought=thought)
 
     def logits(self, hidden: mx.array) -> mx.array:
         return self.decoder.logits(hidden)

@@ -38,4 +38,5 @@ class LoadOptions:
     wire: Policy = "weights"  # what of a GPU's memory is kept from being paged out
     kv_bits: KeyBits = 16  # of keys and values that lie in pages
     drafts: bool = True  # whether tokens that may come next are tried ahead: out of the text itself,
-    draft_model: Path | None = None  # and by this smaller model with the same tokens
+    draft_model: Path | None = None  # and by this smaller model with the same tokens,
+    draft_heads: bool = False  # or by the checkpoint's own prediction head

@@ -71,7 +71,8 @@ def source_of(opened: OpenedModel) -> Source:
     """All that decides on a packed weight, beside our code."""
     found, folder = opened.checkpoint, opened.path
     beside = (folder / name for name in BESIDE if (folder / name).is_file()) if folder.is_dir() else ()
-    return Source(folder, (*found.files, *beside), f"{found.dialect} {' '.join(sorted(opened.waive))}".strip())
+    part = ("head",) if opened.recipe.decoder.joined is not None else ()
+    return Source(folder, (*found.files, *beside), " ".join((found.dialect, *sorted(opened.waive), *part)))
 
 
 def make_ready_file(

@@ -21,6 +21,7 @@ from ..spec import Decoder, Layer, ModelError
 from ..spec_towers import Towers
 from .altup import AltUpLayerBlock, Streams
 from .batch import Pass
+from .join import JoinBlock
 from .layer import LayerBlock
 from .linear import Linear
 from .params import AS_STORED, Forms, Params
@@ -55,6 +56,7 @@ class DecoderModel:
         if spec.per_layer is not None:
             self.per_layer = PerLayerEmbedding(spec.per_layer, spec.dim, len(spec.layers), params.scope("per_layer"))
         self.streams = Streams(spec.altup, spec.dim, params.scope("altup")) if spec.altup is not None else None
+        self.join = JoinBlock(spec.joined, spec.dim, params.scope("join")) if spec.joined is not None else None
         self.layers = [self._layer(layer, params.scope(f"layers.{i}")) for i, layer in enumerate(spec.layers)]
         self.single = one_by_one(self.layers)
         self.runs = runs_of(spec, self.layers, device)  # where keys lie in pages
@@ -98,13 +100,18 @@ class DecoderModel:
         sequences: Sequence[tuple[SequenceMemory, int]],
         types: mx.array | None = None,
         soft: SoftRows | None = None,
+        thought: mx.array | None = None,
     ) -> mx.array:
-        """ids (T,) -> hidden (T, dim). `sequences`: each memory and how many of the rows are its own. `types`: of each
-        token, which of the texts of a pair it stands in; None: all in the first. `soft`: rows that no token has."""
+        """ids (T,) -> hidden (T, dim), of a head before its norm, for the next token that it guesses. `sequences`: each
+        memory and how many of the rows are its own. `types`: of each token, which of the texts of a pair it stands in;
+        None: all in the first. `soft`: rows that no token has. `thought` (T, dim): what a head is given of the token
+        before each."""
         p = Pass.of(sequences)
         x = self._embed(ids, p, types)
         if soft is not None:
             x[soft.rows] = soft.values.astype(x.dtype)
+        if self.join is not None:
+            x = self.join(x, thought)
         if p.pages is not None:
             x = p.pages.in_turn(x)
         extra = None if self.per_layer is None else self.per_layer(ids, x)  # (T, layers, per-layer dim)
@@ -119,7 +126,7 @@ class DecoderModel:
             memory.length += count
         if p.pages is not None:
             p.pages.built(x)
-        return x if self.norm is None else self.norm(x)
+        return x if self.norm is None or self.join is not None else self.norm(x)
 
     def _embed(self, ids: mx.array, p: Pass, types: mx.array | None) -> mx.array:
         x = self.embed(ids)
@@ -139,6 +146,7 @@ class DecoderModel:
         """(R, dim) chosen rows -> (R, vocab)."""
         if self.head is None:
             raise ModelError(f"{self.spec.family} is an encoder: it has hidden states and no logits.")
+        hidden = self._leaving(hidden)
         if self.embed_out is not None:
             hidden = self.embed_out(hidden)
         y = self.head(hidden)
@@ -160,4 +168,9 @@ class DecoderModel:
 
         None: take them from `logits`.
         """
-        return None if self.best_of is None else metal.best_token(hidden, None, self.best_of, self.device.chooser)
+        if self.best_of is None:
+            return None
+        return metal.best_token(self._leaving(hidden), None, self.best_of, self.device.chooser)
+
+    def _leaving(self, hidden: mx.array) -> mx.array:
+        return hidden if self.join is None or self.norm is None else self.norm(hidden)

@@ -157,7 +157,7 @@ BEST = FastForm(
     {
         Decoder: each(
             ELSEWHERE,
-            "family dim vocab layers norm tied context embed_scale embed_norm positions token_types per_layer",
+            "family dim vocab layers norm tied context embed_scale embed_norm positions token_types per_layer joined",
         )
     },
 )

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..settings import OFF, TEXT, Settings, from_environment
+from ..settings import HEADS, OFF, TEXT, Settings, from_environment
 from ..spec import ModelError
 from ..weights.gguf import named_as_gguf
 from . import catalogue, names, pull, registry, starter
@@ -42,7 +42,7 @@ def fetchable(name: str) -> bool:
 
 def draft_model(settings: Settings) -> Path | None:
     """Which model drafts, where a person named one."""
-    return None if settings.draft in (OFF, TEXT) else resolve(settings.draft, settings)
+    return None if settings.draft in (OFF, TEXT, HEADS) else resolve(settings.draft, settings)
 
 
 @contextmanager

@@ -6,9 +6,11 @@ changes an answer. Knows neither the model that checks nor the scheduler.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import mlx.core as mx
 
 from ...memory.claim import Claim
 from ..sampler import Draw
@@ -42,6 +44,7 @@ class Drafting:
     proposer: Proposer | None = None  # by whom,
     at: int = 0
     riding: int = 0  # and how many of these went through the model
+    hidden: list[tuple[int, mx.array]] = field(default_factory=list)  # the model's rows from a position on, for a head
     fixed: bool | None = None  # its memory cannot forget its last tokens; None: it was not asked yet
 
 
@@ -62,6 +65,17 @@ class DraftedRow(Protocol):
 
     def draws(self, drafts: Drafts) -> list[Draw]:
         """The same, and of those after each draft if it is right."""
+
+
+class Seen(NamedTuple):
+    """So many rows of a pass are one request's, the first of them the token at that position."""
+
+    row: DraftedRow
+    position: int
+    length: int
+
+
+See = Callable[[Sequence[Seen], mx.array], list[mx.array]]
 
 
 class Proposer(Protocol):

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
-from ...loading.model import Runnable
+from ...loading.model import Model, Runnable
 from ...spec import ModelError
+from .head import PredictionHead
 from .model import DraftModel
 from .speculation import Speculation
 from .suffix import SuffixProposer
@@ -34,6 +35,19 @@ def model_drafts(load: Callable[[], Runnable]) -> Speculate:
         if not can_go_back(small):
             raise ModelError("This model cannot draft: its memory cannot be taken back by a few tokens.")
         return Speculation([SuffixProposer()], DraftModel(small, context, KEPT_BYTES))
+
+    return begin
+
+
+def head_drafts(load: Callable[[], Model]) -> Speculate:
+    """Of the text, and where that has none of the checkpoint's own prediction head, which `load` loads."""
+
+    def begin(model: Runnable, context: int) -> Speculation:
+        if not can_go_back(model):
+            raise ModelError("Nothing can be drafted for this model: its memory cannot be taken back by a few tokens.")
+        head = load()
+        drafter = PredictionHead(head, head, context)
+        return Speculation([SuffixProposer()], drafter, see=drafter.see)
 
     return begin
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from ...memory.claim import NO_CLAIM, Claim
 from ..request import Row
-from .base import NO_DRAFTS, Drafts, Proposer
+from .base import NO_DRAFTS, Drafts, Proposer, See
 from .depth import choose
 from .rates import Rates
 from .step_times import StepTimes
@@ -74,8 +74,10 @@ class Speculation:
         free: Sequence[Proposer] = (),
         drafter: Proposer | None = None,
         counts: SpeculationCounts = NOTHING_COUNTED,
+        see: See | None = None,
     ) -> None:
-        """`free`: their drafts take no time that counts. `drafter`: its do, and it is asked where that may pay."""
+        """`free`: their drafts take no time that counts. `drafter`: its do, and it is asked where that may pay. `see`:
+        is shown the model's rows of each pass, and says which of them must be computed with it."""
         self._free, self._drafter = tuple(free), drafter
         self._proposers = self._free if drafter is None else (*self._free, drafter)
         self._rates, self._times = Rates(), StepTimes()
@@ -83,7 +85,7 @@ class Speculation:
         self._took: float | None = None  # and the one that was read last took with them,
         self._drafting = 0.0  # beside what the drafter took for it
         self._idle, self._probe = 0, FIRST_PROBE
-        self.counts = counts
+        self.counts, self.see = counts, see
         self.counted: Callable[[str, float], None] = lambda name, by: None  # for who counts beside us
 
     def plan(self, rows: Sequence[Row], plain: float | None) -> Riding:

@@ -23,6 +23,7 @@ from mlxrun.spec import (
     GatedDelta,
     GatedLinear,
     Indexer,
+    Joined,
     LatentAttention,
     Layer,
     LearnedPositions,
@@ -167,6 +168,7 @@ ODD: dict[type, dict[str, Any]] = {
         "head_bias": True,
         "logit_scale": 0.5,
         "logit_softcap": 30.0,
+        "joined": Joined(NORM, NORM),
     },
 }
 NORMS, DENSE_ONLY = {"Norm.kind", "Norm.weight", "Norm.bias"}, {"Dense.bias", "Dense.sparsity", "Dense.down_norm"}
