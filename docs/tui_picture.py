@@ -28,9 +28,7 @@ WEB_FONT = re.compile(r"@font-face\s*\{.*?\}\s*", re.DOTALL)  # the picture must
 class Here(ThisMachine):
     """Whatever servers run: the starter model in this process."""
 
-    def open(
-        self, name: str, server: str | None = None, *, join: bool, progress: Progress = unwatched
-    ) -> OpenedClient:
+    def open(self, name: str, server: str | None = None, *, join: bool, progress: Progress = unwatched) -> OpenedClient:
         return super().open(STARTER, None, join=False)
 
 
