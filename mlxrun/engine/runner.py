@@ -13,7 +13,7 @@ from itertools import accumulate, groupby
 import mlx.core as mx
 
 from ..loading.model import Runnable
-from .draft.base import See, Seen
+from .draft.base import See, SeenRows
 from .pictures import soft_rows
 from .plan import PassPart, PassPlan
 from .request import Row
@@ -64,7 +64,7 @@ class Runner:
         arrays = list({id(array): array for part in parts for array in part.row.memory.arrays()}.values())  # some share
         if self._see is not None:
             ends = [part.end + len(part.drafts.tokens) for part in parts]
-            seen = [Seen(part.row, end - part.count, part.count) for part, end in zip(parts, ends, strict=True)]
+            seen = [SeenRows(part.row, end - part.count, part.count) for part, end in zip(parts, ends, strict=True)]
             arrays += self._see(seen, hidden)
         chosen = tuple([part for part in parts if part.samples])
         unsampled = None

@@ -21,7 +21,7 @@ from ..spec import Decoder, Layer, ModelError
 from ..spec_towers import Towers
 from .altup import AltUpLayerBlock, Streams
 from .batch import Pass
-from .join import JoinBlock
+from .join import EntranceBlock
 from .layer import LayerBlock
 from .linear import Linear
 from .params import AS_STORED, Forms, Params
@@ -56,7 +56,7 @@ class DecoderModel:
         if spec.per_layer is not None:
             self.per_layer = PerLayerEmbedding(spec.per_layer, spec.dim, len(spec.layers), params.scope("per_layer"))
         self.streams = Streams(spec.altup, spec.dim, params.scope("altup")) if spec.altup is not None else None
-        self.join = JoinBlock(spec.joined, spec.dim, params.scope("join")) if spec.joined is not None else None
+        self.join = EntranceBlock(spec.joined, spec.dim, params.scope("join")) if spec.joined is not None else None
         self.layers = [self._layer(layer, params.scope(f"layers.{i}")) for i, layer in enumerate(spec.layers)]
         self.single = one_by_one(self.layers)
         self.runs = runs_of(spec, self.layers, device)  # where keys lie in pages

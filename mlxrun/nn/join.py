@@ -8,7 +8,7 @@ from ..spec import Joined
 from .params import Params
 
 
-class JoinBlock:
+class EntranceBlock:
     def __init__(self, spec: Joined, dim: int, params: Params) -> None:
         self.embed_norm = params.norm("embed_norm", spec.embed_norm, dim)
         self.hidden_norm = params.norm("hidden_norm", spec.hidden_norm, dim)

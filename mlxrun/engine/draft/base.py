@@ -67,7 +67,7 @@ class DraftedRow(Protocol):
         """The same, and of those after each draft if it is right."""
 
 
-class Seen(NamedTuple):
+class SeenRows(NamedTuple):
     """So many rows of a pass are one request's, the first of them the token at that position."""
 
     row: DraftedRow
@@ -75,7 +75,7 @@ class Seen(NamedTuple):
     length: int
 
 
-See = Callable[[Sequence[Seen], mx.array], list[mx.array]]
+See = Callable[[Sequence[SeenRows], mx.array], list[mx.array]]
 
 
 class Proposer(Protocol):

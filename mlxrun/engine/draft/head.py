@@ -21,7 +21,7 @@ from ...loading.model import Holdings, Runnable
 from ...memory.claim import Claim
 from ..budget import Times, nearest
 from ..sampler import best_alone, only_best, sample
-from .base import NO_DRAFTS, DraftedRow, Drafts, Seen
+from .base import NO_DRAFTS, DraftedRow, Drafts, SeenRows
 
 MOST = 4  # drafts of one request at a time: it was taught to guess one
 PIECE = 256  # pairs, at most, that are read of what came before
@@ -70,13 +70,17 @@ class PredictionHead:
     def seconds(self, rows: int) -> float:
         return nearest(self._times, rows) or 0.0
 
-    def see(self, seen: Sequence[Seen], hidden: mx.array) -> list[mx.array]:
+    def see(self, seen: Sequence[SeenRows], hidden: mx.array) -> list[mx.array]:
         """The model's rows of a pass that is on its way; what must be computed with it."""
         kept, start = [], 0
         for row, position, count in seen:
             rows = hidden[start : start + count]
             start += count
-            before = [(at, old[: position - at]) for at, old in row.drafting.hidden if at < position]
+            before = [
+                (at, old if at + old.shape[0] <= position else old[: position - at])  # drafts that were wrong
+                for at, old in row.drafting.hidden
+                if at < position
+            ]
             while before and before[0][0] + before[0][1].shape[0] <= position + count - PIECE:
                 before.pop(0)
             row.drafting.hidden = [*before, (position, rows)]

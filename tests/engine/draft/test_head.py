@@ -13,14 +13,16 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlxrun.assistant import drafting
 from mlxrun.core import Request, Sampling
-from mlxrun.engine.draft.head import PredictionHead
+from mlxrun.engine.draft.head import PIECE, PredictionHead
 from mlxrun.engine.draft.speculation import NOTHING, READ_FIRST, Riding, Speculation
 from mlxrun.engine.engine import Aids, Engine
 from mlxrun.engine.request import Row
 from mlxrun.loading import LoadOptions, load_opened, open_model
 from mlxrun.loading.heads import head_of, load_head
 from mlxrun.spec import ModelError
+from tests.engine.fake import FakeModel
 from tests.golden.checkpoint import Checkpoint, reference, write
 from tests.golden.layouts import prediction_layer
 
@@ -157,6 +159,33 @@ def test_a_right_guess_is_taken(shipped: tuple[Checkpoint, Path]) -> None:
     (whole,) = drafter.propose([other], [2])
     assert again == whole
     assert drafter.given_up is None
+
+
+def test_a_person_s_wish_is_heard(shipped: tuple[Checkpoint, Path]) -> None:
+    _, folder = shipped
+    opened = open_model(folder)
+    options, speculate = drafting(LoadOptions(draft_heads=True), opened, None)  # type: ignore[arg-type]  # no words here
+    assert options.others.mapped > 0  # room is left for the head
+    engine = Engine.start(lambda: load_opened(opened, options), 256, aids=Aids(speculate=speculate))
+    try:
+        (events,) = said(engine, [Request((1, 2, 3), 150, Sampling(0))])
+        assert len(tokens(events)) == 150
+        assert engine.drafts.given_up is None
+        assert engine.drafts.drafted > 0  # probes, at least
+    finally:
+        engine.close()
+
+
+def test_what_nobody_asks_for_is_bounded_and_left_as_it_is() -> None:
+    drafter, row = PredictionHead(FakeModel(), FakeModel(), 4096), Said(array("i", [1]))
+    for position in range(PIECE + 40):
+        drafter.see([(row, position, 1)], mx.zeros((1, 4)))  # type: ignore[list-item]
+    kept = row.drafting.hidden
+    assert [at for at, _ in kept] == list(range(40, PIECE + 40))
+    drafter.see([(row, PIECE + 40, 1)], mx.zeros((1, 4)))  # type: ignore[list-item]
+    assert all(new is old for (_, new), (_, old) in zip(row.drafting.hidden, kept[1:], strict=False))
+    drafter.see([(row, PIECE + 39, 1)], mx.zeros((1, 4)))  # type: ignore[list-item]  # two drafts were wrong
+    assert [at for at, _ in row.drafting.hidden][-2:] == [PIECE + 38, PIECE + 39]
 
 
 def test_a_checkpoint_without_heads_is_refused(tmp_path: Path) -> None:
