@@ -95,7 +95,12 @@ class StackStep : public CpuPrimitive {
     Work work{layers_, going_, told_, RowsOf(in[0]), std::nullopt, precision_, allocate(outs[0]), {}, after_};
     if (layers_->extra) work.extra.emplace(in[1]);
     for (int at : before_) work.before.push_back(at < 0 ? std::nullopt : std::optional<View>(in[at]));
-    for (const LeftPtr& left : after_) allocate(left->state);
+    std::map<size_t, size_t> sizes;
+    for (const LeftPtr& left : after_) {
+      layers_->spare->give(left->state);
+      sizes[left->state.nbytes()]++;
+    }
+    layers_->spare->keep(sizes);
     if (outs.size() > 1) *reinterpret_cast<float*>(allocate(outs[1])) = 0;
     dispatch([work = std::move(work)] { work(); });
   }

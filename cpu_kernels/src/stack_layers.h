@@ -2,6 +2,7 @@
 #pragma once
 
 #include "mlx/transforms.h"
+#include "spare.h"
 #include "stack.h"
 
 namespace stacked {
@@ -36,6 +37,7 @@ struct Stack::Layers {
   std::vector<stacked::Rope> ropes;
   std::vector<stacked::Keeping> keeping;
   std::vector<mx::Shape> states;  // of one sequence, by remembering step
+  std::shared_ptr<Spare> spare = std::make_shared<Spare>();
   std::map<std::string, int> names;
   std::vector<int> widths, most;  // of each buffer: as it was written last, and at most
   int width = 0, extra = 0;

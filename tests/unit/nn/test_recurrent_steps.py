@@ -88,6 +88,19 @@ def test_what_is_kept_of_a_sequence_stays_as_it_was(case):
     np.testing.assert_array_equal(step(memory, 5, 7), first)
 
 
+def test_states_that_nobody_holds_are_the_memory_of_the_next():
+    mix, _, draw = stacked(lambda: delta_case(k_dim=64, v_dim=64))
+    x = mx.array(draw.values(1, DIM), mx.float32)
+    memory, places, held = Recurrent(), [], []
+    for position in range(12):
+        mx.eval(mix(x, Pass([(1, position, 4096)]), [memory]))
+        state = memory.arrays()[1]
+        places.append(np.array(state, copy=False).__array_interface__["data"][0])
+        held += [state] if position >= 6 else []
+    assert len(set(places[:6])) <= 3
+    assert len(set(places[6:])) == 6  # whoever holds one keeps its own
+
+
 def test_a_convolution_of_one_tap_is_not_understood():
     block, _, _ = delta_case(conv=2)
     part = LayerPart(0, Layer(replace(block.spec, conv=1), None))
