@@ -107,6 +107,7 @@ class PagedBatch:
         offsets: Sequence[int],
         tables: Sequence[array[int]],
         copies: Sequence[tuple[int, int]] = ...,
+        ends: Sequence[int] = ...,
     ) -> None: ...
 
 def attend_pages(

@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 
 import mlx.core as mx
 
+from .ops.masks import Pictures
 from .ops.paged import KeyPlace, PagedPass
 from .ops.span import Span
 
@@ -40,8 +41,9 @@ class LayerMemory(Protocol):
 class KeyStore(Protocol):
     """Where the keys of several sequences of one model lie together."""
 
-    def begin(self, sequences: Sequence[tuple[Any, int]]) -> PagedPass:
-        """Room for the new rows of each, which are all of this store. None: it raises, and changes nothing."""
+    def begin(self, sequences: Sequence[tuple[Any, int]], pictures: Sequence[Pictures] = ()) -> PagedPass:
+        """Room for the new rows of each, which are all of this store. None: it raises, and changes nothing.
+        `pictures`: of each those whose rows see each other."""
 
 
 class SequenceMemory(Protocol):
@@ -139,3 +141,4 @@ class SoftRows:
 
     rows: mx.array  # (R,) int32, where in the pass
     values: mx.array  # (R, dim)
+    pictures: Sequence[Pictures] = ()  # of each sequence those whose rows are in the pass: where they begin and end

@@ -242,6 +242,7 @@ class ShownTile:
 
     tile: Tile
     spans: tuple[tuple[int, int], ...]  # (first token, how many), in whose places its rows come, in order
+    whole: bool = False  # its rows see each other: they are read in one pass
 
     @property
     def first(self) -> int:

@@ -48,7 +48,7 @@ Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2", "clamped_swig
 @dataclass(frozen=True, slots=True)
 class Norm:
     eps: float
-    kind: Literal["rms", "layer"] = "rms"
+    kind: Literal["rms", "layer", "scale"] = "rms"  # scale: the weight multiplies, and that is all
     weight: bool = True
     bias: bool = False
     offset: float = 0.0  # added to the stored weight when the model is built (Gemma: 1.0)
@@ -106,6 +106,7 @@ class Attention:
     lends: int | None = None  # slot where later layers find this layer's keys of this pass
     borrows: int | None = None  # slot to read keys and values from; owns no k, v, no memory
     out_norm: Norm | None = None  # of what all heads found, before o (BitNet)
+    pictures: bool = False  # the rows of a picture see each other, within the window (Gemma 3)
 
 
 @dataclass(frozen=True, slots=True)

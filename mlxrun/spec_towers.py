@@ -33,6 +33,7 @@ class Grid:
     rows: int
     cols: int
     how: Literal["buckets"] = "buckets"
+    before: int = 0  # rows of the table before those of places: of the class row
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,14 @@ class JoinBlock:
     side: int
 
 
-Step = Norm | Project | Act | JoinBlock
+@dataclass(frozen=True, slots=True)
+class MeanBlock:
+    """The rows of a block become their mean."""
+
+    side: int
+
+
+Step = Norm | Project | Act | JoinBlock | MeanBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,7 @@ class Tower:
     layers: tuple[Layer, ...]
     block: int  # side of the blocks of patches by which rows lie
     steps: tuple[Step, ...]
+    class_row: bool = False  # a learned row before the patches of each picture, which no step sees
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,25 @@ class Longest:
     factor: int
 
 
-Fit = Tiles | Longest
+@dataclass(frozen=True, slots=True)
+class Square:
+    """Every picture has that size, whatever its shape was."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closest:
+    """As many squares of `side` as `most`, in lines and columns whose shape comes closest; the whole picture shrunk to
+    one more comes last of several (InternVL)."""
+
+    side: int
+    least: int
+    most: int
+
+
+Fit = Tiles | Longest | Square | Closest
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +122,7 @@ class PictureWords:
 
     placeholder: str  # that the chat template writes
     soft: str  # in whose place a row of the tower comes
+    before: str = ""
     alone: str = ""  # before the only tile
     tile: str = ""  # before each of several, with {row} and {col} from 1 on
     line: str = ""  # after a line of these
@@ -112,6 +140,7 @@ class PictureSpec:
     scale: float  # of a colour, before its mean goes
     written: PictureWords
     soft: int  # the token that stands where rows come
+    whole: bool = False  # its rows see each other in the decoder
 
 
 @dataclass(frozen=True, slots=True)

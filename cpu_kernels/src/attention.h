@@ -23,7 +23,8 @@ struct Attention {
   const float* sinks;       // (heads), or null
 };
 
-// Attention over keys that lie in pages: the row at position p sees the keys of its sequence up to p. Position p of a
+// Attention over keys that lie in pages: the row at position p sees the keys of its sequence up to p, or up to an end of
+// its own (the rows of a picture, which see each other). Position p of a
 // sequence is row p % size of the page that its table names at p / size. Strides and offsets of rows in elements.
 struct Paged {
   Type q_type, kv_type, out_type;
@@ -32,6 +33,7 @@ struct Paged {
   int64_t q_row, q_head;
   uint8_t* out;              // (T, heads * v_dim)
   const int32_t* positions;  // (T)
+  const int32_t* ends;       // (T) where what a row sees ends, or null: behind itself
   float scale, softcap;      // 0: none
   int window, chunk;         // how far a row looks back, its own key included; 0: as far as there are keys
   const float *sinks, *slopes;  // (heads), or null; a key's score grows by slope * its position

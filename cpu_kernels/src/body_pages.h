@@ -37,9 +37,10 @@ template <Type T> void widen_kept(const uint8_t* from, float* to, int n) {
 }
 
 // The keys [first, end) that a row sees.
-inline void paged_sight(const Paged& a, int position, int& first, int& end) {
-  first = 0, end = position + 1;
-  if (a.window > 0 && end - a.window > first) first = end - a.window;
+inline void paged_sight(const Paged& a, int row, int& first, int& end) {
+  const int position = a.positions[row];
+  first = 0, end = a.ends ? a.ends[row] : position + 1;
+  if (a.window > 0 && position + 1 - a.window > first) first = position + 1 - a.window;
   if (a.chunk > 0) first = position / a.chunk * a.chunk > first ? position / a.chunk * a.chunk : first;
 }
 
@@ -192,13 +193,13 @@ struct Part {
   }
 
   // Soft cap, slopes, and what this row does not see; then scores become weights.
-  void weigh(int row, int head, int position) const {
+  void weigh(int row, int head, int of_pass) const {
     constexpr float hidden = -__builtin_inff();
     const int from = first / kChunk * kChunk - start, to = (end + kChunk - 1) / kChunk * kChunk - start;
     float* mine = s + (size_t)row * kPartKeys;
     float* sum = parts + row * ldp;
     int begin, stop;
-    paged_sight(a, position, begin, stop);
+    paged_sight(a, of_pass, begin, stop);
     begin -= start, stop -= start;
     if (a.softcap > 0) {
       const F cap = set1(a.softcap), inverse = set1(1.0f / a.softcap);
@@ -272,7 +273,7 @@ struct Part {
   template <Type T> void run(const int32_t* rows) const {
     const int share = a.heads / a.kv_heads;
     keys<T>();
-    for (int r = 0; r < all; r++) weigh(r, in.head * share + r % share, a.positions[rows[r / share]]);
+    for (int r = 0; r < all; r++) weigh(r, in.head * share + r % share, rows[r / share]);
     values<T>();
   }
 };
@@ -295,7 +296,7 @@ void attend_part(const Paged& a, int kv_head, const int32_t* table, int part, co
     sum[0] = -__builtin_inff(), sum[1] = 0;
     for (int i = 0; i < wide; i++) sum[kPartHead + i] = 0;
     int from, to;
-    paged_sight(a, a.positions[row], from, to);
+    paged_sight(a, row, from, to);
     p.first = from < p.first ? from : p.first, p.end = to > p.end ? to : p.end;
   }
   p.first = p.first < start ? start : p.first;

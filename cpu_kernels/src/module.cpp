@@ -136,12 +136,13 @@ NB_MODULE(_native, m) {
       .def("__init__",
            [](BatchHeld* self, const std::vector<int>& counts, std::vector<int> offsets,
               const std::vector<nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>>& tables,
-              const std::vector<std::pair<int, int>>& copies) {
+              const std::vector<std::pair<int, int>>& copies, std::vector<int32_t> ends) {
              std::vector<std::vector<int32_t>> rows;
              for (const auto& table : tables) rows.emplace_back(table.data(), table.data() + table.size());
-             new (self) BatchHeld{std::make_shared<const PagedBatch>(counts, std::move(offsets), std::move(rows), copies)};
+             new (self) BatchHeld{std::make_shared<const PagedBatch>(counts, std::move(offsets), std::move(rows), copies, std::move(ends))};
            },
-           "counts"_a, "offsets"_a, "tables"_a, "copies"_a = std::vector<std::pair<int, int>>());
+           "counts"_a, "offsets"_a, "tables"_a, "copies"_a = std::vector<std::pair<int, int>>(),
+           "ends"_a = std::vector<int32_t>());
   m.def("attend_pages",
         [](const mx::array& q, const std::optional<mx::array>& k, const std::optional<mx::array>& v, const PagePlace& place,
            const BatchHeld& own, float scale, float softcap, int window, int chunk, const std::optional<mx::array>& sinks,

@@ -47,12 +47,15 @@ class Work {
  private:
   size_t ldp() const { return kPartHead + wide_; }
 
+  // Of rows in their order it never goes back.
+  int end_of(int row) const { return a_.ends ? a_.ends[row] : a_.positions[row] + 1; }
+
   void add(int first, int count, const std::vector<int32_t>& table) {
     int begin = a_.positions[first];
     if (a_.chunk > 0) begin = begin / a_.chunk * a_.chunk;
     else if (a_.window > 0) begin = std::max(0, begin - a_.window + 1);
     else begin = 0;
-    blocks_.push_back({first, count, table.data(), begin / kPartKeys, a_.positions[first + count - 1] / kPartKeys + 1});
+    blocks_.push_back({first, count, table.data(), begin / kPartKeys, (end_of(first + count - 1) - 1) / kPartKeys + 1});
   }
 
   // Blocks of one row whose pages of a part are the same read it together: which, for each part.
@@ -175,7 +178,7 @@ void parts::run(const Paged& a, const PagedBatch& batch) { Work(a, batch).run();
 Paged parts::paged_over(const PagePlace& place, const PagedBatch& batch, const PagedRule& rule) {
   Paged a{};
   a.kv_type = place.as_bytes ? S8 : type_of(place.type, "keys"), a.kv_heads = place.heads, a.dim = place.dim, a.v_dim = place.v_dim;
-  a.positions = batch.positions.data();
+  a.positions = batch.positions.data(), a.ends = batch.ends.empty() ? nullptr : batch.ends.data();
   a.scale = rule.scale, a.softcap = rule.softcap, a.window = rule.window, a.chunk = rule.chunk;
   a.base = place.pages->at(0), a.page_bytes = place.pages->page_bytes();
   a.k_at = place.k_at, a.v_at = place.v_at, a.k_scales = place.k_scales, a.v_scales = place.v_scales;

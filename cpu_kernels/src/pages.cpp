@@ -96,8 +96,8 @@ size_t PagePlace::bytes() const {
 }
 
 PagedBatch::PagedBatch(const std::vector<int>& counts, std::vector<int> at, std::vector<std::vector<int32_t>> rows,
-                       const std::vector<std::pair<int, int>>& copied)
-    : starts{0}, offsets(std::move(at)), tables(std::move(rows)) {
+                       const std::vector<std::pair<int, int>>& copied, std::vector<int32_t> until)
+    : starts{0}, offsets(std::move(at)), tables(std::move(rows)), ends(std::move(until)) {
   if (counts.size() != offsets.size() || counts.size() != tables.size() || counts.empty())
     wrong("counts, offsets and tables must have one entry for each sequence, and there must be one");
   for (size_t i = 0; i < counts.size(); i++) {
@@ -106,6 +106,12 @@ PagedBatch::PagedBatch(const std::vector<int>& counts, std::vector<int> at, std:
     for (int r = 0; r < counts[i]; r++) positions.push_back(offsets[i] + r);
   }
   for (auto [source, target] : copied) copies.push_back({source, target});
+  if (ends.empty()) return;
+  if ((int)ends.size() != this->rows()) wrong("ends must have one entry for each row, or none");
+  for (size_t i = 0; i < counts.size(); i++)
+    for (int r = starts[i]; r < starts[i + 1]; r++)
+      if (ends[r] <= positions[r] || ends[r] > length(i) || (r > starts[i] && ends[r] < ends[r - 1]))
+        wrong("a row's end must lie behind it, among the keys of its sequence, and not before that of the row before");
 }
 
 void PagedBatch::check(const PagePlace& place) const {

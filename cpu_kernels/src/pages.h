@@ -73,9 +73,10 @@ struct PagedBatch {
   std::vector<std::vector<int32_t>> tables;
   std::vector<PageCopy> copies;
   std::vector<int32_t> positions;  // (T)
+  std::vector<int32_t> ends;       // (T) where what a row sees ends; none: behind itself
 
   PagedBatch(const std::vector<int>& counts, std::vector<int> offsets, std::vector<std::vector<int32_t>> tables,
-             const std::vector<std::pair<int, int>>& copies);
+             const std::vector<std::pair<int, int>>& copies, std::vector<int32_t> ends = {});
   int rows() const { return starts.back(); }
   size_t count() const { return offsets.size(); }
   int length(size_t i) const { return offsets[i] + starts[i + 1] - starts[i]; }  // of sequence i after the pass

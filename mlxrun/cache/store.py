@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
+from ..ops.masks import Pictures, ends_of
 from ..ops.paged import KeptAs, KeyPlace, PagedPass, page_memory
 from ..spec import Attention, Decoder, LatentAttention, Layer, SideBySide
 from .kinds import PAGE, group_of, kept_bytes
@@ -52,6 +53,11 @@ class PagedStore:
             groups.append((name, PageIds(size, ends[-1])))
         self.groups: PagedGroups = groups
         self.forgets = not all(group.remembers_all for group, _ in groups)
+        mixers = [layer.mixer for layer in spec.layers]
+        self._sees = [  # of each group, whether the rows of a picture see each other
+            any(isinstance(m, Attention) and m.pictures for m, own in zip(mixers, found, strict=True) if own == name)
+            for name in names
+        ]
         self._written = [0] * len(groups)  # pages from the first on that may have memory
 
     @property
@@ -74,13 +80,17 @@ class PagedStore:
         if self.after is not None:
             mx.eval(self.after)
 
-    def begin(self, sequences: Sequence[tuple[PagedSequence, int]]) -> PagedPass:
+    def begin(self, sequences: Sequence[tuple[PagedSequence, int]], pictures: Sequence[Pictures] = ()) -> PagedPass:
         """Pages for the new rows of each; OutOfPages, and nothing is changed, where there are none."""
         if self.forgets:
             for sequence, _ in sequences:
                 sequence.forget()
         counts = [count for _, count in sequences]
         offsets = [sequence.length for sequence, _ in sequences]
+        ends = []
+        if any(pictures):
+            runs = [range(offset, offset + count) for offset, count in zip(offsets, counts, strict=True)]
+            ends = [end for run, shown in zip(runs, pictures, strict=True) for end in ends_of(run, shown)]
         copies = grow_together([(sequence.tables, sequence.length + count) for sequence, count in sequences])
         self._written = [max(n, ids.highest) for n, (_, ids) in zip(self._written, self.groups, strict=True)]
         each = range(len(self.groups))
@@ -91,6 +101,7 @@ class PagedStore:
             [[(copy.source, copy.target) for copy in copies if copy.group == group] for group in each],
             self.after,
             self._built,
+            [ends if sees else [] for sees in self._sees],
         )
 
     def _built(self, done: mx.array) -> None:

@@ -30,6 +30,7 @@ from ..spec import (
     SideBySide,
     XieluDense,
 )
+from ..spec_towers import Closest, Longest, Square, Tiles, Towers
 
 Phrases = list[str]
 ACTIVATIONS = {"relu2": "squared ReLU", "gelu_tanh": "tanh GELU", "clamped_swiglu": "clamped SwiGLU", "silu": "SiLU"}
@@ -229,6 +230,23 @@ def norms(found: Layer) -> Phrases:
 def norm_words(norm: Norm) -> str:
     name = "RMS norm" if norm.kind == "rms" else "layer norm"
     return f"{name}{'' if norm.weight else ' without weight'}{f' (+{norm.offset:g})' if norm.offset else ''}"
+
+
+def tower(found: Towers) -> Phrases:
+    """What sees beside it, and how many rows of a prompt a picture takes."""
+    seen, patch = found.vision, found.vision.patch.side
+    layers, wide = len(seen.layers), f"{seen.patch.dim:,} wide"
+    block = patch * seen.block
+    match found.picture.fit:
+        case Square(height, width):
+            takes = f"{height * width // block**2} rows a picture"
+        case Tiles(side, longest):
+            takes = f"{(side // block) ** 2} rows a tile of {side} pixels, up to {(-(-longest // side)) ** 2 + 1} tiles"
+        case Closest(side, _, most):
+            takes = f"{(side // block) ** 2} rows a tile of {side} pixels, up to {most + 1} tiles"
+        case Longest(edge):
+            takes = f"up to {(-(-edge // block)) ** 2} rows a picture"
+    return [seen.family, f"{layers} layer{'s' * (layers != 1)}", wide, f"patches of {patch} pixels", takes]
 
 
 def whole(decoder: Decoder) -> Phrases:

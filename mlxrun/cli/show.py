@@ -73,6 +73,8 @@ def at_home(path: Path) -> str:
 def text(recipe: Recipe, width: int) -> list[str]:
     decoder = recipe.decoder
     lines = wrap_beside(f"{decoder.family}: ", ", ".join(describe.whole(decoder)), width)
+    if recipe.towers is not None:
+        lines += wrap_beside("sees: ", ", ".join(describe.tower(recipe.towers)), width)
     if recipe.left_out:
         lines.append(f"left out: {recipe.left_out}")
     found = describe.kinds(decoder)

@@ -139,4 +139,14 @@ def soft_rows(parts: Sequence[PassPart]) -> SoftRows | None:
                         values.append(part.row.shown[one.tile.key][done + low - at : done + high - at])
                     done += count
         start += part.count
-    return SoftRows(mx.array(rows, mx.int32), mx.concatenate(values)) if rows else None
+    if not rows:
+        return None
+    return SoftRows(mx.array(rows, mx.int32), mx.concatenate(values), [whole_of(part) for part in parts])
+
+
+def whole_of(part: PassPart) -> tuple[tuple[int, int], ...]:
+    """Where the pictures lie whose rows see each other and are in the pass."""
+    first = part.end - part.count
+    return tuple(
+        (one.first, one.end) for one in part.row.media if one.whole and one.first < part.end and one.end > first
+    )

@@ -111,9 +111,9 @@ def prompt_parts(reading: Sequence[Row], budget: int, now: float) -> list[PassPa
         rows = [row for row in reading if row.urgent(now) is urgent]
         for row, count in zip(rows, split_budget([row.wanted for row in rows], budget), strict=True):
             if count:
-                start, end = row.memory.length, row.memory.length + count
-                parts.append(PassPart(row, row.tokens[start:end], count, end == len(row.tokens), end))
-                budget -= count
+                start, end = row.memory.length, row.whole_pictures(row.memory.length + count)
+                parts.append(PassPart(row, row.tokens[start:end], end - start, end == len(row.tokens), end))
+                budget -= min(budget, end - start)
     return parts
 
 

@@ -159,6 +159,10 @@ class Row:
             point = min(point, max(0, self.blind - length))
         return min(point, self.unseen - 1 if self.unborn and self.unseen > 1 else self.unseen)
 
+    def whole_pictures(self, end: int) -> int:
+        """Or further, where what is read up to there would end among the rows of a picture that see each other."""
+        return next((one.end for one in self.media if one.whole and one.first < end < one.end), end)
+
     @property
     def speaks(self) -> bool:
         """Whether all but its last token was seen, and that one is the model's."""

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from ..spec import ModelError, shown
-from .common import Recipe, RecipeFunction, UnknownFamily
+from .common import Recipe, RecipeFunction, UnknownFamily, with_attention
 from .config import Config, Dialect, refusing
 from .rules import Rule
 from .towers import TowerRecipe, tower_of
@@ -161,6 +161,8 @@ def with_tower(
     """The text half of a checkpoint and what sees in it, if that is served."""
     if isinstance(tower, TowerRecipe):
         rules, towers = (*tower.rules, *outer, *recipe.rules), tower.towers
+        if towers.picture.whole:
+            recipe = with_attention(recipe, lambda _, mixer: replace(mixer, pictures=True))
         left_out = tuple(part for part in left_out if part != VISION)
     else:
         rules, towers = (*outer, *recipe.rules), None

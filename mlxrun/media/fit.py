@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..spec_towers import Fit, Longest, Tiles
+from ..spec_towers import Closest, Fit, Longest, Square, Tiles
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,6 +31,10 @@ def cut(picture: Image.Image, fit: Fit, filter: int) -> Cutting:
     match fit:
         case Tiles():
             return tiles(picture, fit, filter)
+        case Square(height, width):
+            return Cutting((sized(picture, width, height, filter),), 1, 1, False)
+        case Closest():
+            return closest(picture, fit, filter)
         case Longest():
             return Cutting((sized(picture, *multiples(*picture.size, fit), filter),), 1, 1, False)
 
@@ -52,9 +56,35 @@ def tiles(picture: Image.Image, fit: Tiles, filter: int) -> Cutting:
     cols, rows = picture.width // side, picture.height // side
     if rows == cols == 1:
         return Cutting((picture,), 1, 1, False)
-    boxes = [(x * side, y * side, (x + 1) * side, (y + 1) * side) for y in range(rows) for x in range(cols)]
-    parts = [picture.crop(box) for box in boxes]
+    parts = squares(picture, side)
     return Cutting((*parts, sized(picture, side, side, filter)), rows, cols, True)
+
+
+def closest(picture: Image.Image, fit: Closest, filter: int) -> Cutting:
+    cols, rows = closest_shape(picture.width, picture.height, fit)
+    side = fit.side
+    parts = squares(sized(picture, cols * side, rows * side, filter), side)
+    if len(parts) == 1:
+        return Cutting(parts, 1, 1, False)
+    return Cutting((*parts, sized(picture, side, side, filter)), rows, cols, True)
+
+
+def closest_shape(width: int, height: int, fit: Closest) -> tuple[int, int]:
+    """Of those that are as close, the one of more squares, unless these would hold more than twice the picture."""
+    numbers = range(1, fit.most + 1)
+    shapes = [(cols, rows) for cols in numbers for rows in numbers if fit.least <= cols * rows <= fit.most]
+    best, apart = (1, 1), math.inf
+    for cols, rows in sorted(shapes, key=lambda shape: shape[0] * shape[1]):
+        found = abs(width / height - cols / rows)
+        if found < apart or (found == apart and width * height > 0.5 * fit.side**2 * cols * rows):
+            best, apart = (cols, rows), found
+    return best
+
+
+def squares(picture: Image.Image, side: int) -> tuple[Image.Image, ...]:
+    cols, rows = picture.width // side, picture.height // side
+    boxes = ((x * side, y * side, (x + 1) * side, (y + 1) * side) for y in range(rows) for x in range(cols))
+    return tuple(picture.crop(box) for box in boxes)
 
 
 def longest_edge(width: int, height: int, longest: int) -> tuple[int, int]:

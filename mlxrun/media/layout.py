@@ -26,7 +26,7 @@ def block_order(values: NDArray[np.int32], block: int) -> NDArray[np.int32]:
 def places(grid: Grid, rows: int, cols: int, block: int) -> NDArray[np.int32]:
     """Of each patch, its row of the grid."""
     down, across = bucket(rows, grid.rows), bucket(cols, grid.cols)
-    return block_order(down[:, None] * np.int32(grid.cols) + across[None, :], block)
+    return block_order(down[:, None] * np.int32(grid.cols) + across[None, :] + np.int32(grid.before), block)
 
 
 def coordinates(rows: int, cols: int, block: int) -> NDArray[np.int32]:

@@ -45,6 +45,11 @@ class PictureReader:
         """The token in whose place a row comes."""
         return self._picture.soft
 
+    @property
+    def whole(self) -> bool:
+        """Whether the rows of a tile see each other."""
+        return self._picture.whole
+
     def read(self, data: bytes, name: str = "The picture") -> SeenPicture:
         """A RequestError says why it cannot be read; `name` stands at its beginning."""
         key = hashlib.blake2b(data, digest_size=16).digest()
@@ -89,8 +94,8 @@ def size_of(seen: SeenPicture) -> int:
 
 def words_of(w: PictureWords, parts: Cutting, soft: list[str]) -> str:
     if not parts.overview:
-        return w.alone + soft[0] + w.after
-    words, left = "", iter(soft)
+        return w.before + w.alone + soft[0] + w.after
+    words, left = w.before, iter(soft)
     for row in range(1, parts.rows + 1):
         for col in range(1, parts.cols + 1):
             words += w.tile.format(row=row, col=col) + next(left)

@@ -11,6 +11,7 @@ from ..spec import Attention, Decoder, DenseAndExperts, LatentAttention, MoE, Si
 
 EXPERTS = "experts"
 EMBEDDING = "embedding"
+VISION = "vision tower"
 
 
 class Tensor(Protocol):
@@ -70,6 +71,8 @@ def weigh(decoder: Decoder, weights: Mapping[str, Tensor]) -> Weights:
 
 def share_read(decoder: Decoder, name: str, part: str) -> float:
     """How much of a weight one token reads."""
+    if part == VISION:
+        return 0.0
     if part == EMBEDDING and name in ("embed.weight", "positions.weight", "token_types.weight"):
         return 1.0 if decoder.tied and name == "embed.weight" else 0.0
     if name == "per_layer.embed.weight":
@@ -84,6 +87,8 @@ def share_read(decoder: Decoder, name: str, part: str) -> float:
 def part_of(decoder: Decoder, name: str) -> str:
     """By canonical name; docs/architecture.md lists them."""
     words = name.split(".")
+    if words[0] == "vision":
+        return VISION
     if words[0] != "layers":
         return {"head": "head", "rank": "head", "per_layer": "per-layer embedding"}.get(
             words[0], "norms" if "norm" in words[0] else EMBEDDING

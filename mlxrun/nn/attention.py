@@ -46,7 +46,7 @@ class AttentionBlock:
         self.sinks = params.array("sinks", s.heads) if s.sinks else None
         self.slopes = None if s.slopes is None else mx.array(s.slopes, mx.float32)
         self.rotary = None if s.rope is None else Rotary(s.rope)
-        self.sight = Sight(s.causal, s.window, s.chunk)
+        self.sight = Sight(s.causal, s.window, s.chunk, s.pictures)
         self.rule = KeyRule(s.scale, s.softcap or 0.0, s.window or 0, s.chunk or 0, self.sinks, self.slopes)
 
     def _qk_norm(self, name: str, norm: Norm, heads: int, params: Params) -> NormBlock | HeadNorms:

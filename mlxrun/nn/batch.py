@@ -7,14 +7,14 @@ positions, the masks, and the keys that a layer lends to later ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
 import mlx.core as mx
 
 from ..contracts import SequenceMemory
-from ..ops.masks import Sight, boolean, mask
+from ..ops.masks import Pictures, Sight, boolean, mask
 from ..ops.paged import KeyPlace, PagedPass
 from ..ops.span import Span
 
@@ -27,6 +27,7 @@ class Segment:
     count: int
     offset: int
     context: int
+    pictures: Pictures = ()  # positions of those whose rows are among these and see each other
 
     @property
     def rows(self) -> slice:
@@ -39,13 +40,19 @@ class Segment:
 
 class Pass:
     __slots__ = (
-        *("_masks", "_positions", "_rows", "_segments", "chosen", "coordinates", "lent", "pages", "places", "total"),
+        *("_masks", "_pictures", "_positions", "_rows", "_segments"),
+        *("chosen", "coordinates", "lent", "pages", "places", "total"),
     )
 
-    def __init__(self, rows: Sequence[tuple[int, int, int]], pages: PagedPass | None = None) -> None:
+    def __init__(
+        self,
+        rows: Sequence[tuple[int, int, int]],
+        pages: PagedPass | None = None,
+        pictures: Sequence[Pictures] = (),
+    ) -> None:
         """`rows`: of each sequence how many, from which position on, and its context."""
         self.pages = pages  # None: each sequence keeps its own keys
-        self._rows = rows
+        self._rows, self._pictures = rows, pictures
         self._segments: tuple[Segment, ...] | None = None
         self.total = sum([count for count, _, _ in rows])
         self.lent: dict[int, tuple[Span, ...]] = {}
@@ -56,18 +63,21 @@ class Pass:
         self._masks: dict[tuple[Sight, Segment, int, bool], mx.array | str | None] = {}
 
     @classmethod
-    def of(cls, sequences: Sequence[tuple[SequenceMemory, int]]) -> Pass:
-        """(memory, number of new rows) a sequence, in the order of the rows."""
+    def of(cls, sequences: Sequence[tuple[SequenceMemory, int]], pictures: Sequence[Pictures] = ()) -> Pass:
+        """(memory, number of new rows) a sequence, in the order of the rows; of each its pictures, if there are any."""
         rows = [(count, memory.length, memory.context) for memory, count in sequences]
         store = sequences[0][0].store if sequences else None
-        return cls(rows, None if store is None else store.begin(sequences))
+        return cls(rows, None if store is None else store.begin(sequences, pictures), pictures)
 
     @property
     def segments(self) -> tuple[Segment, ...]:
         """Made when somebody asks: a stack that does all layers by itself does not."""
         if self._segments is None:
             starts = accumulate([count for count, _, _ in self._rows], initial=0)
-            self._segments = tuple([Segment(start, *row) for start, row in zip(starts, self._rows, strict=False)])
+            made = [Segment(start, *row) for start, row in zip(starts, self._rows, strict=False)]
+            if self._pictures:
+                made = [replace(one, pictures=shown) for one, shown in zip(made, self._pictures, strict=True)]
+            self._segments = tuple(made)
         return self._segments
 
     @property
@@ -104,8 +114,10 @@ class Pass:
     def boolean(self, sight: Sight, segment: Segment, keys: range) -> mx.array:
         return self._cached(boolean, sight, segment, keys)
 
-    def _cached(self, make: Callable[[Sight, range, range], Any], sight: Sight, segment: Segment, keys: range) -> Any:
+    def _cached(
+        self, make: Callable[[Sight, range, range, Pictures], Any], sight: Sight, segment: Segment, keys: range
+    ) -> Any:
         key = (sight, segment, keys.start, make is boolean)
         if key not in self._masks:
-            self._masks[key] = make(sight, segment.positions, keys)
+            self._masks[key] = make(sight, segment.positions, keys, segment.pictures)
         return self._masks[key]

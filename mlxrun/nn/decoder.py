@@ -106,7 +106,7 @@ class DecoderModel:
         memory and how many of the rows are its own. `types`: of each token, which of the texts of a pair it stands in;
         None: all in the first. `soft`: rows that no token has. `thought` (T, dim): what a head is given of the token
         before each."""
-        p = Pass.of(sequences)
+        p = Pass.of(sequences, soft.pictures if soft is not None else ())
         x = self._embed(ids, p, types)
         if soft is not None:
             x[soft.rows] = soft.values.astype(x.dtype)

@@ -17,7 +17,7 @@ class NormBlock:
         self.weight, self.bias, self.eps = weight, bias, spec.eps
         self._rms_norm, self._layer_norm = rms_norm_on(device), layer_norm_on(device)
         self.centred = spec.kind == "layer"  # the mean goes too
-        self.fn = self._layer if self.centred else self._rms
+        self.fn = {"layer": self._layer, "rms": self._rms, "scale": self._scale}[spec.kind]
 
     @property
     def rms(self) -> Rms:
@@ -30,6 +30,10 @@ class NormBlock:
 
     def _rms(self, x: mx.array) -> mx.array:
         return self._rms_norm(x, self.weight, self.eps)
+
+    def _scale(self, x: mx.array) -> mx.array:
+        assert self.weight is not None
+        return x * self.weight.astype(x.dtype)
 
     def _layer(self, x: mx.array) -> mx.array:
         return self._layer_norm(x, self.weight, self.bias, self.eps)

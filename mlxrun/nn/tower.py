@@ -7,13 +7,14 @@ reads a spec and knows no family, no prompt and no file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 
 import mlx.core as mx
 
 from ..contracts import Patches
 from ..ops.activations import activation
 from ..spec import Norm
-from ..spec_towers import Act, JoinBlock, PictureSpec, Project, Step, Tower, Towers
+from ..spec_towers import Act, JoinBlock, MeanBlock, PictureSpec, Project, Step, Tower, Towers
 from .batch import Pass
 from .layer import LayerBlock
 from .params import Params
@@ -28,7 +29,8 @@ class TowerModel:
         self.patch = params.linear("patch", patch.dim, patch.side**2 * 3, bias=patch.bias)
         self.patch_norm = params.norm("patch_norm", patch.after, patch.dim) if patch.after is not None else None
         grid = spec.grid
-        self.grid = None if grid is None else params.embedding("grid", grid.rows * grid.cols, patch.dim)
+        self.grid = None if grid is None else params.embedding("grid", grid.before + grid.rows * grid.cols, patch.dim)
+        self.class_row = params.array("class_row", patch.dim) if spec.class_row else None
         self.layers = [
             LayerBlock(layer, patch.dim, None, params.scope(f"layers.{i}")) for i, layer in enumerate(spec.layers)
         ]
@@ -42,14 +44,29 @@ class TowerModel:
             x = self.patch_norm(x)
         if self.grid is not None and patches.places is not None:
             x = x + self.grid(patches.places)
-        p, nothing = pass_of(patches.counts), [None] * len(patches.counts)
+        counts = patches.counts if self.class_row is None else tuple(count + 1 for count in patches.counts)
+        x = self._with_class(x, patches.counts)
+        p, nothing = pass_of(counts), [None] * len(counts)
         p.coordinates = patches.coordinates
         for layer in self.layers:
             x = layer(x, p, nothing)
             yield x
+        if self.class_row is not None:
+            x = mx.concatenate([x[segment.start + 1 : segment.start + segment.count] for segment in p.segments])
         for step in self.steps:
             x = step(x)
         yield x
+
+    def _with_class(self, x: mx.array, counts: Sequence[int]) -> mx.array:
+        """Before the patches of each picture the class row, where there is one."""
+        if self.class_row is None:
+            return x
+        row = self.class_row.astype(x.dtype)[None]
+        if self.grid is not None:
+            row = row + self.grid(mx.zeros((1,), mx.int32))
+        ends = list(accumulate(counts))
+        parts = zip([0, *ends[:-1]], ends, strict=True)
+        return mx.concatenate([piece for start, end in parts for piece in (row, x[start:end])])
 
     def _colours(self, colours: mx.array) -> mx.array:
         """As the numbers that the tower was taught with: a table, for there are 256 of each colour."""
@@ -86,6 +103,8 @@ def _step(step: Step, width: int, name: str, params: Params) -> tuple[Rows, int]
             return params.linear(name, out, width, bias=bias), out
         case Act(kind):
             return activation(kind), width
+        case MeanBlock(side):
+            return lambda x: x.reshape(-1, side**2, width).mean(axis=1), width
         case JoinBlock(side):
             wide = width * side**2
             return lambda x: x.reshape(-1, wide), wide

@@ -88,7 +88,7 @@ TURNS: Understood = {Rope: each(ANY, "dims freqs interleaved scale base scaling 
 MIXER = {**each(GIVEN, "mixer mixer_norm"), **each(ELSEWHERE, "ffn ffn_norm ffn_post per_layer_input out_scale")}
 FFN = {**each(GIVEN, "ffn ffn_norm"), **each(ELSEWHERE, "mixer mixer_norm mixer_post per_layer_input out_scale")}
 HEADS = each(ANY, "heads kv_heads head_dim scale rope qk_norm qkv_bias out_bias sinks")
-SIGHT = each(ELSEWHERE, "causal window chunk slopes softcap")  # the block itself looks at its keys
+SIGHT = each(ELSEWHERE, "causal window chunk slopes softcap pictures")  # the block itself looks at its keys
 
 # x -> x + attention(norm(x))
 ATTENTION = FastForm("attention branch", {Layer: MIXER, Attention: HEADS | SIGHT, **RMS, **TURNS})
@@ -136,7 +136,7 @@ STACK = FastForm(
     "stack",
     {
         Layer: {**each(ANY, WHOLE_LAYER), "wiring": one_of("serial", "parallel", "post")},
-        Attention: {**HEADS, **each(ANY, LOOKS)},
+        Attention: {**HEADS, **each(ANY, f"{LOOKS} pictures")},
         LatentAttention: each(ANY, "heads q_rank kv_rank nope_dim rope_dim v_dim scale rope norm bias temperature"),
         Temperature: each(ANY, "beta floor shift"),
         **SCANS,
@@ -146,7 +146,7 @@ STACK = FastForm(
         ScaledDense: each(ANY, "dense gate out"),
         DenseAndExperts: each(ANY, "dense moe norm"),
         Router: each(ANY, ROUTES),
-        Norm: each(ANY, "eps kind weight bias offset"),
+        Norm: {**each(ANY, "eps weight bias offset"), "kind": one_of("rms", "layer")},
         **TURNS,
     },
 )

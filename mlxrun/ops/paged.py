@@ -79,11 +79,13 @@ class PagedPass:
         copies: Sequence[Sequence[tuple[int, int]]],
         after: mx.array | None,
         built: Callable[[mx.array], None],
+        ends: Sequence[Sequence[int]],
     ) -> None:
-        """tables and copies by group. `after` is computed before anything is written; `built` is told what is then."""
+        """tables, copies and ends by group; ends: behind which key each row sees none, empty: itself. `after` is
+        computed before anything is written; `built` is told what is then."""
         self.batches = [
-            native.PagedBatch(counts, offsets, of_group, copied)
-            for of_group, copied in zip(tables, copies, strict=True)
+            native.PagedBatch(counts, offsets, of_group, copied, until)
+            for of_group, copied, until in zip(tables, copies, ends, strict=True)
         ]
         self.after, self.built = after, built
 

@@ -38,6 +38,10 @@ class Eyes(Protocol):
     def soft(self) -> int:
         """The token in whose place a row of a picture comes."""
 
+    @property
+    def whole(self) -> bool:
+        """Whether the rows of a tile see each other."""
+
     def read(self, data: bytes, name: str) -> Seen:
         """A RequestError says in a sentence that begins with the name why it cannot be read."""
 
@@ -79,7 +83,7 @@ def placed(tokens: Sequence[int], eyes: Eyes, seen: Sequence[Seen], model: str) 
         )
     placed, first = list[ShownTile](), 0
     for tile in tiles:
-        placed.append(ShownTile(tile, tuple(spans(free[first : first + tile.rows]))))
+        placed.append(ShownTile(tile, tuple(spans(free[first : first + tile.rows])), eyes.whole))
         first += tile.rows
     return tuple(placed)
 

@@ -12,7 +12,7 @@ import io
 import json
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from .draw import draw, kind_of
 
 FOLDER = Path(__file__).parent / "towers"
 FIRST = 257  # id of the first word that is added to the bytes and the one special token before
+BESIDE = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids", "num_crops")  # the pixels
 ASKED = "What is this?"
 TEXT = {
     "hidden_size": 64,
@@ -60,6 +61,7 @@ class TowerCase:
     template: str = CHATML
     sizes: tuple[tuple[int, int], ...] = ((37, 61), (50, 29))  # height and width of the pictures
     idle: tuple[str, ...] = ()
+    named: dict[str, str] = field(default_factory=dict)  # what transformers' tokenizer calls some of the words
     seen: dict[str, Any] = field(default_factory=dict)  # what transformers' processor takes beside
 
 
@@ -135,6 +137,64 @@ CASES["pixtral"] = TowerCase(
     template=CASES["mistral3"].template,
     seen={"patch_size": 4, "spatial_merge_size": 1},
 )
+CASES["gemma3"] = TowerCase(
+    "gemma3",
+    {
+        "text_config": {
+            **TEXT,
+            "model_type": "gemma3_text",
+            "head_dim": 16,
+            "query_pre_attn_scalar": 16,
+            "sliding_window": 7,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
+        "vision_config": {**SIGLIP, "model_type": "siglip_vision_model", "vision_use_head": False},
+        "mm_tokens_per_image": 9,
+    },
+    {"size": {"height": 24, "width": 24}, "resample": 2},
+    "Gemma3ImageProcessor",
+    ("<start_of_image>", "<image_soft_token>", "<end_of_image>", "<|im_start|>", "<end_of_utterance>"),
+    "<image_soft_token>",
+    "image_token_index",
+    template=CHATML.replace("PICTURE", "<start_of_image>"),
+    seen={"image_seq_length": 9},
+    named={"boi_token": "<start_of_image>", "image_token": "<image_soft_token>", "eoi_token": "<end_of_image>"},
+)
+INTERN = {
+    **SIGLIP,
+    "model_type": "internvl_vision",
+    "hidden_act": "gelu",
+    "image_size": [16, 16],
+    "layer_scale_init_value": 1.0,
+    "patch_size": [4, 4],
+}
+CASES["internvl"] = TowerCase(
+    "internvl",
+    {
+        "text_config": {"model_type": "qwen2", **TEXT, "tie_word_embeddings": False},
+        "vision_config": INTERN,
+        "tie_word_embeddings": False,
+    },
+    {"size": {"height": 16, "width": 16}, "max_patches": 5},
+    "GotOcr2ImageProcessor",
+    ("<img>", "</img>", "<IMG_CONTEXT>", "<video>", "<|im_start|>", "<end_of_utterance>"),
+    "<IMG_CONTEXT>",
+    template=CHATML.replace("PICTURE", "<IMG_CONTEXT>"),
+    seen={"image_seq_length": 4},
+    named={
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    },
+)
+CASES["internvl_rms"] = replace(
+    CASES["internvl"],
+    config={
+        **CASES["internvl"].config,
+        "vision_config": {**INTERN, "norm_type": "rms_norm", "use_qk_norm": True, "attention_bias": True},
+    },
+)
 CASES["smolvlm"] = TowerCase(
     "smolvlm",
     {**CASES["idefics3"].config, "scale_factor": 3, "vision_config": {**SIGLIP, "model_type": "smolvlm_vision"}},
@@ -145,6 +205,16 @@ CASES["smolvlm"] = TowerCase(
     template=CASES["idefics3"].template,
     seen={"image_seq_len": 9},
 )
+
+
+FAMILIES = {  # by the wrapper's type
+    "gemma3": "Gemma 3 (SigLIP)",
+    "idefics3": "Idefics 3, SmolVLM 1 (SigLIP)",
+    "smolvlm": "SmolVLM 2 (SigLIP)",
+    "internvl": "InternVL 3, InternVL 3.5",
+    "mistral3": "Mistral Small 3.1 and 3.2, Ministral 3 (Pixtral)",
+    "llava": "Pixtral 12B, where its tower is of the type `pixtral`",
+}
 
 
 def picture(height: int, width: int) -> NDArray[np.uint8]:
@@ -250,8 +320,8 @@ def make(name: str) -> str:
         )
         model = type(first).from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     with torch.no_grad():
-        seen = {key: value for key, value in inputs.items() if key not in ("input_ids", "attention_mask")}
-        rows = model.model.get_image_features(**{k: v for k, v in seen.items() if k != "mm_token_type_ids"})
+        seen = {key: value for key, value in inputs.items() if key not in BESIDE}
+        rows = model.model.get_image_features(**seen)
         rows = getattr(rows, "pooler_output", rows)
         features = (torch.cat(list(rows)) if isinstance(rows, list | tuple) else rows).reshape(-1, rows[0].shape[-1])
         logits = model(**inputs, use_cache=False).logits[0]
@@ -274,7 +344,9 @@ def processed(case: TowerCase) -> Any:
     import transformers
     from PIL import Image
 
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer_of(case))
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer_of(case), extra_special_tokens=case.named
+    )
     name = case.kind.removesuffix("ImageProcessor")
     kind = MODULES.get(name, case.model_type)
     module = import_module(f"transformers.models.{kind}.image_processing_pil_{kind}")
@@ -286,15 +358,17 @@ def processed(case: TowerCase) -> Any:
     content = [part for _ in pictures for part in ({"type": "image"}, {"type": "text", "text": ASKED})]
     messages = [{"role": "user", "content": content}]
     text = tokenizer.apply_chat_template(messages, chat_template=case.template, tokenize=False)
-    made = processor(image_processor=reader, tokenizer=tokenizer, **case.seen)
+    own = type(named, (processor,), {"check_argument_for_proper_class": lambda *_: None})  # there is no video
+    made = own(image_processor=reader, tokenizer=tokenizer, **case.seen)
     return made(text=[text], images=[pictures], return_tensors="pt")
 
 
-MODULES = {"Pixtral": "pixtral"}  # of a PIL class, where it is not its model's
+MODULES = {"Pixtral": "pixtral", "GotOcr2": "got_ocr2"}  # of a PIL class, where it is not its model's
 PROCESSORS = {
     "smolvlm": "Idefics3Processor",
     "mistral3": "PixtralProcessor",
     "llava": "PixtralProcessor",
+    "internvl": "InternVLProcessor",
 }  # of a model type, where it is not named after the PIL class
 
 

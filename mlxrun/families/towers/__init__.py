@@ -19,7 +19,9 @@ PROCESSOR = "preprocessor_config.json"
 
 # model_type of the wrapper: module.function
 TOWERS: dict[str, str] = {
+    "gemma3": "siglip.gemma3",
     "idefics3": "siglip.idefics3",
+    "internvl": "internvl.internvl",
     "llava": "pixtral.pixtral",
     "mistral3": "pixtral.mistral3",
     "smolvlm": "siglip.idefics3",

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 from ...spec import Attention, Dense, Layer, ModelError, Norm
-from ...spec_towers import Grid, JoinBlock, Patch, PictureSpec, PictureWords, Project, Step, Tiles, Tower, Towers
+from ...spec_towers import (
+    Grid,
+    JoinBlock,
+    MeanBlock,
+    Patch,
+    PictureSpec,
+    PictureWords,
+    Project,
+    Square,
+    Step,
+    Tiles,
+    Tower,
+    Towers,
+)
 from ..common import activation, layer_norm
 from ..config import Config
-from ..rules import FlattenFilters, Rename, Rule
+from ..rules import FlattenFilters, Rename, Rule, Transpose
 from . import Parts, TowerRecipe
 from .processor import colours, square_of
 
@@ -38,6 +54,35 @@ def idefics3(p: Parts) -> TowerRecipe:
         Rename(r"^(?:model\.)?connector\.modality_projection\.(?:proj\.)?", "vision.steps.2."),
         Rename(r"^model\.text_model\.", "model."),
     )
+    return TowerRecipe(Towers(tower, picture), names)
+
+
+def gemma3(p: Parts) -> TowerRecipe:
+    """Every picture one square of 256 rows, which see each other in the decoder too."""
+    v, c, rows = p.vision, p.picture, p.whole.count("mm_tokens_per_image", 256, high=1 << 16)
+    across = v.count("image_size", 224) // v.count("patch_size", 16)
+    side = across // math.isqrt(rows)
+    if side < 1 or (across // side) ** 2 != rows or across % side:
+        raise ModelError(f"{v.file}: {across} x {across} patches do not make {rows} rows.")
+    norm = replace(layer_norm(v, 1e-6), kind="rms", bias=False, offset=1.0)
+    tower = siglip(v, side, (MeanBlock(side), norm, Project(p.dim)))
+    if c.flag("do_pan_and_scan"):
+        raise ModelError(f"{c.file}: do_pan_and_scan must be false.")
+    c.ignore("pan_and_scan_max_num_crops", "pan_and_scan_min_crop_size", "pan_and_scan_min_ratio_to_activate")
+    c.ignore("image_seq_length")
+    size = c.get("size", {"height": 224, "width": 224})
+    if not isinstance(size, dict) or {size.get("height"), size.get("width")} != {across * tower.patch.side}:
+        raise ModelError(f"{c.file}: size must be that of vision_config, {across * tower.patch.side}.")
+    fit = Square(across * tower.patch.side, across * tower.patch.side)
+    first = "\n\n<start_of_image>"
+    words = PictureWords("<start_of_image>", "<image_soft_token>", alone=first, after="<end_of_image>\n\n")
+    soft = p.whole.count("image_token_index", 262144, low=0)
+    names = (
+        *names_of(r"^(?:model\.)?vision_tower\.", v),
+        Rename(r"^(?:model\.)?multi_modal_projector\.mm_soft_emb_norm\.", "vision.steps.2."),
+        Transpose(r"^(?:model\.)?multi_modal_projector\.mm_input_projection_weight$", "vision.steps.3.weight"),
+    )
+    picture = PictureSpec(fit, written=words, soft=soft, whole=True, **colours(c, filter=2))
     return TowerRecipe(Towers(tower, picture), names)
 
 

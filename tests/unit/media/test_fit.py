@@ -13,7 +13,7 @@ from PIL import Image
 from mlxrun.families.config import Config
 from mlxrun.families.towers.processor import colours
 from mlxrun.media.fit import cut
-from mlxrun.spec_towers import Fit, Longest, Tiles
+from mlxrun.spec_towers import Closest, Fit, Longest, Square, Tiles
 from tests.golden.towers import picture
 
 SIZES = [(37, 61), (200, 33), (96, 96), (1, 7), (301, 450)]
@@ -28,6 +28,12 @@ FITS: dict[str, tuple[str, dict[str, Any], Fit]] = {
         {"size": {"longest_edge": 80}, "max_image_size": {"longest_edge": 40}, "do_image_splitting": False},
         Tiles(40, 80, split=False),
     ),
+    "closest": (
+        "got_ocr2.GotOcr2",
+        {"size": {"height": 30, "width": 30}, "crop_to_patches": True, "max_patches": 7},
+        Closest(30, 1, 7),
+    ),
+    "square": ("gemma3.Gemma3", {"size": {"height": 28, "width": 28}}, Square(28, 28)),
     "longest": (
         "pixtral.Pixtral",
         {"size": {"longest_edge": 90}, "patch_size": {"height": 14, "width": 14}},
