@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import mlx.core as mx
@@ -54,6 +54,7 @@ class Sequences:
     lengths: list[int] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     as_bytes: bool = False
+    until: list[int] = field(default_factory=list)  # of each new row, behind which key it sees none; empty: itself
 
     def __post_init__(self) -> None:
         numbers = np.random.default_rng(self.draw.randrange(2**32))
@@ -114,7 +115,7 @@ class Sequences:
         return native.attend_pages(q, *rows, self.place, batch, **sight.arguments(self.dim**-0.5))
 
     def together(self, sight: Sight) -> np.ndarray:
-        batch = native.PagedBatch(self.counts, self.lengths, self.tables)
+        batch = native.PagedBatch(self.counts, self.lengths, self.tables, [], self.until)
         which = [(i, n, n + c) for i, (n, c) in enumerate(zip(self.lengths, self.counts, strict=True))]
         return np.array(self.look(mx.array(self.q)[:, :, None], self.rows(which), batch, sight))
 
@@ -136,7 +137,7 @@ class Sequences:
             keys = self.kept[i].astype(np.float64)
             for r in range(self.counts[i]):
                 at, row = length + r, self.ends[i] + r
-                seen = slice(sight.first(at), at + 1)
+                seen = slice(sight.first(at), self.until[row] if self.until else at + 1)
                 for head in range(self.heads):
                     mine = keys[seen, head // self.share]
                     scores = mine[:, : self.dim] @ self.q[row, head].astype(np.float64) * self.dim**-0.5
@@ -191,6 +192,26 @@ def test_as_plain_loops_and_the_same_bits_however_it_is_cut(isa: str, seed: int)
         assert np.array_equal(found.view(np.uint32), sequences.cut(sight, step).view(np.uint32)), (
             f"{step} rows at a time"
         )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_rows_of_a_picture_see_each_other(isa: str, seed: int) -> None:
+    """Up to the end of their picture, however far they look back; beside other sequences and by themselves."""
+    own, sight = drawn(100 + seed)
+    own.counts[0] = 40
+    own = Sequences(**{f.name: getattr(own, f.name) for f in fields(own) if f.name != "until"})
+    sight.chunk = 0
+    for length, count in zip(own.lengths, own.counts, strict=True):
+        first = own.draw.randint(0, count - 1)
+        end = own.draw.randint(first + 1, count)
+        own.until += [length + (end if first <= row < end else row + 1) for row in range(count)]
+    own.write(sight)
+    found = own.together(sight)
+    np.testing.assert_allclose(found, own.plain(sight), rtol=2e-5, atol=2e-5)
+    rows = own.rows([(0, own.lengths[0], own.lengths[0] + own.counts[0])])
+    alone = native.PagedBatch(own.counts[:1], own.lengths[:1], own.tables[:1], [], own.until[: own.counts[0]])
+    first = np.array(own.look(mx.array(own.q[: own.counts[0]])[:, :, None], rows, alone, sight))
+    assert np.array_equal(first.view(np.uint32), found[: own.counts[0]].view(np.uint32))
 
 
 @pytest.mark.parametrize("broken", [mx.nan, mx.inf, -mx.inf])
@@ -333,6 +354,10 @@ def test_arguments_that_do_not_fit_are_named(changed: dict[str, Any], told: str)
         (lambda: native.PagedBatch([1], [0, 1], [array("i", [0])]), "one entry"),
         (lambda: native.PagedBatch([0], [0], [array("i", [0])]), "must have a row"),
         (lambda: native.PagedBatch([1], [-1], [array("i", [0])]), "from 0 on"),
+        (lambda: native.PagedBatch([2], [0], [array("i", [0])], [], [1]), "one entry for each row"),
+        (lambda: native.PagedBatch([2], [0], [array("i", [0])], [], [1, 3]), "among the keys"),
+        (lambda: native.PagedBatch([2], [0], [array("i", [0])], [], [0, 2]), "behind it"),
+        (lambda: native.PagedBatch([3], [0], [array("i", [0])], [], [3, 2, 3]), "not before"),
     ],
 )
 def test_places_and_batches_that_cannot_be_are_refused(made: Any, told: str) -> None:
