@@ -49,12 +49,13 @@ def add_disk(prefixes: SharedPrefixes[PagedSequence], store: PagedStore, wish: P
 def same_again(store: PagedStore, tokens: Sequence[int], tables: Tables, run: Run) -> bool | None:
     """Whether the last rows, computed again from all before them, are bit by bit what lies in their page.
 
-    None: that page begins with the last of them, or a window would miss something.
+    None: that page begins with the last of them, or a window would miss something, or rows of pictures are among them:
+    what these are known by (below 0) is no token.
     """
     length = len(tokens)
     first = max(length - ROWS, (length - 1) // tables.size * tables.size + 1)
     begin = next((at for at in range(first, length) if tables.reusable(at) == at), None)
-    if begin is None:
+    if begin is None or min(tokens[begin:]) < 0:
         return None
     again = PagedSequence(store, length, tables.fork())
     again.rewind(begin)
