@@ -88,6 +88,7 @@ class Row:
     stopped: bool = False  # it had to stop, and has not begun again
     behind: tuple[Row, int] | None = None  # who reads the same tokens, and up to where
     shown: dict[bytes, mx.array] = field(default_factory=dict)  # of pictures that it has yet to read, by digest
+    prompt_keys: array[int] | None = None  # of a prompt that shows pictures, once somebody has asked
     blind: int | None = None  # where the first picture stands that is not encoded yet
 
     @classmethod
@@ -135,7 +136,11 @@ class Row:
     @property
     def keys(self) -> array[int]:
         """Its tokens as the prefix cache knows them: what stands for a picture hangs on the picture."""
-        return keys_of(self.tokens, self.media) if self.media else self.tokens
+        if not self.media:
+            return self.tokens
+        if self.prompt_keys is None:
+            self.prompt_keys = keys_of(self.tokens[: self.prompt], self.media)
+        return self.prompt_keys + self.tokens[self.prompt :]
 
     @property
     def scope(self) -> str:
