@@ -40,6 +40,14 @@ def one_line(text: str, length: int = TITLE_CHARACTERS) -> str:
     return words if len(words) <= length else words[: length - 1].rstrip() + "…"
 
 
+def excerpt(text: str, word: str, length: int) -> str:
+    """One line of a text, so that the word can be seen in it."""
+    line = one_line(text, 10**9)
+    at = max(0, line.casefold().find(word.casefold()))
+    start = max(0, at - length // 3)
+    return one_line(("…" if start else "") + line[start:], length)
+
+
 class Shown:
     """`visible` for a text that comes in pieces: a \\r at the end of one may belong to the \\n of the next."""
 

@@ -33,6 +33,28 @@ def test_quit_and_return(tmp_path: Path) -> None:
     asyncio.run(second())
 
 
+def test_search_shows_the_passage_and_finds_tags(tmp_path: Path) -> None:
+    sessions = Sessions.open(tmp_path / "sessions.db")
+    for title, text in (("first", "words " * 50 + "a TEAPOT [bold]here[/bold] " + "more " * 50), ("second", "cups")):
+        talk = Talk(sessions)
+        talk.say(title)
+        talk.answer("tiny", text)
+        if title == "second":
+            sessions.tag(talk.session or 0, "#kitchen")
+    sessions.close()
+
+    async def run() -> None:
+        app, _ = chat(tmp_path)
+        async with running(app) as pilot:
+            await pilot.press("ctrl+o", *"teapot")
+            await shows(pilot, "first", "a TEAPOT [bold]here[/bold] more")
+            await hides(pilot, "second  ")
+            await pilot.press(*["backspace"] * 6, *"#kit")
+            await shows(pilot, "second", "#kitchen")
+
+    asyncio.run(run())
+
+
 def test_an_answer_cut_off_by_the_end_of_the_program_can_be_asked_again(tmp_path: Path) -> None:
     sessions = Sessions.open(tmp_path / "sessions.db")
     talk = Talk(sessions)

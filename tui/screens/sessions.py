@@ -13,12 +13,13 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from ..sessions import Sessions, Summary
-from ..text import ago, one_line
+from ..text import ago, excerpt, one_line
 from .dialog import Dialog
 
 HINTS = "enter opens · ctrl+r renames · ctrl+d deletes"
 SHORT_HINTS = "ctrl+r rename · ctrl+d delete"
 UNDO_HINTS = "deleted · ctrl+z brings it back"
+PASSAGES = 30  # sessions that are shown with the passage that was found
 RENAME_HINTS = "enter renames · esc leaves it"
 
 
@@ -62,22 +63,37 @@ class SessionsScreen(Dialog[int]):
     def look(self) -> None:
         words = self.query_one("#search", Input).value
         options, empty = self.query_one(OptionList), self.query_one(".empty", Static)
-        at = options.highlighted or 0
+        marked = options.highlighted or 0
         self._found = [found for found in self._sessions.find(words) if found.turns or found.draft or found.title]
         options.clear_options()
-        options.add_options([Option(self._line(found, options.size.width)) for found in self._found])
+        width = options.size.width
+        word = next((word for word in words.split() if not word.startswith("#")), "")
+        options.add_options(
+            [
+                Option(self._with_passage(self._line(found, width), found, word if at < PASSAGES else "", width))
+                for at, found in enumerate(self._found)
+            ]
+        )
         options.display, empty.display = bool(self._found), not self._found
         empty.update(Content("Nothing has these words." if words else "What you write is kept here."))
-        options.highlighted = min(at, len(self._found) - 1) if self._found else None
+        options.highlighted = min(marked, len(self._found) - 1) if self._found else None
 
     def _line(self, found: Summary, width: int) -> Content:
         width = (width or self.app.size.width - 12) - 2
-        detail = ago(max(0.0, time.time() - found.changed))
+        tags = "".join(f"#{tag} " for tag in found.tags.split())
+        detail = one_line(tags, max(0, width // 3)) + " " * bool(tags) + ago(max(0.0, time.time() - found.changed))
         title = found.title or f"Draft: {one_line(found.draft)}"
         title = one_line(title, max(8, width - len(detail) - 4))
         gap = " " * max(2, width - Content(title).cell_length - len(detail) - 2)
         dot = ("● ", "$success") if found.id == self._current else ("  ", "")
         return Content.assemble(dot, title, gap, (detail, "$faint"))
+
+    def _with_passage(self, line: Content, found: Summary, word: str, width: int) -> Content:
+        """What stands round the word that was looked for."""
+        passage = self._sessions.passage(found.id, word) if word else ""
+        if not passage:
+            return line
+        return Content.assemble(line, ("\n    " + excerpt(passage, word, max(12, width - 8)), "$faint"))
 
     def _chosen(self) -> Summary | None:
         at = self.query_one(OptionList).highlighted
