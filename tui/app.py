@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -162,6 +162,13 @@ class Chat(App[None]):
             self.sessions.remember("model", client.model)
         self.model = ModelState(client.model, Phase.READY, server, since=time.monotonic())
         self.look_at_memory()
+        threading.Thread(target=self._learn_names, args=(client, server), name="mlxrun-names", daemon=True).start()
+
+    def _learn_names(self, client: Client, server: str | None) -> None:
+        """What /model and /compare can be completed with."""
+        with suppress(*BROKEN):
+            names = tuple(choice.name for choice in self.backend.choices(client, server))
+            self.call_later(self.chat.know_names, names)
 
     @on(ModelFailed)
     def model_failed(self, event: ModelFailed) -> None:

@@ -70,7 +70,7 @@ def test_completion(tmp_path: Path) -> None:
     (tmp_path / "my file").write_text("n")
     (tmp_path / "src").mkdir()
     (tmp_path / ".hidden").write_text("n")
-    assert words("/comp") == ["/compact"]
+    assert words("/comp") == ["/compact", "/compare"]
     assert words("/think h") == ["high"]
     assert words("/set top_") == ["top_p", "top_k", "top_n_sigma"]
     assert words("/model q", models=("qwen", "tiny")) == ["qwen"]

@@ -122,6 +122,17 @@ async def test_slash_commands_never_reach_the_model(folder: Path) -> None:
 
 
 @in_app
+async def test_names_of_models_are_completed(folder: Path) -> None:
+    app, backend = chat(folder)
+    async with running(app) as pilot:
+        await until(pilot, lambda: prompt(pilot).models, "the names are known")
+        await pilot.press(*"/model", "space", *"smo")
+        await shows(pilot, "› smollm2")
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: backend.opened[-1] == "smollm2")
+
+
+@in_app
 async def test_settings_go_along_and_are_kept(folder: Path) -> None:
     app, backend = chat(folder)
     async with running(app) as pilot:

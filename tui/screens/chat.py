@@ -98,9 +98,10 @@ class ChatScreen(AnsweringScreen):
             self._prompt.load(draft)
         self._prompt.focus()
 
-    def know_names(self) -> None:
+    def know_names(self, models: tuple[str, ...] | None = None) -> None:
         """For what is typed: presets may have come or gone."""
         self._prompt.presets = tuple(self.host.presets())
+        self._prompt.models = self._prompt.models if models is None else models
 
     # what the app tells
 
