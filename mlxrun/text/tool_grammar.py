@@ -15,7 +15,8 @@ from ..core import Constraint, RequestError, Shape
 from ..turns import Calling, Tool, ToolChoice
 from .conversation import parameters_of
 from .lark import ANY, LarkText, Literal, MarkerTokens, quoted, tokens
-from .tool_formats import BareArgs, CallPlace, Ids, JsonHead, RecipientHead, TaggedArgs, TextHead, ToolFormat
+from .lark_in_json import NotUnderstood, inside_json
+from .tool_formats import BareArgs, CallPlace, Ids, JsonArgs, JsonHead, RecipientHead, TaggedArgs, TextHead, ToolFormat
 from .tool_grammar_args import arguments, unheld
 from .tool_grammar_harmony import messages
 from .tool_schema import HeldSchema
@@ -35,16 +36,39 @@ class ToolWords:
 def left_out(tools: Iterable[Tool], form: ToolFormat | None) -> tuple[str, ...]:
     """The words of the tools' schemas that calls in this format are not held to, each with where it stands."""
     told: list[str] = []
-    raw = form is not None and isinstance(form.args, TaggedArgs)
     for tool in tools:
         schema = held(tool)
         found = schema.left_out + ([] if form is None else unheld(form.args, schema.schema, schema.where))
         if found and tool.strict:
             raise RequestError(f"{found[0]} cannot be held to: leave it out, or make the tool not strict.")
         told += found
-        if tool.input is not None and not raw and tool.input.shape is not Shape.REGEX:
-            told.append(f"tools.{tool.name}.format")  # a text within JSON has letters of its own
+        if tool.input is not None and not holds_input(tool.input, form):
+            told.append(f"tools.{tool.name}.format")
     return tuple(told)
+
+
+def holds_input(input: Constraint, form: ToolFormat | None) -> bool:
+    """Whether a custom tool's text is held to what it must be."""
+    if input.shape is Shape.REGEX or (form is not None and isinstance(form.args, TaggedArgs)):
+        return True
+    json_like = form is not None and (isinstance(form.head, JsonHead) or isinstance(form.args, JsonArgs))
+    return json_like and escaped(input) is not None
+
+
+def escaped(input: Constraint) -> str | None:
+    """Its grammar inside a JSON string; None: that cannot be said."""
+    try:
+        return inside_json(input.text) if input.shape is Shape.LARK else None
+    except NotUnderstood:
+        return None
+
+
+def json_of(lark: LarkText, tool: Tool) -> str:
+    """The arguments of a tool as a JSON object."""
+    inside = None if tool.input is None else escaped(tool.input)
+    if inside is None:
+        return lark.json(held(tool).schema)
+    return lark.rule(lark.joined([Literal('{"input": "'), lark.nested(inside), Literal('"}')]), "input")
 
 
 def held(tool: Tool) -> HeldSchema:
@@ -76,7 +100,7 @@ def grammar(
     lark = LarkText(words.markers)
     if isinstance(words.form.head, RecipientHead):
         told = None if shape is None else shaped(lark, shape)
-        schemas = [(tool, held(tool).schema) for tool in tools]
+        schemas = [(tool, json_of(lark, tool)) for tool in tools]
         return Constraint(Shape.LARK, lark.text(messages(lark, words.form.head, schemas, choice, told)))
     writer = CallWriter(lark, words.form, tools, choice.parallel)
     if choice.calling is Calling.REQUIRED:
@@ -170,13 +194,15 @@ class CallWriter:
         for piece in pieces:
             told.append({"{id}": self._id(tool), "{n}": "/[0-9]{1,4}/"}.get(piece) or Literal(piece))
         given = None
+        if isinstance(form.args, JsonArgs):
+            return [*told, json_of(self._lark, tool)]
         if tool.input is not None and isinstance(form.args, TaggedArgs):
             given = shaped(self._lark, tool.input)
         return [*told, arguments(self._lark, form.args, held(tool).schema, given)]
 
     def _object(self, head: JsonHead, tool: Tool, before: str) -> list[str | Literal]:
         lark, name = self._lark, json.dumps(tool.name, ensure_ascii=False)
-        given = lark.json(held(tool).schema)
+        given = json_of(lark, tool)
         if head.name_is_key:
             return [Literal(before + f"{{{name}: "), given, Literal("}")]
         told = f'"{head.name}": {name}, "{head.args}": '

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from ..turns import Calling, Tool, ToolChoice
 from .lark import ANY, LarkText, Literal
 from .tool_formats import RecipientHead
-from .tool_schema import Schema
 
 NEXT = "<|end|><|start|>assistant"
 MESSAGE = "<|message|>"
@@ -19,12 +18,13 @@ CHANNELS = ("analysis", "commentary", "final")
 
 
 def messages(
-    lark: LarkText, head: RecipientHead, tools: Sequence[tuple[Tool, Schema]], choice: ToolChoice, shape: str | None
+    lark: LarkText, head: RecipientHead, tools: Sequence[tuple[Tool, str]], choice: ToolChoice, shape: str | None
 ) -> str:
+    """`tools`: each with the rule of its arguments."""
     text = lark.rule(f"/{ANY}/", "free", terminal=True)
     thought = lark.rule(lark.joined([Literal(f"<|channel|>analysis{MESSAGE}"), text]), "thought")
     said = lark.one_of([lark.joined([Literal(f"<|channel|>{name}{MESSAGE}"), text]) for name in CHANNELS], "said")
-    call = lark.one_of([_call(lark, head.to.replace("{name}", tool.name), schema) for tool, schema in tools], "call")
+    call = lark.one_of([_call(lark, head.to.replace("{name}", tool.name), given) for tool, given in tools], "call")
     if choice.calling is Calling.REQUIRED:
         before, last = thought, call
     elif shape is not None:
@@ -36,10 +36,10 @@ def messages(
     return f"({lark.joined([before, Literal(NEXT)])})* {last}"
 
 
-def _call(lark: LarkText, to: str, schema: Schema) -> str:
+def _call(lark: LarkText, to: str, given: str) -> str:
     """Its recipient stands before the channel or behind it."""
     channel = lark.one_of([lark.literal("<|channel|>commentary"), lark.literal("<|channel|>analysis")], "channel")
     first = lark.joined([Literal(f" to={to}"), channel])
     header = lark.one_of([first, lark.joined([channel, Literal(f" to={to}")])], "header")
     kind = f"({lark.literal(' ')})? ({lark.literal('<|constrain|>json')})?"
-    return lark.rule(lark.joined([header, kind, Literal(MESSAGE), lark.json(schema)]), "call")
+    return lark.rule(lark.joined([header, kind, Literal(MESSAGE), given]), "call")

@@ -15,7 +15,17 @@ from llguidance import LLMatcher, LLParserLimits
 from mlxrun.core import Constraint, RequestError, Shape, TokenVocabulary
 from mlxrun.engine.constraint import fitted_to, tokenizer_of
 from mlxrun.text.lark import MarkerTokens
-from mlxrun.text.tool_formats import FORMATS, CallPlace, Ids, RecipientHead, ToolFormat
+from mlxrun.text.tool_formats import (
+    FORMATS,
+    BareArgs,
+    CallPlace,
+    Ids,
+    JsonArgs,
+    JsonHead,
+    PythonArgs,
+    RecipientHead,
+    ToolFormat,
+)
 from mlxrun.text.tool_grammar import ToolWords, grammar, left_out, texts_of
 from mlxrun.text.tool_render import written
 from mlxrun.turns import Call, Calling, Tool, ToolChoice
@@ -190,7 +200,31 @@ def test_a_custom_tools_text_is_held_to_its_grammar_where_texts_are_raw(case: Ca
     assert case.takes(REQUIRED, good, tools=[PATCH])
     assert case.takes(REQUIRED, bad, tools=[PATCH]) is False
     assert left_out([PATCH], case.form) == ()
-    assert left_out([PATCH], CASES[0]) == ("tools.patch.format",)
+
+
+EDIT = Tool(
+    "edit",
+    input=Constraint(Shape.LARK, 'start: "*** \\"Edit\\"" LF line+\nline: ("+" | "-") /(.*)/ LF\n%import common.LF'),
+    custom=True,
+)
+
+
+@cases([form for form in CASES if isinstance(form.args, JsonArgs) or isinstance(form.head, JsonHead)])
+def test_a_custom_tools_text_is_held_to_its_grammar_within_json(case: Case) -> None:
+    texts = ('*** "Edit"\n+a "b" \\n é\t/\n-\n', '*** "Edit"\na\n', '*** "Edit"', "*** Edit\n+a\n")
+    for text, good in zip(texts, (True, False, False, False), strict=True):
+        id = "functions.edit:0" if case.form.ids is Ids.COUNTED else "call12345"
+        call = written(case.form, [Call(id, "edit", json.dumps({"input": text}, ensure_ascii=False))])
+        assert case.takes(REQUIRED, call, tools=[EDIT]) is good, text
+    assert left_out([EDIT], case.form) == ()
+
+
+@cases([form for form in CASES if isinstance(form.args, BareArgs | PythonArgs) and not isinstance(form.head, JsonHead)])
+def test_elsewhere_it_is_not_and_that_is_told(case: Case) -> None:
+    assert left_out([EDIT], case.form) == ("tools.edit.format",)
+    for text in ('start: "a" %json {}', 'start: "\\n"i', "start: /a(?=b)/", f"start: /{'(' * 5000}a{')' * 5000}/"):
+        odd = replace(EDIT, input=Constraint(Shape.LARK, text))
+        assert left_out([odd], CASES[0]) == ("tools.edit.format",)
 
 
 MARKS = ("<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|constrain|>", "<|call|>")
