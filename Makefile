@@ -41,7 +41,7 @@ clients: $(VENV)/.installed-dev
 	@$(BIN)/mlxrun pull $(STARTER)
 	@mkdir -p $(CLIENTS) && cp tests/clients/package.json $(CLIENTS) && npm install --silent --prefix $(CLIENTS)
 	@test -e $(CLIENTS)/venv || $(BIN)/python -m venv $(CLIENTS)/venv
-	@$(CLIENTS)/venv/bin/pip install --quiet 'litellm>=1.70'
+	@$(CLIENTS)/venv/bin/pip install --quiet 'litellm[proxy]>=1.70'
 	MLXRUN_TEST_CLIENTS=$(CLIENTS) $(if $(CODER),MLXRUN_TEST_CODER=$(CODER)) $(BIN)/python -m pytest -rs tests/clients
 
 # the web page, all of it, in the Chromium that is installed

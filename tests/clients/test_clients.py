@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import openai
 import pytest
 
 from tests.server.process import SECONDS, Serving, serving
@@ -99,3 +103,55 @@ def test_litellm(own: Serving) -> None:
     assert told["size"] > 0
     if CODER:
         assert (told["name"], list(told["arguments"])) == ("get_weather", ["city"])
+
+
+KEY = "sk-0123456789abcdef0123456789abcdef"  # the proxy starts with none but a long one
+
+
+@pytest.fixture(scope="module")
+def proxy(own: Serving, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """litellm as other people's gateway before our server; its address."""
+    program = FOLDER / "venv/bin/litellm"
+    if not program.exists():
+        pytest.skip(f"litellm's proxy is not installed in {FOLDER}: make clients")
+    told = {"model": "openai/model", "api_base": f"{own.url}/v1", "api_key": "none"}
+    config = tmp_path_factory.mktemp("litellm") / "config.yaml"  # JSON is YAML
+    config.write_text(json.dumps({"model_list": [{"model_name": "gateway", "litellm_params": told}]}))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": KEY}
+    command = [str(program), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while not lives(url):
+            assert process.poll() is None, "litellm's proxy did not start"
+            time.sleep(0.5)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(SECONDS)
+
+
+def lives(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health/liveliness", timeout=SECONDS).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_litellms_proxy(proxy: str) -> None:
+    client = openai.OpenAI(base_url=f"{proxy}/v1", api_key=KEY, max_retries=0, timeout=10 * SECONDS)
+    asked: dict[str, Any] = {"model": "gateway", "messages": [{"role": "user", "content": "Hi"}]}
+    asked |= {"max_tokens": 8, "temperature": 0}
+    whole = client.chat.completions.create(**asked)
+    stream = client.chat.completions.create(**asked, stream=True)
+    said = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+    assert whole.choices[0].message.content == said != ""
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens == 8
+    headers = {"authorization": f"Bearer {KEY}"}
+    asked["max_tokens"] = 16  # the gateway asks our Responses, and for fewer never
+    message = httpx.post(f"{proxy}/v1/messages", json=asked, headers=headers, timeout=10 * SECONDS).json()
+    assert message["content"][0]["text"].startswith(said)
