@@ -149,6 +149,13 @@ def test_wide_rows(device: Device, width: int, spread: float) -> None:
     same_as_oracle(rng.normal(0, spread, (len(kinds), width)), draws, device)
 
 
+def test_what_breaks_a_sequence_is_not_punished_for_going_on_with_it(device: Device) -> None:
+    text, logits = [5, 6, 2, 5, 6], mx.array([[0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.0]])
+    for breakers, token in ((frozenset({2}), 2), (frozenset[int](), 3)):
+        kind = Sampling(0, dry_multiplier=2.0, dry_allowed_length=1, dry_breakers=breakers)
+        assert sample(logits, [Draw(kind, 0, 5, text, 0)], device).token(0) == token
+
+
 @pytest.mark.parametrize("kind", [Sampling(1.0, top_k=1), Sampling(1.0, min_p=1.0), Sampling(1.0, top_p=0.001)])
 def test_equals_stay_together_however_many_they_are(device: Device, kind: Sampling) -> None:
     draws = [Draw(kind, 5, index) for index in range(4)]

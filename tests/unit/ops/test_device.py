@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import mlx.core as mx
 import pytest
@@ -10,7 +11,7 @@ from mlxrun.cpu_kernels import available
 
 from mlxrun.ops.choose import Chooser
 from mlxrun.ops.device import Device, a_mac, this_device
-from mlxrun.ops.native import native
+from mlxrun.ops.native import native, why_slow
 from tests.unit.test_floors import ROOT, sources
 
 DECIDE = {  # who may ask what is best here: where models are opened or planned, and who tells about it
@@ -63,3 +64,10 @@ def test_what_is_not_said_is_what_there_is() -> None:
 def test_keys_are_half_as_wide_where_products_are_fast(device: Device, kept: mx.Dtype) -> None:
     assert device.kept(mx.float32) == kept
     assert device.kept(mx.bfloat16) == mx.bfloat16
+
+
+def test_a_processor_without_our_kernels_is_slow_and_nothing_else_is() -> None:
+    slow = replace(this_device(native=False), gpu=False)
+    assert "many times slower" in (why_slow(slow) or "")
+    for has_kernels, gpu in ((True, False), (False, True), (True, True)):
+        assert why_slow(replace(slow, native=has_kernels, gpu=gpu)) is None
