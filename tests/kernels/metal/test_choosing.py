@@ -51,6 +51,11 @@ def kernels(run: Callable[[], object]) -> list[str]:
     return [call.kernel for call in calls]
 
 
+def test_a_refusal_is_said_as_it_is_told(chooser: choose.Chooser, caplog: pytest.LogCaptureFixture) -> None:
+    chooser.refuse("a product", "wide", "no room")
+    assert [record.getMessage() for record in caplog.records] == [*chooser.told()]
+
+
 def test_the_cuts_that_are_measured_against_each_other() -> None:
     """Written out, so that a change is seen: vector, few, matrix, experts, attention."""
     assert {name: astuple(cut) for name, cut in CUTS.items()} == {
