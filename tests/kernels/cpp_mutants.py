@@ -40,6 +40,7 @@ DECLARES = re.compile(
 )
 CALL = re.compile(r"([\w>\])]+)\(")
 COMMUTES = re.compile(r"\b(?:i?add|mul|bor|v?min|v?max|_mm\w*_(?:add|mul|and|or|max|min)_\w+)$")
+TYPED = re.compile(r"\bstd::(?:min|max)<\w+>$")  # of either order too
 FACTORS_FIRST = re.compile(r"\b(?:fma|_mm\w*_fmadd_\w+)$")  # only the first two commute
 PAIR = re.compile(r"\[([^][]+)\]\[([^][]+)\]")
 PARAMETER = re.compile(r"^\s*(?:const )?[\w:<>, ]+[&*]* ?[&*]*\w+ \w+$|[\w>][&*]+ \w+$|^(?:const )?[\w:]+ \w+$")
@@ -94,7 +95,8 @@ def swapped(line: str) -> Iterator[str]:
     for call in CALL.finditer(code):
         end = closing(code, call.end() - 1)
         parts = split(code[call.end() : end]) if end > 0 else []
-        if len(parts) < 2 or COMMUTES.search(call.group(1)) or any(PARAMETER.search(p.strip()) for p in parts):
+        alike = COMMUTES.search(call.group(1)) or TYPED.search(code[: call.end() - 1])
+        if len(parts) < 2 or alike or any(PARAMETER.search(p.strip()) for p in parts):
             continue
         for i in range(bool(FACTORS_FIRST.search(call.group(1))), len(parts) - 1):
             one, other = parts[i].strip(), parts[i + 1].strip()

@@ -38,6 +38,7 @@ EQUIVALENT = (
         r"kSlots - 1\) \* kSlots \* kSlots",
         "more positions than are needed; those without a row are passed over",
     ),
+    Equivalent("experts.cpp", r"kRows, wide \+ first\)", "a row has room for whole blocks, so for every panel"),
     Equivalent("attention.cpp", r"mask_at = -\d, sinks_at = -\d;", "any number below zero means that there is none"),
     Equivalent("experts.cpp", r"int gate_bias = .* = -2", "any number below zero means that there is none"),
     Equivalent(

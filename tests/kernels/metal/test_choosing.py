@@ -56,6 +56,20 @@ def test_a_refusal_is_said_as_it_is_told(chooser: choose.Chooser, caplog: pytest
     assert [record.getMessage() for record in caplog.records] == [*chooser.told()]
 
 
+def test_a_layout_that_only_we_know_is_run_in_the_first_cut_until_it_is_refused() -> None:
+    tried: list[object] = []
+
+    def refused(cut: object) -> None:
+        tried.append(cut)
+        raise launch.KernelRefused("no room")
+
+    chooser = choose.Chooser("mlx")
+    for _ in range(2):
+        assert chooser.run("a product", refused, only=True) is None
+    assert tried == [CUTS[choose.OURS[0]]]
+    assert chooser.told() == (choose.refusal("a product", choose.OURS[0], "no room"),)
+
+
 def test_the_cuts_that_are_measured_against_each_other() -> None:
     """Written out, so that a change is seen: vector, few, matrix, experts, attention."""
     assert {name: astuple(cut) for name, cut in CUTS.items()} == {
