@@ -88,11 +88,14 @@ def dry_run_for(flags: argparse.Namespace, settings: Settings, machine: Machine)
     with headers_of(flags.model, settings, machine) as (place, downloaded):
         device = this_device() if machine.here else a_mac()
         bits = settings.kv_bits if machine.here else flags.kv_bits or 16
-        opened = open_model(place, dialect=flags.dialect, waive=frozenset(flags.waive), device=device)
+        waive = frozenset(flags.waive)
+        opened = open_model(place, dialect=flags.dialect, waive=waive, device=device, to_plan=True)
         recipe = opened.recipe
         seen = with_key_bits(dry_run(opened.checkpoint, recipe, device), recipe.decoder, bits)
     if not downloaded:
         aside(f"{flags.model} is not on this machine; this is told from its headers on the Hugging Face hub.")
+    if not opened.checkpoint.files:
+        aside(f"{flags.model} has a config.json and no weights: this is what they would be.")
     return recipe, seen
 
 

@@ -23,6 +23,7 @@ from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import Decoder, LatentAttention, ModelError
 from ..weights import Checkpoint, outline_weights
 from .forms import packs, plain_forms, reading_of
+from .from_config import weights_from_config
 
 FLOAT = 4
 PANEL, LINE = 16, 64  # rows and bytes that packed weights are rounded up to
@@ -50,10 +51,16 @@ def dry_run(checkpoint: Checkpoint, recipe: Recipe, device: Device, dtype: mx.Dt
     checkpoint = checkpoint.read_as(reading_of(checkpoint, device, dtype))
     if packs(device, dtype):
         return _packed(checkpoint, recipe, device)
-    stored = outline_weights(checkpoint, recipe)
+    stored = outlined(checkpoint, recipe, device)
     formed, _ = plain_forms(stored, checkpoint, recipe, device, dtype)
     decoder = build_blocks(recipe, dict(formed), device)
     return dry_run_of(decoder, formed, before=sum(weight.nbytes for weight in stored.values()))
+
+
+def outlined(checkpoint: Checkpoint, recipe: Recipe, device: Device, *, centred: bool = False) -> dict[str, Weight]:
+    if not checkpoint.files:
+        return weights_from_config(checkpoint, recipe, device)
+    return outline_weights(checkpoint, recipe, centred=centred)
 
 
 def dry_run_of(decoder: DecoderModel, weights: Mapping[str, Weight], before: int) -> DryRun:
@@ -67,7 +74,7 @@ def _packed(checkpoint: Checkpoint, recipe: Recipe, device: Device) -> DryRun:
 
     Blocks are built of outlines: so what does not belong together is refused before minutes of packing.
     """
-    found = outline_weights(checkpoint, recipe, centred=True)
+    found = outlined(checkpoint, recipe, device, centred=True)
     names = {id(weight): name for name, weight in found.items()}
     sizes = {name: Sized(tuple(w.shape), FLOAT * math.prod(w.shape)) for name, w in found.items()}
     order: dict[str, bool] = {}

@@ -16,6 +16,7 @@ from ..families.gguf import resolve_gguf
 from ..ops.device import Device, this_device
 from ..spec_towers import Towers
 from ..weights import Checkpoint, open_checkpoint
+from ..weights.checkpoint import open_config
 from .forms import reading_of
 
 NOTHING: frozenset[str] = frozenset()
@@ -53,11 +54,12 @@ def open_model(
     waive: frozenset[str] = NOTHING,
     mapped: bool = True,
     device: Device | None = None,
+    to_plan: bool = False,
 ) -> OpenedModel:
     """`dtype` None: as stored where the device computes it well (see `forms`), float32 on a CPU.
-    `device` None: what is best here."""
+    `device` None: what is best here. `to_plan`: a config.json alone will do."""
     device = device or this_device()
-    checkpoint = open_checkpoint(path, dialect)
+    checkpoint = (open_config(Path(path)) if to_plan else None) or open_checkpoint(path, dialect)
     checkpoint = checkpoint.read_as(reading_of(checkpoint, device, dtype), mapped=mapped)
     try:
         return OpenedModel(checkpoint, recipe_of(checkpoint, waive), device, dtype, waive)

@@ -36,6 +36,15 @@ class Forms:
 AS_STORED = Forms()
 
 
+class OutlinedAsAsked(dict[str, Weight]):
+    """Weights of a model of which only the config is here: each is there in the shape that is asked for."""
+
+    def __init__(self, outline: Callable[[tuple[int, ...], bool], Weight]) -> None:
+        """`outline`: of that shape, and whether it is a matrix."""
+        super().__init__()
+        self.outline = outline
+
+
 class Params:
     """A weight that changes its form as it is taken leaves the mapping, so that the stored one may be freed."""
 
@@ -62,14 +71,16 @@ class Params:
         return self._scope + name in self._weights
 
     def weight(self, name: str, *shape: int) -> Weight:
-        return self._take(name, shape, self._forms.other)
+        return self._take(name, shape, self._forms.other, matrix=False)
 
     def matrix(self, name: str, *shape: int) -> Matrix:
         """A weight (out, in) that is multiplied by, a stack of such, or a table that is looked up."""
-        return self._take(name, shape, self._forms.matrix)
+        return self._take(name, shape, self._forms.matrix, matrix=True)
 
-    def _take(self, name: str, shape: tuple[int, ...], form: Callable[[Weight], Formed]) -> Formed:
+    def _take(self, name: str, shape: tuple[int, ...], form: Callable[[Weight], Formed], *, matrix: bool) -> Formed:
         full = self._scope + name
+        if isinstance(self._weights, OutlinedAsAsked) and full not in self._weights:
+            self._weights[full] = self._weights.outline(shape, matrix)
         if full not in self._weights:
             raise ModelError(f"The weight {full} {shape} is missing from the checkpoint.")
         found = self._weights[full]

@@ -105,6 +105,15 @@ class Checkpoint:
         return {n: place for n, (holder, place) in self.stored.items() if holder == file and isinstance(place, Stored)}
 
 
+def open_config(folder: Path) -> Checkpoint | None:
+    """Of a folder with a config.json and no weights: a checkpoint without files. None: it has some, or no config."""
+    holds = (folder / INDEX, *folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("*.pth"))
+    if not (folder / "config.json").is_file() or any(map(os.path.lexists, holds)):
+        return None
+    config = _config(folder)
+    return Checkpoint(folder, _dialect({}, config), (), {}, config, processor=_processor(folder))
+
+
 def open_checkpoint(path: str | Path, dialect: Dialect | None = None) -> Checkpoint:
     """`dialect` overrides what the safetensors files say of themselves."""
     path = Path(path)

@@ -34,6 +34,11 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("large") / "qwen3-moe", QWEN3_30B_A3B, 4)
 
 
+@pytest.fixture(autouse=True)
+def nothing_piped_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+
+
 def fit(*words: object) -> int:
     return cli.main(["fit", *map(str, words)])
 
@@ -54,6 +59,31 @@ def test_the_macs_that_can_be_planned_for(capsys: pytest.CaptureFixture[str]) ->
         assert profile(line.split("  ")[0]).name == line.split("  ")[0]
     assert cli.main(["fit"]) == 2
     assert "fit --on list" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("config", "bits"), [(QWEN3_4B, 4), (QWEN3_4B, None), (QWEN3_30B_A3B, 4)])
+@pytest.mark.parametrize("where", [[], ["--on", "M4 Max 128GB"]])
+def test_a_config_alone_will_do(
+    config: dict[str, object], bits: int | None, where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with the headers of all files, but for routers that have more bits than the config's usual."""
+    whole, alone = write(tmp_path / "whole", config, bits), tmp_path / "alone"
+    alone.mkdir()
+    (alone / "config.json").write_bytes((whole / "config.json").read_bytes())
+    told = []
+    for place in (whole, alone):
+        fit(place, "--json", *where)
+        out, err = capsys.readouterr()
+        assert ("a config.json and no weights" in err) is (place is alone)
+        told.append(json.loads(out))
+    assert told[1]["weights"]["bytes"] == pytest.approx(told[0]["weights"]["bytes"], rel=0.002)
+    assert told[1]["cache"] == told[0]["cache"]
+    assert told[1]["fits"] == told[0]["fits"]
+    (alone / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "awq"}}))
+    assert fit(alone) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert cli.main(["run", str(alone), "hi", "--raw"]) == 2  # to run, it takes weights
+    assert "has no model.safetensors" in capsys.readouterr().err
 
 
 def test_it_does_not(large: Path, capsys: pytest.CaptureFixture[str]) -> None:
