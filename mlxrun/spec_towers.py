@@ -50,7 +50,7 @@ class Act:
 
 
 @dataclass(frozen=True, slots=True)
-class JoinBlock:
+class JoinPatches:
     """The rows of a block of side x side patches become one, end to end."""
 
     side: int
@@ -63,7 +63,7 @@ class MeanBlock:
     side: int
 
 
-Step = Norm | Project | Act | JoinBlock | MeanBlock
+Step = Norm | Project | Act | JoinPatches | MeanBlock
 
 
 @dataclass(frozen=True, slots=True)

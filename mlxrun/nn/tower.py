@@ -14,7 +14,7 @@ import mlx.core as mx
 from ..contracts import Patches
 from ..ops.activations import activation
 from ..spec import Norm
-from ..spec_towers import Act, JoinBlock, MeanBlock, PictureSpec, Project, Step, Tower, Towers
+from ..spec_towers import Act, JoinPatches, MeanBlock, PictureSpec, Project, Step, Tower, Towers
 from .batch import Pass
 from .layer import LayerBlock
 from .params import Params
@@ -105,6 +105,6 @@ def _step(step: Step, width: int, name: str, params: Params) -> tuple[Rows, int]
             return activation(kind), width
         case MeanBlock(side):
             return lambda x: x.reshape(-1, side**2, width).mean(axis=1), width
-        case JoinBlock(side):
+        case JoinPatches(side):
             wide = width * side**2
             return lambda x: x.reshape(-1, wide), wide

@@ -15,7 +15,7 @@ from ..spec import ModelError
 from ..turns import Picture
 
 
-class Seen(Protocol):
+class PictureRead(Protocol):
     """A picture that was read."""
 
     @property
@@ -42,14 +42,14 @@ class Eyes(Protocol):
     def whole(self) -> bool:
         """Whether the rows of a tile see each other."""
 
-    def read(self, data: bytes, name: str) -> Seen:
+    def read(self, data: bytes, name: str) -> PictureRead:
         """A RequestError says in a sentence that begins with the name why it cannot be read."""
 
 
 MOST = 16  # pictures in one prompt
 
 
-def read_all(pictures: Sequence[Picture], eyes: Eyes | None, model: str) -> list[Seen]:
+def read_all(pictures: Sequence[Picture], eyes: Eyes | None, model: str) -> list[PictureRead]:
     if pictures and eyes is None:
         raise RequestError(f"{model} sees no pictures: leave them out of the messages.")
     if len(pictures) > MOST:
@@ -61,7 +61,7 @@ def read_all(pictures: Sequence[Picture], eyes: Eyes | None, model: str) -> list
     ]
 
 
-def worded(text: str, eyes: Eyes, seen: Sequence[Seen], model: str) -> str:
+def worded(text: str, eyes: Eyes, seen: Sequence[PictureRead], model: str) -> str:
     """The words of each picture in the place of its placeholder."""
     pieces = text.split(eyes.placeholder)
     if len(pieces) != len(seen) + 1:
@@ -72,7 +72,7 @@ def worded(text: str, eyes: Eyes, seen: Sequence[Seen], model: str) -> str:
     return "".join(part for pair in zip(pieces, [*(one.words for one in seen), ""], strict=True) for part in pair)
 
 
-def placed(tokens: Sequence[int], eyes: Eyes, seen: Sequence[Seen], model: str) -> tuple[ShownTile, ...]:
+def placed(tokens: Sequence[int], eyes: Eyes, seen: Sequence[PictureRead], model: str) -> tuple[ShownTile, ...]:
     """Each tile and the tokens in whose places its rows come."""
     free = [at for at, token in enumerate(tokens) if token == eyes.soft]
     tiles = [tile for one in seen for tile in one.tiles]

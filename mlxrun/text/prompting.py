@@ -19,7 +19,7 @@ from .effort import Effort
 from .free_thoughts import end_of_thoughts
 from .lark import MarkerTokens
 from .long_text import check_bytes, ids_within
-from .pictures import Eyes, Seen, placed, read_all, worded
+from .pictures import Eyes, PictureRead, placed, read_all, worded
 from .quoting import Quoting
 from .reasoning_formats import ReasoningFormat, format_of
 from .template import ChatTemplate
@@ -91,7 +91,7 @@ class Prompter:
 
     def _prompt(self, ask: Ask, context: int, *, tools: bool) -> ChatPrompt:
         """Its text, tokens and pictures."""
-        model, seen = self.template.model, list[Seen]()
+        model, seen = self.template.model, list[PictureRead]()
         if pictures := self._writer.pictures(ask):
             seen = read_all(pictures, self.eyes, model)
         text = self._writer.rendered(ask)

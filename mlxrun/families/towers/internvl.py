@@ -7,7 +7,7 @@ from ...spec_towers import (
     Act,
     Closest,
     Grid,
-    JoinBlock,
+    JoinPatches,
     Patch,
     PictureSpec,
     PictureWords,
@@ -33,7 +33,7 @@ def internvl(p: Parts) -> TowerRecipe:
     if not v.flag("use_mean_pooling", True):
         raise ModelError(f"{v.file}: use_mean_pooling must be true.")
     act = p.whole.choice("projector_hidden_act", ACTIVATIONS, "gelu")
-    steps: tuple[Step, ...] = (JoinBlock(side), Norm(1e-5, "layer", bias=True), Project(p.dim, True))
+    steps: tuple[Step, ...] = (JoinPatches(side), Norm(1e-5, "layer", bias=True), Project(p.dim, True))
     tower = _tower(v, side, (*steps, Act(act), Project(p.dim, True)))
     size = pair(c.get("size", {"height": 384, "width": 384}), c, "size")
     if size != tower.patch.side * grid_of(v):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...spec import Attention, Dense, Layer, ModelError, Norm, Rope
-from ...spec_towers import Act, JoinBlock, Longest, Patch, PictureSpec, PictureWords, Project, Step, Tower, Towers
+from ...spec_towers import Act, JoinPatches, Longest, Patch, PictureSpec, PictureWords, Project, Step, Tower, Towers
 from ..common import ACTIVATIONS, activation
 from ..config import Config
 from ..rules import FlattenFilters, Rename, Rule
@@ -17,7 +17,7 @@ def mistral3(p: Parts) -> TowerRecipe:
     """Mistral 3 and Ministral 3: normed, blocks of patches joined, two layers."""
     side, width = p.whole.count("spatial_merge_size", 2, high=16), p.vision.count("hidden_size", 1024)
     text = Config(p.whole.get("text_config") or {}, p.whole.dialect)
-    steps = (Norm(text.number("rms_norm_eps", 1e-5)), JoinBlock(side), Project(width))
+    steps = (Norm(text.number("rms_norm_eps", 1e-5)), JoinPatches(side), Project(width))
     joined = r"^(?:model\.)?multi_modal_projector\.patch_merger\.merging_layer\.weight$"
     names = (
         Rename(r"^(?:model\.)?multi_modal_projector\.norm\.", "vision.steps.0."),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ...spec import Attention, Dense, Layer, ModelError, Norm
 from ...spec_towers import (
     Grid,
-    JoinBlock,
+    JoinPatches,
     MeanBlock,
     Patch,
     PictureSpec,
@@ -32,7 +32,7 @@ FAKE, OVERVIEW = "<fake_token_around_image>", "<global-img>"
 def idefics3(p: Parts) -> TowerRecipe:
     """Idefics 3 and SmolVLM: tiles of one size and the whole picture, blocks of patches joined."""
     v, c, side = p.vision, p.picture, p.whole.count("scale_factor", 2, high=16)
-    tower = siglip(v, block=side, steps=(JoinBlock(side), Project(p.dim)))
+    tower = siglip(v, block=side, steps=(JoinPatches(side), Project(p.dim)))
     tile = square_of(c, "max_image_size", 364)
     if tile % (tower.patch.side * side):
         raise ModelError(f"{c.file}: tiles of {tile} pixels are not whole blocks of {side} x {side} patches.")
