@@ -223,6 +223,11 @@ class Routing:
         expert_scale: mx.array | None = None,
     ) -> None: ...
 
+class LowRank:
+    def __init__(self, a: Packed, b: Packed, scale: float, gain: mx.array | None = None) -> None: ...
+
+class StackAdapter: ...
+
 class Stack:
     """Steps over named rows: "x" goes in, "extra" comes in beside it, `out` comes out. See stack.h."""
 
@@ -246,6 +251,14 @@ class Stack:
         onto: str | None = None,
         norm: RowNorm | None = None,
     ) -> None: ...
+    def adapt(
+        self,
+        source: str,
+        products: Sequence[str],
+        biases: Sequence[mx.array | None],
+        norm: RowNorm | None = None,
+    ) -> int: ...
+    def adapter(self, slots: Sequence[LowRank | None]) -> StackAdapter: ...
     def activate(
         self, gate: str, act: str, up: str | None, up_at: int, to: str, at: int = 0, size: int = 0
     ) -> None: ...
@@ -318,6 +331,7 @@ class Stack:
         groups: Sequence[int],
         batches: Sequence[PagedBatch],
         tables: Sequence[Sequence[int]],
+        adapted: Sequence[tuple[int, int, StackAdapter]] = ...,
         precision: int = -1,
         counts: Sequence[int] = (),
         before: Sequence[Sequence[mx.array | None]] = (),

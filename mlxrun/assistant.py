@@ -7,18 +7,18 @@ detokenizing run on the caller's thread; only token ids cross to the engine. Kno
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .core import Constraint, Event, Finish, Pooling, Priority, Request, RequestError, Sampling, TokenLogprob
+from .answer import Answer as Answer
+from .core import Constraint, Pooling, Priority, Request, RequestError, Sampling
 from .engine.draft.begin import Speculate, head_drafts, model_drafts, no_drafts, text_drafts
 from .engine.embedding import EmbeddingJob, check_inputs
 from .engine.engine import Aids, Engine
-from .engine.handle import Handle
 from .engine.idle_work import Idle
 from .engine.ranking import RankingJob
 from .engine.request import check as check_request
@@ -30,13 +30,11 @@ from .loading.heads import head_beside
 from .loading.pooling import EmbeddingForm, embedding_form
 from .loading.ranking import RankingForm, ranking_form
 from .media.reader import eyes_of
-from .parts import Piece, Token, merged
 from .text import advice
 from .text.breakers import breaker_ids
 from .text.conversation import turns_of
 from .text.folder import read_json
 from .text.infill import Infill, InfillPrompt, infill_of
-from .text.items import Item
 from .text.long_text import check_bytes, ids_within
 from .text.opening import folder_tokenizer, gguf_tokenizer
 from .text.pairs import PairReader
@@ -72,78 +70,11 @@ class Wish:
     priority: Priority = Priority.INTERACTIVE
 
 
-class Answer:
-    """An answer on its way: iterate over its pieces; `cancel` may come from any thread."""
-
-    def __init__(self, handle: Handle, tokenizer: Tokenizer, stops: Sequence[str], router: PartRouter) -> None:
-        self._handle, self._tokenizer, self._router = handle, tokenizer, router
-        self._stops = StopParts(stops)
-        self._thought = 0  # tokens
-
-    @property
-    def prompt_tokens(self) -> int:
-        return len(self._handle.request.tokens)
-
-    def cancel(self) -> None:
-        self._handle.cancel()
-
-    def listen(self, ring: Callable[[], None]) -> None:
-        """Call `ring`, from any thread, whenever there may be something in `ready`."""
-        self._handle.listen(ring)
-
-    def ready(self) -> Iterator[Piece]:
-        """The pieces that are there already; iterating over the answer waits for them instead."""
-        return self._pieces(self._handle.ready())
-
-    def __iter__(self) -> Iterator[Piece]:
-        return self._pieces(self._handle)
-
-    def _pieces(self, events: Iterable[Event]) -> Iterator[Piece]:
-        for event in events:
-            piece = self._piece(event)
-            if piece.finish is not None or piece.parts or piece.tokens:
-                yield piece
-
-    def _piece(self, event: Event) -> Piece:
-        stopped = self._stops.found is not None
-        parts = [] if stopped else self._stops.push(self._read(event.tokens))
-        tokens = () if stopped else tuple(map(self._token, event.tokens, event.logprobs))
-        if event.finish is None:
-            if not stopped and self._stops.found is not None:
-                self._handle.cancel()
-            return Piece(merged(parts) if len(parts) > 1 else tuple(parts), tokens, stop=self._stops.found)
-        if self._stops.found is None:
-            parts += self._stops.push(self._router.finish()) + self._stops.finish()
-        found = self._stops.found
-        return Piece(
-            parts=merged(parts),
-            tokens=tokens,
-            finish=event.finish if found is None else Finish.STOP,
-            stop=found,
-            reason=event.reason if found is None else None,
-            usage=None if event.usage is None else replace(event.usage, reasoning_tokens=self._thought),
-            refusal=event.refusal,
-            retry_after=event.retry_after,
-        )
-
-    def _read(self, tokens: Sequence[int]) -> list[Item]:
-        items: list[Item] = []
-        for token in tokens:
-            before = self._router.thinking
-            items += self._router.push((token,))
-            self._thought += before or self._router.thinking
-        return items
-
-    def _token(self, token: int, logprob: TokenLogprob) -> Token:
-        spell = self._tokenizer.token_bytes
-        top = tuple(Token(spell(i), value, id=i) for i, value in logprob.top)
-        return Token(spell(token), logprob.logprob, top, token)
-
-
 class Assistant:
     """A loaded model that speaks. `open` starts its engine; `close` ends it."""
 
     _scope = ""
+    _adapter: str | None = None  # that its answers are made with
     sampling = Sampling(temperature=advice.TEMPERATURE)  # how it is best drawn from where nobody says
     embedding = EmbeddingForm(Pooling.LAST, both_ways=False, size=0)
     ranking: RankingForm | None = None  # how it tells which texts answer a question; None: it does not
@@ -206,6 +137,12 @@ class Assistant:
         other._scope = scope
         return other
 
+    def adapted(self, name: str) -> Assistant:
+        """The same with that adapter, whose name it goes by."""
+        other = copy(self)
+        other._adapter = other.name = name
+        return other
+
     @property
     def claim(self) -> Claim:
         """What it holds of this machine."""
@@ -262,7 +199,7 @@ class Assistant:
         """How likely each but the first is after those before it, and the `top` likeliest there, in `done`."""
         self._must_speak()
         check_request(Request(tuple(tokens), max_tokens=1), self.engine.model.vocab, self.engine.context)
-        job = ScoringJob(tuple(tokens), top)
+        job = ScoringJob(tuple(tokens), top, self._adapter)
         self.engine.embed(job)
         return job
 
@@ -294,7 +231,7 @@ class Assistant:
             raise RequestError(f"{self.name} gives no embeddings here: {self.embedding.why_not}.")
         texts = tuple(self._whole(one) if isinstance(one, str) else tuple(one) for one in inputs)
         check_inputs(texts, self.engine.model.vocab, self.engine.context)
-        job = EmbeddingJob(texts, self.embedding.pooling, self.embedding.both_ways, size)
+        job = EmbeddingJob(texts, self.embedding.pooling, self.embedding.both_ways, size, self._adapter)
         self.engine.embed(job)
         return job
 
@@ -329,6 +266,7 @@ class Assistant:
             best_of=wish.best_of,
             constraint=prompt.constraint,
             closing=prompt.closing,
+            adapter=self._adapter,
             media=prompt.media,
             scope=self._scope,
             priority=wish.priority,

@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 
 import mlx.core as mx
 
+from .ops.adapters import Adapter
 from .ops.masks import Pictures
 from .ops.paged import KeyPlace, PagedPass
 from .ops.span import Span
@@ -51,6 +52,7 @@ class SequenceMemory(Protocol):
 
     length: int  # tokens that went through the model; a pass and `rewind` change it, nobody else does
     context: int  # the longest this sequence may become; chooses long or short RoPE once
+    adapter: Adapter | None  # what is remembered was made with it; who takes the memory says so, before the first pass
 
     @property
     def points(self) -> Sequence[int]:

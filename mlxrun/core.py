@@ -266,6 +266,7 @@ class Request:
     constraint: Constraint | None = None
     closing: Closing | None = None
     media: tuple[ShownTile, ...] = ()  # that the prompt shows, in its order
+    adapter: str | None = None  # by its name; None: the model as it is
     scope: str = ""  # prompts of two scopes share nothing: the time an answer takes tells nobody what others asked
 
 

@@ -3,6 +3,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include "held.h"
@@ -20,6 +21,10 @@ steps::Score score_of(const std::string& name) {
     if (name == names[i]) return static_cast<steps::Score>(i);
   throw std::invalid_argument("score must be softmax, softmax_topk, sigmoid or sparsemixer, not '" + name + "'");
 }
+
+struct AdapterHeld {
+  std::shared_ptr<const steps::Adapter> adapter;
+};
 
 }  // namespace
 
@@ -57,6 +62,14 @@ void bind_stack(nb::module_& m) {
            "top_k"_a, nb::kw_only(), "score"_a, "renorm"_a = false, "renorm_eps"_a = 1e-20f, "scale"_a = 1.0f, "groups"_a = 1, "top_groups"_a = 1,
            "jitter"_a = 0.0f, "select_bias"_a = nb::none(), "expert_scale"_a = nb::none());
 
+  nb::class_<LowRankSpec>(m, "LowRank")
+      .def("__init__",
+           [](LowRankSpec* self, const Packed& a, const Packed& b, float scale, const MaybeArray& gain) {
+             new (self) LowRankSpec{&a, &b, scale, gain};
+           },
+           nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(), "a"_a, "b"_a, "scale"_a, "gain"_a = nb::none());
+  nb::class_<AdapterHeld>(m, "StackAdapter");
+
   nb::class_<Stack>(m, "Stack")
       .def(nb::init<int, int, const std::string&>(), "width"_a, "extra"_a = 0, "out"_a = "x")
       .def("rope",
@@ -70,6 +83,8 @@ void bind_stack(nb::module_& m) {
            "scale"_a = nb::none())
       .def("project", &Stack::project, "source"_a, "weights"_a, "biases"_a, "to"_a, "onto"_a = nb::none(),
            "norm"_a = nb::none())
+      .def("adapt", &Stack::adapt, "source"_a, "products"_a, "biases"_a, "norm"_a = nb::none())
+      .def("adapter", [](const Stack& stack, const std::vector<std::optional<LowRankSpec>>& slots) { return AdapterHeld{stack.adapter(slots)}; }, "slots"_a)
       .def("activate", &Stack::activate, "gate"_a, "act"_a, "up"_a.none(), "up_at"_a, "to"_a, "at"_a = 0, "size"_a = 0)
       .def("normalise", &Stack::normalise, "rows"_a, "at"_a, "size"_a, "parts"_a, "norm"_a)
       .def("convolve", &Stack::convolve, "sources"_a, "at"_a, "weight"_a, "bias"_a.none(), "silu"_a, "to"_a)
@@ -94,11 +109,15 @@ void bind_stack(nb::module_& m) {
       .def("__call__",
            [](Stack& stack, const mx::array& x, const MaybeArray& extra, const std::vector<const PagePlace*>& places,
               const std::vector<int>& groups, const std::vector<const BatchHeld*>& own, const std::vector<std::vector<int>>& tables,
-              int wish, const std::vector<int>& counts, const std::vector<std::vector<MaybeArray>>& before) {
+              const std::vector<std::tuple<int, int, const AdapterHeld*>>& adapted, int wish, const std::vector<int>& counts,
+              const std::vector<std::vector<MaybeArray>>& before) {
              std::vector<std::shared_ptr<const PagedBatch>> batches;
              for (const BatchHeld* one : own) batches.push_back(one ? one->batch : nullptr);
-             return stack(x, extra, places, groups, batches, tables, wish, counts, before);
+             std::vector<steps::AdaptedRows> rows;
+             for (const auto& [start, count, by] : adapted) rows.push_back({start, count, by ? by->adapter : nullptr});
+             return stack(x, extra, places, groups, batches, tables, rows, wish, counts, before);
            },
-           "x"_a, "extra"_a.none(), "places"_a, "groups"_a, "batches"_a, "tables"_a, "precision"_a = -1,
+           "x"_a, "extra"_a.none(), "places"_a, "groups"_a, "batches"_a, "tables"_a,
+           "adapted"_a = std::vector<std::tuple<int, int, const AdapterHeld*>>(), "precision"_a = -1,
            "counts"_a = std::vector<int>(), "before"_a = std::vector<std::vector<MaybeArray>>());
 }

@@ -21,6 +21,7 @@ struct Told {
   std::vector<std::shared_ptr<const PagedBatch>> batches;  // of each place
   std::vector<std::vector<int>> tables;                    // by rope and sequence
   std::vector<steps::Sequence> sequences;                  // where steps remember
+  std::vector<steps::AdaptedRows> adapted;
 };
 
 // What a sequence will go on from: its place is known when the pass begins.
@@ -43,7 +44,7 @@ struct Work {
 
   void operator()() const {
     Scratch scratch;
-    steps::Pass pass{x.count, {}, {}, &told->places, &told->batches, precision, told->sequences, {}};
+    steps::Pass pass{x.count, {}, {}, &told->places, &told->batches, &told->adapted, precision, told->sequences, {}};
     for (size_t i = 0; i < before.size(); i++) {
       if (i % told->sequences.size() == 0) pass.states.emplace_back();
       const float* from = before[i] ? reinterpret_cast<const float*>(before[i]->ordered(scratch)) : nullptr;
@@ -344,7 +345,8 @@ void Stack::per_head(const std::string& source, const Packed& w, int carried, co
 std::vector<mx::array> Stack::operator()(const mx::array& x, const std::optional<mx::array>& extra,
                                          const std::vector<const PagePlace*>& places, const std::vector<int>& groups,
                                          const std::vector<std::shared_ptr<const PagedBatch>>& batches,
-                                         const std::vector<std::vector<int>>& tables, int wish, const std::vector<int>& counts,
+                                         const std::vector<std::vector<int>>& tables,
+                                         const std::vector<steps::AdaptedRows>& adapted, int wish, const std::vector<int>& counts,
                                          const std::vector<std::vector<std::optional<mx::array>>>& before) {
   if (x.ndim() != 2 || x.shape(1) != layers_->width) wrong("x must be (rows, " + std::to_string(layers_->width) + ")");
   if (x.dtype() != mx::float32) wrong("x must be float32");
@@ -376,6 +378,8 @@ std::vector<mx::array> Stack::operator()(const mx::array& x, const std::optional
     for (int which : own)
       if (which < 0 || (size_t)which >= layers_->ropes[i].freqs.size()) wrong("tables must be of their rope");
   }
+  layers_->check(adapted, x.shape(0));
+  told->adapted = adapted;
   const Rows going = layers_->read(layers_->out);
   if (before.size() != layers_->states.size()) wrong("before must have one entry for each step that remembers");
   if (x.shape(0) == 0 && !before.empty()) wrong("a pass of steps that remember must have rows");

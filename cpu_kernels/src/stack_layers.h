@@ -42,6 +42,7 @@ struct Stack::Layers {
   std::vector<int> widths, most;  // of each buffer: as it was written last, and at most
   int width = 0, extra = 0;
   std::string out;
+  std::vector<std::pair<int, int>> slots;  // inputs and outputs of the products that adapters may change
   bool placed = false;
 
   Rows written(const std::string& name, int values) {
@@ -68,6 +69,8 @@ struct Stack::Layers {
   void may_change() const {
     if (placed) steps::wrong("the stack is in use; its layers stay as they are");
   }
+
+  void check(const std::vector<steps::AdaptedRows>& adapted, int count) const;  // stack_adapt.cpp
 
   // Weights may still be on their way from a file; once they are here they stay.
   void place() {

@@ -101,6 +101,25 @@ struct State {
   float* to;
 };
 
+// What an adapter adds to a product y = x . w^T: scale * b . (a . x), and all of it times `gain` where there is one.
+struct LowRank {
+  Kept a, b;  // (rank, inputs), (outputs, rank)
+  float scale;
+  Floats gain;  // (outputs,), or nothing
+  int rank() const { return a.packed().layout.rows; }
+};
+
+struct Adapter {
+  const void* of;  // the stack that it was made for
+  std::vector<std::unique_ptr<LowRank>> slots;  // null: that product stays as it is
+};
+
+// Rows of sequences that have the same adapter.
+struct AdaptedRows {
+  int start, count;
+  std::shared_ptr<const Adapter> by;
+};
+
 // What a pass has while it is computed.
 struct Pass {
   int count;
@@ -108,6 +127,7 @@ struct Pass {
   std::vector<const float*> angles;   // by rope, (count, half, 2) cos and sin
   const std::vector<PagePlace>* places;  // by attending step
   const std::vector<std::shared_ptr<const PagedBatch>>* batches;
+  const std::vector<AdaptedRows>* adapted;
   Precision precision;
   std::vector<Sequence> sequences;
   std::vector<std::vector<State>> states;  // by remembering step and sequence
@@ -155,6 +175,15 @@ struct Projection {
 };
 // `norm` is an RMS norm
 StepPtr project(Rows source, const std::vector<Projection>& products, std::optional<Rows> onto, const std::optional<NormSpec>& norm);
+
+// A product that adapters may change: which of their slots, where it lies, and the bias that is in it.
+struct Adapting {
+  int slot;
+  Rows to;
+  std::optional<mx::array> bias;
+};
+// `source` and `norm` as the product had them
+StepPtr adapt(Rows source, const std::vector<Adapting>& products, const std::optional<NormSpec>& norm);
 
 // to = act(values of `gate` from `at` on) (* rows of `up`, from value `up_at` on)
 StepPtr activate(Rows gate, int at, Activation act, std::optional<Rows> up, int up_at, Rows to);

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from ..ops.adapters import Adapter
 from ..ops.paged import KeyPlace
 from ..ops.span import Span
 from ..spec import SideBySide
@@ -58,6 +59,7 @@ class StateSnapshot:
 
 class PagedSequence:
     points: Sequence[int] = ()  # lengths at which a pass should end, because a state there is worth keeping
+    adapter: Adapter | None = None
 
     def __init__(self, store: PagedStore, context: int, tables: Tables | None = None) -> None:
         self.store, self.context = store, context
@@ -104,7 +106,7 @@ class PagedSequence:
     def fork(self) -> PagedSequence:
         other = PagedSequence(self.store, self.context, self.tables.fork())
         other.restore([state.snapshot() for state in self._states])
-        other.length = self.length
+        other.length, other.adapter = self.length, self.adapter
         return other
 
     def snapshot(self) -> StateSnapshot | None:

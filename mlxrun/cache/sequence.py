@@ -11,6 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from ..ops.adapters import Adapter
 from ..spec import Decoder
 from .base import LayerCache, agreed
 from .kinds import memory_for
@@ -19,6 +20,7 @@ from .kinds import memory_for
 class SequenceCache:
     store = None
     points: Sequence[int] = ()
+    adapter: Adapter | None = None
 
     def __init__(self, spec: Decoder, context: int | None = None) -> None:
         self.length = 0
@@ -46,6 +48,7 @@ class SequenceCache:
     def fork(self) -> SequenceCache:
         other = SequenceCache(self._spec, self.context)
         other.restore(self.snapshot())
+        other.adapter = self.adapter
         return other
 
     def snapshot(self) -> tuple[int, list[Any]]:

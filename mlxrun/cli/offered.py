@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ def add_models(parser: argparse.ArgumentParser, default: str) -> None:
     usual = f"as for run, one or several; without it {default}. The first is loaded at once, others when asked for"
     parser.add_argument("model", metavar="MODEL", nargs="*", help=usual)
     parser.add_argument("--name", help="what clients call the model, where it is one")
+    options.add_adapters(parser, "of the first model, which requests name as if it were a model (repeatable)")
     parser.add_argument("--models-dir", type=Path, metavar="DIR", help="offer the models of this folder too")
     parser.add_argument(
         "--installed",
@@ -119,6 +120,15 @@ class Offered:
             found[name] = model
         return found
 
+    def adapters(self) -> dict[str, str]:
+        """Of each the model that it changes."""
+        names = [name for name, _ in options.adapters(self.flags)]
+        if names and self.first is None:
+            raise RequestError("--adapter goes with a MODEL that is named; here none is.")
+        if taken := set(names) & self.places().keys():
+            raise RequestError(f"--adapter names {sorted(taken)[0]!r}, and a model has that name.")
+        return dict.fromkeys(names, self.first or "")
+
     def limits(self) -> RegistryLimits:
         from ..engine.registry import RegistryLimits
 
@@ -161,6 +171,7 @@ class Offered:
         sampling = options.sampling(self.flags, recommended(opened.checkpoint))
         opened = quantize.copy_of(opened, self.flags, self.settings)
         how = options.load_options(self.flags, self.settings)
+        how = replace(how, adapters=options.adapters(self.flags) if name == self.first else ())
         how = options.beside_others(how, beside, WORTH_HAVING)
         queue = self.settings.queue or QUEUE_LIMIT
         check = self.flags.check_answers

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from ..core import KeyBits, Sampling
+from ..core import KeyBits, RequestError, Sampling
 from ..settings import HEADS, OFF, Wire
 
 if TYPE_CHECKING:
@@ -71,6 +71,38 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
     )
     add_key_bits(parser)
     parser.add_argument("--no-map", action="store_true", help="read the weights; map no file, and keep none ready")
+
+
+def add_adapters(parser: argparse.ArgumentParser, which: str) -> None:
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help=f"a LoRA or DoRA adapter (a PEFT or mlx-lm folder, a .gguf file) {which}; without NAME its folder's",
+    )
+
+
+def adapters(flags: argparse.Namespace) -> tuple[tuple[str, Path], ...]:
+    """Names and places, as flags say them."""
+    found: dict[str, Path] = {}
+    for given in flags.adapter:
+        name, equals, path = given.partition("=")
+        place = Path(path if equals else given).expanduser().absolute()
+        name = name if equals else place.stem if place.suffix == ".gguf" else place.name
+        if not name or not name.isprintable() or (equals and not path):
+            raise RequestError(f"--adapter wants NAME=PATH, or a PATH whose folder names it, not {given!r}.")
+        if name in found:
+            raise RequestError(f"Two adapters would be called {name!r}: name them, --adapter NAME=PATH.")
+        found[name] = place
+    return tuple(found.items())
+
+
+def one_adapter(flags: argparse.Namespace) -> tuple[tuple[str, Path], ...]:
+    found = adapters(flags)
+    if len(found) > 1:
+        raise RequestError(f"One --adapter answers here, and {len(found)} are named; serve takes several.")
+    return found
 
 
 def add_key_bits(parser: argparse.ArgumentParser) -> None:

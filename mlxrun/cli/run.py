@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--conversation", metavar="NAME", help="go on with what was said under that name, and keep it")
     parser.add_argument("--raw", action="store_true", help="complete the text as it is, without the chat template")
     parser.add_argument("--context", type=int, metavar="N", help="tokens that prompt and answers may take together")
+    options.add_adapters(parser, "to answer with")
     options.add_loading(parser)
     quantize.add_quantize(parser)
     options.add_memory(parser)
@@ -79,8 +80,10 @@ def main(flags: argparse.Namespace) -> int:
         raise RequestError("--json is for one answer; give a question.")
     began = time.perf_counter()
     opened = quantize.copy_of(opened, flags, settings)
-    how = options.load_options(flags, settings)
+    how = replace(options.load_options(flags, settings), adapters=options.one_adapter(flags))
     assistant = Assistant.load(opened, how, name=flags.model, idle=tuning.idle)
+    for name, _ in how.adapters:
+        assistant = assistant.adapted(name)
     try:
         introduce(assistant, flags.model, time.perf_counter() - began)
         ask = chat.Asker(assistant, sampling, flags.max_tokens, flags.system, raw(assistant, flags), constraint)

@@ -165,7 +165,7 @@ def serve(flags: argparse.Namespace) -> int:
     listeners = [run.listen(flags.host, port) for port in flags.port or [PORT]]
     offer = offered.offered(flags, settings, DEFAULT)
     pulls = Pulls(fetchable, offer.add) if flags.allow_pull else None
-    models = Models(offer.load, offer.names, offer.first, offer.limits(), offer.card, offer.aliases())
+    models = Models(offer.load, offer.names, offer.first, offer.limits(), offer.card, offer.aliases(), offer.adapters())
     try:
         if offer.first is not None:
             models.registry.hold(offer.first, offer.load(offer.first, Beside(NO_CLAIM, True, lambda: False)))

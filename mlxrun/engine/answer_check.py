@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from ..core import Event, Finish, Request
 from ..loading.model import Runnable
+from ..ops.adapters import Adapter
 from .constraint import Grammar
 from .handle import Handle
 from .idle_work import ran_well
@@ -28,6 +29,7 @@ BROKE = "What it was computed by broke."
 class Ended:
     request: Request
     grammar: Grammar | None
+    adapter: Adapter | None
     tokens: tuple[int, ...]  # prompt and answer
 
 
@@ -52,7 +54,7 @@ class AnswerCheck:
             return
         asked = row.handle.request
         alone = replace(asked, n=1, best_of=None, deadline=None, sampling=replace(asked.sampling, seed=row.seed))
-        self._waiting.append(Ended(alone, row.handle.grammar, tuple(row.tokens)))
+        self._waiting.append(Ended(alone, row.handle.grammar, row.handle.adapter, tuple(row.tokens)))
 
     def step(self) -> None:
         """One pass. What breaks ends the check of this answer alone."""
@@ -66,7 +68,7 @@ class AnswerCheck:
         if self._now is None:
             self._now = self._waiting.popleft()
             handle = Handle(self._now.request)
-            handle.grammar = self._now.grammar
+            handle.grammar, handle.adapter = self._now.grammar, self._now.adapter
             self._scheduler.add(handle)
         self._scheduler.see()
         plan = self._scheduler.plan()

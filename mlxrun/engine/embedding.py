@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..core import ContextError, Pooling, RequestError
 from ..loading.model import Runnable
+from .adapters import new_sequence
 
 ROWS = 512  # of a pass, where a text is no longer
 BROKEN = (RuntimeError, ValueError, TypeError, ArithmeticError, MemoryError)  # what a pass may raise
@@ -30,18 +31,19 @@ class EmbeddingJob:
     pooling: Pooling
     both_ways: bool  # every row sees all others: a text goes through the model in one pass
     size: int | None = None  # the vectors are cut to so many numbers
+    adapter: str | None = None
     done: Future[list[Vector]] = field(default_factory=Future)  # whoever cancels it ends the job within a pass
 
     def passes(self, model: Runnable) -> Iterator[None]:
         vectors: list[Vector] = []
         for batch in batches(self.inputs):
             if len(batch) == 1 and not self.both_ways:
-                hidden = yield from in_parts(model, batch[0])
+                hidden = yield from in_parts(model, batch[0], self.adapter)
                 pooled = [pool(hidden, self.pooling)]
             else:
                 hidden = model(
                     mx.array([token for ids in batch for token in ids], mx.int32),
-                    [(model.new_sequence(len(ids)), len(ids)) for ids in batch],
+                    [(new_sequence(model, len(ids), self.adapter), len(ids)) for ids in batch],
                 )
                 ends = np.cumsum([len(ids) for ids in batch])
                 pooled = [
@@ -131,9 +133,9 @@ def batches(inputs: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
         yield batch
 
 
-def in_parts(model: Runnable, ids: Sequence[int]) -> Generator[None, None, mx.array]:
+def in_parts(model: Runnable, ids: Sequence[int], adapter: str | None = None) -> Generator[None, None, mx.array]:
     """All rows of one text, so many at a time."""
-    memory, parts = model.new_sequence(len(ids)), list[mx.array]()
+    memory, parts = new_sequence(model, len(ids), adapter), list[mx.array]()
     for first in range(0, len(ids), ROWS):
         part = ids[first : first + ROWS]
         parts.append(model(mx.array(list(part), mx.int32), [(memory, len(part))]))

@@ -23,6 +23,7 @@ from ..loading.used import Used
 from ..memory.claim import Claim, together
 from ..memory.machine import available_bytes, total_bytes
 from . import threads
+from .adapters import adapter_of
 from .answer_check import AnswerCheck
 from .awake import Awake
 from .constraint import Grammars
@@ -166,6 +167,8 @@ class Engine:
             check(request, self.model.vocab, self.context)
             if self._draining.is_set() and not self._closing.is_set():
                 raise Draining(DRAINING)
+            for handle in handles:
+                handle.adapter = adapter_of(self.model, request.adapter)
             if request.constraint is not None and not self._closing.is_set():
                 grammar = self._grammars.compiled(request.constraint)
                 for handle in handles:

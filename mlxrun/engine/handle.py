@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from ..core import Event, Request
+from ..ops.adapters import Adapter
 from .constraint import Grammar
 
 
@@ -20,6 +21,7 @@ class Handle:
         self._ring: Callable[[], None] | None = None
         self._ended = False
         self.grammar: Grammar | None = None  # what the request's constraint was made into
+        self.adapter: Adapter | None = None  # that the request named
 
     def cancel(self) -> None:
         """The request ends within a step, with an event that says so."""

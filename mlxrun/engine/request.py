@@ -19,6 +19,7 @@ import numpy as np
 
 from ..contracts import KeyStore, LayerMemory, SequenceMemory
 from ..core import Closing, ContextError, Event, Finish, Priority, Request, RequestError, Sampling, ShownTile, Usage
+from ..ops.adapters import Adapter
 from .closing import ThoughtBudget
 from .constraint import FREE, ConstraintError, Guide
 from .draft.base import NO_DRAFTS, Drafting, Drafts
@@ -36,6 +37,7 @@ class NoMemory:
 
     length: int = 0
     context: int = 0
+    adapter: Adapter | None = None
     store: KeyStore | None = None
     layers: Sequence[LayerMemory | None] = ()
     bytes: int = 0
@@ -107,6 +109,7 @@ class Row:
 
     def begin(self, memory: SequenceMemory, cached: int, now: float) -> None:
         self.memory, self.still, self.stopped, self.blind = memory, 0, False, self._unread(memory)
+        memory.adapter = self.handle.adapter
         if self.began is None:
             self.cached, self.began = min(cached, self.prompt), now
 
@@ -118,6 +121,7 @@ class Row:
         """From the tokens that were read."""
         self.memory, self.cached, self.ahead, self.leaving = memory, 0, None, False
         self.blind = self._unread(memory)
+        memory.adapter = self.handle.adapter
 
     def _unread(self, memory: SequenceMemory) -> int | None:
         """Where the first picture stands that it has yet to read."""
@@ -144,7 +148,9 @@ class Row:
 
     @property
     def scope(self) -> str:
-        return self.handle.request.scope
+        """Who may share what it reads: those of the same key, who have the same adapter."""
+        adapter = self.handle.adapter
+        return self.handle.request.scope + ("" if adapter is None else f"\n{adapter.digest}")
 
     @property
     def prompt(self) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core import TokenLogprob
 from ..loading.model import Runnable
+from .adapters import new_sequence
 from .embedding import ROWS
 
 LOGITS = 64  # rows whose logits are there at once
@@ -24,12 +25,13 @@ LOGITS = 64  # rows whose logits are there at once
 class ScoringJob:
     tokens: tuple[int, ...]  # of which the first is likely or not, nobody knows
     top: int  # alternatives that are told with each
+    adapter: str | None = None
     done: Future[list[TokenLogprob]] = field(default_factory=Future)  # of all but the first; cancel it to end the job
 
     def passes(self, model: Runnable) -> Iterator[None]:
         told: list[TokenLogprob] = []
         last = len(self.tokens) - 1  # nothing comes after it
-        memory = model.new_sequence(len(self.tokens))
+        memory = new_sequence(model, len(self.tokens), self.adapter)
         for first in range(0, last, ROWS):
             part = self.tokens[first : min(first + ROWS, last)]
             hidden = model(mx.array(part, mx.int32), [(memory, len(part))])

@@ -96,11 +96,23 @@ def _packed(checkpoint: Checkpoint, recipe: Recipe, device: Device) -> DryRun:
 
 
 def build_blocks(
-    recipe: Recipe, weights: MutableMapping[str, Weight], device: Device, forms: Forms = AS_STORED
+    recipe: Recipe,
+    weights: MutableMapping[str, Weight],
+    device: Device,
+    forms: Forms = AS_STORED,
+    *,
+    adaptable: bool = False,
 ) -> DecoderModel:
     """The decoder and what sees beside it."""
-    folds = not recipe.folded
-    return DecoderModel(recipe.decoder, weights, device, fold_offsets=folds, forms=forms, towers=recipe.towers)
+    return DecoderModel(
+        recipe.decoder,
+        weights,
+        device,
+        fold_offsets=not recipe.folded,
+        forms=forms,
+        towers=recipe.towers,
+        adaptable=adaptable,
+    )
 
 
 def with_key_bits(seen: DryRun, decoder: Decoder, bits: KeyBits) -> DryRun:

@@ -25,6 +25,7 @@ from ..families import UnknownFamily
 from ..families.config import Config
 from ..memory.machine import available_bytes
 from ..nn.tower import TowerModel
+from ..ops.adapters import Adapter
 from ..ops.device import Device, this_device
 from ..spec import ModelError
 from .model import NOTHING, Holdings
@@ -55,6 +56,7 @@ class FallbackMemory:
     caches: list[Any]  # mlx-lm's, one a layer
     context: int
     length: int = 0
+    adapter: Adapter | None = None
     layers: Sequence[LayerMemory | None] = ()  # mlx-lm's classes are handed their own
     store: None = None
     points: Sequence[int] = ()

@@ -28,6 +28,7 @@ from ..spec import ModelError
 from ..weights import read_weights
 from ..weights.files import digest
 from ..weights.mapped import Mapped, believed
+from .adapters import with_adapters
 from .dry_run import DryRun, build_blocks, dry_run, dry_run_of, with_key_bits
 from .evaluate import evaluate_weights
 from .expert_offload import offload_experts
@@ -64,6 +65,8 @@ def load_opened(opened: OpenedModel, options: LoadOptions) -> Model | FallbackMo
     let_large_blocks_go()
     before = footprint()
     if isinstance(opened.found, UnknownFamily):
+        if options.adapters:
+            raise ModelError("Adapters are not there through mlx-lm: this model's type has no recipe here.")
         if options.kv_bits != 16:
             raise ModelError(
                 "Keys and values of 8 bits (--kv-bits, MLXRUN_KV_BITS) are not there through mlx-lm; take 16."
@@ -95,7 +98,7 @@ def _load_packed(opened: OpenedModel, options: LoadOptions, before: int) -> Mode
         release()
         if planned.hot is not None and not formed.files:
             raise ModelError(why_not_on_disk(formed, options))
-        decoder = build_decoder(opened, formed.weights, formed.forms)
+        decoder = build_decoder(opened, formed.weights, formed.forms, adaptable=bool(options.adapters))
     offload = None
     if planned.hot is not None:
         offload = offload_experts(decoder, formed.files[0], formed.places, planned.hot)
@@ -111,6 +114,7 @@ def _load_packed(opened: OpenedModel, options: LoadOptions, before: int) -> Mode
     )
     sources = sources_of(opened)
     holdings = Holdings(budget, before, formed.files, offload=offload, blocks=formed.blocks, sources=sources, used=used)
+    holdings = with_adapters(holdings, decoder, opened, options)
     folder = prefix_folder(opened, options)
     return finish_model(decoder, opened, dry, planned, (formed.note,), holdings, folder)
 
@@ -121,7 +125,7 @@ def _load_plain(opened: OpenedModel, options: LoadOptions, before: int) -> Model
     with believed():
         stored = read_weights(opened.checkpoint, opened.recipe, lambda mapped: heard.append(mapped.without_views()))
         weights, note = plain_forms(stored, opened.checkpoint, opened.recipe, opened.device, opened.dtype)
-        decoder = build_decoder(opened, dict(weights))
+        decoder = build_decoder(opened, dict(weights), adaptable=bool(options.adapters))
     dry = dry_run_of(decoder, weights, before=sum(weight.nbytes for weight in stored.values()))
     dry = with_key_bits(dry, decoder.spec, options.kv_bits)
     planned = plan_opened(opened, dry, options)
@@ -146,6 +150,7 @@ def _load_plain(opened: OpenedModel, options: LoadOptions, before: int) -> Model
         sources=sources_of(opened),
         used=used,
     )
+    holdings = with_adapters(holdings, decoder, opened, options)
     told = (note, *used.fallbacks, why_not_kept(options, opened.device.native))
     return finish_model(decoder, opened, dry, planned, told, holdings, prefix_folder(opened, options))
 
@@ -210,8 +215,10 @@ def kernels_of(device: Device) -> str:
     return f"MLX's own, on the GPU{', and ours where they were quicker' if device.chooser.possible() else ''}"
 
 
-def build_decoder(opened: OpenedModel, weights: dict[str, Any], forms: Forms = AS_STORED) -> DecoderModel:
-    return build_blocks(opened.recipe, weights, opened.device, forms)
+def build_decoder(
+    opened: OpenedModel, weights: dict[str, Any], forms: Forms = AS_STORED, *, adaptable: bool = False
+) -> DecoderModel:
+    return build_blocks(opened.recipe, weights, opened.device, forms, adaptable=adaptable)
 
 
 def why_not_on_disk(formed: Formed, options: LoadOptions) -> str:

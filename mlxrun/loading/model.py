@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from ..memory.headroom import Budget
 from ..memory.sequence import sequence_bytes
 from ..nn.decoder import DecoderModel
 from ..nn.tower import TowerModel
+from ..ops.adapters import Adapter
 from ..ops.choose import Chooser
 from ..ops.device import Device
 from ..spec import Decoder, ModelError
@@ -42,6 +43,7 @@ class Holdings:
     sources: frozenset[str] = frozenset()  # the model's own files; weights that are used as stored are views of them
     used: Used = NOTHING_USED
     chooser: Chooser | None = None  # of our Metal kernels; it knows which the device refused
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)  # that requests may name
 
     @property
     def mapped(self) -> int:

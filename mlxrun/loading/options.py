@@ -37,6 +37,7 @@ class LoadOptions:
     unchecked: bool = False  # a model type without a recipe runs on a class of mlx-lm that nobody has checked
     wire: Policy = "weights"  # what of a GPU's memory is kept from being paged out
     kv_bits: KeyBits = 16  # of keys and values that lie in pages
+    adapters: tuple[tuple[str, Path], ...] = ()  # by the name that requests say
     drafts: bool = True  # whether tokens that may come next are tried ahead: out of the text itself,
     draft_model: Path | None = None  # and by this smaller model with the same tokens,
     draft_heads: bool = False  # or by the checkpoint's own prediction head

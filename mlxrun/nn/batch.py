@@ -14,6 +14,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..contracts import SequenceMemory
+from ..ops.adapters import AdaptedSpan
 from ..ops.masks import Pictures, Sight, boolean, mask
 from ..ops.paged import KeyPlace, PagedPass
 from ..ops.span import Span
@@ -38,10 +39,25 @@ class Segment:
         return range(self.offset, self.offset + self.count)
 
 
+def adapted_rows(sequences: Sequence[tuple[SequenceMemory, int]]) -> tuple[AdaptedSpan, ...]:
+    """Neighbours of one adapter as one."""
+    found: list[AdaptedSpan] = []
+    start = 0
+    for memory, count in sequences:
+        if memory.adapter is not None and count:
+            if found and found[-1][2] is memory.adapter and found[-1][0] + found[-1][1] == start:
+                first, before, _ = found.pop()
+                found.append((first, before + count, memory.adapter))
+            else:
+                found.append((start, count, memory.adapter))
+        start += count
+    return tuple(found)
+
+
 class Pass:
     __slots__ = (
         *("_masks", "_pictures", "_positions", "_rows", "_segments"),
-        *("chosen", "coordinates", "lent", "pages", "places", "total"),
+        *("adapted", "chosen", "coordinates", "lent", "pages", "places", "total"),
     )
 
     def __init__(
@@ -49,8 +65,10 @@ class Pass:
         rows: Sequence[tuple[int, int, int]],
         pages: PagedPass | None = None,
         pictures: Sequence[Pictures] = (),
+        adapted: tuple[AdaptedSpan, ...] = (),
     ) -> None:
         """`rows`: of each sequence how many, from which position on, and its context."""
+        self.adapted = adapted
         self.pages = pages  # None: each sequence keeps its own keys
         self._rows, self._pictures = rows, pictures
         self._segments: tuple[Segment, ...] | None = None
@@ -67,7 +85,8 @@ class Pass:
         """(memory, number of new rows) a sequence, in the order of the rows; of each its pictures, if there are any."""
         rows = [(count, memory.length, memory.context) for memory, count in sequences]
         store = sequences[0][0].store if sequences else None
-        return cls(rows, None if store is None else store.begin(sequences, pictures), pictures)
+        paged = None if store is None else store.begin(sequences, pictures)
+        return cls(rows, paged, pictures, adapted_rows(sequences))
 
     @property
     def segments(self) -> tuple[Segment, ...]:

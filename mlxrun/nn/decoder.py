@@ -23,7 +23,7 @@ from .altup import AltUpLayerBlock, Streams
 from .batch import Pass
 from .join import EntranceBlock
 from .layer import LayerBlock
-from .linear import Linear
+from .linear import Adaptable, Linear
 from .params import AS_STORED, Forms, Params
 from .per_layer import PerLayerEmbedding
 from .ranking import RankingBlock
@@ -41,9 +41,12 @@ class DecoderModel:
         fold_offsets: bool = True,
         forms: Forms = AS_STORED,
         towers: Towers | None = None,
+        adaptable: bool = False,
     ) -> None:
+        """`adaptable`: sequences may have adapters; what they could change is not joined to other work."""
         self.spec, self.device = spec, device
-        params = Params(weights, device, fold_offsets=fold_offsets, forms=forms)
+        self.adapted = Adaptable() if adaptable else None
+        params = Params(weights, device, fold_offsets=fold_offsets, forms=forms, adapted=self.adapted)
         width = spec.embed_dim or spec.dim
         self.embed = params.embedding("embed", spec.vocab, width)
         self.embed_norm = params.norm("embed_norm", spec.embed_norm, width) if spec.embed_norm else None
@@ -107,6 +110,8 @@ class DecoderModel:
         None: all in the first. `soft`: rows that no token has. `thought` (T, dim): what a head is given of the token
         before each."""
         p = Pass.of(sequences, soft.pictures if soft is not None else ())
+        if self.adapted is not None:
+            self.adapted.rows.spans = p.adapted
         x = self._embed(ids, p, types)
         if soft is not None:
             x[soft.rows] = soft.values.astype(x.dtype)

@@ -95,7 +95,8 @@ class LayerBlock:
         self.out_scale = params.array("out_scale", 1) if spec.out_scale else None
         self.mix: Mix = self._mix
         self.feed: Rows = self._feed
-        self._join(spec)
+        if params.adapted is None:
+            self._join(spec)
         self.wiring = spec.wiring
         wirings = {"parallel": self._parallel, "post": self._post}
         self.wire = wirings.get(spec.wiring, self._serial)

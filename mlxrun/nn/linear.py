@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from ..ops.adapters import AdaptedSpan, adapted
 from ..ops.device import Device
 from ..ops.embedding import embed
 from ..ops.matmul import matmul
@@ -18,6 +19,47 @@ class Linear:
 
     def __call__(self, x: mx.array) -> mx.array:  # (..., in) -> (..., out)
         return matmul(x, self.weight, self.device, self.bias)
+
+
+class AdaptedRows:
+    """Which rows of the pass that is being built have an adapter: told before it, the same for every matrix."""
+
+    __slots__ = ("spans",)
+
+    def __init__(self) -> None:
+        self.spans: tuple[AdaptedSpan, ...] = ()
+
+
+class AdaptedLinear(Linear):
+    """One that adapters may change, each for the rows of its sequences."""
+
+    __slots__ = ("name", "rows")
+
+    def __init__(self, weight: Matrix, device: Device, bias: mx.array | None, name: str, rows: AdaptedRows) -> None:
+        super().__init__(weight, device, bias)
+        self.name, self.rows = name, rows
+
+    def __call__(self, x: mx.array) -> mx.array:  # (T, in) -> (T, out)
+        y = super().__call__(x)
+        spans = [
+            (start, count, adapter.parts[self.name])
+            for start, count, adapter in self.rows.spans
+            if self.name in adapter.parts
+        ]
+        return adapted(x, y, self.bias, spans, self.device) if spans else y
+
+
+class Adaptable:
+    """The matrices of a model that adapters may change, by canonical name, and what all of them are told."""
+
+    __slots__ = ("places", "rows")
+
+    def __init__(self) -> None:
+        self.rows, self.places = AdaptedRows(), dict[str, AdaptedLinear]()
+
+    def linear(self, weight: Matrix, device: Device, bias: mx.array | None, name: str) -> AdaptedLinear:
+        made = self.places[name] = AdaptedLinear(weight, device, bias, name, self.rows)
+        return made
 
 
 class Embedding:

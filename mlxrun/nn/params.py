@@ -15,7 +15,7 @@ import mlx.core as mx
 from ..ops.device import Device
 from ..ops.quantized import Matrix, Weight
 from ..spec import ModelError, Norm
-from .linear import Embedding, Linear
+from .linear import Adaptable, Embedding, Linear
 from .norm import NormBlock
 
 Formed = TypeVar("Formed")
@@ -56,14 +56,18 @@ class Params:
         fold_offsets: bool = True,
         scope: str = "",
         forms: Forms = AS_STORED,
+        adapted: Adaptable | None = None,
     ) -> None:
         self.device = device  # that blocks are built for
+        self.adapted = adapted  # None: no adapter will ever change what is built
         self._weights, self._scope, self._fold, self._forms = weights, scope, fold_offsets, forms
         self._taken: set[str] = set()
 
     def scope(self, name: str) -> Params:
         full = f"{self._scope}{name}."
-        inner = Params(self._weights, self.device, fold_offsets=self._fold, scope=full, forms=self._forms)
+        inner = Params(
+            self._weights, self.device, fold_offsets=self._fold, scope=full, forms=self._forms, adapted=self.adapted
+        )
         inner._taken = self._taken
         return inner
 
@@ -100,7 +104,10 @@ class Params:
 
     def linear(self, name: str, out: int, inp: int, *, bias: bool = False) -> Linear:
         weight = self.matrix(f"{name}.weight", out, inp)
-        return Linear(weight, self.device, self.array(f"{name}.bias", out) if bias else None)
+        added = self.array(f"{name}.bias", out) if bias else None
+        if self.adapted is None or not self._scope.startswith("layers."):  # elsewhere rows are not those of the pass
+            return Linear(weight, self.device, added)
+        return self.adapted.linear(weight, self.device, added, f"{self._scope}{name}.weight")
 
     def embedding(self, name: str, rows: int, dim: int) -> Embedding:
         return Embedding(self.matrix(f"{name}.weight", rows, dim), self.device)

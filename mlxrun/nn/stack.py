@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import mlx.core as mx
 
 from ..contracts import LayerMemory, SequenceMemory
+from ..ops.adapters import Adapter, AdapterPart
 from ..ops.device import Device
 from ..ops.fast_forms import STACK
+from ..ops.native import native
 from ..spec import Attention, Decoder, LatentAttention, Layer, Mixer, ShortConv, SideBySide
 from .batch import Pass
 from .layer import LayerBlock
-from .native_parts import Unpacked
+from .native_parts import Unpacked, packed
 from .rope import Rotary
 from .steps import LayerSteps
 
@@ -140,7 +143,7 @@ def parts_of(number: int, layer: Layer, cut: bool) -> list[LayerPart]:
 
 
 class LayerStack:
-    __slots__ = ("_keepers", "_lent", "_remembering", "_ropes", "_rounding", "_stack", "parts")
+    __slots__ = ("_adapters", "_keepers", "_lent", "_remembering", "_ropes", "_rounding", "_slots", "_stack", "parts")
 
     def __init__(self, spec: Decoder, blocks: Sequence[LayerBlock], parts: Sequence[LayerPart], device: Device) -> None:
         """Unpacked: some weight is in another form."""
@@ -148,6 +151,8 @@ class LayerStack:
         for part in parts:
             steps.add(blocks[part.number], part.spec, part.number)
         self._stack, self._ropes, self._rounding = steps.stack, steps.ropes, device.rounding
+        self._slots = tuple(steps.slots)
+        self._adapters: WeakKeyDictionary[Adapter, Any] = WeakKeyDictionary()  # as this stack knows them
         self.parts = tuple(parts)
         mixers = [layer.mixer for layer in spec.layers]
         lenders = {m.lends: i for i, m in enumerate(mixers) if isinstance(m, Attention) and m.lends is not None}
@@ -171,10 +176,17 @@ class LayerStack:
         at, groups = [place.at for place in places], [place.group for place in places]
         tables, before = tables_of(self._ropes, p), self._before(memories)
         counts = [segment.count for segment in p.segments] if before else []
-        x, *after = self._stack(x, extra, at, groups, p.pages.batches, tables, self._rounding, counts, before)
+        adapted = [(start, count, self._own(adapter)) for start, count, adapter in p.adapted]
+        x, *after = self._stack(x, extra, at, groups, p.pages.batches, tables, adapted, self._rounding, counts, before)
         if before:
             self._remember(after, p, memories)
         return x
+
+    def _own(self, adapter: Adapter) -> Any:
+        if adapter not in self._adapters:
+            parts = [adapter.parts.get(name) for name in self._slots]
+            self._adapters[adapter] = self._stack.adapter([None if part is None else low_rank(part) for part in parts])
+        return self._adapters[adapter]
 
     def _before(self, memories: Sequence[SequenceMemory]) -> list[list[mx.array | None]]:
         """By remembering step and sequence."""
@@ -205,8 +217,12 @@ class ExpertChoice:
         self._stack, self._rounding = steps.stack, device.rounding
 
     def __call__(self, x: mx.array) -> mx.array:
-        (chosen,) = self._stack(x, None, [], [], [], [], self._rounding)
+        (chosen,) = self._stack(x, None, [], [], [], [], [], self._rounding)
         return chosen
+
+
+def low_rank(part: AdapterPart) -> Any:
+    return native.LowRank(packed(part.a), packed(part.b), part.scale, part.gain)
 
 
 def tables_of(ropes: Sequence[Rotary], p: Pass) -> list[list[int]]:

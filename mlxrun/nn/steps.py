@@ -16,7 +16,7 @@ from .dense import DenseBlock, ScaledDenseBlock
 from .gated_linear import GatedLinearBlock
 from .latent import LatentAttentionBlock
 from .layer import LayerBlock
-from .linear import Linear
+from .linear import AdaptedLinear, Linear
 from .mamba1 import Mamba1Block
 from .mamba2 import Mamba2Block
 from .moe import DenseAndExpertsBlock, MoEBlock, RouterBlock
@@ -35,6 +35,7 @@ class LayerSteps:
         self.per_layer = spec.per_layer.dim if spec.per_layer is not None and out == "x" else 0
         self.stack = native.Stack(spec.dim, self.per_layer * len(spec.layers), out)
         self.ropes: list[Rotary] = []
+        self.slots: list[str] = []  # the weights that adapters may change, as the stack counts them
 
     def add(self, block: LayerBlock, spec: Layer, number: int) -> None:
         """What the spec has of that layer."""
@@ -110,12 +111,20 @@ class LayerSteps:
     # ---- what branches do ----------------------------------------------------------------------
 
     def product(self, linear: Linear, source: str, to: str, onto: str | None = None) -> None:
-        self.stack.project(source, [packed(linear.weight)], [linear.bias], [to], onto)
+        if onto is not None and isinstance(linear, AdaptedLinear):
+            self.products(source, {"product": linear})
+            self.stack.combine("product", to, None, onto)
+        else:
+            self.products(source, {to: linear}, onto=onto)
 
-    def products(self, source: str, into: dict[str, Linear | None], norm: Any = None) -> None:
+    def products(self, source: str, into: dict[str, Linear | None], norm: Any = None, onto: str | None = None) -> None:
         linears = {to: linear for to, linear in into.items() if linear is not None}
         weights, biases = [packed(one.weight) for one in linears.values()], [one.bias for one in linears.values()]
-        self.stack.project(source, weights, biases, list(linears), norm=norm)
+        self.stack.project(source, weights, biases, list(linears), onto, norm)
+        adapted = {to: linear for to, linear in linears.items() if isinstance(linear, AdaptedLinear)}
+        if adapted:
+            self.stack.adapt(source, list(adapted), [one.bias for one in adapted.values()], norm)
+            self.slots += [one.name for one in adapted.values()]
 
     def _rope(self, rotary: Rotary | None) -> int:
         """Its number in the stack; -1: none."""
@@ -194,6 +203,12 @@ class LayerSteps:
 
     def dense(self, block: DenseBlock, source: str, to: str, onto: str | None, norm: Any = None) -> None:
         gate, up, down = block.gate, block.up, block.down
+        if isinstance(up, AdaptedLinear):
+            self.products(source, {"gate_rows": gate, "up_rows": up}, norm)
+            first, second = ("up_rows", None) if gate is None else ("gate_rows", "up_rows")
+            self.stack.activate(first, block.spec.act, second, 0, "up_rows")
+            self.product(down, "up_rows", to, onto)
+            return
         network = native.Network(
             None if gate is None else packed(gate.weight),
             packed(up.weight),

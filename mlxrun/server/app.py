@@ -170,7 +170,7 @@ class Server:
 
     async def _unload(self, request: Request) -> Response:
         name = await self._named(request)
-        return JsonResponse({"success": self.models.registry.unload(name)})
+        return JsonResponse({"success": self.models.registry.unload(self.models.base(name))})
 
     async def _named(self, request: Request) -> str:
         body = parse(await read(request, self._house.body_limit))

@@ -91,6 +91,9 @@ class Voice:
         """For one request of that client: what others asked is not kept for him, nor his for them."""
         return replace(self, assistant=self.assistant.scoped(client), waited=waited, client=client)
 
+    def adapted(self, name: str) -> Voice:
+        return replace(self, assistant=self.assistant.adapted(name), name=name)
+
     @property
     def claim(self) -> Claim:
         return self.assistant.claim

@@ -33,6 +33,7 @@ class ListedModel:
     state: str  # unloaded, loading, loaded
     voice: Voice | None  # None: it is not loaded
     card: ModelCard | None  # what its files say; None: they tell nothing
+    parent: str | None = None  # of an adapter, the model that it changes
 
     @property
     def context(self) -> int | None:
@@ -89,7 +90,10 @@ class ListedModel:
 def models_listed(models: Models, names: Iterable[str]) -> list[ListedModel]:
     """May look at the disk."""
     states = {state.name: state for state in models.registry.states()}
-    return [ListedModel(name, *state_of(states.get(name)), models.card(name)) for name in names]
+    return [
+        ListedModel(name, *state_of(states.get(base)), models.card(base), None if base == name else base)
+        for name, base in ((name, models.base(name)) for name in names)
+    ]
 
 
 def state_of(state: State[Voice] | None) -> tuple[str, Voice | None]:
@@ -103,6 +107,8 @@ def for_openai(one: ListedModel, created: int) -> Json:
     told: Json = {"id": one.name, "object": "model", "created": created, "owned_by": "mlxrun", "state": one.state}
     lengths = {"context_length": one.context, "max_model_len": one.context, "max_context_length": one.longest}
     told |= {name: length for name, length in lengths.items() if length is not None}
+    if one.parent is not None:
+        told |= {"parent": one.parent, "root": one.name}
     if one.voice is not None:
         told["loaded_context_length"] = one.voice.assistant.engine.context
     told |= {"type": "llm" if one.writes else "rerank" if one.ranks else "embeddings", "capabilities": one.can}

@@ -36,11 +36,13 @@ class Models:
         limits: RegistryLimits | None = None,
         card: Callable[[str], ModelCard | None] = lambda name: None,
         aliases: Mapping[str, str] | None = None,
+        adapters: Mapping[str, str] | None = None,
     ) -> None:
         """`names`: of all that can be loaded, asked whenever somebody wants to know. `first`: where none is named.
         `card`: what the files of one say; None: nobody knows. It reads them. `aliases`: other names for models; `ANY`
-        stands for every name that is none."""
+        stands for every name that is none. `adapters`: of each the model that has it; it is asked for like a model."""
         self.registry, self.aliases = Registry(load, limits), dict(aliases or {})
+        self.adapters = dict(adapters or {})
         self.clock: Callable[[], float] = time.monotonic
         self._failed: dict[str, tuple[float, str]] = {}  # until when a load is not tried again, and why it failed
         self.first, self._names, self.created = first, names, int(time.time())
@@ -49,7 +51,8 @@ class Models:
     def names(self) -> list[str]:
         """The one that answers where none is named, then those that are loaded, then the others."""
         loaded = (state.name for state in self.registry.states())
-        return list(dict.fromkeys((*(() if self.first is None else (self.first,)), *loaded, *self._names())))
+        first = () if self.first is None else (self.first,)
+        return list(dict.fromkeys((*first, *self.adapters, *loaded, *self._names())))
 
     def name_of(self, asked: str | None) -> str:
         """Raises for a model that is not here. May look at the disk."""
@@ -66,7 +69,7 @@ class Models:
     def _found(self, asked: str) -> str | None:
         names = (asked, asked.removesuffix(LATEST), f"{asked}{LATEST}")
         for name in names:
-            if name == self.first or self.registry.has(name):
+            if name == self.first or name in self.adapters or self.registry.has(name):
                 return name
         known = set(self._names())
         own = next((name for name in names if name in known), None)
@@ -96,8 +99,18 @@ class Models:
         engines = [voice.assistant.engine for voice in self.voices()]
         return engines[0].memory() if len(engines) == 1 else memory_of(engines)
 
+    def base(self, name: str) -> str:
+        """The model of an adapter; of a model itself."""
+        return self.adapters.get(name, name)
+
     async def lease(self, name: str, keep: Keep = "usual") -> Lease[Voice]:
         """Waits for a load without a thread. If we are cancelled meanwhile, nobody keeps the lease."""
+        if name not in self.adapters:
+            return await self._lease(name, keep)
+        lease = await self._lease(self.adapters[name], keep)
+        return Lease(lease.model.adapted(name), lease.release)
+
+    async def _lease(self, name: str, keep: Keep) -> Lease[Voice]:
         self._check_failures(name)
         try:
             asked = self.registry.lease(name, keep)

@@ -33,6 +33,7 @@ USED = record(  # loading.used.Used
 TOLD = ("description", "default")
 STATES = ("unloaded", "loading", "loaded")
 MODEL = record(id=TEXT, object={"enum": ["model"]}, created=COUNT, owned_by=TEXT, state={"enum": list(STATES)})
+MODEL["properties"]["parent"] = text("of an adapter, the model that it changes")
 MODEL["properties"]["context_length"] = whole("tokens that it has, or could have if it were loaded", minimum=0)
 LOADED = record(  # server.models.told_of
     name=TEXT,

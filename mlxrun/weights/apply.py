@@ -32,24 +32,28 @@ from ..families.rules import (
 )
 from ..ops.quantized import QuantizedWeight, Weight, gather, same_layout
 from ..spec import ModelError, shown
+from .lowrank import LowRank, stacked
 
 NAMED = 5  # how many names an error lists
 MAX_DIGITS = 9  # of an expert's number; a longer one leaves a hole, and so is an error all the same
 
 
+Flowing = Weight | LowRank
+
+
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A weight on its way down the list."""
+    """A weight on its way down the list, or what an adapter changes of one."""
 
     name: str
-    weight: Weight
+    weight: Flowing
     origin: str  # its name in the file
     met: bool = False  # a rule has matched
 
     def __str__(self) -> str:
         return f"The tensor {shown(self.origin)}"
 
-    def become(self, match: re.Match[str], dst: str, weight: Weight) -> _Item:
+    def become(self, match: re.Match[str], dst: str, weight: Flowing) -> _Item:
         """What matched is replaced by `dst`; the rest of the name stays."""
         name = self.name[: match.start()] + match.expand(dst) + self.name[match.end() :]
         return _Item(name, weight, self.origin, True)
@@ -57,6 +61,15 @@ class _Item:
 
 def apply_rules(rules: Iterable[Rule], tensors: Mapping[str, Weight]) -> dict[str, Weight]:
     """Canonical name -> weight. Raises ModelError for a tensor that no rule matches, and for a name made twice."""
+    return {name: made for name, made in _flow(rules, tensors).items() if not isinstance(made, LowRank)}
+
+
+def apply_to_adapter(rules: Iterable[Rule], changes: Mapping[str, LowRank]) -> dict[str, LowRank]:
+    """The same for what an adapter changes, by the names of the weights in the model's own checkpoint."""
+    return {name: made for name, made in _flow(rules, changes).items() if isinstance(made, LowRank)}
+
+
+def _flow(rules: Iterable[Rule], tensors: Mapping[str, Flowing]) -> dict[str, Flowing]:
     items = [_Item(name, weight, name) for name, weight in tensors.items()]
     for rule in rules:
         items = list(_step(rule, items))
@@ -104,6 +117,8 @@ def _changed(rule: Rule, item: _Item, match: re.Match[str]) -> Iterator[_Item]:
         case Unzip(_, dst, axis):
             for start, name in enumerate(dst):
                 yield item.become(match, name, _on_rows(item, axis, partial(_every_other, start=start)))
+        case Transpose(_, dst) if isinstance(item.weight, LowRank):
+            yield item.become(match, dst, _turned(item, item.weight))
         case Transpose(_, dst):
             yield item.become(match, dst, mx.contiguous(_plain(item, "transposed", axes=2).swapaxes(-1, -2)))
         case Squeeze(_, dst):
@@ -143,10 +158,12 @@ def _changed(rule: Rule, item: _Item, match: re.Match[str]) -> Iterator[_Item]:
 Change = Callable[[mx.array, int], mx.array]
 
 
-def _on_rows(item: _Item, axis: int, change: Change) -> Weight:
+def _on_rows(item: _Item, axis: int, change: Change) -> Flowing:
     """`change` along the axis, on every part of a quantized weight."""
     weight = item.weight
     place = _axis(item, axis)
+    if isinstance(weight, LowRank):
+        return weight.changed(place, change)
     if isinstance(weight, QuantizedWeight):
         return weight.rows(lambda part: change(part, place))
     return change(weight, place)
@@ -205,11 +222,20 @@ def _in_groups(array: mx.array, axis: int, groups: int) -> mx.array:
     return array.reshape(groups, array.shape[axis] // groups, *array.shape[1:])
 
 
-def _shuffled(rule: Shuffle, item: _Item) -> Weight:
+def _turned(item: _Item, change: LowRank) -> LowRank:
+    made = change.transposed()
+    if made is None:
+        raise ModelError(f"{item} has magnitudes for its rows, which this model uses as columns; that is not there.")
+    return made
+
+
+def _shuffled(rule: Shuffle, item: _Item) -> Flowing:
     weight = item.weight
     axis = rule.axis + weight.ndim if rule.axis < 0 else rule.axis
     if not 0 <= axis < weight.ndim or weight.shape[axis] != sum(rule.sizes):
         raise ModelError(f"{item} has shape {weight.shape}; this model needs {sum(rule.sizes)} along axis {rule.axis}.")
+    if isinstance(weight, LowRank):
+        return weight.changed(axis, lambda part, place: _reordered(part, place, rule.sizes, rule.order))
     if not isinstance(weight, QuantizedWeight):
         return _reordered(weight, axis, rule.sizes, rule.order)
     if axis == weight.ndim - 1 and any(size % weight.group or size * weight.bits % 32 for size in rule.sizes):
@@ -259,9 +285,15 @@ def _stacked(name: str, experts: dict[int, _Item]) -> _Item:
     for item in items:
         if item.weight.shape != items[0].weight.shape:
             raise ModelError(f"{item} has shape {item.weight.shape}; expert 0 beside it has {items[0].weight.shape}.")
-    if not same_layout(weights) or len({_types(weight) for weight in weights}) > 1:
+    changes = [weight for weight in weights if isinstance(weight, LowRank)]
+    if changes:
+        if len(changes) < len(weights) or (joined := stacked(changes)) is None:
+            raise ModelError(f"The experts of {name} are not all changed in one way.")
+        return replace(items[0], weight=joined)
+    stored = [weight for weight in weights if not isinstance(weight, LowRank)]
+    if not same_layout(stored) or len({_types(weight) for weight in stored}) > 1:
         raise ModelError(f"The experts of {name} are not all stored in one type or quantized in one way.")
-    return replace(items[0], weight=gather(weights, mx.stack))
+    return replace(items[0], weight=gather(stored, mx.stack))
 
 
 def _types(weight: Weight) -> tuple[mx.Dtype, ...]:
@@ -271,6 +303,8 @@ def _types(weight: Weight) -> tuple[mx.Dtype, ...]:
 def _plain(item: _Item, verb: str, axes: int = 1) -> mx.array:
     if isinstance(item.weight, QuantizedWeight):
         raise ModelError(f"{item} is quantized, so it cannot be {verb} without loss.")
+    if isinstance(item.weight, LowRank):
+        raise ModelError(f"{item} is a change of low rank, which cannot be {verb}.")
     if item.weight.ndim < axes:
         raise ModelError(f"{item} has shape {item.weight.shape}, too few axes to be {verb}.")
     return item.weight

@@ -8,6 +8,7 @@ from __future__ import annotations
 import mlx.core as mx
 
 from mlxrun.loading.model import Holdings
+from mlxrun.ops.adapters import Adapter
 from mlxrun.ops.device import this_device
 
 
@@ -15,6 +16,7 @@ class FakeMemory:
     def __init__(self, context: int) -> None:
         self.context, self.ids = context, mx.zeros((0,), mx.int32)
         self.length = 0
+        self.adapter: Adapter | None = None
         self.layers: tuple[None, ...] = ()
         self.store, self.points = None, ()
 

@@ -44,6 +44,7 @@ BELOW = {
     "nn",
     "memory",
     "weights",
+    "adapters",
     "loading",
     "engine",
     "tune",
@@ -72,8 +73,10 @@ RULES = {
     "nn": Room({"spec", "spec_towers", "ops", "contracts"}, {"mlx"}),
     "memory": Room({"spec", "gpu", "cache"}, {"mlx"}),
     "weights": Room({"spec", "gpu", "families", "ops"}, {"mlx", "numpy"}),
+    "adapters": Room({"spec", "families", "ops", "weights"}, {"mlx"}),
     "loading": Room(
         {
+            "adapters",
             "compat",
             "core",
             "descriptors",
@@ -97,7 +100,8 @@ RULES = {
     "convert": Room(BELOW, {"mlx", "mlx_lm", "numpy"}),
     "tune": Room({"gpu", "ops", "settings"}, {"mlx"}),
     "store": Room(BELOW, {"huggingface_hub"}),
-    "assistant": Room({"core", "parts", "turns", "text", "media", "engine", "loading", "weights"}),
+    "answer": Room({"core", "parts", "text", "engine"}),
+    "assistant": Room({"answer", "core", "parts", "turns", "text", "media", "engine", "loading", "weights"}),
     "client": Room(BELOW | {"assistant", "store"}, {"numpy", "IPython"}),
     "server": Room(
         BELOW | {"assistant", "store", "client"},

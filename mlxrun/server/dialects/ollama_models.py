@@ -152,7 +152,7 @@ def name_in(body: Body, models: Models) -> str:
 
 
 def tag(models: Models, name: str) -> Json:
-    card = models.card(name)
+    card = models.card(models.base(name))
     told = {"name": name, "model": name, "modified_at": modified(card), "size": card.facts.bytes if card else 0}
     told |= {"digest": card.facts.digest if card else "", "details": details(card)}
     return {**told, "capabilities": can(models, name, card)}
@@ -167,7 +167,7 @@ def loaded(models: Models, state: Json) -> Json:
 
 
 def shown_of(models: Models, name: str) -> Json:
-    card = models.card(name)
+    card = models.card(models.base(name))
     template = card.template if card else template_of(models, name)
     family = card.facts.family if card else ""
     info: Json = {"general.architecture": family, "general.basename": name}
