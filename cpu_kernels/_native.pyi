@@ -331,10 +331,10 @@ class Stack:
         groups: Sequence[int],
         batches: Sequence[PagedBatch],
         tables: Sequence[Sequence[int]],
-        adapted: Sequence[tuple[int, int, StackAdapter]] = ...,
         precision: int = -1,
         counts: Sequence[int] = (),
         before: Sequence[Sequence[mx.array | None]] = (),
+        adapted: Sequence[tuple[int, int, StackAdapter]] = (),
     ) -> list[mx.array]: ...
 
 def sample(

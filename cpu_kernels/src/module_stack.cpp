@@ -109,15 +109,15 @@ void bind_stack(nb::module_& m) {
       .def("__call__",
            [](Stack& stack, const mx::array& x, const MaybeArray& extra, const std::vector<const PagePlace*>& places,
               const std::vector<int>& groups, const std::vector<const BatchHeld*>& own, const std::vector<std::vector<int>>& tables,
-              const std::vector<std::tuple<int, int, const AdapterHeld*>>& adapted, int wish, const std::vector<int>& counts,
-              const std::vector<std::vector<MaybeArray>>& before) {
+              int wish, const std::vector<int>& counts, const std::vector<std::vector<MaybeArray>>& before,
+              const std::vector<std::tuple<int, int, const AdapterHeld*>>& adapted) {
              std::vector<std::shared_ptr<const PagedBatch>> batches;
              for (const BatchHeld* one : own) batches.push_back(one ? one->batch : nullptr);
              std::vector<steps::AdaptedRows> rows;
              for (const auto& [start, count, by] : adapted) rows.push_back({start, count, by ? by->adapter : nullptr});
              return stack(x, extra, places, groups, batches, tables, rows, wish, counts, before);
            },
-           "x"_a, "extra"_a.none(), "places"_a, "groups"_a, "batches"_a, "tables"_a,
-           "adapted"_a = std::vector<std::tuple<int, int, const AdapterHeld*>>(), "precision"_a = -1,
-           "counts"_a = std::vector<int>(), "before"_a = std::vector<std::vector<MaybeArray>>());
+           "x"_a, "extra"_a.none(), "places"_a, "groups"_a, "batches"_a, "tables"_a, "precision"_a = -1,
+           "counts"_a = std::vector<int>(), "before"_a = std::vector<std::vector<MaybeArray>>(),
+           "adapted"_a = std::vector<std::tuple<int, int, const AdapterHeld*>>());
 }

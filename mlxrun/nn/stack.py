@@ -177,7 +177,7 @@ class LayerStack:
         tables, before = tables_of(self._ropes, p), self._before(memories)
         counts = [segment.count for segment in p.segments] if before else []
         adapted = [(start, count, self._own(adapter)) for start, count, adapter in p.adapted]
-        x, *after = self._stack(x, extra, at, groups, p.pages.batches, tables, adapted, self._rounding, counts, before)
+        x, *after = self._stack(x, extra, at, groups, p.pages.batches, tables, self._rounding, counts, before, adapted)
         if before:
             self._remember(after, p, memories)
         return x
@@ -217,7 +217,7 @@ class ExpertChoice:
         self._stack, self._rounding = steps.stack, device.rounding
 
     def __call__(self, x: mx.array) -> mx.array:
-        (chosen,) = self._stack(x, None, [], [], [], [], [], self._rounding)
+        (chosen,) = self._stack(x, None, [], [], [], [], self._rounding)
         return chosen
 
 

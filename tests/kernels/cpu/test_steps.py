@@ -32,7 +32,7 @@ def packed(values: np.ndarray) -> Any:
 
 
 def rows_of(stack: Any, x: np.ndarray, extra: np.ndarray) -> np.ndarray:
-    return np.array(stack(given(x), given(extra), [], [], [], [], EXACT))
+    return np.array(stack(given(x), given(extra), [], [], [], [], EXACT)[0])
 
 
 Rows = dict[str, np.ndarray]
@@ -307,4 +307,4 @@ def test_equal_scores_go_to_the_lower_expert() -> None:
     stack.route("x", native.Routing(3, score="softmax"), "to")
     logits = np.zeros((1, EXPERTS))
     logits[0, [4, 9]] = 1
-    assert np.array(stack(given(logits), None, [], [], [], [])).tolist() == [[4, 9, 0]]
+    assert np.array(stack(given(logits), None, [], [], [], [])[0]).tolist() == [[4, 9, 0]]

@@ -172,7 +172,7 @@ def step_of(way: Way) -> Any:
 def pass_of(way: Way, stack: Any, x: np.ndarray, place: Any, batch: Any) -> np.ndarray:
     attending = 2 if way.borrowed else 1
     tables = [[], list(way.tables)] if way.rope_at is not None else []
-    return np.array(stack(given(x), None, [place] * attending, [0] * attending, [batch], tables, 0))
+    return np.array(stack(given(x), None, [place] * attending, [0] * attending, [batch], tables, 0)[0])
 
 
 @pytest.mark.parametrize("way", WAYS, ids=range(len(WAYS)))
