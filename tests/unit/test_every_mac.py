@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -102,14 +103,17 @@ def test_fit_and_show(mac: FakeMLX, tiny: Path, capsys: pytest.CaptureFixture[st
             json.loads(out)
 
 
-def test_run(mac: FakeMLX, built: bool, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run(
+    mac: FakeMLX, built: bool, tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", open(os.devnull, encoding="utf-8"))  # noqa: SIM115 what is piped in is read
     code = cli.main(["run", str(tiny), "a", "--max-tokens", "2", "--context", "64"])
     err = capsys.readouterr().err
     if not mac.mac.allocates:
         assert (code, err.count("\n")) == (2, 1)
         assert err.startswith(SENTENCE)
         return
-    assert code == 0
+    assert code == 0, err
     assert (SLOW in err) is (not mac.mac.usable and not built)
 
 

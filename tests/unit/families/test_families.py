@@ -240,7 +240,7 @@ def test_a_config_must_be_an_object() -> None:
 
 def test_the_text_half_of_gemma_3_takes_what_its_class_assumes() -> None:
     recipe = resolve(GEMMA_3_4B)
-    assert recipe.left_out == "the vision tower"
+    assert recipe.left_out == "the vision tower (preprocessor_config.json is missing)"
     local, globe = attentions(recipe)[0], attentions(recipe)[5]
     assert (local.heads, local.kv_heads, local.head_dim, recipe.decoder.vocab) == (8, 4, 256, 262208)
     assert (local.window, globe.window) == (1024, None)

@@ -17,8 +17,10 @@ from tests.unit.test_floors import ROOT, sources
 DECIDE = {  # who may ask what is best here: where models are opened or planned, and who tells about it
     "mlxrun/cli/doctor.py",
     "mlxrun/cli/eval.py",
+    "mlxrun/cli/convert.py",
     "mlxrun/cli/fit.py",
     "mlxrun/cli/tune.py",
+    "mlxrun/client/store.py",
     "mlxrun/convert/trial.py",
     "mlxrun/loading/open.py",
     "mlxrun/selftest/tuning.py",

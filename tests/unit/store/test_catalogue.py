@@ -55,5 +55,5 @@ def test_every_entry_is_a_repository_and_fewest_bits_come_last() -> None:
 
 
 def test_resolving_goes_through_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pull, "pull_model", lambda name, settings: tmp_path / name.repository.rpartition("/")[2])
+    monkeypatch.setattr(pull, "pull_model", lambda name, settings, told: tmp_path / name.repository.rpartition("/")[2])
     assert resolve("gpt-oss:20b-4bit", Settings(home=tmp_path)).name == "gpt-oss-20b-MXFP4-Q8"
