@@ -15,7 +15,7 @@ PROMPT  = What is the capital of France?
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
 	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/mlxrun pull $(STARTER) && $(BIN)/mlxrun; \
-	else $(BIN)/mlxrun run $(STARTER) "$(PROMPT)" --temperature 0; fi
+	else $(BIN)/mlxrun run $(STARTER) "$(PROMPT)" --temperature 0 < /dev/null; fi
 
 # other machines may ask only with a key: MLXRUN_KEY=... make serve HOST=0.0.0.0
 serve: $(VENV)/.installed

@@ -60,9 +60,9 @@ class Stack {
   void project(const std::string& source, const std::vector<const Packed*>& weights,
                const std::vector<std::optional<mx::array>>& biases, const std::vector<std::string>& to,
                const std::optional<std::string>& onto, const std::optional<steps::NormSpec>& norm);
-  // Adapters may change these products, which were made from `source` as it is now. The number of the first one's slot.
-  int adapt(const std::string& source, const std::vector<std::string>& products, const std::vector<std::optional<mx::array>>& biases,
-            const std::optional<steps::NormSpec>& norm);
+  // Adapters may change these products, which were made from `source` as it is now: each is a slot, in order.
+  void adapt(const std::string& source, const std::vector<std::string>& products, const std::vector<std::optional<mx::array>>& biases,
+             const std::optional<steps::NormSpec>& norm);
   // For this stack alone; one entry for each slot.
   std::shared_ptr<const steps::Adapter> adapter(const std::vector<std::optional<LowRankSpec>>& slots) const;
   // to = act(gate) (* up), of `size` values of the gate from `at` on (0: all behind it)
@@ -103,7 +103,8 @@ class Stack {
   std::vector<mx::array> operator()(const mx::array& x, const std::optional<mx::array>& extra,
                                     const std::vector<const PagePlace*>& places, const std::vector<int>& groups,
                                     const std::vector<std::shared_ptr<const PagedBatch>>& batches,
-                                    const std::vector<std::vector<int>>& tables, const std::vector<steps::AdaptedRows>& adapted, int wish, const std::vector<int>& counts,
+                                    const std::vector<std::vector<int>>& tables, const std::vector<steps::AdaptedRows>& adapted, int wish,
+                                    const std::vector<int>& counts,
                                     const std::vector<std::vector<std::optional<mx::array>>>& before);
   struct Layers;
 

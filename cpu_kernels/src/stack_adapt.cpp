@@ -4,13 +4,12 @@
 using steps::Rows;
 using steps::wrong;
 
-int Stack::adapt(const std::string& source, const std::vector<std::string>& products,
-                 const std::vector<std::optional<mx::array>>& biases, const std::optional<steps::NormSpec>& norm) {
+void Stack::adapt(const std::string& source, const std::vector<std::string>& products,
+                  const std::vector<std::optional<mx::array>>& biases, const std::optional<steps::NormSpec>& norm) {
   layers_->may_change();
   if (products.empty() || products.size() != biases.size()) wrong("products and biases must be as many");
   if (norm && norm->centred) wrong("only an RMS norm is done on the way to a product");
   const Rows from = layers_->read(source);
-  const int first = (int)layers_->slots.size();
   std::vector<steps::Adapting> adapting;
   for (size_t i = 0; i < products.size(); i++) {
     const Rows product = layers_->read(products[i]);
@@ -19,13 +18,12 @@ int Stack::adapt(const std::string& source, const std::vector<std::string>& prod
     layers_->slots.push_back({from.width, product.width});
   }
   layers_->add(steps::adapt(from, adapting, norm));
-  return first;
 }
 
 std::shared_ptr<const steps::Adapter> Stack::adapter(const std::vector<std::optional<LowRankSpec>>& slots) const {
   if (slots.size() != layers_->slots.size()) wrong("an adapter has one entry for each slot, " + std::to_string(layers_->slots.size()));
   auto made = std::make_shared<steps::Adapter>();
-  made->of = layers_.get();
+  made->of = layers_;
   std::vector<mx::array> waited;
   for (size_t i = 0; i < slots.size(); i++) {
     made->slots.emplace_back();
@@ -46,7 +44,7 @@ std::shared_ptr<const steps::Adapter> Stack::adapter(const std::vector<std::opti
 void Stack::Layers::check(const std::vector<steps::AdaptedRows>& adapted, int count) const {
   int end = 0;
   for (const steps::AdaptedRows& rows : adapted) {
-    if (!rows.by || rows.by->of != this) wrong("an adapter was made for another stack");
+    if (!rows.by || rows.by->of.get() != this) wrong("an adapter was made for another stack");
     if (rows.start < end || rows.count <= 0 || rows.count > count - rows.start) wrong("adapted rows must be rows of x, in order");
     end = rows.start + rows.count;
   }

@@ -110,7 +110,7 @@ struct LowRank {
 };
 
 struct Adapter {
-  const void* of;  // the stack that it was made for
+  std::shared_ptr<const void> of;  // the stack that it was made for
   std::vector<std::unique_ptr<LowRank>> slots;  // null: that product stays as it is
 };
 

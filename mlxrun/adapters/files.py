@@ -13,8 +13,8 @@ import mlx.core as mx
 
 from ..ops.quantized import QuantizedWeight
 from ..spec import ModelError, shown
-from ..weights.checkpoint import MAX_CONFIG
-from ..weights.files import inside, native_name, read_json, unreadable
+from ..weights.checkpoint import MAX_CONFIG, ignore_mapped, read_file
+from ..weights.files import inside, read_json, unreadable
 from ..weights.gguf import named_as_gguf, read_gguf
 from ..weights.gguf_tensors import load_tensors
 from ..weights.headers import read_header
@@ -61,12 +61,7 @@ def _read_folder(folder: Path) -> AdapterFile:
     name, kind = there[0]
     file = inside(folder, name, "The adapter")
     wanted = read_header(file).tensors
-    try:
-        with native_name(file) as native:
-            tensors = mx.load(native, format="safetensors")
-    except (OSError, RuntimeError, ValueError) as error:
-        raise unreadable(file, error) from error
-    assert isinstance(tensors, dict)
+    tensors = read_file(file)
     if tensors.keys() != wanted.keys():
         raise ModelError(f"{file.name} changed while it was read; try again.")
     return AdapterFile(file, kind, _floats(file, tensors), config, _digest(folder / CONFIG, file))
@@ -76,7 +71,7 @@ def _read_gguf(path: Path) -> AdapterFile:
     found = read_gguf(path)
     if found.metadata.get("general.type") != "adapter":
         raise ModelError(f"{path} is a model and no adapter: its general.type is not adapter.")
-    loaded = load_tensors(path, found.tensors, "mlx", mapped=False, hear=lambda mapped: None)
+    loaded = load_tensors(path, found.tensors, "mlx", mapped=False, hear=ignore_mapped)
     tensors = {n: t.dequantize(mx.float32) if isinstance(t, QuantizedWeight) else t for n, t in loaded.items()}
     return AdapterFile(path, "gguf", _floats(path, tensors), found.metadata, _digest(path))
 

@@ -26,7 +26,7 @@ AHEAD = 2  # segments that are read, or wait to be written into pages
 MISMATCH = "what was computed again was something else"
 
 # these tokens, their pages and states: whether computed again they are the same. None: that cannot be told
-Recheck = Callable[[Sequence[int], Tables, Sequence[Snapshot]], bool | None]
+Recheck = Callable[[Sequence[int], Tables, Sequence[Snapshot], Hashable], bool | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,11 @@ class Restore:
     def _finish(self) -> None:
         tokens = array("i", self._found.tokens)[: self._kept]
         try:
-            same = None if self._store.recheck is None else self._store.recheck(tokens, self.tables, self._snapshots)
+            same = (
+                None
+                if self._store.recheck is None
+                else self._store.recheck(tokens, self.tables, self._snapshots, self._scope)
+            )
             self._counts.unchecked += same is None
             if same is False:
                 self._counts.mismatches += 1

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from ..adapters.names import name_of
 from ..core import KeyBits, RequestError, Sampling
 from ..settings import HEADS, OFF, Wire
 
@@ -89,9 +90,11 @@ def adapters(flags: argparse.Namespace) -> tuple[tuple[str, Path], ...]:
     for given in flags.adapter:
         name, equals, path = given.partition("=")
         place = Path(path if equals else given).expanduser().absolute()
-        name = name if equals else place.stem if place.suffix == ".gguf" else place.name
+        name = name if equals else name_of(place)
         if not name or not name.isprintable() or (equals and not path):
             raise RequestError(f"--adapter wants NAME=PATH, or a PATH whose folder names it, not {given!r}.")
+        if not place.exists():
+            raise RequestError(f"There is no adapter at {place}.")
         if name in found:
             raise RequestError(f"Two adapters would be called {name!r}: name them, --adapter NAME=PATH.")
         found[name] = place

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from ..core import Finish, Memory, RequestError, Usage
 from ..parts import AnswerPart, Arguments, CallBegun, CallEnded, Media, Piece, Said, Thought, Token
@@ -62,20 +63,28 @@ __all__ = [
 ]
 
 
+class ReadingOptions(TypedDict, total=False):
+    """How a model's files are read."""
+
+    dtype: Dtype | None
+    dialect: Literal["hf", "mlx"] | None
+    waive: Iterable[str]
+    unchecked: bool
+
+
 def load(
     name: str | PathLike[str],
     *,
     context: int | None = None,
-    dtype: Dtype | None = None,
-    dialect: Literal["hf", "mlx"] | None = None,
-    waive: Iterable[str] = (),
-    unchecked: bool = False,
+    adapter: str | PathLike[str] | None = None,
     options: LoadOptions | None = None,
+    **reading: Unpack[ReadingOptions],
 ) -> Client:
     """A model in this process: a name of the store, a folder, a .gguf file, or org/name of the hub.
 
     `context`: tokens that a prompt and its answer may take together. `dtype`: an MLX type in which all of it is held.
     `waive`: keys of its config to go on without. `unchecked`: run a type that has no recipe here on mlx-lm's class.
+    `adapter`: a folder or .gguf file of a LoRA or DoRA adapter, with which it answers, and by whose name it goes.
     `dialect` says how weights are laid out where files say it wrongly; `options` is all about loading, for who knows.
 
     >>> with mlxrun.load("smollm2", context=512) as small:
@@ -84,7 +93,12 @@ def load(
     """
     from .local import LocalTransport
 
-    how: dict[str, Any] = {"dtype": dtype, "dialect": dialect, "waive": frozenset(waive), "unchecked": unchecked}
+    if strange := sorted(reading.keys() - ReadingOptions.__annotations__.keys()):
+        known = ", ".join(("context", "adapter", "options", *ReadingOptions.__annotations__))
+        raise RequestError(f"load knows no {strange[0]!r}; it takes {known}.")
+    how: dict[str, Any] = {**reading, "waive": frozenset(reading.get("waive", ()))}
+    if adapter is not None:
+        how["adapter"] = Path(adapter).expanduser()
     if options is not None:
         how["options"] = options
     return Client(LocalTransport.open(fspath(name), context, how))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..adapters.names import name_of
 from ..assistant import COUNTED, Answer, Assistant, Wish
 from ..core import Finish, Memory, Refusal, Request, RequestError, TokenLogprob
 from ..engine.embedding import BROKEN, ReadingJob
@@ -75,14 +76,17 @@ class LocalTransport:
             draft_model=draft_model(settings),
             draft_heads=settings.draft == HEADS,
         )
-        options = how.pop("options", given)
+        options, adapter = how.pop("options", given), how.pop("adapter", None)
+        if adapter is not None:
+            options = replace(options, adapters=((name_of(adapter), adapter),))
         if options.device is None:
             tuning = begin(settings)
             options = replace(options, device=tuning.device)
             how.setdefault("idle", tuning.idle)
         with watched(options.progress) as told:
             place = resolve(name, settings, told)
-        return cls(Assistant.open(place, name=name, options=options, **how))
+        assistant = Assistant.open(place, name=name, options=options, **how)
+        return cls(assistant if adapter is None else assistant.adapted(name_of(adapter)))
 
     @property
     def model(self) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..contracts import KeyStore, LayerMemory, SequenceMemory
 from ..core import Closing, ContextError, Event, Finish, Priority, Request, RequestError, Sampling, ShownTile, Usage
-from ..ops.adapters import Adapter
+from ..ops.adapters import Adapter, scope_with
 from .closing import ThoughtBudget
 from .constraint import FREE, ConstraintError, Guide
 from .draft.base import NO_DRAFTS, Drafting, Drafts
@@ -148,9 +148,7 @@ class Row:
 
     @property
     def scope(self) -> str:
-        """Who may share what it reads: those of the same key, who have the same adapter."""
-        adapter = self.handle.adapter
-        return self.handle.request.scope + ("" if adapter is None else f"\n{adapter.digest}")
+        return scope_with(self.handle.request.scope, self.handle.adapter)
 
     @property
     def prompt(self) -> int:

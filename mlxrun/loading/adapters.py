@@ -27,6 +27,7 @@ from .model import Holdings
 from .open import OpenedModel
 from .options import LoadOptions
 
+APART = "Adapters may change its layers, so our Metal kernels that join their work are not used: more launches a token."
 NAMED = 3  # weights that an error lists
 
 
@@ -37,6 +38,10 @@ def with_adapters(holdings: Holdings, decoder: DecoderModel, opened: OpenedModel
     adapters = {name: load_adapter(opened, places, name, path) for name, path in options.adapters}
     own = sum(adapter.nbytes for adapter in adapters.values())
     return replace(holdings, adapters=adapters, used=replace(holdings.used, own=holdings.used.own + own))
+
+
+def why_apart(decoder: DecoderModel) -> str | None:
+    return APART if decoder.adapted is not None and decoder.device.chooser.possible() else None
 
 
 def load_adapter(opened: OpenedModel, places: Mapping[str, AdaptedLinear], name: str, path: str | Path) -> Adapter:

@@ -33,4 +33,5 @@ def plan_beside(
     takes = plan(Need(decoder, seen.weights, seen.width, context, keys=seen.keys), this_machine())
     claim = Claim(mapped=takes.total - takes.activations, activations=takes.activations)  # nothing is in use yet
     rest = replace(options, others=together((options.others, claim)))
-    return rest, replace(options, context=context, anyway=True, experts_on_disk=False, others=NO_CLAIM, least=None)
+    alone = replace(options, anyway=True, experts_on_disk=False, others=NO_CLAIM, least=None)
+    return rest, replace(alone, context=context, adapters=())  # these are the large one's

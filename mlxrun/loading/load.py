@@ -28,7 +28,7 @@ from ..spec import ModelError
 from ..weights import read_weights
 from ..weights.files import digest
 from ..weights.mapped import Mapped, believed
-from .adapters import with_adapters
+from .adapters import why_apart, with_adapters
 from .dry_run import DryRun, build_blocks, dry_run, dry_run_of, with_key_bits
 from .evaluate import evaluate_weights
 from .expert_offload import offload_experts
@@ -178,7 +178,15 @@ def finish_model(
     left_out = opened.recipe.left_out
     notes = [f"{left_out} of this checkpoint is left out."] if left_out else []
     notes += [
-        note for note in (*told, planned.note, why_slow(opened.device), slow_note(decoder.spec, opened.device)) if note
+        note
+        for note in (
+            *told,
+            planned.note,
+            why_slow(opened.device),
+            slow_note(decoder.spec, opened.device),
+            why_apart(decoder),
+        )
+        if note
     ]
     holdings = replace(holdings, chooser=opened.device.chooser)
     return Model(decoder, tuple(notes), planned.context, (dry.width, dry.keys), holdings, folder)

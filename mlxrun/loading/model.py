@@ -167,7 +167,7 @@ class Model:
         prefixes = prefixes_of(self.pages, context, limit)
         if self.prefix_folder is not None:
             try:
-                add_disk(prefixes, self.pages, self.prefix_folder, self)
+                add_disk(prefixes, self.pages, self.prefix_folder, self, self.holdings.adapters.values())
             except DiskRefused as error:
                 raise ModelError(str(error)) from None
         return prefixes

@@ -16,6 +16,7 @@ from ..contracts import SequenceMemory, SoftRows
 from ..ops import metal
 from ..ops.device import Device
 from ..ops.fast_forms import BEST
+from ..ops.masks import Pictures
 from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import Decoder, Layer, ModelError
 from ..spec_towers import Towers
@@ -109,9 +110,7 @@ class DecoderModel:
         memory and how many of the rows are its own. `types`: of each token, which of the texts of a pair it stands in;
         None: all in the first. `soft`: rows that no token has. `thought` (T, dim): what a head is given of the token
         before each."""
-        p = Pass.of(sequences, soft.pictures if soft is not None else ())
-        if self.adapted is not None:
-            self.adapted.rows.spans = p.adapted
+        p = self.begin(sequences, soft.pictures if soft is not None else ())
         x = self._embed(ids, p, types)
         if soft is not None:
             x[soft.rows] = soft.values.astype(x.dtype)
@@ -132,6 +131,13 @@ class DecoderModel:
         if p.pages is not None:
             p.pages.built(x)
         return x if self.norm is None or self.join is not None else self.norm(x)
+
+    def begin(self, sequences: Sequence[tuple[SequenceMemory, int]], pictures: Sequence[Pictures] = ()) -> Pass:
+        """A pass of these; matrices that adapters change are told whose rows are which."""
+        p = Pass.of(sequences, pictures)
+        if self.adapted is not None:
+            self.adapted.rows.spans = p.adapted
+        return p
 
     def _embed(self, ids: mx.array, p: Pass, types: mx.array | None) -> mx.array:
         x = self.embed(ids)

@@ -47,7 +47,7 @@ def trace(
     if model.streams is not None:
         raise ModelError(f"{model.spec.family} keeps several streams between its layers, which cannot be traced.")
     memory, ahead = memories
-    p = Pass.of([(memory, ids.size)])
+    p = model.begin([(memory, ids.size)])
     x = model._embed(ids, p, None)
     extra = None if model.per_layer is None else model.per_layer(ids, x)
     for number, run in enumerate(model.single):

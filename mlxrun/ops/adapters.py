@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -35,6 +35,16 @@ class Adapter:
     @property
     def nbytes(self) -> int:
         return sum(part.nbytes for part in self.parts.values())
+
+
+def scope_with(scope: str, adapter: Adapter | None) -> str:
+    """Who may share what is read: those of that scope who have the same adapter."""
+    return scope if adapter is None else f"{scope}\n{adapter.digest}"
+
+
+def adapter_in(scope: str, known: Iterable[Adapter]) -> Adapter | None:
+    _, mark, digest = scope.rpartition("\n")
+    return next((one for one in known if mark and one.digest == digest), None)
 
 
 AdaptedSpan = tuple[int, int, Adapter]  # rows from the first on, so many, have that adapter

@@ -222,11 +222,11 @@ def _load_file(file: Path, places: Mapping[str, Stored], mapped: bool, hear: Hea
     if mapped:
         hear(found := map_tensors(file, places, size_of(file)))
         seen = found.views
-    read = _read_file(file) if len(seen) < len(places) else {}
+    read = read_file(file) if len(seen) < len(places) else {}
     return {name: seen[name] if name in seen else read[name] for name in places}
 
 
-def _read_file(file: Path) -> dict[str, mx.array]:
+def read_file(file: Path) -> dict[str, mx.array]:
     try:
         with native_name(file) as name:
             return cast(dict[str, mx.array], mx.load(name, format="safetensors"))

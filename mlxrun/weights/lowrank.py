@@ -18,9 +18,7 @@ class LowRank:
     a: mx.array  # (..., rank, in)
     b: mx.array  # (..., out, rank)
     scale: float
-    magnitude: mx.array | None = (
-        None  # (..., out) the length of each row of the sum (DoRA); None: it is as it comes out
-    )
+    magnitude: mx.array | None = None  # (..., out) how long each row of the sum is (DoRA); None: as it comes out
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -39,11 +37,9 @@ class LowRank:
         """`change` along an axis of the matrix that this stands for."""
         if axis == self.ndim - 1:
             return replace(self, a=change(self.a, axis))
-        if axis < self.ndim - 2:
-            magnitude = None if self.magnitude is None else change(self.magnitude, axis)
-            return replace(self, a=change(self.a, axis), b=change(self.b, axis), magnitude=magnitude)
+        a = change(self.a, axis) if axis < self.ndim - 2 else self.a
         magnitude = None if self.magnitude is None else change(self.magnitude, axis)
-        return replace(self, b=change(self.b, axis), magnitude=magnitude)
+        return replace(self, a=a, b=change(self.b, axis), magnitude=magnitude)
 
     def transposed(self) -> LowRank | None:
         """None: rows that have lengths of their own become columns, which have none."""

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+import mlxrun
 from mlxrun.core import Finish, Request, Sampling
 from mlxrun.engine.engine import Aids, Engine
 from mlxrun.loading import LoadOptions, load_model
+from mlxrun.loading.beside import plan_beside
+from mlxrun.loading.open import open_model
+from mlxrun.loading.tracing import trace_job
 from mlxrun.ops.device import this_device
 from tests.server.tiny import write_tiny
 
@@ -18,16 +27,34 @@ PROMPT = tuple(index * 7 % 90 for index in range(200))
 NAMES = (None, "a", "b")
 
 
+@dataclass(frozen=True)
+class Folder:
+    base: Path
+    options: LoadOptions
+
+
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    folder = tmp_path_factory.mktemp("adapted")
-    base = write_tiny(folder / "base", context=1024)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    place = tmp_path_factory.mktemp("adapted")
+    base = write_tiny(place / "base", context=1024)
     pairs = {name: drawn_pairs(stored(base), ord(name)) for name in "ab"}
-    adapters = tuple((name, write_peft(folder / name, own)) for name, own in pairs.items())
-    options = LoadOptions(adapters=adapters)
-    made = Engine.start(lambda: load_model(base, options=options), aids=Aids(check_answers=True))
-    yield made
-    made.close()
+    adapters = tuple((name, write_peft(place / name, own)) for name, own in pairs.items())
+    return Folder(base, LoadOptions(adapters=adapters))
+
+
+@contextmanager
+def running(base: Path, options: LoadOptions, aids: Aids | None = None) -> Iterator[Engine]:
+    made = Engine.start(lambda: load_model(base, options=options), aids=aids)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Folder) -> Iterator[Engine]:
+    with running(folder.base, folder.options, Aids(check_answers=True)) as made:
+        yield made
 
 
 def ask(adapter: str | None, prompt: tuple[int, ...] = PROMPT, tokens: int = 24, **more: object) -> Request:
@@ -74,3 +101,48 @@ def test_an_unknown_name_is_refused(engine: Engine) -> None:
     (event,) = engine.submit(ask("c"))
     assert event.finish is Finish.REFUSED
     assert event.reason == "This model has no adapter 'c'; there are a, b."
+
+
+def test_what_an_adapter_read_is_found_on_the_disk_and_checked_with_it(folder: Folder, tmp_path: Path) -> None:
+    asked = [ask(None), ask("a")]
+    options = replace(folder.options, prefixes=tmp_path / "prefixes", prefix_bytes=1 << 26)
+    with running(folder.base, options) as before:
+        first = [answered(before, [one])[0][0] for one in asked]
+    with running(folder.base, options) as after:
+        again = [answered(after, [one])[0] for one in asked]
+        prefixes: Any = after._scheduler._prefixes
+        counts = prefixes.disk.counts if this_device().native else None
+    assert [tokens for tokens, _ in again] == first
+    if this_device().native:
+        assert all(cached > 100 for _, cached in again)
+        assert (counts.restored, counts.mismatches, counts.unchecked) == (2, 0, 0)
+
+
+def test_a_model_that_drafts_has_no_adapter(folder: Folder) -> None:
+    opened = open_model(folder.base)
+    large, small = plan_beside(opened, opened, folder.options, None)
+    assert large.adapters == folder.options.adapters
+    assert small.adapters == ()
+
+
+def test_python_loads_a_model_with_one(folder: Folder) -> None:
+    told = []
+    for adapter in (None, folder.options.adapters[0][1]):
+        with mlxrun.load(folder.base, adapter=adapter, context=256) as model:
+            told.append((model.model, model.complete("Once upon a time", temperature=0, max_tokens=16).text))
+    assert [name for name, _ in told] == [str(folder.base), "a"]
+    assert told[0][1] != told[1][1]
+
+
+def test_a_trace_shows_the_model_as_it_is(folder: Folder) -> None:
+    """Whoever had an adapter in the pass before."""
+    ids = list(PROMPT[:40])
+    shown = []
+    for options in (replace(folder.options, adapters=()), folder.options):
+        with running(folder.base, options) as engine:
+            if options.adapters:
+                answered(engine, [ask("a")])
+            job = trace_job(engine.model, ids, None, "hidden", plain=True)
+            engine.embed(job)
+            shown.append(job.done.result())
+    np.testing.assert_allclose(shown[1], shown[0], atol=1e-4 * np.abs(shown[0]).max())

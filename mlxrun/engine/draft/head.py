@@ -18,14 +18,10 @@ import mlx.core as mx
 
 from ...contracts import SequenceMemory
 from ...loading.model import Holdings, Runnable
-from ...memory.claim import Claim
-from ..budget import Times, nearest
-from ..sampler import best_alone, only_best, sample
-from .base import NO_DRAFTS, DraftedRow, Drafts, SeenRows
+from .base import DraftedRow, Drafts, SeenRows
+from .loaded import LoadedProposer
 
-MOST = 4  # drafts of one request at a time: it was taught to guess one
 PIECE = 256  # pairs, at most, that are read of what came before
-PRIOR = 0.7  # the chance of a draft before any was seen: enough to be tried
 
 
 class HeadModel(Protocol):
@@ -50,25 +46,15 @@ class HeadMemory:
         return self.first + self.memory.length
 
 
-class PredictionHead:
-    name, most = "head", MOST
+class PredictionHead(LoadedProposer):
+    name, called, most = "head", "prediction head", 4  # it was taught to guess one
 
     def __init__(
         self, head: Runnable, run: HeadModel, context: int, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         """`run` is the same head, as it is handed hidden rows."""
-        self._head, self._run, self._context, self._clock = head, run, context, clock
-        self._times: dict[int, Times] = {}  # of one draft of each of so many rows
-        self.given_up: str | None = None  # why
-
-    def prior(self, kind: int) -> float:
-        return PRIOR
-
-    def kinds(self, count: int) -> tuple[int, ...]:
-        return tuple(range(min(count, MOST)))
-
-    def seconds(self, rows: int) -> float:
-        return nearest(self._times, rows) or 0.0
+        super().__init__(head, clock)
+        self._run, self._context = run, context
 
     def see(self, seen: Sequence[SeenRows], hidden: mx.array) -> list[mx.array]:
         """The model's rows of a pass that is on its way; what must be computed with it."""
@@ -87,35 +73,18 @@ class PredictionHead:
             kept.append(rows)
         return kept
 
-    def propose(self, rows: Sequence[DraftedRow], most: Sequence[int]) -> list[Drafts]:
-        if self.given_up is not None:
-            return [NO_DRAFTS] * len(rows)
-        try:
-            return self._propose(rows, most)
-        except (RuntimeError, ValueError, MemoryError) as error:  # what MLX and models raise
-            self.given_up = f"The prediction head broke, and nothing more is drafted by it: {error}"
-            for row in rows:
-                self.ended(row)
-            return [NO_DRAFTS] * len(rows)
-
-    @property
-    def claim(self) -> Claim:
-        held = self._head.holdings
-        activations = 0 if held.budget is None else held.budget.activations
-        return Claim(held.used.own, held.used.mapped, activations)
-
-    def forget(self) -> None:
-        pass
-
     def bytes(self, row: DraftedRow) -> int:
         state = row.drafting.proposers.get(self.name)
         return (state.memory.bytes if state else 0) + sum(rows.nbytes for _, rows in row.drafting.hidden)
 
     def ended(self, row: DraftedRow) -> None:
-        row.drafting.proposers.pop(self.name, None)
+        self._drop(row)
+
+    def _drop(self, row: DraftedRow) -> None:
+        super()._drop(row)
         row.drafting.hidden = []
 
-    def _propose(self, rows: Sequence[DraftedRow], most: Sequence[int]) -> list[Drafts]:
+    def _propose(self, rows: Sequence[DraftedRow], most: Sequence[int]) -> dict[int, list[int]]:
         drafts: dict[int, list[int]] = {}
         new: dict[int, tuple[Sequence[int], mx.array]] = {}  # tokens, and the hidden rows that they are joined to
         for index, (row, count) in enumerate(zip(rows, most, strict=True)):
@@ -129,20 +98,16 @@ class PredictionHead:
                 state = self._state(rows[index])
                 if token >= 0:
                     drafts[index].append(token)
-                if token < 0 or len(drafts[index]) >= min(most[index], MOST) or token in rows[index].draw.stop_ids:
+                if token < 0 or len(drafts[index]) >= min(most[index], self.most) or token in rows[index].draw.stop_ids:
                     del new[index]
                 else:
                     assert state.hidden is not None
                     new[index] = [token], state.hidden
-            self._times.setdefault(len(drafts), Times()).add(self._clock() - began)
+            self._took(len(drafts), began)
         for index, length in lengths.items():
             if not self._state(rows[index]).memory.rewind(length):
                 self.ended(rows[index])
-        made = (tuple(drafts.get(index, ())) for index in range(len(rows)))
-        return [Drafts(tokens, self.kinds(len(tokens))) for tokens in made]
-
-    def _can_draw(self, row: DraftedRow) -> bool:
-        return max(row.draw.sampling.ids, default=0) < self._head.vocab
+        return drafts
 
     def _state(self, row: DraftedRow) -> HeadMemory:
         state: HeadMemory = row.drafting.proposers[self.name]
@@ -168,7 +133,7 @@ class PredictionHead:
         if state is None or state.next != first:
             if state is not None and state.next > first:
                 return None
-            memory = self._head.new_sequence(self._context)
+            memory = self._model.new_sequence(self._context)
             row.drafting.proposers[self.name] = HeadMemory(memory, first)
         row.drafting.hidden = []
         return row.tokens[first + 1 : end + 1], mx.concatenate(pieces[::-1])
@@ -190,7 +155,6 @@ class PredictionHead:
         for place, state in enumerate(states):
             state.hidden = hidden[place : place + 1]
         draws = [rows[index].draws(Drafts(tuple(drafts[index])))[-1] for index in new]
-        best = self._head.best(hidden) if best_alone(draws) else None
-        samples = sample(self._head.logits(hidden), draws, self._head.device) if best is None else only_best(best)
-        mx.eval(samples.arrays, hidden, [array for state in states for array in state.memory.arrays()])
+        held = [array for state in states for array in state.memory.arrays()]
+        samples = self._drawn(hidden, draws, [hidden, *held])
         return {index: samples.token(place) for place, index in enumerate(new)}

@@ -16,17 +16,12 @@ import mlx.core as mx
 
 from ...contracts import SequenceMemory
 from ...loading.model import Runnable
-from ...memory.claim import Claim
-from ..budget import Times, nearest
 from ..prefix_cache import PrefixCache
-from ..sampler import best_alone, only_best, sample
-from .base import NO_DRAFTS, DraftedRow, Drafts
+from .base import DraftedRow, Drafts
+from .loaded import LoadedProposer
 
-MOST = 8  # drafts of one request at a time
 PIECE = 256  # tokens of prompts that are read before one pass of the model that checks; others wait for it
 TOGETHER = 8  # tokens, at most, that are read in the pass that draws the first draft
-PRIOR = 0.7  # the chance of a draft before any was seen: enough to be tried
-FIRST_SECONDS = 0.0  # of a draft before any was made
 
 
 @dataclass(slots=True)
@@ -46,48 +41,19 @@ class DraftMemory:
         return self.memory.length == self.known or self.memory.rewind(self.known)
 
 
-class DraftModel:
-    name, most = "draft", MOST
+class DraftModel(LoadedProposer):
+    name, called, most = "draft", "draft model", 8
 
     def __init__(
         self, model: Runnable, context: int, kept_bytes: int, clock: Callable[[], float] = time.perf_counter
     ) -> None:
-        self._model, self._context, self._clock = model, min(context, model.context), clock
+        super().__init__(model, clock)
+        self._context = min(context, model.context)
         self._prefixes = model.prefixes(self._context, kept_bytes) or PrefixCache(model, self._context, kept_bytes)
-        self._times: dict[int, Times] = {}  # of one draft of each of so many rows
-        self.given_up: str | None = None  # why
-
-    def prior(self, kind: int) -> float:
-        return PRIOR
-
-    def kinds(self, count: int) -> tuple[int, ...]:
-        return tuple(range(min(count, MOST)))
-
-    def seconds(self, rows: int) -> float:
-        known = nearest(self._times, rows)
-        return FIRST_SECONDS if known is None else known
-
-    def propose(self, rows: Sequence[DraftedRow], most: Sequence[int]) -> list[Drafts]:
-        if self.given_up is not None:
-            return [NO_DRAFTS] * len(rows)
-        try:
-            return self._propose(rows, most)
-        except (RuntimeError, ValueError, MemoryError) as error:  # what MLX and models raise
-            self.given_up = f"The draft model broke, and nothing more is drafted by it: {error}"
-            self.forget()
-            for row in rows:
-                row.drafting.proposers.pop(self.name, None)
-            return [NO_DRAFTS] * len(rows)
 
     def bytes(self, row: DraftedRow) -> int:
         state = row.drafting.proposers.get(self.name)
         return state.memory.bytes if state is not None else 0
-
-    @property
-    def claim(self) -> Claim:
-        held = self._model.holdings
-        activations = 0 if held.budget is None else held.budget.activations
-        return Claim(held.used.own + self.kept_bytes, held.used.mapped, activations)
 
     @property
     def kept_bytes(self) -> int:
@@ -101,21 +67,19 @@ class DraftModel:
         if state is not None and state.follow(row.tokens):
             self._prefixes.keep(row.tokens[: state.known], state.memory)
 
-    def _propose(self, rows: Sequence[DraftedRow], most: Sequence[int]) -> list[Drafts]:
+    def _propose(self, rows: Sequence[DraftedRow], most: Sequence[int]) -> dict[int, list[int]]:
         wanted = {
-            index: min(count, MOST, self._context - len(row.tokens))
+            index: min(count, self.most, self._context - len(row.tokens))
             for index, (row, count) in enumerate(zip(rows, most, strict=True))
             if count > 0 and len(row.tokens) < self._context and self._can_draw(row)
         }
         states = {index: self._state(rows[index]) for index in wanted}
         ready = self._read(rows, states)
         drafts: dict[int, list[int]] = {index: [] for index in ready}
-        steps = 0
         while ready:
             began = self._clock()
             tokens = self._draw(rows, states, drafts, ready)
-            self._times.setdefault(len(ready), Times()).add(self._clock() - began)
-            steps += 1
+            self._took(len(ready), began)
             for index, token in tokens.items():
                 if token >= 0:
                     drafts[index].append(token)
@@ -126,12 +90,7 @@ class DraftModel:
                 and len(drafts[index]) < wanted[index]
                 and tokens[index] not in rows[index].draw.stop_ids
             ]
-        made = (tuple(drafts.get(index, ())) for index in range(len(rows)))
-        return [Drafts(tokens, self.kinds(len(tokens))) for tokens in made]
-
-    def _can_draw(self, row: DraftedRow) -> bool:
-        """It may know fewer tokens than the model that checks."""
-        return max(row.draw.sampling.ids, default=0) < self._model.vocab
+        return drafts
 
     def _state(self, row: DraftedRow) -> DraftMemory:
         state = row.drafting.proposers.get(self.name)
@@ -177,7 +136,6 @@ class DraftModel:
         if len(ids) > len(ready):
             hidden = hidden[mx.array([end - 1 for end in accumulate(map(len, new))])]
         draws = [rows[index].draws(Drafts(tuple(drafts[index])))[-1] for index in ready]
-        best = self._model.best(hidden) if best_alone(draws) else None
-        samples = sample(self._model.logits(hidden), draws, self._model.device) if best is None else only_best(best)
-        mx.eval(samples.arrays, [array for index in ready for array in states[index].memory.arrays()])
+        held = [array for index in ready for array in states[index].memory.arrays()]
+        samples = self._drawn(hidden, draws, held)
         return {index: samples.token(place) for place, index in enumerate(ready)}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mlxrun.core import Finish, Request, Sampling
 from mlxrun.engine.draft.base import Drafting, Drafts
-from mlxrun.engine.draft.model import MOST, PIECE, TOGETHER, DraftModel
+from mlxrun.engine.draft.model import PIECE, TOGETHER, DraftModel
 from mlxrun.engine.draft.speculation import Speculation
 from mlxrun.engine.runner import Runner
 from mlxrun.engine.sampler import Draw
@@ -50,7 +50,11 @@ def drafter(model: FakeModel | None = None, context: int = 4096) -> DraftModel:
 
 
 turns = st.lists(
-    st.tuples(st.integers(0, MOST + 2), st.lists(st.integers(0, VOCAB - 1), max_size=12), st.integers(0, MOST)),
+    st.tuples(
+        st.integers(0, DraftModel.most + 2),
+        st.lists(st.integers(0, VOCAB - 1), max_size=12),
+        st.integers(0, DraftModel.most),
+    ),
     min_size=1,
     max_size=8,
 )
@@ -68,8 +72,8 @@ def test_it_goes_on_from_what_was_said_whatever_became_of_its_drafts(rows: list[
             if len(row.tokens) <= 400:
                 state = row.drafting.proposers.get("draft")
                 if state is not None and drafts:
-                    assert list(drafts.tokens) == continuation(list(row.tokens), min(count, MOST))
-                assert len(drafts.kinds) == len(drafts.tokens) <= min(count, MOST)
+                    assert list(drafts.tokens) == continuation(list(row.tokens), min(count, DraftModel.most))
+                assert len(drafts.kinds) == len(drafts.tokens) <= min(count, DraftModel.most)
             row.tokens.extend(drafts.tokens[:taken])
             row.tokens.extend(other)
     for row in asked:

@@ -242,7 +242,7 @@ def test_what_lies_broken_on_disk_is_computed(opened, tmp_path):
 def test_what_is_computed_again_and_differs_is_dropped(opened):
     prompt = list(range(100, 150))
     opened().said(prompt)
-    house = opened(recheck=lambda tokens, tables, states: False)
+    house = opened(recheck=lambda tokens, tables, states, scope: False)
     assert house.restored(prompt) == 0
     assert house.disk.counts.mismatches == 1
     assert set(house.tier.statistics.dropped) == {MISMATCH}
@@ -253,7 +253,7 @@ def test_what_is_computed_again_and_differs_is_dropped(opened):
 def test_what_cannot_be_computed_again_is_believed_and_counted(opened):
     prompt = list(range(100, 150))
     opened().said(prompt)
-    house = opened(recheck=lambda tokens, tables, states: None)
+    house = opened(recheck=lambda tokens, tables, states, scope: None)
     assert house.restored(prompt) == 49
     assert (house.disk.counts.unchecked, house.disk.counts.mismatches) == (1, 0)
 
@@ -262,7 +262,7 @@ def test_who_computes_again_is_handed_what_was_restored(opened):
     seen: list[tuple] = []
     prompt = list(range(100, 150))
 
-    def recheck(tokens, tables, states) -> bool:
+    def recheck(tokens, tables, states, scope) -> bool:
         seen.append((list(tokens), tables.length, [(state.length, state.value) for state in states]))
         return True
 
