@@ -66,6 +66,9 @@ class Priority(StrEnum):
 NO_IDS: frozenset[int] = frozenset()
 
 
+COLD = 1e-6  # temperatures below are 0: what is divided by them is no number any more
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How to choose the next token.
@@ -75,7 +78,7 @@ class Sampling:
     Tokens that are equally likely stay or go together.
     """
 
-    temperature: float = 1.0  # 0: greedy
+    temperature: float = 1.0  # 0, and what is as good as that: greedy
     top_p: float = 1.0
     top_k: int = 0  # 0: all
     min_p: float = 0.0
@@ -114,7 +117,7 @@ class Sampling:
             (0.0 < self.typical_p <= 1.0, "typical_p", "a number above 0, at most 1"),
             (0.0 <= self.xtc_probability <= 1.0, "xtc_probability", "a number from 0 to 1"),
             (0.0 < self.xtc_threshold <= 1.0, "xtc_threshold", "a number above 0, at most 1"),
-            (0.0 < self.repetition_penalty <= 10.0, "repetition_penalty", "a number above 0, at most 10"),
+            (1e-30 <= self.repetition_penalty <= 10.0, "repetition_penalty", "a number from 1e-30 to 10"),
             (-2.0 <= self.presence_penalty <= 2.0, "presence_penalty", penalties),
             (-2.0 <= self.frequency_penalty <= 2.0, "frequency_penalty", penalties),
             (self.repeat_last_n >= 0, "repeat_last_n", "a whole number, 0 for all"),
@@ -132,6 +135,8 @@ class Sampling:
         for value in (value for _, value in self.bias):
             if not -100.0 <= value <= 100.0:
                 raise RequestError(f"bias must be numbers from -100 to 100, not {value!r}.")
+        if self.temperature < COLD:
+            object.__setattr__(self, "temperature", 0.0)
         if self.temperature == 0 and self.mirostat_tau:
             raise RequestError("mirostat needs a temperature above 0: at 0 the likeliest token is taken, always.")
         if self.allowed is not None and not self.allowed - self.banned:

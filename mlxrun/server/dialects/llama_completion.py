@@ -26,7 +26,7 @@ SHARED: dict[str, Any] = {
     **{name: COMMON[name] for name in ("temperature", "top_p", "top_k", "min_p", "seed", "stop", "stream")},
     **SAMPLERS,
     **CONSTRAINTS,
-    "repeat_penalty": number("As repetition_penalty.", exclusiveMinimum=0, maximum=10),
+    "repeat_penalty": number("As repetition_penalty.", minimum=1e-30, maximum=10),
     "cache_prompt": flag(IGNORED_ABOUT),
     "id_slot": whole(IGNORED_ABOUT),
     "timings_per_token": flag(IGNORED_ABOUT),

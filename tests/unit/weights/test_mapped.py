@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from mlxrun.ops.native import native
 from mlxrun.spec import ModelError
-from mlxrun.weights.checkpoint import _read_file
+from mlxrun.weights.checkpoint import read_file
 from mlxrun.weights.headers import read_header
 from mlxrun.weights.mapped import map_tensors
 
@@ -57,7 +57,7 @@ def test_a_name_that_is_no_utf_8(name: str, file: Path) -> None:
     """As archives of other systems leave them: bytes that Python keeps as lone surrogates."""
     named = file.rename(file.with_name(name))
     found = mapped(named)
-    read = _read_file(named)
+    read = read_file(named)
     assert set(found) <= set(read) == set(arrays())
     assert np.array_equal(np.array(found["float32"]), np.array(read["float32"]))
     assert np.array_equal(np.array(found["float32"]), arrays()["float32"])
