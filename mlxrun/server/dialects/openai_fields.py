@@ -50,7 +50,7 @@ SAMPLERS: dict[str, Schema] = {
         "maxProperties": MAX_BIASES,
         "description": "What is added to the logits of tokens, by their ids.",
     },
-    "repetition_penalty": number("For tokens that the prompt or the answer holds; 1: none.", minimum=0.01, maximum=10),
+    "repetition_penalty": number("For tokens that the prompt or the answer holds; 1: none.", minimum=1e-30, maximum=10),
     "repeat_last_n": whole("Tokens that repetition_penalty looks back; 0: all.", minimum=0),
     "min_tokens": whole("The answer cannot stop by itself before.", minimum=0),
     "typical_p": number(
