@@ -85,7 +85,7 @@ def main(flags: argparse.Namespace) -> int:
         raise RequestError("--recipe uniform is for --quantize BITS or --mode.")
     with bar("writing") as progress:
         convert_folder(checkpoint, flags.out, wanted=wanted, dtype=dtype, progress=progress)
-    tell(flags.out)
+    tell(checkpoint, flags)
     if wanted is not None:
         measure(checkpoint.path, flags)
     return 0
@@ -104,8 +104,19 @@ def measure(original: Path, flags: argparse.Namespace) -> None:
         aside(f"What this costs was not measured: {error}")
 
 
-def tell(folder: Path) -> None:
-    aside(f"{folder} is written, {sum(f.stat().st_size for f in folder.iterdir()) / 1e6:,.1f} MB.")
+def tell(checkpoint: Checkpoint, flags: argparse.Namespace) -> None:
+    from ..convert.left_behind import left_behind
+    from ..loading import open_model
+    from ..spec import ModelError
+
+    size = sum(file.stat().st_size for file in flags.out.iterdir())
+    aside(f"{flags.out} is written, {size / 1e6:,.1f} MB.")
+    try:
+        lost = left_behind(open_model(checkpoint.path, dialect=flags.dialect).recipe, checkpoint.shapes)
+    except ModelError:  # mlx-lm's class alone knows what this model is
+        return
+    if lost:
+        aside(f"It is without {' and '.join(lost)}: mlx-lm's files have no place for that.")
 
 
 def by_method(checkpoint: Checkpoint, flags: argparse.Namespace, dtype: mx.Dtype | None) -> int:
@@ -121,7 +132,7 @@ def by_method(checkpoint: Checkpoint, flags: argparse.Namespace, dtype: mx.Dtype
     with bar(flags.method) as progress:
         making = calibrate(flags.method, ids, how, dtype=dtype, progress=progress, told=aside)
         convert_folder(checkpoint, flags.out, by=making)
-    tell(flags.out)
+    tell(checkpoint, flags)
     return 0
 
 

@@ -249,8 +249,7 @@ def older_spelling(config: Mapping[str, Any]) -> dict[str, Any]:
         scaling = {key: value for key, value in rope.items() if key not in moved}
         kind = scaling.get("rope_type", "default")
         changed |= moved
-        if kind != "default":
-            changed["rope_scaling"] = {**scaling, "type": kind}
+        changed["rope_scaling"] = None if kind == "default" else {**scaling, "type": kind}
     return changed
 
 

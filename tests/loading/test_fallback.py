@@ -144,7 +144,7 @@ def test_older_spelling() -> None:
         "rope_scaling": {"rope_type": "linear", "type": "linear", "factor": 2.0},
     }
     assert older_spelling({"text_config": {"rope_parameters": {"rope_theta": 5.0}, "b": 2}}) == {
-        "text_config": {"rope_parameters": {"rope_theta": 5.0}, "b": 2, "rope_theta": 5.0}
+        "text_config": {"rope_parameters": {"rope_theta": 5.0}, "b": 2, "rope_theta": 5.0, "rope_scaling": None}
     }
     assert older_spelling({"rope_theta": 5.0}) == {}
 

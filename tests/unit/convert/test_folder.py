@@ -188,3 +188,15 @@ def test_a_group_alone_does_not_say_how_many_bits(tmp_path: Path, capsys: pytest
     assert cli.main(["convert", str(place), "-o", str(tmp_path / "out"), "--group", "32"]) == 2
     assert "--group is for --quantize" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_what_the_copy_is_without_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = reference("glm4_moe").checkpoint()
+    layers = found.config["num_hidden_layers"]
+    found.weights[f"model.layers.{layers}.enorm.weight"] = np.ones(found.config["hidden_size"], np.float32)
+    place = write(found, tmp_path / "source")
+    assert cli.main(["convert", str(place), "-o", str(tmp_path / "out")]) == 0
+    assert "It is without multi-token prediction: mlx-lm's files have no place for that." in capsys.readouterr().err
+    plain = write(reference("llama").checkpoint(), tmp_path / "plain")
+    assert cli.main(["convert", str(plain), "-o", str(tmp_path / "whole")]) == 0
+    assert "It is without" not in capsys.readouterr().err
