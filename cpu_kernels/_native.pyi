@@ -68,6 +68,18 @@ def attention(
     softcap: float = 0.0,
     keys: int = -1,
 ) -> mx.array: ...
+def attend_segments(
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    counts: Sequence[int],
+    scale: float,
+    softcap: float = 0.0,
+    window: int = -1,
+    sinks: mx.array | None = None,
+    apart: mx.array | None = None,
+    seen: Sequence[int] = (),
+) -> mx.array: ...
 
 class Pages:
     """Memory for pages: addresses that stay, bytes where something was written."""

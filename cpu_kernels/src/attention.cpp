@@ -73,6 +73,23 @@ void parts::run(const Attention& a) {
   cut.finish(a);
 }
 
+// Each is cut as it would be alone: what it puts out has the same bits.
+void parts::run(const std::vector<Attention>& calls) {
+  Scratch scratch;
+  std::vector<Cut> cuts;
+  std::vector<size_t> ends;
+  for (const Attention& a : calls) {
+    cuts.emplace_back(scratch, a);
+    ends.push_back((ends.empty() ? 0 : ends.back()) + cuts.back().pieces);
+  }
+  if (calls.empty()) return;
+  pool::run((uint32_t)ends.back(), [&](uint32_t i) {
+    const size_t which = std::upper_bound(ends.begin(), ends.end(), (size_t)i) - ends.begin();
+    cuts[which].piece(calls[which], i - (which ? ends[which - 1] : 0));
+  });
+  pool::run((uint32_t)calls.size(), [&](uint32_t i) { cuts[i].finish(calls[i]); });
+}
+
 namespace {
 
 // Strides and data of an input (batch, heads, positions, size) whose last axis must lie in order.

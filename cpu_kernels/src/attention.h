@@ -5,7 +5,7 @@
 
 namespace kernels {
 
-enum Sight : uint8_t { Everything, Causal, Bools, Biases };  // Biases: added to the scores
+enum Sight : uint8_t { Everything, Causal, Bools, Biases, Near };  // Biases: added to the scores; Near: `window` to each side
 
 struct Attention {
   Type q_type, kv_type, out_type, mask_type;
@@ -17,10 +17,12 @@ struct Attention {
   float scale;
   float softcap;  // 0: none
   Sight sight;
-  int window;     // with Causal: how many keys, the newest included; 0: all
+  int window;     // with Causal: how many keys, the newest included; 0: all. With Near: how far, in front and behind
   const uint8_t* mask;
   int64_t mask_strides[4];  // batch, head, query, key
   const float* sinks;       // (heads), or null
+  const float* apart;       // (heads, 2 * far + 1), or null: a score grows by that of key - query, cut to +-far
+  int far;
 };
 
 // Attention over keys that lie in pages: the row at position p sees the keys of its sequence up to p, or up to an end of

@@ -48,19 +48,27 @@ inline RowAt row_at(const Attention& a, int kv_head, int row) {
 // Keys [begin, end) that a query may see at all.
 inline void seen_range(const Attention& a, int query, int& begin, int& end) {
   begin = 0, end = a.keys;
+  if (a.sight == Near) begin = query > a.window ? query - a.window : 0, end = end - query - 1 > a.window ? query + a.window + 1 : end;
   if (a.sight != Causal) return;
   end = a.keys - a.queries + query + 1;
   if (a.window > 0 && end - a.window > 0) begin = end - a.window;
 }
 
-// Soft cap, masks; s (keys) is changed in place.
+// Soft cap, what distance adds, masks; s (keys) is changed in place.
 void look(const Attention& a, int batch, RowAt row, int first, int keys, float* s) {
   constexpr float hidden = -__builtin_inff();
   if (a.softcap > 0) {
     const F cap = set1(a.softcap), inverse = set1(1.0f / a.softcap);
     for (int i = 0; i < kChunk; i += 16) store(s + i, mul(cap, tanh(mul(load(s + i), inverse))));
   }
-  if (a.sight == Causal) {
+  if (a.apart) {
+    const float* by = a.apart + (size_t)row.head * (2 * a.far + 1) + a.far;
+    for (int i = 0; i < keys; i++) {
+      const int ahead = first + i - row.query;
+      s[i] += by[ahead < -a.far ? -a.far : ahead > a.far ? a.far : ahead];
+    }
+  }
+  if (a.sight == Causal || a.sight == Near) {
     int begin, end;
     seen_range(a, row.query, begin, end);
     for (int i = 0; i < keys && first + i < begin; i++) s[i] = hidden;

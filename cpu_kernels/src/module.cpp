@@ -84,6 +84,13 @@ NB_MODULE(_native, m) {
 
   m.def("attention", &attention, "q"_a, "k"_a, "v"_a, "scale"_a, "mask"_a = nb::none(), "causal"_a = false,
         "window"_a = 0, "sinks"_a = nb::none(), "softcap"_a = 0.0f, "keys"_a = -1);
+  m.def("attend_segments",
+        [](const mx::array& q, const mx::array& k, const mx::array& v, const std::vector<int>& counts, float scale, float softcap,
+           int window, const std::optional<mx::array>& sinks, const std::optional<mx::array>& apart, const std::vector<int>& seen) {
+          return attend_segments(q, k, v, counts, seen, {scale, softcap, window}, sinks, apart);
+        },
+        "q"_a, "k"_a, "v"_a, "counts"_a, "scale"_a, "softcap"_a = 0.0f, "window"_a = -1, "sinks"_a = nb::none(),
+        "apart"_a = nb::none(), "seen"_a = std::vector<int>());
   m.def("experts",
         [](const mx::array& x, const mx::array& ids, const mx::array& weights, const Packed* gate, const Packed& up,
            const Packed& down, const std::string& act, const std::optional<mx::array>& gate_bias,

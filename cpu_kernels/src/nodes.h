@@ -14,6 +14,20 @@ mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, 
                     const std::optional<mx::array>& mask, bool causal, int window, const std::optional<mx::array>& sinks,
                     float softcap, int keys);
 
+// How a row sees those of its own segment.
+struct SegmentRule {
+  float scale = 1, softcap = 0;  // 0: none
+  int window = -1;               // how far to each side; below 0: all
+};
+
+// Rows that lie end to end, `counts` of each segment; a row sees those of its own segment, before and behind it. q, k and v
+// as rows of heads: (1, heads, T, size) or (T, heads, 1, size) -> (T, H * Dv). `apart` (H, 2 far + 1): by how much a score
+// grows where the key is -far to far places ahead of the query, or farther. `seen`: of each segment how many rows, from the
+// first on, anybody looks at; empty: all.
+mx::array attend_segments(const mx::array& q, const mx::array& k, const mx::array& v, const std::vector<int>& counts,
+                          const std::vector<int>& seen, const SegmentRule& rule, const std::optional<mx::array>& sinks,
+                          const std::optional<mx::array>& apart);
+
 mx::array rms_norm(const mx::array& x, const std::optional<mx::array>& weight, float eps);
 mx::array layer_norm(const mx::array& x, const std::optional<mx::array>& weight, const std::optional<mx::array>& bias, float eps);
 

@@ -189,29 +189,9 @@ Paged parts::paged_over(const PagePlace& place, const PagedBatch& batch, const P
 
 namespace {
 
-// Rows of (B, heads, L, size) whose last axis lies in order: B * L of them, `row` elements from one to the next.
-struct RowsOfHeads {
-  const uint8_t* data;
-  int64_t row, head;
-
-  RowsOfHeads(Scratch& scratch, const View& v) {
-    const int64_t b = v.shape[0], h = v.shape[1], l = v.shape[2], d = v.shape[3];
-    const bool lined = (v.strides[3] == 1 || d == 1) && (b == 1 || l == 1);
-    data = lined ? v.data : v.ordered(scratch);
-    const int64_t steps[3] = {lined ? v.strides[0] : h * l * d, lined ? v.strides[1] : l * d, lined ? v.strides[2] : d};
-    row = b == 1 ? steps[2] : steps[0], head = steps[1];
-  }
-};
-
 parts::KeyRows key_rows(Scratch& scratch, const View& k, const std::optional<View>& v) {
   const RowsOfHeads keys(scratch, k), values = v ? RowsOfHeads(scratch, *v) : keys;
   return {keys.data, values.data, keys.row, keys.head, values.row, values.head};
-}
-
-int rows_of(const mx::array& a, const char* name) {
-  if (a.ndim() != 4) wrong(std::string(name) + " must have 4 axes (batch, heads, positions, size)");
-  if (a.shape(0) != 1 && a.shape(2) != 1) wrong(std::string(name) + " must be rows: one of several sequences, or those of one");
-  return a.shape(0) * a.shape(2);
 }
 
 void check_keys(const std::optional<mx::array>& k, const std::optional<mx::array>& v, const PagePlace& place, const PagedBatch& batch) {

@@ -72,5 +72,6 @@ void angles_of(int position, const float* freqs, int half, float scale, float* t
 void rotate(float* x, const float* table, int half, bool interleaved);
 
 void run(const Attention& attention);
+void run(const std::vector<Attention>& calls);  // that have nothing to do with each other
 
 }  // namespace parts

@@ -14,6 +14,7 @@ import mlx.nn as nn
 from ..contracts import LayerMemory
 from ..ops.attention import alibi, attention_over, capped_attention_over
 from ..ops.masks import Sight
+from ..ops.packed import PackedRule, packed_attention
 from ..ops.paged import KeyPlace, KeyRule, attend
 from ..ops.span import Span
 from ..spec import Attention, Norm
@@ -48,6 +49,9 @@ class AttentionBlock:
         self.rotary = None if s.rope is None else Rotary(s.rope)
         self.sight = Sight(s.causal, s.window, s.chunk, s.pictures)
         self.rule = KeyRule(s.scale, s.softcap or 0.0, s.window or 0, s.chunk or 0, self.sinks, self.slopes)
+        self.packed = None  # of rows that see all of their text, of which nothing is remembered
+        if not s.causal and own and s.lends is None and s.chunk is None and self.slopes is None:
+            self.packed = PackedRule(s.scale, s.softcap or 0.0, s.window, self.sinks)
 
     def _qk_norm(self, name: str, norm: Norm, heads: int, params: Params) -> NormBlock | HeadNorms:
         if self.spec.qk_norm_scope == "each":
@@ -75,6 +79,9 @@ class AttentionBlock:
         None: another layer's keys are looked at.
         """
         s = self.spec
+        if self.packed is not None and new is not None:
+            dtype = self.device.kept(new[0].dtype)
+            return packed_attention(q, new[0].astype(dtype), new[1].astype(dtype), p.cut, self.packed, self.device)
         if p.pages is not None:
             place = self._place(p, memories)
             if place is not None:

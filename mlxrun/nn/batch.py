@@ -16,6 +16,7 @@ import mlx.core as mx
 from ..contracts import SequenceMemory
 from ..ops.adapters import AdaptedSpan
 from ..ops.masks import Pictures, Sight, boolean, mask
+from ..ops.packed import Segments
 from ..ops.paged import KeyPlace, PagedPass
 from ..ops.span import Span
 
@@ -56,8 +57,8 @@ def adapted_rows(sequences: Sequence[tuple[SequenceMemory, int]]) -> tuple[Adapt
 
 class Pass:
     __slots__ = (
-        *("_masks", "_pictures", "_positions", "_rows", "_segments"),
-        *("adapted", "chosen", "coordinates", "lent", "pages", "places", "total"),
+        *("_cut", "_masks", "_pictures", "_positions", "_rows", "_segments"),
+        *("adapted", "apart", "chosen", "coordinates", "lent", "pages", "places", "total"),
     )
 
     def __init__(
@@ -78,6 +79,8 @@ class Pass:
         self.chosen: dict[int, tuple[mx.array | None, ...]] = {}  # keys an indexer picked, lent like spans
         self._positions: mx.array | None = None
         self.coordinates: mx.array | None = None  # (axes, T) int32, where rows stand in a picture
+        self.apart: mx.array | None = None  # (H, distances) what distance adds to scores, where rows see both ways
+        self._cut: Segments | None = None
         self._masks: dict[tuple[Sight, Segment, int, bool], mx.array | str | None] = {}
 
     @classmethod
@@ -98,6 +101,13 @@ class Pass:
                 made = [replace(one, pictures=shown) for one, shown in zip(made, self._pictures, strict=True)]
             self._segments = tuple(made)
         return self._segments
+
+    @property
+    def cut(self) -> Segments:
+        """As attention without memory wants to know it."""
+        if self._cut is None:
+            self._cut = Segments([count for count, _, _ in self._rows if count], self.apart)
+        return self._cut
 
     @property
     def positions(self) -> mx.array:  # (T,) int32

@@ -93,14 +93,22 @@ def capped_attention_over(
     k, v = span.arrays
     if device.native:
         return native.attention(q, k, v, scale, seen, softcap=softcap)
-    heads, groups = q.shape[1], k.shape[1]
-    q = q.reshape(1, groups, heads // groups, *q.shape[2:])  # (1, G, H/G, L, D)
+    return capped_attention(q, k, v, scale=scale, seen=seen, softcap=softcap)
+
+
+def capped_attention(
+    q: mx.array, k: mx.array, v: mx.array, *, scale: float, seen: mx.array | None, softcap: float
+) -> mx.array:
+    """In plain operations. `seen` is boolean or added, and broadcasts to (L, S) or (H, L, S)."""
+    batch, heads, groups = q.shape[0], q.shape[1], k.shape[1]
+    q = q.reshape(batch, groups, heads // groups, *q.shape[2:])  # (B, G, H/G, L, D)
     scores = (q.astype(mx.float32) * scale) @ k[:, :, None].astype(mx.float32).swapaxes(-1, -2)
     scores = softcap * mx.tanh(scores / softcap)
     if seen is not None:
-        scores = mx.where(seen, scores, -mx.inf)
+        seen = seen if seen.ndim == 2 else seen.reshape(groups, heads // groups, *seen.shape[1:])
+        scores = mx.where(seen, scores, -mx.inf) if seen.dtype == mx.bool_ else scores + seen
     y = mx.softmax(scores, axis=-1).astype(v.dtype) @ v[:, :, None]
-    return y.reshape(1, heads, *y.shape[3:])
+    return y.reshape(batch, heads, *y.shape[3:])
 
 
 def alibi(slopes: mx.array, sight: Sight, queries: range, keys: range) -> mx.array:

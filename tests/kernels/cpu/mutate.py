@@ -42,7 +42,7 @@ SAMPLING = "engine/test_sampler.py engine/test_sampling_in_turn.py"
 TESTS = {
     "attention.cpp": "attention graph stack same bad_input",
     "attention.h": "pages attention",
-    "body_attend.h": "attention same",
+    "body_attend.h": "attention segments same",
     "body_codes.h": "products rows experts same",
     "body_integer.h": "products experts same",
     "body_pages.h": "pages same",
@@ -81,6 +81,7 @@ TESTS = {
     "sample.cpp": SAMPLING,
     "sample.h": SAMPLING,
     "scan.h": RECURRENT,
+    "segments.cpp": "segments",
     "simd_avx2.h": "rows products attention feed_forward",
     "simd_avx512.h": "rows products attention feed_forward same",
     "simd_base.h": "rows products attention feed_forward",
