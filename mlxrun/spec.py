@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-LONGEST = 1000  # characters of a sentence
-SHOWN = 80  # characters of a value
+LONGEST, SHOWN = 1000, 80  # characters of a sentence, and of a value
 # control characters and what ends a line, as signs: ESC is ␛, a newline ␊, C1 as \x9b
 SIGNS = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
 SIGNS |= {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)} | {0x2028: "\\u2028", 0x2029: "\\u2029"}
@@ -218,6 +217,7 @@ class Dense:
     act: Activation = "silu"
     gated: bool = True
     bias: bool = False
+    out_bias: bool | None = None  # of the last matrix; None: as `bias`
     sparsity: float = 0.0  # so much of a row's gate would be cut off, were its values normally distributed (Gemma 3n)
     down_norm: Norm | None = None  # of the hidden row, before the last matrix (BitNet)
 
@@ -326,6 +326,15 @@ class LearnedPositions:
 
 
 @dataclass(frozen=True, slots=True)
+class Distances:
+    """Every score grows by a learned number, by how far its key is ahead of its query or behind; some share one."""
+
+    buckets: int
+    furthest: int  # from there on all are alike
+    heads: int
+
+
+@dataclass(frozen=True, slots=True)
 class RankingHead:
     """The head of a cross-encoder: rows of a question and a text that were read together -> how well they fit."""
 
@@ -381,6 +390,7 @@ class Decoder:
     embed_norm: Norm | None = None
     positions: LearnedPositions | None = None
     token_types: int = 0
+    distances: Distances | None = None
     ranking: RankingHead | None = None
     per_layer: PerLayerInput | None = None
     altup: AltUp | None = None

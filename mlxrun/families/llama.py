@@ -138,6 +138,19 @@ def smollm3(c: Config) -> Recipe:
     return with_attention(whole, lambda i, a: a if turns[i] else replace(a, rope=None))
 
 
+def eurobert(c: Config) -> Recipe:
+    """An encoder: every row sees all others."""
+    c.ignore("mask_token_id", "clf_pooling", "tie_word_embeddings")
+    bias = c.flag("attention_bias")
+    kinds = ("full_attention",) * layers_of(c)
+    found = llama_like(
+        c, kinds, Silent(eps=1e-5), mlp_bias=c.flag("mlp_bias"), causal=False, qkv_bias=bias, out_bias=bias
+    )
+    head = Drop(r"^(?:lm_head|classifier|dense)\.", "the task head")
+    whole = replace(found.decoder, kind="encoder", tied=True)
+    return replace(found, decoder=whole, rules=(head, *found.rules))
+
+
 def seed_oss(c: Config) -> Recipe:
     """Biases on q, k and v, and a switch for the one on o."""
     c.ignore("residual_dropout")

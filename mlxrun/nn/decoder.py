@@ -17,6 +17,7 @@ from ..ops import metal
 from ..ops.device import Device
 from ..ops.fast_forms import BEST
 from ..ops.masks import Pictures
+from ..ops.packed import by_distance
 from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import Decoder, Layer, ModelError
 from ..spec_towers import Towers
@@ -56,6 +57,10 @@ class DecoderModel:
         if spec.positions is not None:
             self.positions = params.embedding("positions", spec.positions.count + spec.positions.offset, spec.dim)
         self.token_types = params.embedding("token_types", spec.token_types, width) if spec.token_types else None
+        self.apart = None  # (H, distances) what distance adds to scores
+        if spec.distances is not None:
+            table = params.array("distances.weight", spec.distances.buckets, spec.distances.heads)
+            self.apart = by_distance(table.astype(mx.float32), spec.distances.furthest)
         self.per_layer = None
         if spec.per_layer is not None:
             self.per_layer = PerLayerEmbedding(spec.per_layer, spec.dim, len(spec.layers), params.scope("per_layer"))
@@ -135,6 +140,7 @@ class DecoderModel:
     def begin(self, sequences: Sequence[tuple[SequenceMemory, int]], pictures: Sequence[Pictures] = ()) -> Pass:
         """A pass of these; matrices that adapters change are told whose rows are which."""
         p = Pass.of(sequences, pictures)
+        p.apart = self.apart
         if self.adapted is not None:
             self.adapted.rows.spans = p.adapted
         return p

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .case import FULL, HALF_ROPE, LLAMA3, MISTRAL_YARN, MSCALE_YARN, ROPE, SLIDE, VOCAB, YARN, Case, own, tiny
+from .encoder_cases import ENCODERS
 from .mlx_lm_cases import MLX_LM
 
 HEAD = {"head_dim": 16}
@@ -611,5 +612,6 @@ CASES: dict[str, Case] = {
         ),
         encoder=True,
     ),
+    **ENCODERS,
     **MLX_LM,
 }

@@ -103,6 +103,14 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "BLOOM": ("bloom", "bloom"),
     "BERT": ("bert", "bert"),
     "ModernBERT": ("modernbert", "modernbert"),
+    "RoBERTa": ("roberta", "roberta"),
+    "XLM-RoBERTa (E5, BGE-M3)": ("xlm-roberta", "xlm_roberta"),
+    "MPNet": ("mpnet", "mpnet_long"),
+    "Nomic Embed": ("nomic_bert", "nomic_bert"),
+    "GTE (new)": ("gte", "gte gte_untyped"),
+    "Jina Embeddings 3": ("jina_embeddings_v3", "jina_embeddings_v3"),
+    "EuroBERT": ("eurobert", "eurobert eurobert_bias"),
+    "EmbeddingGemma": ("gemma3_text", "embedding_gemma"),
 }
 
 

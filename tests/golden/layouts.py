@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .checkpoint import Checkpoint, Weights
+from .encoder_layouts import ENCODER_LAYOUTS
 from .spellings import NO_OLDER, older
 
 Layout = Callable[[Checkpoint], Checkpoint]
@@ -200,7 +201,7 @@ def lent_keys_stored(checkpoint: Checkpoint) -> Checkpoint:
 
 def masked_lm(prefix: str, *rules: tuple[str, str], **more: tuple[int, ...]) -> Layout:
     """An encoder saved under a head of its training."""
-    return named((r"^(?!cls\.|head\.|decoder\.)", prefix), *rules, **more)
+    return named((r"^(?!cls\.|head\.|decoder\.|lm_head\.)", prefix), *rules, **more)
 
 
 VISION = "vision_tower.encoder.layers.0.attention.q_proj.weight multi_modal_projector.linear_1.weight"
@@ -358,6 +359,10 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
         ),
         "stored positions": with_more(embeddings__position_ids=(1, 64)),
     },
+    "roberta": {"masked lm": masked_lm("roberta.", lm_head__bias=(48,), lm_head__dense__weight=(8, 8))},
+    "mpnet_long": {"masked lm": masked_lm("mpnet.", lm_head__bias=(48,), lm_head__dense__weight=(8, 8))},
+    "eurobert": {"masked lm": masked_lm("model.", lm_head__weight=(48, 64))},
+    **ENCODER_LAYOUTS,
     "modernbert": {"masked lm": masked_lm("model.", head__dense__weight=(64, 64), decoder__bias=(48,))},
 }
 

@@ -41,7 +41,10 @@ INPUTS_FIRST = {  # tensors stored (..., inputs, outputs)
 }
 ZERO_CENTRED = {"nemotron"}  # initialised to 1 there, near 0 in real checkpoints
 IDLE = {  # by case: weights that cannot move the output
-    "bert": r"^pooler\.|key\.bias$",  # a bias on keys adds the same to every score unless RoPE turns it
+    # a bias on keys adds the same to every score unless RoPE turns it
+    **dict.fromkeys(("bert", "roberta", "xlm_roberta"), r"^pooler\.|key\.bias$"),
+    "mpnet_long": r"^pooler\.|attn\.k\.bias$",
+    "jina_embeddings_v3": r"^pooler\.",
     "gemma3n_second": r"altup\.correct_output_scale$",
     "opt": r"k_proj\.bias$",
     "opt_350m": r"k_proj\.bias$",

@@ -242,7 +242,8 @@ def older(config: Config) -> Config:
         c |= older_rope(config["rope_parameters"], kind)
     c |= named_otherwise(config, kind)
     for key in DROPS.get(kind, "").split():
-        c.pop(key, None)
+        if key != "use_bidirectional_attention" or not c.get(key):  # written where it is meant
+            c.pop(key, None)
     added = {key: value for key, value in ADDS.get(kind, {}).items() if c.get(key) is None}
     return untagged({**c, **added})
 

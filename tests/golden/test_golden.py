@@ -21,8 +21,8 @@ from .measure import Driver
 
 TOLERANCE = 1e-4  # float32 rounding alone moves the references by up to 3e-5
 WINDOWS = ("sliding_window", "attention_chunk_size")
-WINDOWED = [name for name, case in CASES.items() if any(case.config.get(key) for key in WINDOWS)]
 DECODERS = [name for name, case in CASES.items() if not case.encoder]
+WINDOWED = [name for name in DECODERS if any(CASES[name].config.get(key) for key in WINDOWS)]
 
 
 @pytest.fixture(scope="module")
