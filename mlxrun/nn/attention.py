@@ -80,8 +80,7 @@ class AttentionBlock:
         """
         s = self.spec
         if self.packed is not None and new is not None:
-            dtype = self.device.kept(new[0].dtype)
-            return packed_attention(q, new[0].astype(dtype), new[1].astype(dtype), p.cut, self.packed, self.device)
+            return packed_attention(q, *new, p.cut, self.packed, self.device)  # nothing is kept, so nothing is narrowed
         if p.pages is not None:
             place = self._place(p, memories)
             if place is not None:

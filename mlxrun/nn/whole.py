@@ -51,7 +51,7 @@ def attention_branch(block: AttentionBlock, norm: NormBlock, parts: AttentionPar
             if not rotary.one_table(p):
                 return x + block(norm(x), p, memories)
             turn = rotary.turn(p)
-        q, k, v = parts.heads(x, turn, one_sequence=len(p.segments) == 1)
+        q, k, v = parts.heads(x, turn, one_sequence=len(p.segments) == 1, narrow=block.packed is None)
         y = block.look(q, (k, v), p, memories)
         return add_matmul(y, parts.out, parts.out_bias, x, block.device)
 

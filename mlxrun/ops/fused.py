@@ -60,9 +60,12 @@ class Heads:
         q, k = head_norms or (None, None)
         self.norms = native.HeadNorms(*own, q and q.weight, k and k.weight, q.eps if q else 0.0)
 
-    def __call__(self, x: mx.array, turn: Rotation | None, *, one_sequence: bool) -> list[mx.array]:
+    def __call__(
+        self, x: mx.array, turn: Rotation | None, *, one_sequence: bool, narrow: bool = True
+    ) -> list[mx.array]:
+        """`narrow`: k and v as they are remembered."""
         how = (turn.freqs, turn.positions, turn.interleaved, turn.scale) if turn else (None, None)
-        own, kept = self.device, self.device.kept(x.dtype)
+        own, kept = self.device, self.device.kept(x.dtype) if narrow else x.dtype
         turned = native.Rotation(*how)
         return native.heads_of(
             x, self.weights, self.biases, self.dim, self.norms, turned, one_sequence, kept, own.rounding
