@@ -33,6 +33,7 @@ from .media.reader import eyes_of
 from .text import advice
 from .text.breakers import breaker_ids
 from .text.conversation import turns_of
+from .text.embedded import Embedded, TextReader
 from .text.folder import read_json
 from .text.infill import Infill, InfillPrompt, infill_of
 from .text.long_text import check_bytes, ids_within
@@ -224,14 +225,32 @@ class Assistant:
         told = ChatPrompt("", own.prompt(prompt), constraint=wish.constraint, stops=own.ends)
         return self._ask(told, wish, count)
 
-    def embed(self, inputs: Sequence[str | Sequence[int]], size: int | None = None) -> EmbeddingJob:
+    def embed(
+        self,
+        inputs: Sequence[str | Sequence[int]],
+        size: int | None = None,
+        *,
+        prompt: str | None = None,
+        truncate: bool = False,
+    ) -> EmbeddingJob:
         """A vector of each, in the job's `done`. Ids are taken as they are; a text gets what its tokenizer puts round
-        one, and control tokens written in it stay text."""
-        if self.embedding.why_not is not None:
-            raise RequestError(f"{self.name} gives no embeddings here: {self.embedding.why_not}.")
-        texts = tuple(self._whole(one) if isinstance(one, str) else tuple(one) for one in inputs)
+        one, and control tokens written in it stay text. `prompt`: the name of one of the model's, which is put before
+        a text. `truncate`: what is too long is cut."""
+        form = self.embedding
+        if form.why_not is not None:
+            raise RequestError(f"{self.name} gives no embeddings here: {form.why_not}.")
+        reader = TextReader(
+            self.tokenizer, self.engine.context, form.prompts, form.prompt, form.longest, lower=form.lower
+        )
+        read = [
+            reader.read(one, prompt, cut=truncate)
+            if isinstance(one, str)
+            else Embedded(reader.cut(tuple(one)) if truncate else tuple(one))
+            for one in inputs
+        ]
+        texts, skipped = tuple(one.ids for one in read), () if form.pools_prompt else tuple(one.prompt for one in read)
         check_inputs(texts, self.engine.model.vocab, self.engine.context)
-        job = EmbeddingJob(texts, self.embedding.pooling, self.embedding.both_ways, size, self._adapter)
+        job = EmbeddingJob(texts, form.pooling, form.both_ways, size, self._adapter, skipped, form.steps)
         self.engine.embed(job)
         return job
 
@@ -251,9 +270,6 @@ class Assistant:
         if not self.speaks:
             gives = "embeddings" if self.ranking is None else "scores of texts"
             raise RequestError(f"{self.name} is an encoder: it gives {gives} and writes no text.")
-
-    def _whole(self, text: str) -> tuple[int, ...]:
-        return (*self.tokenizer.prefix, *self.ids(text, special=False), *self.tokenizer.suffix)
 
     def _ask(self, prompt: ChatPrompt, wish: Wish, count: int) -> list[Answer]:
         StopParts(wish.stop)  # refuses before anything is queued

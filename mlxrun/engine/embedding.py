@@ -7,7 +7,7 @@ job alone. Knows no text.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -32,29 +32,29 @@ class EmbeddingJob:
     both_ways: bool  # every row sees all others: a text goes through the model in one pass
     size: int | None = None  # the vectors are cut to so many numbers
     adapter: str | None = None
+    skipped: tuple[int, ...] = ()  # of each how many rows, from the first on, are not pooled; empty: none of any
+    steps: tuple[Callable[[Vector], Vector], ...] = ()  # what a vector goes through after that
     done: Future[list[Vector]] = field(default_factory=Future)  # whoever cancels it ends the job within a pass
 
     def passes(self, model: Runnable) -> Iterator[None]:
         vectors: list[Vector] = []
         for batch in batches(self.inputs):
             if len(batch) == 1 and not self.both_ways:
-                hidden = yield from in_parts(model, batch[0], self.adapter)
-                pooled = [pool(hidden, self.pooling)]
+                rows = [(yield from in_parts(model, batch[0], self.adapter))]
             else:
-                hidden = model(
-                    mx.array([token for ids in batch for token in ids], mx.int32),
-                    [(new_sequence(model, len(ids), self.adapter), len(ids)) for ids in batch],
-                )
-                ends = np.cumsum([len(ids) for ids in batch])
-                pooled = [
-                    pool(hidden[end - len(ids) : end], self.pooling)
-                    for ids, end in zip(batch, ends.tolist(), strict=True)
-                ]
+                rows = together(model, batch, self.adapter)
+            skipped = self.skipped[len(vectors) :] or (0,) * len(batch)
+            pooled = [pool(hidden, self.pooling, skip) for hidden, skip in zip(rows, skipped, strict=False)]
             mx.eval(pooled)
-            vectors += [unit(np.array(vector, np.float32)[: self.size]) for vector in pooled]
+            vectors += [self._finished(np.array(vector, np.float32)) for vector in pooled]
             yield
         if self.done.set_running_or_notify_cancel():
             self.done.set_result(vectors)
+
+    def _finished(self, vector: Vector) -> Vector:
+        for step in self.steps:
+            vector = step(vector)
+        return unit(vector[: self.size])
 
 
 class ReadingJob(Protocol):
@@ -145,13 +145,24 @@ def in_parts(model: Runnable, ids: Sequence[int], adapter: str | None = None) ->
     return parts[0] if len(parts) == 1 else mx.concatenate(parts)
 
 
-def pool(rows: mx.array, pooling: Pooling) -> mx.array:
-    """(L, dim) -> (dim,)"""
+def together(model: Runnable, batch: Sequence[Sequence[int]], adapter: str | None = None) -> list[mx.array]:
+    """All rows of each, of one pass."""
+    hidden = model(
+        mx.array([token for ids in batch for token in ids], mx.int32),
+        [(new_sequence(model, len(ids), adapter), len(ids)) for ids in batch],
+    )
+    ends = np.cumsum([len(ids) for ids in batch]).tolist()
+    return [hidden[end - len(ids) : end] for ids, end in zip(batch, ends, strict=True)]
+
+
+def pool(rows: mx.array, pooling: Pooling, skip: int = 0) -> mx.array:
+    """(L, dim) -> (dim,). The first `skip` rows are not averaged, and none of their numbers is the largest."""
     rows = rows.astype(mx.float32)
     if pooling is Pooling.FIRST:
         return rows[0]
     if pooling is Pooling.LAST:
         return rows[-1]
+    rows = rows[skip:] if skip else rows
     if pooling is Pooling.MAX:
         return rows.max(axis=0)
     return rows.mean(axis=0)

@@ -6,13 +6,11 @@ and the chat template knows the roles query and document.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .open import OpenedModel
-from .pooling import MODULES, read
+from .pooling import mapping, modules_of
 
 SCORE = "LogitScore"
 
@@ -40,14 +38,10 @@ def ranking_form(opened: OpenedModel) -> RankingForm | None:
 
 
 def _written(folder: Path, vocab: int) -> RankingForm | None:
-    modules = read(folder / MODULES)
-    kinds = [str(module.get("type")).rpartition(".")[2] for module in modules] if isinstance(modules, list) else []
-    if kinds != ["Transformer", SCORE]:
+    modules = modules_of(folder)
+    if [kind for kind, _ in modules] != ["Transformer", SCORE]:
         return None
-    path = str(modules[1].get("path"))
-    if Path(path).name != path:
-        return None
-    told = _mapping(folder / path / "config.json")
+    told = mapping(modules[1][1] / "config.json")
     yes, no = told.get("true_token_id"), told.get("false_token_id")
     if (
         not isinstance(yes, int)
@@ -55,15 +49,7 @@ def _written(folder: Path, vocab: int) -> RankingForm | None:
         or not all(0 <= one < vocab for one in (yes, no or 0))
     ):
         return None
-    asked, first = (
-        _mapping(folder / "sentence_bert_config.json"),
-        _mapping(folder / "config_sentence_transformers.json"),
-    )
+    asked, first = mapping(folder / "sentence_bert_config.json"), mapping(folder / "config_sentence_transformers.json")
     template = (asked.get("processing_kwargs") or {}).get("chat_template") or {}
     system = (first.get("prompts") or {}).get(first.get("default_prompt_name")) or ""
     return RankingForm((yes, no), str(system), template.get("add_generation_prompt") is True)
-
-
-def _mapping(path: Path) -> Mapping[str, Any]:
-    found = read(path)
-    return found if isinstance(found, dict) else {}

@@ -119,6 +119,24 @@ def test_too_long_has_a_code_that_programs_know(long: Any, said: str, client: op
     assert said in str(caught.value)
 
 
+def test_who_asks_for_it_has_a_long_text_cut(bert: Serving, folder: Path, client: openai.OpenAI) -> None:
+    long, own = "long " * CONTEXT, ollama.Client(bert.url)
+    ids = Reference(folder).ids(long)
+    whole = {"model": "bert", "input": [*ids[: CONTEXT - 1], ids[-1]], "encoding_format": "float"}
+    (first,) = client.embeddings.create(**whole).data
+    (cut,) = client.embeddings.create(**whole | {"input": long}, extra_body={"truncate": True}).data
+    assert cut.embedding == first.embedding
+    assert list(own.embed("bert", long).embeddings[0]) == first.embedding  # as Ollama does where nobody says
+    with pytest.raises(ollama.ResponseError, match="tokens"):
+        own.embed("bert", long, truncate=False)
+
+
+def test_a_prompt_that_is_not_there_is_named(bert: Serving) -> None:
+    refused = bert.post("/v1/embeddings", {"input": "a", "prompt_name": "query"})
+    assert refused.status_code == 400
+    assert error_of(refused)["message"] == "This model has no prompt 'query'; it has none."
+
+
 def test_a_decoder_gives_its_last_row(tiny: Serving) -> None:
     client = openai.OpenAI(base_url=f"{tiny.url}/v1", api_key="none", timeout=SECONDS, max_retries=0)
     one, other, again = client.embeddings.create(model="tiny", input=["abc", "abd", "abc"]).data

@@ -15,7 +15,7 @@ from ...engine.embedding import Vector
 from ..dialect import Body, Json, Operation, Plain, Voice
 from ..direct import OpenAIWords, answered
 from ..errors import ApiError, JsonResponse
-from ..fields import COUNT, NUMBER, TEXT, either, fixed, listed, lists, one_of, record, ref, text, unset, whole
+from ..fields import COUNT, NUMBER, TEXT, either, fixed, flag, listed, lists, one_of, record, ref, text, unset, whole
 from ..generate import House
 from ..openapi import post
 
@@ -34,6 +34,10 @@ EMBEDDINGS = fixed(
     ),
     encoding_format=one_of("float", "base64", about="base64: of the numbers as little-endian float32."),
     dimensions=unset(whole("Cut the vector to so many; only where the model was trained for that.", minimum=1)),
+    prompt_name=text(
+        "Of the model's prompts, the one to put before each text, such as query or document.", minLength=1
+    ),
+    truncate=flag("Cut a text that is too long; without it that is an error."),
     user=text(UNHEEDED),
 )
 VECTOR = {"anyOf": [listed(NUMBER), TEXT]}
@@ -60,7 +64,8 @@ async def embeddings(request: Request, house: House) -> Response:
 
 async def _answer(body: Body, voice: Voice, house: House) -> Response:
     inputs, size = inputs_of(body["input"]), size_of(body.get("dimensions"), voice)
-    job = await house.aside(lambda: voice.assistant.embed(inputs, size))
+    named, cut = body.get("prompt_name"), body.get("truncate") is True
+    job = await house.aside(lambda: voice.assistant.embed(inputs, size, prompt=named, truncate=cut))
     vectors = await asyncio.wrap_future(job.done)  # cancelled with us, and the job then ends
     floats = body.get("encoding_format") != "base64"
 

@@ -31,7 +31,7 @@ EMBED = fixed(
     "model",
     **COMMON,
     input=either(text(), lists(text(minLength=1), maxItems=MOST), about="A text or several; without any it is loaded."),
-    truncate=flag("Accepted: no text is ever cut, one that is too long is an error."),
+    truncate=flag("false: a text that is too long is an error; else it is cut."),
     dimensions=unset(whole("Cut the vector to so many; only where the model was trained for that.", minimum=1), 0),
 )
 EMBEDDINGS = fixed("model", **COMMON, prompt=text("Without it the model is loaded."))
@@ -43,7 +43,8 @@ async def embed(request: Request, house: House) -> Response:
     async def answer(body: Body, voice: Voice, house: House) -> Response:
         began, given = time.perf_counter(), body.get("input") or ()
         inputs = [given] if isinstance(given, str) else list(given)
-        job, vectors = await vectors_of(inputs, size_of(body.get("dimensions"), voice), voice, house)
+        size, cut = size_of(body.get("dimensions"), voice), body.get("truncate") is not False
+        job, vectors = await vectors_of(inputs, size, voice, house, cut=cut)
         told: Json = {"model": body["model"], "embeddings": await house.aside(lambda: numbers(vectors))}
         total = time.perf_counter() - began + voice.waited
         told |= {"total_duration": nanos(total), "load_duration": nanos(voice.waited)}
@@ -62,12 +63,12 @@ async def embeddings(request: Request, house: House) -> Response:
 
 
 async def vectors_of(
-    inputs: Sequence[str], size: int | None, voice: Voice, house: House
+    inputs: Sequence[str], size: int | None, voice: Voice, house: House, *, cut: bool = True
 ) -> tuple[EmbeddingJob | None, Sequence[Vector]]:
     """Of no input no vectors: the model is only loaded."""
     if not inputs:
         return None, ()
-    job = await house.aside(lambda: voice.assistant.embed(inputs, size))
+    job = await house.aside(lambda: voice.assistant.embed(inputs, size, truncate=cut))
     return job, await asyncio.wrap_future(job.done)  # cancelled with us, and the job then ends
 
 
