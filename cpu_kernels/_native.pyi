@@ -244,7 +244,7 @@ class Stack:
     """Steps over named rows: "x" goes in, "extra" comes in beside it, `out` comes out. See stack.h."""
 
     def __init__(self, width: int, extra: int = 0, out: str = "x") -> None: ...
-    def rope(self, tables: Sequence[tuple[mx.array, float]], interleaved: bool) -> int: ...
+    def rope(self, tables: Sequence[tuple[mx.array, float]], interleaved: bool, axes: Sequence[int] = ()) -> int: ...
     def combine(
         self,
         source: str,
@@ -347,6 +347,7 @@ class Stack:
         counts: Sequence[int] = (),
         before: Sequence[Sequence[mx.array | None]] = (),
         adapted: Sequence[tuple[int, int, StackAdapter]] = (),
+        turns: Sequence[Sequence[int]] = (),
     ) -> list[mx.array]: ...
 
 def sample(

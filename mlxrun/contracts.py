@@ -132,9 +132,12 @@ class Patches:
     """Of several pictures, end to end, block by block."""
 
     colours: mx.array  # (T, side * side * 3) uint8: by row, column, colour
-    places: mx.array | None  # (T,) int32 rows of the grid
+    places: mx.array | None  # (T, taps) int32 rows of the grid, which are added
+    shares: mx.array | None  # (T, taps) float32, of each; None: all of it
     coordinates: mx.array | None  # (2, T) int32: its row and its column among the patches
     counts: tuple[int, ...]  # of each picture
+    windows: tuple[int, ...] = ()  # of each window, one after the other, where layers look within windows
+    back: mx.array | None = None  # (R,) int32, which of the rows that come out is whose; None: they lie in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,5 +145,14 @@ class SoftRows:
     """Rows of a pass that a tower made: they come in the place of what their tokens' embedding would be."""
 
     rows: mx.array  # (R,) int32, where in the pass
-    values: mx.array  # (R, dim)
+    values: mx.array  # (R, dim), and behind those what is added to the rows after each of the first layers
     pictures: Sequence[Pictures] = ()  # of each sequence those whose rows are in the pass: where they begin and end
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """By what rope turns the rows of a pass, where that is not their place among the keys of their sequence."""
+
+    coordinates: Sequence[Sequence[int]]  # (3, T): the place, line and column of a picture's row; of others thrice one
+    shifts: Sequence[int]  # of each sequence, how much that is beside the place among keys
+    apart: bool  # whether a picture's rows are among them; the shift says all there is to say of the others

@@ -239,6 +239,7 @@ class Tile:
     rows: int  # that it takes in a prompt
     grid: tuple[int, int]  # patches down and across
     data: bytes = field(repr=False)  # of each patch its colours, row by row
+    shape: tuple[int, int] | None = None  # of its rows down and across, where they turn by that; None: as words do
 
 
 @dataclass(frozen=True, slots=True)

@@ -398,3 +398,4 @@ class Decoder:
     logit_scale: float = 1.0
     logit_softcap: float | None = None
     joined: Joined | None = None  # it is no model but a head, which needs one's hidden rows
+    deep: int = 0  # layers from the first on, to whose output rows of a picture are added that a tower made for it

@@ -15,24 +15,27 @@ from .spec import Activation, Layer, Norm
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Squares of side x side pixels -> rows. The columns of its weight go by row, column, colour."""
+    """Squares of side x side pixels -> rows. The columns of its weight go by frame, row, column, colour."""
 
     side: int
     dim: int
     bias: bool = True
     after: Norm | None = None
+    frames: int = 1  # of a film that make one row; a picture is as many that are alike
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
     """A learned row for each place, added to the patches.
 
-    buckets: of a picture that has another size than the grid, the place at the same part of the way
+    Of a picture that has another size than the grid:
+    buckets: the place at the same part of the way
+    bilinear: the four around that, by their distance; the corners of both lie on each other
     """
 
     rows: int
     cols: int
-    how: Literal["buckets"] = "buckets"
+    how: Literal["buckets", "bilinear"] = "buckets"
     before: int = 0  # rows of the table before those of places: of the class row
 
 
@@ -75,6 +78,9 @@ class Tower:
     block: int  # side of the blocks of patches by which rows lie
     steps: tuple[Step, ...]
     class_row: bool = False  # a learned row before the patches of each picture, which no step sees
+    window: int = 0  # side, in blocks, of the squares within which patches see each other; 0: all of a picture do
+    full: tuple[int, ...] = ()  # layers in which they see all of it nevertheless
+    deep: tuple[tuple[int, tuple[Step, ...]], ...] = ()  # layers whose output other steps make further rows of
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,16 @@ class Closest:
     most: int
 
 
-Fit = Tiles | Longest | Square | Closest
+@dataclass(frozen=True, slots=True)
+class Multiple:
+    """Each edge is a multiple of `factor`, and all of it no fewer and no more pixels than that (Qwen)."""
+
+    factor: int
+    least: int
+    most: int
+
+
+Fit = Tiles | Longest | Square | Closest | Multiple
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +156,7 @@ class PictureSpec:
     written: PictureWords
     soft: int  # the token that stands where rows come
     whole: bool = False  # its rows see each other in the decoder
+    apart: bool = False  # its rows turn there by their line and column, and what follows by the longer of its edges
 
 
 @dataclass(frozen=True, slots=True)

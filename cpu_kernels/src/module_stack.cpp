@@ -73,12 +73,12 @@ void bind_stack(nb::module_& m) {
   nb::class_<Stack>(m, "Stack")
       .def(nb::init<int, int, const std::string&>(), "width"_a, "extra"_a = 0, "out"_a = "x")
       .def("rope",
-           [](Stack& stack, const std::vector<std::pair<mx::array, float>>& tables, bool interleaved) {
+           [](Stack& stack, const std::vector<std::pair<mx::array, float>>& tables, bool interleaved, const std::vector<int>& axes) {
              std::vector<RopeTable> own;
              for (const auto& [freqs, scale] : tables) own.push_back({freqs, scale});
-             return stack.rope(own, interleaved);
+             return stack.rope(own, interleaved, axes);
            },
-           "tables"_a, "interleaved"_a)
+           "tables"_a, "interleaved"_a, "axes"_a = std::vector<int>())
       .def("combine", &Stack::combine, "source"_a, "to"_a, "norm"_a = nb::none(), "onto"_a = nb::none(), "factor"_a = 1.0f,
            "scale"_a = nb::none())
       .def("project", &Stack::project, "source"_a, "weights"_a, "biases"_a, "to"_a, "onto"_a = nb::none(),
@@ -110,14 +110,15 @@ void bind_stack(nb::module_& m) {
            [](Stack& stack, const mx::array& x, const MaybeArray& extra, const std::vector<const PagePlace*>& places,
               const std::vector<int>& groups, const std::vector<const BatchHeld*>& own, const std::vector<std::vector<int>>& tables,
               int wish, const std::vector<int>& counts, const std::vector<std::vector<MaybeArray>>& before,
-              const std::vector<std::tuple<int, int, const AdapterHeld*>>& adapted) {
+              const std::vector<std::tuple<int, int, const AdapterHeld*>>& adapted, std::vector<std::vector<int32_t>> turns) {
              std::vector<std::shared_ptr<const PagedBatch>> batches;
              for (const BatchHeld* one : own) batches.push_back(one ? one->batch : nullptr);
              std::vector<steps::AdaptedRows> rows;
              for (const auto& [start, count, by] : adapted) rows.push_back({start, count, by ? by->adapter : nullptr});
-             return stack(x, extra, places, groups, batches, tables, rows, wish, counts, before);
+             return stack(x, extra, places, groups, batches, tables, rows, wish, counts, before, std::move(turns));
            },
            "x"_a, "extra"_a.none(), "places"_a, "groups"_a, "batches"_a, "tables"_a, "precision"_a = -1,
            "counts"_a = std::vector<int>(), "before"_a = std::vector<std::vector<MaybeArray>>(),
-           "adapted"_a = std::vector<std::tuple<int, int, const AdapterHeld*>>());
+           "adapted"_a = std::vector<std::tuple<int, int, const AdapterHeld*>>(),
+           "turns"_a = std::vector<std::vector<int32_t>>());
 }

@@ -22,6 +22,7 @@ struct Told {
   std::vector<std::vector<int>> tables;                    // by rope and sequence
   std::vector<steps::Sequence> sequences;                  // where steps remember
   std::vector<steps::AdaptedRows> adapted;
+  std::vector<std::vector<int32_t>> turns;                 // by coordinate and row, or none: every row by its position
 };
 
 // What a sequence will go on from: its place is known when the pass begins.
@@ -72,7 +73,13 @@ struct Work {
       for (int r = piece * 16; r < std::min<int>(x.count, piece * 16 + 16); r++) {
         const size_t sequence = std::upper_bound(batch.starts.begin(), batch.starts.end(), r) - batch.starts.begin() - 1;
         const int which = told->tables[rope].empty() ? 0 : told->tables[rope][sequence];
-        parts::angles_of(batch.positions[r], own.freqs[which].data(), own.half, own.scales[which], table + (size_t)r * own.half * 2);
+        float* to = table + (size_t)r * own.half * 2;
+        if (told->turns.empty()) {
+          parts::angles_of(batch.positions[r], own.freqs[which].data(), own.half, own.scales[which], to);
+        } else {
+          for (int i = 0; i < own.half; i++)
+            parts::angles_of(told->turns[own.axes.empty() ? 0 : own.axes[i]][r], own.freqs[which].data() + i, 1, own.scales[which], to + 2 * i);
+        }
       }
     });
     return table;
@@ -174,16 +181,19 @@ Stack::Stack(int width, int extra, const std::string& out) : layers_(std::make_s
 }
 Stack::~Stack() = default;
 
-int Stack::rope(const std::vector<RopeTable>& tables, bool interleaved) {
+int Stack::rope(const std::vector<RopeTable>& tables, bool interleaved, const std::vector<int>& axes) {
   layers_->may_change();
   if (tables.empty()) wrong("a rope has at least one table");
-  Rope rope{{}, {}, 0, interleaved};
+  Rope rope{{}, {}, 0, interleaved, axes};
   for (const RopeTable& table : tables) {
     if (table.freqs.ndim() != 1 || table.freqs.dtype() != mx::float32 || table.freqs.size() == 0) wrong("freqs must be float32 (n,)");
     if (rope.half && rope.half != table.freqs.shape(0)) wrong("all tables of a rope have as many freqs");
     rope.half = table.freqs.shape(0);
     rope.freqs.emplace_back(table.freqs, rope.half, "freqs"), rope.scales.push_back(table.scale);
   }
+  if (!axes.empty() && (int)axes.size() != rope.half) wrong("axes must have one entry for each of freqs");
+  for (int axis : axes)
+    if (axis < 0) wrong("axes are numbers of coordinates");
   layers_->ropes.push_back(std::move(rope));
   return (int)layers_->ropes.size() - 1;
 }
@@ -347,7 +357,8 @@ std::vector<mx::array> Stack::operator()(const mx::array& x, const std::optional
                                          const std::vector<std::shared_ptr<const PagedBatch>>& batches,
                                          const std::vector<std::vector<int>>& tables,
                                          const std::vector<steps::AdaptedRows>& adapted, int wish, const std::vector<int>& counts,
-                                         const std::vector<std::vector<std::optional<mx::array>>>& before) {
+                                         const std::vector<std::vector<std::optional<mx::array>>>& before,
+                                         std::vector<std::vector<int32_t>> turns) {
   if (x.ndim() != 2 || x.shape(1) != layers_->width) wrong("x must be (rows, " + std::to_string(layers_->width) + ")");
   if (x.dtype() != mx::float32) wrong("x must be float32");
   if (extra.has_value() != (layers_->extra > 0)) wrong("extra rows go with a stack that was made for them");
@@ -378,6 +389,12 @@ std::vector<mx::array> Stack::operator()(const mx::array& x, const std::optional
     for (int which : own)
       if (which < 0 || (size_t)which >= layers_->ropes[i].freqs.size()) wrong("tables must be of their rope");
   }
+  for (const std::vector<int32_t>& axis : turns)
+    if ((int)axis.size() != x.shape(0)) wrong("turns must have one entry for each row of x");
+  for (const Rope& rope : layers_->ropes)
+    for (int axis : rope.axes)
+      if (!turns.empty() && (size_t)axis >= turns.size()) wrong("turns must have every coordinate that a rope turns by");
+  told->turns = std::move(turns);
   layers_->check(adapted, x.shape(0));
   told->adapted = adapted;
   const Rows going = layers_->read(layers_->out);

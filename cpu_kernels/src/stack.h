@@ -51,7 +51,8 @@ class Stack {
   ~Stack();
 
   // A rotation that steps may name: sequences choose among its tables, which turn as many values.
-  int rope(const std::vector<RopeTable>& tables, bool interleaved);
+  // `axes`: of each pair, by which of a row's coordinates it turns, or none: by the first.
+  int rope(const std::vector<RopeTable>& tables, bool interleaved, const std::vector<int>& axes = {});
 
   // to = (onto +) factor * scale * norm(source)
   void combine(const std::string& source, const std::string& to, const std::optional<steps::NormSpec>& norm,
@@ -100,12 +101,14 @@ class Stack {
   // `tables` of each rope the one of each sequence, or none: the first for all.
   // `counts`: of rows of each sequence, where steps remember; `before` what each sequence does, by step, or nothing where it
   // begins. What it will go on from comes out behind the rows, in the same order.
+  // `turns`: by coordinate what each row turns by, or none: its position.
   std::vector<mx::array> operator()(const mx::array& x, const std::optional<mx::array>& extra,
                                     const std::vector<const PagePlace*>& places, const std::vector<int>& groups,
                                     const std::vector<std::shared_ptr<const PagedBatch>>& batches,
                                     const std::vector<std::vector<int>>& tables, const std::vector<steps::AdaptedRows>& adapted, int wish,
                                     const std::vector<int>& counts,
-                                    const std::vector<std::vector<std::optional<mx::array>>>& before);
+                                    const std::vector<std::vector<std::optional<mx::array>>>& before,
+                                    std::vector<std::vector<int32_t>> turns = {});
   struct Layers;
 
  private:

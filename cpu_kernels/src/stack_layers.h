@@ -21,6 +21,7 @@ struct Rope {
   std::vector<float> scales;
   int half;
   bool interleaved;
+  std::vector<int> axes;  // of each pair, by which coordinate it turns; none: by the first
 };
 
 // What a pass is told of the place where a step keeps or finds its keys.

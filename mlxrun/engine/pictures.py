@@ -16,7 +16,7 @@ import numpy as np
 from ..contracts import Patches, SoftRows
 from ..core import RequestError, Tile
 from ..loading.model import Runnable
-from ..media.layout import coordinates, places
+from ..media.layout import coordinates, places, windows
 from ..spec import Attention
 from ..spec_towers import Tower
 from .plan import PassPart
@@ -114,14 +114,39 @@ class Pictures:
 
 
 def laid_out(spec: Tower, tiles: Sequence[Tile]) -> Patches:
+    """Their patches, block by block, or window by window where layers look within windows."""
     colours = np.concatenate([np.frombuffer(tile.data, np.uint8) for tile in tiles]).reshape(-1, 3 * spec.patch.side**2)
-    where = None
+    where, shares, turns = None, None, None
     if spec.grid is not None:
-        where = mx.array(np.concatenate([places(spec.grid, *tile.grid, spec.block) for tile in tiles]))
-    turns = None
+        taps = [places(spec.grid, *tile.grid, spec.block) for tile in tiles]
+        where = np.concatenate([at for at, _ in taps])
+        shares = None if taps[0][1] is None else np.concatenate([share for _, share in taps if share is not None])
     if any(isinstance(layer.mixer, Attention) and layer.mixer.rope is not None for layer in spec.layers[:1]):
-        turns = mx.array(np.concatenate([coordinates(*tile.grid, spec.block) for tile in tiles], axis=1))
-    return Patches(mx.array(colours), where, turns, tuple(tile.grid[0] * tile.grid[1] for tile in tiles))
+        turns = np.concatenate([coordinates(*tile.grid, spec.block) for tile in tiles], axis=1)
+    counts = tuple(tile.grid[0] * tile.grid[1] for tile in tiles)
+    if not spec.window:
+        return Patches(mx.array(colours), given(where), given(shares), given(turns), counts)
+    order, sizes = in_windows(spec, tiles)
+    patches = (order[:, None] * spec.block**2 + np.arange(spec.block**2)).reshape(-1)
+    where, shares = (None if one is None else one[patches] for one in (where, shares))
+    turns = None if turns is None else turns[:, patches]
+    back = mx.array(np.argsort(order).astype(np.int32))
+    return Patches(mx.array(colours[patches]), given(where), given(shares), given(turns), counts, sizes, back)
+
+
+def given(values: np.ndarray | None) -> mx.array | None:
+    return None if values is None else mx.array(values)
+
+
+def in_windows(spec: Tower, tiles: Sequence[Tile]) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Their blocks window by window, and how many patches each window has."""
+    found, sizes, first = list[np.ndarray](), list[int](), 0
+    for tile in tiles:
+        order, counts = windows(*tile.grid, spec.block, spec.window)
+        found.append(order + first)
+        sizes += [count * spec.block**2 for count in counts]
+        first += len(order)
+    return np.concatenate(found), tuple(sizes)
 
 
 def soft_rows(parts: Sequence[PassPart]) -> SoftRows | None:

@@ -92,6 +92,7 @@ class Row:
     shown: dict[bytes, mx.array] = field(default_factory=dict)  # of pictures that it has yet to read, by digest
     prompt_keys: array[int] | None = None  # of a prompt that shows pictures, once somebody has asked
     blind: int | None = None  # where the first picture stands that is not encoded yet
+    apart: bool = False  # whether its pictures turn by line and column
 
     @classmethod
     def of(cls, handle: Handle, context: int, choice: int = 0) -> Row:
@@ -104,6 +105,7 @@ class Row:
         row = cls(handle, array("i", request.tokens), limit, request.sampling, seed, choice, guide=guide)
         if request.closing is not None:
             row.thoughts = ThoughtBudget(request.closing)
+        row.apart = any(one.tile.shape is not None for one in request.media)
         row.greedy = guide is None and row.thoughts is None and request.sampling.best_alone
         return row
 
@@ -300,6 +302,8 @@ def check_media(request: Request) -> None:
     for one in request.media:
         if sum(count for _, count in one.spans) != one.tile.rows:
             raise RequestError("A picture takes another number of tokens in the prompt than it has rows.")
+        if one.tile.shape is not None and (len(one.spans) > 1 or math.prod(one.tile.shape) != one.tile.rows):
+            raise RequestError("A picture whose rows turn by line and column must stand in one piece.")
         for first, count in one.spans:
             if first < end or count < 1:
                 raise RequestError("Pictures overlap in the prompt.")

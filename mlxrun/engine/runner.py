@@ -15,6 +15,7 @@ import mlx.core as mx
 from ..loading.model import Runnable
 from .draft.base import See, SeenRows
 from .pictures import soft_rows
+from .places import turns_of
 from .plan import PassPart, PassPlan
 from .request import Row
 from .sampler import Ahead, Draw, Samples, likeliest, only_best, sample
@@ -59,8 +60,10 @@ class Runner:
 
     def _start(self, plan: PassPlan) -> Unsampled | None:
         parts = plan.parts
-        ids, sequences, soft = ids_of(parts), [(part.row.memory, part.count) for part in parts], soft_rows(parts)
-        hidden = self._model(ids, sequences) if soft is None else self._model(ids, sequences, soft)
+        ids, sequences = ids_of(parts), [(part.row.memory, part.count) for part in parts]
+        soft, turns = soft_rows(parts), turns_of(parts)
+        plain = soft is None and turns is None
+        hidden = self._model(ids, sequences) if plain else self._model(ids, sequences, soft, turns)
         arrays = list({id(array): array for part in parts for array in part.row.memory.arrays()}.values())  # some share
         if self._see is not None:
             ends = [part.end + len(part.drafts.tokens) for part in parts]

@@ -121,6 +121,7 @@ FAMILIES: dict[str, str] = {
     "qwen3_5_text": "qwen_next.qwen3_5",
     "qwen3_moe": "qwen_moe.qwen3_moe",
     "qwen3_next": "qwen_next.qwen3_next",
+    "qwen3_vl_moe_text": "qwen_moe.qwen3_vl_moe",
     "qwen3_vl_text": "llama.qwen3",
     "recurrent_gemma": "recurrent_gemma.recurrent_gemma",
     "roberta": "bert.roberta",
@@ -158,7 +159,7 @@ def resolve(
             f"{file}: a {c.family} model with {', '.join(unread)} is not known here, and the answers may depend on it; "
             f"--waive KEY goes on without."
         )
-    return with_tower(recipe, outer_rules, left_out, tower_of(config, processor, recipe.decoder.dim, dialect, waive))
+    return with_tower(recipe, outer_rules, left_out, tower_of(config, processor, recipe.decoder, dialect, waive))
 
 
 def with_tower(
@@ -169,6 +170,10 @@ def with_tower(
         rules, towers = (*tower.rules, *outer, *recipe.rules), tower.towers
         if towers.picture.whole:
             recipe = with_attention(recipe, lambda _, mixer: replace(mixer, pictures=True))
+        if tower.axes:
+            turned = lambda _, mixer: replace(mixer, rope=mixer.rope and replace(mixer.rope, axes=tower.axes))  # noqa: E731 one use
+            recipe = with_attention(recipe, turned)
+        recipe = replace(recipe, decoder=replace(recipe.decoder, deep=len(towers.vision.deep)))
         left_out = tuple(part for part in left_out if part != VISION)
     else:
         rules, towers = (*outer, *recipe.rules), None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..spec import Attention, FeedForward, ModelError, Router
 from .common import (
+    LAYER,
     NAMES,
     PRE,
     Recipe,
@@ -19,8 +22,8 @@ from .common import (
     window_of,
 )
 from .config import Config
-from .moe import experts_of, moe, refuse, router_rules, shared_rules, sparse_kinds, top_k
-from .rules import Drop
+from .moe import WIDEST, experts_of, moe, refuse, router_rules, shared_rules, sparse_kinds, top_k
+from .rules import Drop, Split, Transpose
 
 
 def sparse_layers(c: Config, layers: int) -> tuple[bool, ...]:
@@ -46,6 +49,10 @@ def qwen2_moe(c: Config) -> Recipe:
 
 
 def qwen3_moe(c: Config) -> Recipe:
+    return _third(c, renorm=c.flag("norm_topk_prob"))
+
+
+def _third(c: Config, *, renorm: bool) -> Recipe:
     s, norm, tied_head = sizes_of(c), rms(c), tied(c)
     slides = c.flag("use_sliding_window") and c.get("sliding_window") is not None  # then every layer does
     c.ignore("sliding_window", "max_window_layers")
@@ -58,11 +65,25 @@ def qwen3_moe(c: Config) -> Recipe:
         qkv_bias=bias,
         out_bias=bias,
     )
-    experts, dense = moe(c, Router(top_k(c), renorm=c.flag("norm_topk_prob"))), gated(c)
+    experts, dense = moe(c, Router(top_k(c), renorm=renorm)), gated(c)
     ffns: list[FeedForward] = [experts if yes else dense for yes in sparse_layers(c, s.layers)]
     layers = pre_norm_layers(norm, [mixer] * s.layers, ffns)
     rules = (*router_rules(), *experts_of(c), *head_rules(tied_head), *NAMES, *PRE)
     return Recipe(decoder(c, s, layers, norm, tied_head), rules)
+
+
+def qwen3_vl_moe(c: Config) -> Recipe:
+    """The text half of Qwen 3 VL with experts: published input first, saved by transformers 5 as others are."""
+    c.ignore("norm_topk_prob")
+    recipe, dim, hidden = _third(c, renorm=True), c.count("hidden_size"), c.count("moe_intermediate_size", high=WIDEST)
+    block, ours = LAYER + r"mlp\.experts\.", r"layers.\1.ffn.experts."
+    turned = (
+        Transpose(block + "gate_up_proj$", ours + "gate_up.weight", unless=(2 * hidden, dim)),
+        Transpose(block + "down_proj$", ours + "down.weight", unless=(dim, hidden)),
+    )
+    cut = r"^layers\.(\d+)\.ffn\.experts\.gate_up\.weight$"
+    halves = Split(cut, (ours + "gate.weight", ours + "up.weight"), axis=-2)
+    return recipe if c.dialect == "mlx" else replace(recipe, rules=(*turned, halves, *recipe.rules))
 
 
 def mellum(c: Config) -> Recipe:

@@ -130,6 +130,21 @@ def rope_from(
     )
 
 
+def coordinate_of(c: Config, pairs: int, sections: tuple[int, int, int], *, interleaved: bool) -> tuple[int, ...]:
+    """Of each pair, by which coordinate of a picture's rows it turns: 0 where the picture begins, 1 line, 2 column.
+
+    `sections`: how many turn by each, where the file is silent. `interleaved`: in turns, as long as there are of each.
+    """
+    written = c.get("rope_parameters") or c.get("rope_scaling") or {}
+    found: Any = written.get("mrope_section", [*sections]) if isinstance(written, Mapping) else []
+    whole = isinstance(found, list) and len(found) == 3 and all(isinstance(n, int) and n >= 0 for n in found)
+    if not whole or sum(found) != pairs:
+        raise ModelError(f"{c.file}: mrope_section must be three numbers that add up to {pairs} pairs.")
+    if not interleaved:
+        return tuple(axis for axis, count in enumerate(found) for _ in range(count))
+    return tuple(i % 3 if i // 3 < found[i % 3] else 0 for i in range(pairs))
+
+
 def yarn_mscale(factor: float, weight: float = 1.0) -> float:
     return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
 

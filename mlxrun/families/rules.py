@@ -77,6 +77,7 @@ class Transpose:
 
     src: str
     dst: str
+    unless: tuple[int, int] | None = None  # they are that long: some files hold what others hold transposed
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from mlx.utils import tree_flatten
 
 from .. import gpu
 from ..compat import quiet_import
-from ..contracts import LayerMemory, SequenceMemory, SoftRows
+from ..contracts import LayerMemory, SequenceMemory, SoftRows, Turns
 from ..families import UnknownFamily
 from ..families.config import Config
 from ..memory.machine import available_bytes
@@ -113,7 +113,11 @@ class FallbackModel:
         return None
 
     def __call__(
-        self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]], soft: SoftRows | None = None
+        self,
+        ids: mx.array,
+        sequences: Sequence[tuple[SequenceMemory, int]],
+        soft: SoftRows | None = None,
+        turns: Turns | None = None,
     ) -> mx.array:
         """(T,) -> (T, vocab): mlx-lm's classes end at the logits, so these stand for the hidden rows."""
         rows, start = [], 0

@@ -13,7 +13,7 @@ from ..cache.paged import PagedSequence, prefixes_of
 from ..cache.paged_disk import PrefixFolder, add_disk
 from ..cache.sequence import SequenceCache
 from ..cache.store import PagedStore
-from ..contracts import Prefixes, SequenceMemory, SoftRows
+from ..contracts import Prefixes, SequenceMemory, SoftRows, Turns
 from ..core import RequestError
 from ..memory.headroom import Budget
 from ..memory.sequence import sequence_bytes
@@ -96,10 +96,14 @@ class Runnable(Protocol):
         """What sees; None: it reads text only."""
 
     def __call__(
-        self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]], soft: SoftRows | None = None
+        self,
+        ids: mx.array,
+        sequences: Sequence[tuple[SequenceMemory, int]],
+        soft: SoftRows | None = None,
+        turns: Turns | None = None,
     ) -> mx.array:
         """(T,) -> (T, hidden). `sequences`: each memory, which moves on, and how many of the rows are its own.
-        `soft`: rows that the tower made.
+        `soft`: rows that the tower made. `turns`: where rows turn that do not by their place.
 
         A memory was made by this model's `new_sequence`."""
 
@@ -193,10 +197,11 @@ class Model:
         ids: mx.array,
         sequences: Sequence[tuple[SequenceMemory, int]],
         soft: SoftRows | None = None,
+        turns: Turns | None = None,
         thought: mx.array | None = None,
     ) -> mx.array:
         """`thought` (T, hidden): what a head is given of the token before each."""
-        return self.decoder(ids, sequences, soft=soft, thought=thought)
+        return self.decoder(ids, sequences, soft=soft, thought=thought, turns=turns)
 
     def logits(self, hidden: mx.array) -> mx.array:
         return self.decoder.logits(hidden)
@@ -239,7 +244,11 @@ class Unloaded:
         return None
 
     def __call__(
-        self, ids: mx.array, sequences: Sequence[tuple[SequenceMemory, int]], soft: SoftRows | None = None
+        self,
+        ids: mx.array,
+        sequences: Sequence[tuple[SequenceMemory, int]],
+        soft: SoftRows | None = None,
+        turns: Turns | None = None,
     ) -> mx.array:
         raise RequestError("The model is unloaded.")
 

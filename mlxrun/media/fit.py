@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..spec_towers import Closest, Fit, Longest, Square, Tiles
+from ..spec_towers import Closest, Fit, Longest, Multiple, Square, Tiles
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,6 +37,8 @@ def cut(picture: Image.Image, fit: Fit, filter: int) -> Cutting:
             return closest(picture, fit, filter)
         case Longest():
             return Cutting((sized(picture, *multiples(*picture.size, fit), filter),), 1, 1, False)
+        case Multiple():
+            return Cutting((sized(picture, *nearest(*picture.size, fit), filter),), 1, 1, False)
 
 
 def multiples(width: int, height: int, fit: Longest) -> tuple[int, int]:
@@ -44,6 +46,21 @@ def multiples(width: int, height: int, fit: Longest) -> tuple[int, int]:
     if ratio > 1:
         width, height = math.floor(width / ratio), math.floor(height / ratio)
     width, height = (-(-max(1, edge) // fit.factor) * fit.factor for edge in (width, height))
+    return width, height
+
+
+def nearest(width: int, height: int, fit: Multiple) -> tuple[int, int]:
+    """Each edge to the nearest multiple, halves to even ones; or all of it as large or small as it may be."""
+    factor = fit.factor
+    near = round(width / factor) * factor, round(height / factor) * factor
+    if near[0] * near[1] > fit.most:
+        ratio = math.sqrt(width * height / fit.most)
+        width, height = (max(factor, math.floor(edge / ratio / factor) * factor) for edge in (width, height))
+    elif near[0] * near[1] < fit.least:
+        ratio = math.sqrt(fit.least / (width * height))
+        width, height = (math.ceil(edge * ratio / factor) * factor for edge in (width, height))
+    else:
+        width, height = near
     return width, height
 
 

@@ -23,10 +23,41 @@ def block_order(values: NDArray[np.int32], block: int) -> NDArray[np.int32]:
     return values.reshape(down, block, across, block).transpose(0, 2, 1, 3).reshape(-1)
 
 
-def places(grid: Grid, rows: int, cols: int, block: int) -> NDArray[np.int32]:
-    """Of each patch, its row of the grid."""
+def places(grid: Grid, rows: int, cols: int, block: int) -> tuple[NDArray[np.int32], NDArray[np.float32] | None]:
+    """(patches, taps): of each patch its rows of the grid, and how much of each; None: all of it."""
+    if grid.how == "bilinear":
+        return bilinear(grid, rows, cols, block)
     down, across = bucket(rows, grid.rows), bucket(cols, grid.cols)
-    return block_order(down[:, None] * np.int32(grid.cols) + across[None, :] + np.int32(grid.before), block)
+    where = down[:, None] * np.int32(grid.cols) + across[None, :] + np.int32(grid.before)
+    return block_order(where, block)[:, None], None
+
+
+def bilinear(grid: Grid, rows: int, cols: int, block: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """In float32, as transformers has it (vision_utils.py)."""
+    taps = [ways(count, of) for count, of in ((rows, grid.rows), (cols, grid.cols))]
+    order = block_order(np.arange(rows * cols, dtype=np.int32).reshape(rows, cols), block)
+    (down, by_row), (across, by_col) = (
+        (place[at], share[at]) for (place, share), at in zip(taps, divmod(order, cols), strict=True)
+    )
+    where = down[:, :, None] * np.int32(grid.cols) + across[:, None, :] + np.int32(grid.before)
+    return where.reshape(-1, 4), (by_row[:, :, None] * by_col[:, None, :]).reshape(-1, 4)
+
+
+def ways(count: int, of: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """(count, 2): the two of `of` places between which each of `count` lies, and how near it is to them."""
+    place = np.arange(count, dtype=np.float32) * np.float32(of - 1) / np.float32(max(1, count - 1))
+    first = np.floor(place)
+    sides = first[:, None] + np.arange(2, dtype=np.float32)
+    near = np.maximum(np.float32(0), np.float32(1) - np.abs(place[:, None] - sides))
+    return np.clip(sides, 0, of - 1).astype(np.int32), near.astype(np.float32)
+
+
+def windows(rows: int, cols: int, block: int, side: int) -> tuple[NDArray[np.int64], tuple[int, ...]]:
+    """The blocks of a picture window by window, squares of `side` blocks; and how many each window has."""
+    down, across = rows // block, cols // block
+    line, column = np.indices((down, across))
+    window = (line // side) * -(-across // side) + column // side
+    return np.argsort(window.reshape(-1), kind="stable"), tuple(np.bincount(window.reshape(-1)).tolist())
 
 
 def coordinates(rows: int, cols: int, block: int) -> NDArray[np.int32]:

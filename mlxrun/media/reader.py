@@ -80,7 +80,8 @@ class PictureReader:
         grid = picture.height // side, picture.width // side
         data = patches(np.asarray(picture, np.uint8), side, block).tobytes()
         key = hashlib.blake2b(data, digest_size=16, salt=b"%d %d" % grid).digest()
-        return Tile(key, grid[0] * grid[1] // block**2, grid, data)
+        shape = (grid[0] // block, grid[1] // block) if self._picture.apart else None
+        return Tile(key, grid[0] * grid[1] // block**2, grid, data, shape)
 
 
 def eyes_of(towers: Towers | None) -> PictureReader | None:

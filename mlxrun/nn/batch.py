@@ -13,7 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..contracts import SequenceMemory
+from ..contracts import SequenceMemory, SoftRows, Turns
 from ..ops.adapters import AdaptedSpan
 from ..ops.masks import Pictures, Sight, boolean, mask
 from ..ops.packed import Segments
@@ -30,6 +30,7 @@ class Segment:
     offset: int
     context: int
     pictures: Pictures = ()  # positions of those whose rows are among these and see each other
+    shift: int = 0  # by so much rope turns them further than by their place among the keys
 
     @property
     def rows(self) -> slice:
@@ -37,7 +38,13 @@ class Segment:
 
     @property
     def positions(self) -> range:
+        """Among the keys of its sequence."""
         return range(self.offset, self.offset + self.count)
+
+    @property
+    def turns(self) -> range:
+        """By which rope turns them."""
+        return range(self.offset + self.shift, self.offset + self.shift + self.count)
 
 
 def adapted_rows(sequences: Sequence[tuple[SequenceMemory, int]]) -> tuple[AdaptedSpan, ...]:
@@ -57,8 +64,8 @@ def adapted_rows(sequences: Sequence[tuple[SequenceMemory, int]]) -> tuple[Adapt
 
 class Pass:
     __slots__ = (
-        *("_cut", "_masks", "_pictures", "_positions", "_rows", "_segments"),
-        *("adapted", "apart", "chosen", "coordinates", "lent", "pages", "places", "total"),
+        *("_cut", "_masks", "_pictures", "_positions", "_rows", "_segments", "_turned", "adapted", "apart"),
+        *("chosen", "coordinates", "lent", "pages", "places", "soft", "total", "turns"),
     )
 
     def __init__(
@@ -67,9 +74,11 @@ class Pass:
         pages: PagedPass | None = None,
         pictures: Sequence[Pictures] = (),
         adapted: tuple[AdaptedSpan, ...] = (),
+        turns: Turns | None = None,
     ) -> None:
         """`rows`: of each sequence how many, from which position on, and its context."""
-        self.adapted = adapted
+        self.adapted, self.turns = adapted, turns
+        self.soft: SoftRows | None = None
         self.pages = pages  # None: each sequence keeps its own keys
         self._rows, self._pictures = rows, pictures
         self._segments: tuple[Segment, ...] | None = None
@@ -78,18 +87,26 @@ class Pass:
         self.places: dict[int, KeyPlace] = {}  # the same, where keys lie in pages
         self.chosen: dict[int, tuple[mx.array | None, ...]] = {}  # keys an indexer picked, lent like spans
         self._positions: mx.array | None = None
+        self._turned: mx.array | None = None
         self.coordinates: mx.array | None = None  # (axes, T) int32, where rows stand in a picture
+        if turns is not None and turns.apart:
+            self.coordinates = mx.array([*map(list, turns.coordinates)], mx.int32)
         self.apart: mx.array | None = None  # (H, distances) what distance adds to scores, where rows see both ways
         self._cut: Segments | None = None
         self._masks: dict[tuple[Sight, Segment, int, bool], mx.array | str | None] = {}
 
     @classmethod
-    def of(cls, sequences: Sequence[tuple[SequenceMemory, int]], pictures: Sequence[Pictures] = ()) -> Pass:
+    def of(
+        cls,
+        sequences: Sequence[tuple[SequenceMemory, int]],
+        pictures: Sequence[Pictures] = (),
+        turns: Turns | None = None,
+    ) -> Pass:
         """(memory, number of new rows) a sequence, in the order of the rows; of each its pictures, if there are any."""
         rows = [(count, memory.length, memory.context) for memory, count in sequences]
         store = sequences[0][0].store if sequences else None
         paged = None if store is None else store.begin(sequences, pictures)
-        return cls(rows, paged, pictures, adapted_rows(sequences))
+        return cls(rows, paged, pictures, adapted_rows(sequences), turns)
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -99,6 +116,8 @@ class Pass:
             made = [Segment(start, *row) for start, row in zip(starts, self._rows, strict=False)]
             if self._pictures:
                 made = [replace(one, pictures=shown) for one, shown in zip(made, self._pictures, strict=True)]
+            if self.turns is not None:
+                made = [replace(one, shift=shift) for one, shift in zip(made, self.turns.shifts, strict=True)]
             self._segments = tuple(made)
         return self._segments
 
@@ -114,6 +133,14 @@ class Pass:
         if self._positions is None:
             self._positions = mx.array([position for s in self.segments for position in s.positions], mx.int32)
         return self._positions
+
+    @property
+    def turned(self) -> mx.array:  # (T,) int32, by which rope turns the rows; nobody asks where there are coordinates
+        if self.turns is None:
+            return self.positions
+        if self._turned is None:
+            self._turned = mx.array([position for s in self.segments for position in s.turns], mx.int32)
+        return self._turned
 
     def fold(self, x: mx.array, heads: int, dim: int) -> mx.array:
         """(T, heads * dim) rows as MLX's kernels want them: (1, heads, T, dim), or (T, heads, 1, dim)."""

@@ -12,7 +12,7 @@ from itertools import accumulate, pairwise
 
 import mlx.core as mx
 
-from ..contracts import SequenceMemory, SoftRows
+from ..contracts import SequenceMemory, SoftRows, Turns
 from ..ops import metal
 from ..ops.device import Device
 from ..ops.fast_forms import BEST
@@ -29,7 +29,7 @@ from .linear import Adaptable, Linear
 from .params import AS_STORED, Forms, Params
 from .per_layer import PerLayerEmbedding
 from .ranking import RankingBlock
-from .stack import Watch, one_by_one, runs_of
+from .stack import NOBODY, Run, Watch, one_by_one, runs_of
 from .tower import TowerModel
 
 
@@ -67,8 +67,8 @@ class DecoderModel:
         self.streams = Streams(spec.altup, spec.dim, params.scope("altup")) if spec.altup is not None else None
         self.join = EntranceBlock(spec.joined, spec.dim, params.scope("join")) if spec.joined is not None else None
         self.layers = [self._layer(layer, params.scope(f"layers.{i}")) for i, layer in enumerate(spec.layers)]
-        self.single = one_by_one(self.layers)
-        self.runs = runs_of(spec, self.layers, device)  # where keys lie in pages
+        self.single, self.fed_single = one_by_one(self.layers), one_by_one(self.layers, spec.deep)
+        self.watch(NOBODY)
         self.norm = params.norm("norm", spec.norm, spec.dim) if spec.norm else None
         self.embed_out = params.linear("embed_out", width, spec.dim) if spec.embed_dim else None
         self.head = self._head(params, width) if spec.kind == "decoder" else None
@@ -88,7 +88,9 @@ class DecoderModel:
 
     def watch(self, before: Mapping[int, Watch]) -> None:
         """Who hears of the rows of a pass before the network of a layer reads them, by the layer's number."""
-        self.runs = runs_of(self.spec, self.layers, self.device, before)
+        self.runs = runs_of(self.spec, self.layers, self.device, before)  # where keys lie in pages
+        deep = self.spec.deep
+        self.fed_runs = runs_of(self.spec, self.layers, self.device, before, deep) if deep else self.runs
 
     def _head(self, params: Params, width: int) -> Linear:
         if self.spec.tied:
@@ -110,15 +112,17 @@ class DecoderModel:
         types: mx.array | None = None,
         soft: SoftRows | None = None,
         thought: mx.array | None = None,
+        turns: Turns | None = None,
     ) -> mx.array:
         """ids (T,) -> hidden (T, dim), of a head before its norm, for the next token that it guesses. `sequences`: each
         memory and how many of the rows are its own. `types`: of each token, which of the texts of a pair it stands in;
         None: all in the first. `soft`: rows that no token has. `thought` (T, dim): what a head is given of the token
-        before each."""
-        p = self.begin(sequences, soft.pictures if soft is not None else ())
+        before each. `turns`: None: rope turns every row by its place."""
+        p = self.begin(sequences, soft.pictures if soft is not None else (), turns)
         x = self._embed(ids, p, types)
         if soft is not None:
-            x[soft.rows] = soft.values.astype(x.dtype)
+            p.soft = soft
+            x[soft.rows] = soft.values[:, : self.spec.dim].astype(x.dtype)
         if self.join is not None:
             x = self.join(x, thought)
         if p.pages is not None:
@@ -127,7 +131,7 @@ class DecoderModel:
         if self.streams is not None:
             x = self.streams.spread(x)
         memories = [memory for memory, _ in sequences]
-        for run in self.single if p.pages is None else self.runs:
+        for run in self._runs(p):
             x = run(x, p, memories, extra)
         if self.streams is not None:
             x = self.streams.merge(x)
@@ -137,9 +141,20 @@ class DecoderModel:
             p.pages.built(x)
         return x if self.norm is None or self.join is not None else self.norm(x)
 
-    def begin(self, sequences: Sequence[tuple[SequenceMemory, int]], pictures: Sequence[Pictures] = ()) -> Pass:
+    def _runs(self, p: Pass) -> Sequence[Run]:
+        fed = p.soft is not None and self.spec.deep > 0
+        if p.pages is None:
+            return self.fed_single if fed else self.single
+        return self.fed_runs if fed else self.runs
+
+    def begin(
+        self,
+        sequences: Sequence[tuple[SequenceMemory, int]],
+        pictures: Sequence[Pictures] = (),
+        turns: Turns | None = None,
+    ) -> Pass:
         """A pass of these; matrices that adapters change are told whose rows are which."""
-        p = Pass.of(sequences, pictures)
+        p = Pass.of(sequences, pictures, turns)
         p.apart = self.apart
         if self.adapted is not None:
             self.adapted.rows.spans = p.adapted

@@ -77,6 +77,19 @@ class TellRows:
         return x
 
 
+@dataclass(frozen=True, slots=True)
+class AddDeep:
+    """Behind a layer, what a tower made for rows that it sees."""
+
+    number: int
+
+    def __call__(self, x: mx.array, p: Pass, memories: Sequence[SequenceMemory], extra: mx.array | None) -> mx.array:
+        if p.soft is None:
+            return x
+        first = (1 + self.number) * x.shape[1]
+        return x.at[p.soft.rows].add(p.soft.values[:, first : first + x.shape[1]].astype(x.dtype))
+
+
 KEEPS_KEYS = (Attention, LatentAttention, SideBySide)
 
 
@@ -93,29 +106,38 @@ def state_of(memory: SequenceMemory, number: int) -> LayerMemory:
     return found
 
 
-def one_by_one(blocks: Sequence[LayerBlock]) -> tuple[Run, ...]:
-    return tuple(SingleLayer(number, block) for number, block in enumerate(blocks))
+def one_by_one(blocks: Sequence[LayerBlock], deep: int = 0) -> tuple[Run, ...]:
+    runs = list[Run]()
+    for number, block in enumerate(blocks):
+        runs.append(SingleLayer(number, block))
+        if number < deep:
+            runs.append(AddDeep(number))
+    return tuple(runs)
 
 
 def runs_of(
-    spec: Decoder, blocks: Sequence[LayerBlock], device: Device, before: Mapping[int, Watch] = NOBODY
+    spec: Decoder, blocks: Sequence[LayerBlock], device: Device, before: Mapping[int, Watch] = NOBODY, deep: int = 0
 ) -> tuple[Run, ...]:
     """The layers where keys lie in pages: what the stack understands together, other parts by themselves.
 
-    `before`: who hears of the rows before the network of a layer reads them.
+    `before`: who hears of the rows before the network of a layer reads them. `deep`: behind so many layers rows of a
+    picture are fed.
     """
     if not device.native or spec.kind != "decoder":
-        return one_by_one(blocks)
+        return one_by_one(blocks, deep)
     try:
-        return tuple(_joined(spec, blocks, device, before))
+        return tuple(_joined(spec, blocks, device, before, deep))
     except Unpacked:
-        return one_by_one(blocks)
+        return one_by_one(blocks, deep)
 
 
-def _joined(spec: Decoder, blocks: Sequence[LayerBlock], device: Device, before: Mapping[int, Watch]) -> Iterator[Run]:
+def _joined(
+    spec: Decoder, blocks: Sequence[LayerBlock], device: Device, before: Mapping[int, Watch], deep: int
+) -> Iterator[Run]:
     together: list[LayerPart] = []
-    for part in (part for n, layer in enumerate(spec.layers) for part in parts_of(n, layer, n in before)):
-        watch = before.get(part.number) if part.spec.ffn is not None else None
+    parts = [(part, n in before) for n, layer in enumerate(spec.layers) for part in parts_of(n, layer, n in before)]
+    for at, (part, heard) in enumerate(parts):
+        watch = before[part.number] if heard and part.spec.ffn is not None else None
         if together and (watch is not None or not part.served):
             yield LayerStack(spec, blocks, together, device)
             together = []
@@ -126,8 +148,12 @@ def _joined(spec: Decoder, blocks: Sequence[LayerBlock], device: Device, before:
         else:
             single = SingleLayer if part.spec == spec.layers[part.number] else SingleMixer
             yield single(part.number, blocks[part.number])
-    if together:
-        yield LayerStack(spec, blocks, together, device)
+        fed = part.number < deep and (part is parts[-1][0] or parts[at + 1][0].number != part.number)
+        if together and (fed or at + 1 == len(parts)):
+            yield LayerStack(spec, blocks, together, device)
+            together = []
+        if fed:
+            yield AddDeep(part.number)
 
 
 def parts_of(number: int, layer: Layer, cut: bool) -> list[LayerPart]:
@@ -177,7 +203,10 @@ class LayerStack:
         tables, before = tables_of(self._ropes, p), self._before(memories)
         counts = [segment.count for segment in p.segments] if before else []
         adapted = [(start, count, self._own(adapter)) for start, count, adapter in p.adapted]
-        x, *after = self._stack(x, extra, at, groups, p.pages.batches, tables, self._rounding, counts, before, adapted)
+        turns = [] if p.turns is None else p.turns.coordinates
+        x, *after = self._stack(
+            x, extra, at, groups, p.pages.batches, tables, self._rounding, counts, before, adapted, turns
+        )
         if before:
             self._remember(after, p, memories)
         return x

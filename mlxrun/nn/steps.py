@@ -134,7 +134,7 @@ class LayerSteps:
         if rotary.table.spec in specs:
             return specs.index(rotary.table.spec)
         self.ropes.append(rotary)
-        return int(self.stack.rope(rotary.table.all, rotary.table.spec.interleaved))
+        return int(self.stack.rope(rotary.table.all, rotary.table.spec.interleaved, rotary.table.spec.axes))
 
     def attention(self, block: AttentionBlock, source: str, to: str, onto: str | None, norm: Any = None) -> None:
         s: Attention = block.spec

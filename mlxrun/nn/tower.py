@@ -26,7 +26,7 @@ class TowerModel:
     def __init__(self, towers: Towers, params: Params) -> None:
         spec = self.spec = towers.vision
         patch = spec.patch
-        self.patch = params.linear("patch", patch.dim, patch.side**2 * 3, bias=patch.bias)
+        self.patch = params.linear("patch", patch.dim, patch.frames * patch.side**2 * 3, bias=patch.bias)
         self.patch_norm = params.norm("patch_norm", patch.after, patch.dim) if patch.after is not None else None
         grid = spec.grid
         self.grid = None if grid is None else params.embedding("grid", grid.before + grid.rows * grid.cols, patch.dim)
@@ -34,28 +34,40 @@ class TowerModel:
         self.layers = [
             LayerBlock(layer, patch.dim, None, params.scope(f"layers.{i}")) for i, layer in enumerate(spec.layers)
         ]
-        self.steps, self.out = steps_of(spec, params.scope("steps"))
+        self.steps, self.out = steps_of(spec, spec.steps, params.scope("steps"))
+        self.deep = {  # by layer
+            layer: steps_of(spec, steps, params.scope(f"deep.{i}"))[0] for i, (layer, steps) in enumerate(spec.deep)
+        }
         self.values = values_of(towers.picture)
 
     def encode(self, patches: Patches) -> Iterator[mx.array]:
-        """The rows after each layer, none of them evaluated; last (T / joined, the decoder's dim)."""
+        """The rows after each layer, none of them evaluated; last (T / joined, the decoder's dim), and side by side
+        with those what is added to the rows of the decoder's first layers."""
         x = self.patch(self._colours(patches.colours))
         if self.patch_norm is not None:
             x = self.patch_norm(x)
         if self.grid is not None and patches.places is not None:
-            x = x + self.grid(patches.places)
+            x = x + self._placed(patches.places, patches.shares).astype(x.dtype)
         counts = patches.counts if self.class_row is None else tuple(count + 1 for count in patches.counts)
         x = self._with_class(x, patches.counts)
-        p, nothing = pass_of(counts), [None] * len(counts)
-        p.coordinates = patches.coordinates
-        for layer in self.layers:
-            x = layer(x, p, nothing)
+        whole, within = pass_of(counts), pass_of(patches.windows or counts)
+        whole.coordinates = within.coordinates = patches.coordinates
+        further = list[mx.array]()
+        for number, layer in enumerate(self.layers):
+            p = whole if number in self.spec.full else within
+            x = layer(x, p, [None] * len(p.segments))
+            if number in self.deep:
+                further.append(through(self.deep[number], x))
             yield x
         if self.class_row is not None:
             x = mx.concatenate([x[segment.start + 1 : segment.start + segment.count] for segment in p.segments])
-        for step in self.steps:
-            x = step(x)
-        yield x
+        x = mx.concatenate([through(self.steps, x), *further], axis=-1) if further else through(self.steps, x)
+        yield x if patches.back is None else x[patches.back]
+
+    def _placed(self, places: mx.array, shares: mx.array | None) -> mx.array:
+        assert self.grid is not None
+        rows = self.grid(places)
+        return rows[:, 0] if shares is None else (rows * shares[..., None]).sum(axis=1)
 
     def _with_class(self, x: mx.array, counts: Sequence[int]) -> mx.array:
         """Before the patches of each picture the class row, where there is one."""
@@ -70,9 +82,10 @@ class TowerModel:
 
     def _colours(self, colours: mx.array) -> mx.array:
         """As the numbers that the tower was taught with: a table, for there are 256 of each colour."""
-        width = colours.shape[1]
+        width, frames = colours.shape[1], self.spec.patch.frames
         which = mx.tile(mx.array([0, 256, 512], mx.int32), width // 3)
-        return self.values[colours.astype(mx.int32) + which]
+        values = self.values[colours.astype(mx.int32) + which]
+        return values if frames == 1 else mx.tile(values, (1, frames))
 
 
 def pass_of(counts: Sequence[int]) -> Pass:
@@ -86,10 +99,16 @@ def values_of(picture: PictureSpec) -> mx.array:
     return ((scaled - mean) / std).reshape(-1)
 
 
-def steps_of(spec: Tower, params: Params) -> tuple[list[Rows], int]:
-    """The steps behind the layers, and how wide a row is after them."""
+def through(steps: Sequence[Rows], x: mx.array) -> mx.array:
+    for step in steps:
+        x = step(x)
+    return x
+
+
+def steps_of(spec: Tower, steps: Sequence[Step], params: Params) -> tuple[list[Rows], int]:
+    """Steps behind the layers, and how wide a row is after them."""
     blocks, width = list[Rows](), spec.patch.dim
-    for number, step in enumerate(spec.steps):
+    for number, step in enumerate(steps):
         block, width = _step(step, width, str(number), params)
         blocks.append(block)
     return blocks, width

@@ -37,7 +37,7 @@ def attention_branch(block: AttentionBlock, norm: NormBlock, after: After) -> Br
     def branch(x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> mx.array:
         turn = _turn(block, p)
         one_table = block.rotary is None or turn is not None
-        made = heads(x, turn, p.positions) if one_table and p.total <= 4 else None
+        made = heads(x, turn, p.turned) if one_table and p.total <= 4 else None
         if made is None:
             return after(x, block(norm(x), p, memories))
         q, k, v = (p.fold(a.reshape(p.total, -1), a.shape[1], size) for a in made)

@@ -84,7 +84,7 @@ class FastForm:
 
 
 RMS: Understood = {Norm: each(ANY, "eps offset")}  # with a weight, to which the offset was added
-TURNS: Understood = {Rope: each(ANY, "dims freqs interleaved scale base scaling long_freqs long_scale original")}
+TURNS: Understood = {Rope: each(ANY, "dims freqs interleaved scale base scaling long_freqs long_scale original axes")}
 MIXER = {**each(GIVEN, "mixer mixer_norm"), **each(ELSEWHERE, "ffn ffn_norm ffn_post per_layer_input out_scale")}
 FFN = {**each(GIVEN, "ffn ffn_norm"), **each(ELSEWHERE, "mixer mixer_norm mixer_post per_layer_input out_scale")}
 HEADS = each(ANY, "heads kv_heads head_dim scale rope qk_norm qkv_bias out_bias sinks")
@@ -157,7 +157,8 @@ BEST = FastForm(
     {
         Decoder: each(
             ELSEWHERE,
-            "family dim vocab layers norm tied context embed_scale embed_norm positions token_types per_layer joined",
+            "family dim vocab layers norm tied context embed_scale embed_norm positions token_types per_layer joined "
+            "deep",
         )
     },
 )

@@ -117,6 +117,8 @@ def _changed(rule: Rule, item: _Item, match: re.Match[str]) -> Iterator[_Item]:
         case Unzip(_, dst, axis):
             for start, name in enumerate(dst):
                 yield item.become(match, name, _on_rows(item, axis, partial(_every_other, start=start)))
+        case Transpose(_, dst, unless) if tuple(item.weight.shape[-2:]) == unless:
+            yield item.become(match, dst, item.weight)
         case Transpose(_, dst) if isinstance(item.weight, LowRank):
             yield item.become(match, dst, _turned(item, item.weight))
         case Transpose(_, dst):

@@ -47,7 +47,7 @@ def test_pictures_that_do_not_fit_their_prompt(media: list[ShownTile], said: str
         check(Request(tuple(range(10)), media=tuple(media)), vocab=20, context=100)
 
 
-@pytest.fixture(scope="module", params=["idefics3", "gemma3"])
+@pytest.fixture(scope="module", params=["idefics3", "gemma3", "qwen3_vl"])
 def seeing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Assistant]:
     folder: Path = tower_reference(request.param).write(tmp_path_factory.mktemp(request.param))
     assistant = Assistant.open(folder)

@@ -12,6 +12,7 @@ import io
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -205,6 +206,89 @@ CASES["smolvlm"] = TowerCase(
     template=CASES["idefics3"].template,
     seen={"image_seq_len": 9},
 )
+QWEN = {
+    "model_type": "qwen3_vl_vision",
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "depth": 4,
+    "num_heads": 3,
+    "patch_size": 4,
+    "out_hidden_size": 64,
+    "num_position_embeddings": 25,
+    "deepstack_visual_indexes": [0, 2],
+    "rope_parameters": {"rope_type": "axial", "rope_theta": 100.0},
+}
+TURNING = {"rope_type": "default", "rope_theta": 100.0, "mrope_section": [3, 3, 2], "mrope_interleaved": True}
+CASES["qwen3_vl"] = TowerCase(
+    "qwen3_vl",
+    {
+        "text_config": {"model_type": "qwen3_vl_text", **TEXT, "head_dim": 16, "rope_parameters": TURNING},
+        "vision_config": QWEN,
+        "tie_word_embeddings": False,
+    },
+    {"size": {"shortest_edge": 256, "longest_edge": 2048}, "patch_size": 4, "image_mean": [0.5, 0.4, 0.3]},
+    "Qwen2VLImageProcessor",
+    ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>", "<|im_start|>", "<end_of_utterance>"),
+    "<|image_pad|>",
+    template=CHATML.replace("PICTURE", "<|vision_start|><|image_pad|><|vision_end|>"),
+)
+CASES["qwen3_vl_moe"] = replace(
+    CASES["qwen3_vl"],
+    model_type="qwen3_vl_moe",
+    config={
+        "text_config": {
+            **CASES["qwen3_vl"].config["text_config"],
+            "model_type": "qwen3_vl_moe_text",
+            "moe_intermediate_size": 40,
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "mlp_only_layers": [1],
+        },
+        "vision_config": {**QWEN, "model_type": "qwen3_vl_moe_vision"},
+        "tie_word_embeddings": False,
+    },
+)
+CASES["qwen3_5"] = replace(
+    CASES["qwen3_vl"],
+    model_type="qwen3_5",
+    config={
+        "text_config": {
+            **CASES["qwen3_vl"].config["text_config"],
+            "model_type": "qwen3_5_text",
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "layer_types": ["linear_attention", "full_attention", "full_attention"],
+            "rope_parameters": {**TURNING, "mrope_section": [2, 1, 1], "partial_rotary_factor": 0.5},
+        },
+        "vision_config": {
+            **{key: value for key, value in QWEN.items() if key != "deepstack_visual_indexes"},
+            "model_type": "qwen3_5_vision",
+        },
+        "tie_word_embeddings": False,
+    },
+)
+CASES["qwen2_5_vl"] = replace(
+    CASES["qwen3_vl"],
+    model_type="qwen2_5_vl",
+    config={
+        "text_config": {
+            "model_type": "qwen2_5_vl_text",
+            **TEXT,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "mrope_section": [2, 3, 3]},
+        },
+        "vision_config": {
+            **{key: value for key, value in QWEN.items() if "_position_" not in key and "deepstack" not in key},
+            "model_type": "qwen2_5_vl_vision",
+            "window_size": 16,
+            "fullatt_block_indexes": [1, 3],
+            "hidden_act": "silu",
+        },
+        "tie_word_embeddings": False,
+    },
+    processor={"min_pixels": 1600, "max_pixels": 4096, "patch_size": 4},
+)
 
 
 FAMILIES = {  # by the wrapper's type
@@ -214,6 +298,10 @@ FAMILIES = {  # by the wrapper's type
     "internvl": "InternVL 3, InternVL 3.5",
     "mistral3": "Mistral Small 3.1 and 3.2, Ministral 3 (Pixtral)",
     "llava": "Pixtral 12B, where its tower is of the type `pixtral`",
+    "qwen2_5_vl": "Qwen 2.5 VL",
+    "qwen3_5": "Qwen 3.5, Qwen 3.6",
+    "qwen3_vl": "Qwen 3 VL",
+    "qwen3_vl_moe": "Qwen 3 VL with experts",
 }
 
 
@@ -311,21 +399,20 @@ def make(name: str) -> str:
         first.save_pretrained(folder)
         written = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
         initial = load_file(f"{folder}/model.safetensors")
-        tensors = {
-            key: (list(value.shape), "filters" if value.ndim > 2 else kind_of(key, value, False, "mixed"))
-            for key, value in sorted(initial.items())
-        }
+        tensors = {key: (list(value.shape), kind_in(key, value)) for key, value in sorted(initial.items())}
         write(
             Checkpoint(written, {k: drawn(name, k, tuple(s), kind) for k, (s, kind) in tensors.items()}), Path(folder)
         )
         model = type(first).from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     with torch.no_grad():
         seen = {key: value for key, value in inputs.items() if key not in BESIDE}
-        rows = model.model.get_image_features(**seen)
-        rows = getattr(rows, "pooler_output", rows)
-        features = (torch.cat(list(rows)) if isinstance(rows, list | tuple) else rows).reshape(-1, rows[0].shape[-1])
+        found = model.model.get_image_features(**seen)
+        rows = getattr(found, "pooler_output", found)
+        features = joined(torch, rows)
+        if deep := getattr(found, "deepstack_features", None):
+            features = torch.cat([features, *(joined(torch, one) for one in deep)], dim=-1)
         logits = model(**inputs, use_cache=False).logits[0]
-    shown = [tile for tile in tiles_of(inputs["pixel_values"].numpy()) if tile.any()]  # short lists are filled up
+    shown = list(shown_tiles(inputs, case))
     if "image_sizes" in inputs:  # and small pictures
         shown = [tile[:, :h, :w] for tile, (h, w) in zip(shown, inputs["image_sizes"].tolist(), strict=True)]
     FOLDER.mkdir(exist_ok=True)
@@ -337,6 +424,28 @@ def make(name: str) -> str:
     np.savez_compressed(FOLDER / f"{name}.npz", **{k: v.float().numpy() for k, v in arrays.items()})
     most = f"to {features.abs().max():.1f}, logits to {logits.abs().max():.1f}"
     return f"{len(tensors)} tensors, {len(features)} rows {most}"
+
+
+def kind_in(key: str, initial: NDArray[np.float32]) -> str:
+    experts = ".experts." in key  # of Qwen 3 VL, stored inputs first
+    return "filters" if initial.ndim > 2 and not experts else kind_of(key, initial, experts, "mixed")
+
+
+def joined(torch: Any, rows: Any) -> Any:
+    return (torch.cat(list(rows)) if isinstance(rows, list | tuple) else rows).reshape(-1, rows[0].shape[-1])
+
+
+def shown_tiles(inputs: Any, case: TowerCase) -> Iterator[NDArray[np.float32]]:
+    pixels = inputs["pixel_values"].numpy()
+    if "image_grid_thw" not in inputs:
+        yield from (tile for tile in tiles_of(pixels) if tile.any())  # short lists are filled up
+        return
+    side, start = case.processor["patch_size"], 0
+    for _, rows, cols in inputs["image_grid_thw"].tolist():  # patches in blocks of 2 x 2, each twice
+        parts = pixels[start : start + rows * cols].reshape(rows // 2, cols // 2, 2, 2, 3, 2, side, side)
+        assert (parts[:, :, :, :, :, 0] == parts[:, :, :, :, :, 1]).all()
+        yield parts[:, :, :, :, :, 0].transpose(4, 0, 2, 5, 1, 3, 6).reshape(3, rows * side, cols * side)
+        start += rows * cols
 
 
 def processed(case: TowerCase) -> Any:
@@ -353,7 +462,7 @@ def processed(case: TowerCase) -> Any:
     pictures = [Image.fromarray(picture(*size)) for size in case.sizes]
     reader = getattr(module, f"{case.kind}Pil")(**case.processor)
     named = PROCESSORS.get(case.model_type, f"{name}Processor")
-    where = named.removesuffix("Processor").lower()
+    where = MODULES.get(named, named.removesuffix("Processor").lower())
     processor = getattr(import_module(f"transformers.models.{where}.processing_{where}"), named)
     content = [part for _ in pictures for part in ({"type": "image"}, {"type": "text", "text": ASKED})]
     messages = [{"role": "user", "content": content}]
@@ -363,12 +472,22 @@ def processed(case: TowerCase) -> Any:
     return made(text=[text], images=[pictures], return_tensors="pt")
 
 
-MODULES = {"Pixtral": "pixtral", "GotOcr2": "got_ocr2"}  # of a PIL class, where it is not its model's
+MODULES = {  # of a PIL class, where it is not its model's; of a processor, where it is not named as that
+    "Pixtral": "pixtral",
+    "GotOcr2": "got_ocr2",
+    "Qwen2VL": "qwen2_vl",
+    "Qwen2_5_VLProcessor": "qwen2_5_vl",
+    "Qwen3VLProcessor": "qwen3_vl",
+}
 PROCESSORS = {
     "smolvlm": "Idefics3Processor",
     "mistral3": "PixtralProcessor",
     "llava": "PixtralProcessor",
     "internvl": "InternVLProcessor",
+    "qwen2_5_vl": "Qwen2_5_VLProcessor",
+    "qwen3_vl": "Qwen3VLProcessor",
+    "qwen3_vl_moe": "Qwen3VLProcessor",
+    "qwen3_5": "Qwen3VLProcessor",
 }  # of a model type, where it is not named after the PIL class
 
 

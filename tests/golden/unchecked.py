@@ -36,9 +36,7 @@ UNCHECKED: dict[str, str] = {
         ],
         NO_REFERENCE,
     ),
-    **dict.fromkeys(
-        ["kimi_vl", "lfm2-vl", "minimax_m3_vl", "muse_glimmer", "muse_spark", "pixtral", "qwen3_vl_moe"], MULTIMODAL
-    ),
+    **dict.fromkeys(["kimi_vl", "lfm2-vl", "minimax_m3_vl", "muse_glimmer", "muse_spark", "pixtral"], MULTIMODAL),
     "dbrx": "transformers and the class look for the base of its rope in different places",
     "longcat_flash": "its class asks for keys that transformers' config has not",
     "mimo_v2_flash": "its class cannot be made from transformers' config",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from ...spec import ModelError
+from ...spec import Attention, Decoder, ModelError, Rope
 from ...spec_towers import Towers
 from ..config import Config, Dialect, refusing
 from ..rules import Rule
@@ -24,6 +24,11 @@ TOWERS: dict[str, str] = {
     "internvl": "internvl.internvl",
     "llava": "pixtral.pixtral",
     "mistral3": "pixtral.mistral3",
+    "qwen2_5_vl": "qwen.qwen2_5_vl",
+    "qwen3_5": "qwen.qwen3_5",
+    "qwen3_5_moe": "qwen.qwen3_5",
+    "qwen3_vl": "qwen.qwen3_vl",
+    "qwen3_vl_moe": "qwen.qwen3_vl",
     "smolvlm": "siglip.idefics3",
 }
 
@@ -35,20 +40,44 @@ class Parts:
     whole: Config  # config.json
     vision: Config  # its vision_config
     picture: Config  # preprocessor_config.json
-    dim: int  # of the decoder
+    decoder: Decoder
+
+    @property
+    def dim(self) -> int:
+        return self.decoder.dim
+
+    @property
+    def _ropes(self) -> list[Rope]:
+        mixers = (layer.mixer for layer in self.decoder.layers)
+        return [mixer.rope for mixer in mixers if isinstance(mixer, Attention) and mixer.rope is not None]
+
+    @property
+    def pairs(self) -> int:
+        """Of a head of the decoder, those that turn."""
+        return len(self._ropes[0].freqs) if self._ropes else 0
+
+    @property
+    def changes(self) -> bool:
+        """Whether the decoder's ropes are others for long sessions."""
+        return any(rope.long_freqs is not None for rope in self._ropes)
 
 
 @dataclass(frozen=True, slots=True)
 class TowerRecipe:
     towers: Towers
     rules: tuple[Rule, ...]
+    axes: tuple[int, ...] = ()  # of the decoder's ropes, where its rows turn by line and column
 
 
 TowerFunction = Callable[[Parts], TowerRecipe]
 
 
 def tower_of(
-    config: Mapping[str, Any], processor: Mapping[str, Any] | None, dim: int, dialect: Dialect, waive: frozenset[str]
+    config: Mapping[str, Any],
+    processor: Mapping[str, Any] | None,
+    decoder: Decoder,
+    dialect: Dialect,
+    waive: frozenset[str],
 ) -> TowerRecipe | str | None:
     """The recipe of a checkpoint's tower; or why it is left out; None: it has none, or none that is known here.
 
@@ -63,7 +92,7 @@ def tower_of(
         Config(config, dialect, waive),
         Config(vision, dialect, waive, "config.json: vision_config"),
         Config(processor, dialect, waive, PROCESSOR),
-        dim,
+        decoder,
     )
     module, function = TOWERS[kind].split(".")
     recipe: TowerFunction = getattr(import_module(f"{__name__}.{module}"), function)
@@ -73,6 +102,8 @@ def tower_of(
         for read in (parts.vision, parts.picture):
             if unread := read.unread():
                 raise ModelError(f"{read.file}: {', '.join(unread)} is not known here")
+        if found.axes and parts.changes:
+            raise ModelError("config.json: a rope that changes with the length cannot turn by line and column")
     except ModelError as error:
         return str(error).rstrip(".")
     return found

@@ -12,8 +12,8 @@ from PIL import Image
 
 from mlxrun.families.config import Config
 from mlxrun.families.towers.processor import colours
-from mlxrun.media.fit import cut
-from mlxrun.spec_towers import Closest, Fit, Longest, Square, Tiles
+from mlxrun.media.fit import cut, nearest
+from mlxrun.spec_towers import Closest, Fit, Longest, Multiple, Square, Tiles
 from tests.golden.towers import picture
 
 SIZES = [(37, 61), (200, 33), (96, 96), (1, 7), (301, 450)]
@@ -53,3 +53,12 @@ def test_as_transformers(name: str, size: tuple[int, int]) -> None:
     spec = colours(Config(json.loads(reader.to_json_string())), filter=1)
     found = [np.asarray(tile).transpose(2, 0, 1) for tile in cut(shown, fit, spec["filter"]).tiles]
     assert np.array_equal(np.stack(found), np.asarray(wanted).reshape(-1, *found[0].shape))
+
+
+@pytest.mark.parametrize("size", [*SIZES, (14, 42), (70, 98), (28, 2800), (3, 599)])
+@pytest.mark.parametrize(("least", "most"), [(3136, 20000), (28 * 28, 3136), (50000, 60000)])
+def test_multiples_as_transformers(size: tuple[int, int], least: int, most: int) -> None:
+    """Halves go to even numbers; what is too large or too small keeps its shape."""
+    resize = import_module("transformers.models.qwen2_vl.image_processing_pil_qwen2_vl").smart_resize
+    height, width = size
+    assert nearest(width, height, Multiple(28, least, most))[::-1] == resize(height, width, 28, least, most)

@@ -171,13 +171,14 @@ ODD: dict[type, dict[str, Any]] = {
         "logit_scale": 0.5,
         "logit_softcap": 30.0,
         "joined": Joined(NORM, NORM),
+        "deep": 2,
     },
 }
 NORMS, DENSE_ONLY = {"Norm.kind", "Norm.weight", "Norm.bias"}, {"Dense.bias", "Dense.sparsity", "Dense.down_norm"}
 MIXED = {f"Attention.{name}" for name in ("qk_norm_scope", "qk_norm_after_rope", "v_norm", "gate", "clip")}
 MIXED |= {f"Attention.{name}" for name in ("temperature", "k_is_v", "lends", "borrows", "out_norm")}
 WIRED = {"Layer.wiring", "Layer.residual"}
-BEFORE_MIXER = {*NORMS, *MIXED, *WIRED, "Layer.mixer_norm", "Layer.mixer_post", "Rope.axes"}
+BEFORE_MIXER = {*NORMS, *MIXED, *WIRED, "Layer.mixer_norm", "Layer.mixer_post"}
 BEFORE_FFN = {*NORMS, *WIRED, "Layer.ffn_norm", "Layer.ffn_post"}
 REFUSED = {
     "attention branch": BEFORE_MIXER,
@@ -190,7 +191,7 @@ REFUSED = {
     | {"MoE.act", "MoE.gated", "MoE.scale_input", "MoE.latent"}
     | {"Router.score", "Router.renorm_eps", "Router.jitter", "Router.norm", "Router.expert_scale"},
     "stack": {"Attention.causal", "LatentAttention.indexer", "LatentAttention.borrows", "LatentAttention.gate"}
-    | {"Attention.out_norm", "Dense.sparsity", "Dense.down_norm", "Rope.axes"},
+    | {"Attention.out_norm", "Dense.sparsity", "Dense.down_norm"},
     "best token": {"Decoder.kind", "Decoder.embed_dim", "Decoder.head_bias", "Decoder.logit_scale"}
     | {"Decoder.logit_softcap", "Decoder.ranking", "Decoder.altup"},
 }
