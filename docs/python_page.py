@@ -17,9 +17,10 @@ PAGE = Path(__file__).with_name("python.md")
 GROUPS = {
     "Answers": ("chat", "chat_many", "stream", "complete", "complete_many", "stream_complete"),
     "What a text looks like to the model": ("tokenize", "detokenize", "score", "embed", "rerank", "trace"),
+    "What is said in a sound": ("transcribe",),
     "For asyncio": (
         *("achat", "achat_many", "acomplete", "astream", "astream_complete"),
-        *("ascore", "aembed", "arerank"),
+        *("ascore", "aembed", "arerank", "atranscribe"),
     ),
     "The rest": ("models", "memory", "statistics", "close"),
 }

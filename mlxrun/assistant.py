@@ -46,6 +46,7 @@ from .text.same_tokens import why_not_same
 from .text.stops import StopParts
 from .text.template import ChatTemplate
 from .text.tokenizer import Tokenizer, well_formed
+from .transcribing import Transcriber, transcriber_of
 from .turns import Ask, Role
 from .weights import Checkpoint
 
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
 
 Message = Mapping[str, Any]
 COUNTED = 4  # contexts: a prompt is counted up to there, though it is refused from one on
+WRITES_SPEECH = (
+    "writes down speech and holds no conversation: send it audio at /v1/audio/transcriptions, or 'mlxrun transcribe'."
+)
 BREAKERS = ("\n", ":", '"', "*")
 
 
@@ -79,6 +83,7 @@ class Assistant:
     sampling = Sampling(temperature=advice.TEMPERATURE)  # how it is best drawn from where nobody says
     embedding = EmbeddingForm(Pooling.LAST, both_ways=False, size=0)
     ranking: RankingForm | None = None  # how it tells which texts answer a question; None: it does not
+    transcriber: Transcriber | None = None  # that writes down speech; None: it does not
     speaks = True  # an encoder does not: it only gives vectors
 
     def __init__(self, name: str, engine: Engine, prompter: Prompter) -> None:
@@ -115,6 +120,7 @@ class Assistant:
         """`queue_limit`: requests that may wait; the next is refused. `check_answers`: see `engine.answer_check`."""
         prompter = Prompter(tokenizer_of(opened.checkpoint), template_of(opened.checkpoint), eyes_of(opened.towers))
         sampling, ranking = recommended(opened.checkpoint), ranking_form(opened)
+        transcriber = transcriber_of(opened, prompter.tokenizer)
         stop = Stop(options.progress)
         options, speculate = drafting(replace(options, progress=stop), opened, prompter.tokenizer)
         engine = Engine.start(
@@ -127,7 +133,8 @@ class Assistant:
         )
         assistant = cls(name or opened.path.stem, engine, prompter)
         assistant.sampling, assistant.embedding, assistant.ranking = sampling, embedding_form(opened), ranking
-        assistant.speaks = not assistant.embedding.both_ways
+        assistant.transcriber = None if transcriber is None else transcriber(assistant.name, engine)
+        assistant.speaks = not assistant.embedding.both_ways and transcriber is None
         return assistant
 
     def scoped(self, scope: str) -> Assistant:
@@ -267,6 +274,8 @@ class Assistant:
         return job
 
     def _must_speak(self) -> None:
+        if self.transcriber is not None:
+            raise RequestError(f"{self.name} {WRITES_SPEECH}")
         if not self.speaks:
             gives = "embeddings" if self.ranking is None else "scores of texts"
             raise RequestError(f"{self.name} is an encoder: it gives {gives} and writes no text.")

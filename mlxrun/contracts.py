@@ -1,5 +1,5 @@
 """The memory contract: what a model remembers of a sequence, as blocks, the engine and its prefix cache see it; and
-what a model is handed of pictures.
+what a model is handed of pictures and sounds.
 
 Said of each method is what it changes and who owns what comes back. All of them are called on the engine's thread.
 Knows no spec, no block and no kind of memory; `cache` has those.
@@ -53,6 +53,7 @@ class SequenceMemory(Protocol):
     length: int  # tokens that went through the model; a pass and `rewind` change it, nobody else does
     context: int  # the longest this sequence may become; chooses long or short RoPE once
     adapter: Adapter | None  # what is remembered was made with it; who takes the memory says so, before the first pass
+    heard: HeardWindow | None  # what its layers look at of a clip; the same holds
 
     @property
     def points(self) -> Sequence[int]:
@@ -138,6 +139,17 @@ class Patches:
     counts: tuple[int, ...]  # of each picture
     windows: tuple[int, ...] = ()  # of each window, one after the other, where layers look within windows
     back: mx.array | None = None  # (R,) int32, which of the rows that come out is whose; None: they lie in order
+
+
+@dataclass(frozen=True, slots=True)
+class HeardWindow:
+    """A window of sound as the layers of a decoder look at it: keys and values, made once."""
+
+    spans: tuple[Span, ...]  # by the slot that an attention names
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        return [array for span in self.spans for array in span.buffers]
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,8 @@ class Attention:
     borrows: int | None = None  # slot to read keys and values from; owns no k, v, no memory
     out_norm: Norm | None = None  # of what all heads found, before o (BitNet)
     pictures: bool = False  # the rows of a picture see each other, within the window (Gemma 3)
+    k_bias: bool = True  # where queries and values have biases, keys have one too
+    hears: int | None = None  # slot of the keys that were made of a clip; it makes none of a token, and remembers none
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +319,8 @@ class Layer:
     residual: float = 1.0
     per_layer_input: bool = False
     out_scale: bool = False  # a learned scalar on the layer's output
+    cross: Attention | None = None  # between mixer and ffn: looks at what was heard; x += cross(cross_norm(x))
+    cross_norm: Norm | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from ..contracts import HeardWindow
 from ..ops.adapters import Adapter
 from ..ops.paged import KeyPlace
 from ..ops.span import Span
@@ -60,6 +61,7 @@ class StateSnapshot:
 class PagedSequence:
     points: Sequence[int] = ()  # lengths at which a pass should end, because a state there is worth keeping
     adapter: Adapter | None = None
+    heard: HeardWindow | None = None
 
     def __init__(self, store: PagedStore, context: int, tables: Tables | None = None) -> None:
         self.store, self.context = store, context
@@ -106,7 +108,7 @@ class PagedSequence:
     def fork(self) -> PagedSequence:
         other = PagedSequence(self.store, self.context, self.tables.fork())
         other.restore([state.snapshot() for state in self._states])
-        other.length, other.adapter = self.length, self.adapter
+        other.length, other.adapter, other.heard = self.length, self.adapter, self.heard
         return other
 
     def snapshot(self) -> StateSnapshot | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from ..contracts import HeardWindow
 from ..ops.adapters import Adapter
 from ..spec import Decoder
 from .base import LayerCache, agreed
@@ -21,6 +22,7 @@ class SequenceCache:
     store = None
     points: Sequence[int] = ()
     adapter: Adapter | None = None
+    heard: HeardWindow | None = None
 
     def __init__(self, spec: Decoder, context: int | None = None) -> None:
         self.length = 0
@@ -48,7 +50,7 @@ class SequenceCache:
     def fork(self) -> SequenceCache:
         other = SequenceCache(self._spec, self.context)
         other.restore(self.snapshot())
-        other.adapter = self.adapter
+        other.adapter, other.heard = self.adapter, self.heard
         return other
 
     def snapshot(self) -> tuple[int, list[Any]]:

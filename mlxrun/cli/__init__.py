@@ -34,6 +34,7 @@ from . import (
     serve,
     show,
     stop,
+    transcribe,
     tune,
     verify,
 )
@@ -51,6 +52,7 @@ PIPE_CLOSED = 128 + signal.SIGPIPE
 
 COMMANDS = {
     "run": run,
+    "transcribe": transcribe,
     "serve": serve,
     "show": show,
     "fit": fit,

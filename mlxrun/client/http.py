@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from ..core import NUMBERS, Finish, Memory, RequestError
 from ..parts import Piece
+from ..speech import Transcript, TranscriptWish
 from ..turns import Tool
 from .events import SERVER_ERROR, Reading, message, server_events, tokens_of
 from .options import Options
@@ -193,12 +194,24 @@ class HttpTransport:
     def trace(self, text: str, layers: Sequence[int] | None, what: What, plain: bool) -> Array:
         raise RequestError("A server tells nothing of what goes on inside; mlxrun.load has the model in this process.")
 
+    def transcribe(self, sound: bytes | Array, wish: TranscriptWish) -> Transcript:
+        from .sounds import form_of, transcript_of, wav_of
+
+        task = "translations" if wish.task == "translate" else "transcriptions"
+        asked: dict[str, Any] = {"model": self._model, "response_format": "verbose_json", "language": wish.language}
+        asked |= {"prompt": wish.prompt or None, "temperature": wish.temperature or None}
+        body, kind = form_of(filled(asked), sound if isinstance(sound, bytes) else wav_of(sound))
+        return transcript_of(self._posted(f"/v1/audio/{task}", body, kind))
+
     def _asked(self, path: str, body: Mapping[str, Any]) -> Any:
         """The answer to a question that is answered at once."""
+        return self._posted(path, encoded({"model": self._model, **body}), "application/json")
+
+    def _posted(self, path: str, body: bytes, kind: str) -> Any:
         connection = self.address.connection(ANSWER_SECONDS)
         try:
-            headers = {**self.address.headers, "Content-Type": "application/json"}
-            connection.request("POST", self.address.base + path, encoded({"model": self._model, **body}), headers)
+            headers = {**self.address.headers, "Content-Type": kind}
+            connection.request("POST", self.address.base + path, body, headers)
             response = connection.getresponse()
             status, answer = response.status, parsed(response.read())
         except BROKEN as error:

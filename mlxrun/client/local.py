@@ -18,6 +18,7 @@ from ..loading.tracing import trace_job
 from ..parts import Piece, Token
 from ..settings import HEADS, OFF, from_environment
 from ..spec import ModelError
+from ..speech import Transcript, TranscriptWish
 from ..store.resolve import draft_model, resolve
 from ..text.conversation import turns_of
 from ..turns import Ask, Role
@@ -144,6 +145,13 @@ class LocalTransport:
         engine.embed(job)
         found: Array = waited(job)
         return found
+
+    def transcribe(self, sound: bytes | Array, wish: TranscriptWish) -> Transcript:
+        transcriber = self.assistant.transcriber
+        if transcriber is None:
+            raise RequestError(f"{self.model} writes down no speech.")
+        samples = transcriber.open(sound) if isinstance(sound, bytes) else transcriber.samples(sound)
+        return transcriber.transcript(waited(transcriber.begin(samples, wish)))
 
     def models(self) -> list[ModelInfo]:
         return on_this_machine(loaded=self.model)

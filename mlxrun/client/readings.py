@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..core import Memory, RequestError
+from ..speech import Transcript, TranscriptWish
 from .stream import PieceSource
 from .types import Asking, ModelInfo, Ranked, Score
 
@@ -48,6 +51,8 @@ class Transport(Protocol):
     def rerank(self, question: str, texts: Sequence[str]) -> list[float]: ...
 
     def trace(self, text: str, layers: Sequence[int] | None, what: What, plain: bool) -> Array: ...
+
+    def transcribe(self, sound: bytes | Array, wish: TranscriptWish) -> Transcript: ...
 
     def close(self) -> None: ...
 
@@ -143,6 +148,29 @@ class Readings:
         self._must_be_open()
         return self._transport.trace(a_text("text", text), layers, what, plain)
 
+    def transcribe(
+        self,
+        sound: str | PathLike[str] | bytes | Array,
+        *,
+        language: str | None = None,
+        translate: bool = False,
+        prompt: str = "",
+        temperature: float = 0.0,
+    ) -> Transcript:
+        """What is said in a sound: a file, its bytes, or 16,000 samples a second. Only of models made for that.
+
+        `language`: its code, heard where it is not said. `translate`: into English. `prompt`: as if said before, for
+        names and words that are hard to hear.
+
+        >>> model.transcribe("speech.wav")
+        Traceback (most recent call last):
+            ...
+        mlxrun.core.RequestError: speech.wav cannot be read: No such file or directory.
+        """
+        self._must_be_open()
+        wish = TranscriptWish(language, "translate" if translate else "transcribe", prompt, temperature)
+        return self._transport.transcribe(sound_of(sound), wish)
+
     async def ascore(self, text: str, *, top: int = 0) -> Score:
         """`score` for asyncio.
 
@@ -169,9 +197,30 @@ class Readings:
         """
         return await asyncio.to_thread(self.rerank, question, texts)
 
+    async def atranscribe(
+        self, sound: str | PathLike[str] | bytes | Array, *, language: str | None = None, translate: bool = False
+    ) -> Transcript:
+        """`transcribe` for asyncio.
+
+        >>> asyncio.run(model.atranscribe(b""))
+        Traceback (most recent call last):
+            ...
+        mlxrun.core.RequestError: smollm2 writes down no speech.
+        """
+        return await asyncio.to_thread(self.transcribe, sound, language=language, translate=translate)
+
     def _must_be_open(self) -> None:
         if self._closed:
             raise RequestError(f"This client of {self.model} is closed; load or connect anew.")
+
+
+def sound_of(given: str | PathLike[str] | bytes | Array) -> bytes | Array:
+    if not isinstance(given, str | PathLike):
+        return given
+    try:
+        return Path(given).read_bytes()
+    except OSError as error:
+        raise RequestError(f"{given} cannot be read: {error.strerror}.") from error
 
 
 def a_text(name: str, given: object) -> str:

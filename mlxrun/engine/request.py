@@ -17,7 +17,7 @@ from typing import Protocol
 import mlx.core as mx
 import numpy as np
 
-from ..contracts import KeyStore, LayerMemory, SequenceMemory
+from ..contracts import HeardWindow, KeyStore, LayerMemory, SequenceMemory
 from ..core import Closing, ContextError, Event, Finish, Priority, Request, RequestError, Sampling, ShownTile, Usage
 from ..ops.adapters import Adapter, scope_with
 from .closing import ThoughtBudget
@@ -38,6 +38,7 @@ class NoMemory:
     length: int = 0
     context: int = 0
     adapter: Adapter | None = None
+    heard: HeardWindow | None = None
     store: KeyStore | None = None
     layers: Sequence[LayerMemory | None] = ()
     bytes: int = 0

@@ -15,6 +15,7 @@ from ..spec import ModelError, shown
 from .common import Recipe, RecipeFunction, UnknownFamily, with_attention
 from .config import Config, Dialect, refusing
 from .rules import Rule
+from .sounds import check_sound
 from .towers import TowerRecipe, tower_of
 from .wrappers import VISION, unwrap
 
@@ -130,6 +131,7 @@ FAMILIES: dict[str, str] = {
     "solar_open": "glm_moe.solar_open",
     "stablelm": "stablelm.stablelm",
     "starcoder2": "starcoder.starcoder2",
+    "whisper": "whisper.whisper",
     "xlm-roberta": "bert.roberta",
     "youtu": "deepseek.youtu",
     "youtu_llm": "deepseek.youtu",
@@ -153,6 +155,8 @@ def resolve(
     c = Config(text, dialect, waive, file)
     with refusing(file, c.family, c):
         recipe = recipe_for(text.get("model_type"), file)(c)
+    if recipe.listener is not None and processor is not None:
+        check_sound(processor, recipe.listener.sound)
     unread = c.unread()
     if unread:
         raise ModelError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..spec import Activation, Attention, Decoder, Dense, FeedForward, Layer, ModelError, Norm
+from ..spec_sound import Listener
 from ..spec_towers import Towers
 from .config import Config
 from .rope import rope_of, scaling_of
@@ -26,6 +27,7 @@ class Recipe:
     folded: bool = False  # the file's norm weights already hold the spec's offsets
     left_out: str = ""  # parts of the checkpoint that are not loaded, in words
     towers: Towers | None = None  # None: it reads text only
+    listener: Listener | None = None  # None: it hears nothing
     further: Recipe | None = None  # of its head that guesses further tokens, where it may have one
 
 

@@ -110,7 +110,7 @@ def build_blocks(
         device,
         fold_offsets=not recipe.folded,
         forms=forms,
-        towers=recipe.towers,
+        towers=recipe.towers or recipe.listener,
         adaptable=adaptable,
     )
 

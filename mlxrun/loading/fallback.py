@@ -20,10 +20,11 @@ from mlx.utils import tree_flatten
 
 from .. import gpu
 from ..compat import quiet_import
-from ..contracts import LayerMemory, SequenceMemory, SoftRows, Turns
+from ..contracts import HeardWindow, LayerMemory, SequenceMemory, SoftRows, Turns
 from ..families import UnknownFamily
 from ..families.config import Config
 from ..memory.machine import available_bytes
+from ..nn.listener import ListenerModel
 from ..nn.tower import TowerModel
 from ..ops.adapters import Adapter
 from ..ops.device import Device, this_device
@@ -57,6 +58,7 @@ class FallbackMemory:
     context: int
     length: int = 0
     adapter: Adapter | None = None
+    heard: HeardWindow | None = None
     layers: Sequence[LayerMemory | None] = ()  # mlx-lm's classes are handed their own
     store: None = None
     points: Sequence[int] = ()
@@ -111,6 +113,13 @@ class FallbackModel:
     @property
     def tower(self) -> TowerModel | None:
         return None
+
+    @property
+    def listener(self) -> ListenerModel | None:
+        return None
+
+    def heard(self, rows: mx.array) -> HeardWindow:
+        raise AssertionError("nothing listens here")
 
     def __call__(
         self,

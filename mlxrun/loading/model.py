@@ -13,11 +13,12 @@ from ..cache.paged import PagedSequence, prefixes_of
 from ..cache.paged_disk import PrefixFolder, add_disk
 from ..cache.sequence import SequenceCache
 from ..cache.store import PagedStore
-from ..contracts import Prefixes, SequenceMemory, SoftRows, Turns
+from ..contracts import HeardWindow, Prefixes, SequenceMemory, SoftRows, Turns
 from ..core import RequestError
 from ..memory.headroom import Budget
 from ..memory.sequence import sequence_bytes
 from ..nn.decoder import DecoderModel
+from ..nn.listener import ListenerModel
 from ..nn.tower import TowerModel
 from ..ops.adapters import Adapter
 from ..ops.choose import Chooser
@@ -94,6 +95,13 @@ class Runnable(Protocol):
     @property
     def tower(self) -> TowerModel | None:
         """What sees; None: it reads text only."""
+
+    @property
+    def listener(self) -> ListenerModel | None:
+        """What hears, for whose rows there is `heard`; None: nothing does."""
+
+    def heard(self, rows: mx.array) -> HeardWindow:
+        """(R, dim) of the listener -> what a sequence is told of them, before its first pass."""
 
     def __call__(
         self,
@@ -192,6 +200,13 @@ class Model:
     def tower(self) -> TowerModel | None:
         return self.decoder.tower
 
+    @property
+    def listener(self) -> ListenerModel | None:
+        return self.decoder.listener
+
+    def heard(self, rows: mx.array) -> HeardWindow:
+        return self.decoder.heard(rows)
+
     def __call__(
         self,
         ids: mx.array,
@@ -242,6 +257,13 @@ class Unloaded:
     @property
     def tower(self) -> TowerModel | None:
         return None
+
+    @property
+    def listener(self) -> ListenerModel | None:
+        return None
+
+    def heard(self, rows: mx.array) -> HeardWindow:
+        raise RequestError("The model is unloaded.")
 
     def __call__(
         self,

@@ -27,6 +27,7 @@ NAMES = {"cls": Pooling.FIRST, "mean": Pooling.MEAN, "max": Pooling.MAX, "lastto
 GGUF = {1: Pooling.MEAN, 2: Pooling.FIRST, 3: Pooling.LAST}
 GGUF_RANK = 4
 RANKS = "it ranks texts, and has no vectors for them"
+HEARS = "it writes down speech, and has no vectors for texts"
 MOST = 1 << 20  # bytes of such a file
 LONGEST = 1 << 16  # letters of a prompt
 
@@ -49,6 +50,8 @@ class EmbeddingForm:
 def embedding_form(opened: OpenedModel) -> EmbeddingForm:
     spec = None if isinstance(opened.found, Exception) else opened.recipe.decoder
     both_ways, size = spec is not None and spec.kind == "encoder", 0 if spec is None else spec.dim
+    if spec is not None and opened.recipe.listener is not None:
+        return EmbeddingForm(Pooling.LAST, both_ways, size, (), HEARS)
     usual = Pooling.MEAN if both_ways else Pooling.LAST
     checkpoint = opened.checkpoint
     if spec is not None and spec.ranking is not None:

@@ -12,6 +12,7 @@ from ..spec import Attention, Decoder, DenseAndExperts, LatentAttention, MoE, Si
 EXPERTS = "experts"
 EMBEDDING = "embedding"
 VISION = "vision tower"
+AUDIO = "listener"
 
 
 class Tensor(Protocol):
@@ -71,7 +72,7 @@ def weigh(decoder: Decoder, weights: Mapping[str, Tensor]) -> Weights:
 
 def share_read(decoder: Decoder, name: str, part: str) -> float:
     """How much of a weight one token reads."""
-    if part == VISION:
+    if part in (VISION, AUDIO):
         return 0.0
     if part == EMBEDDING and name in ("embed.weight", "positions.weight", "token_types.weight"):
         return 1.0 if decoder.tied and name == "embed.weight" else 0.0
@@ -89,11 +90,15 @@ def part_of(decoder: Decoder, name: str) -> str:
     words = name.split(".")
     if words[0] == "vision":
         return VISION
+    if words[0] == "audio":
+        return AUDIO
     if words[0] != "layers":
         return {"head": "head", "rank": "head", "per_layer": "per-layer embedding"}.get(
             words[0], "norms" if "norm" in words[0] else EMBEDDING
         )
     part = words[2]
+    if part == "cross":
+        return "attention"
     if part == "mixer":
         mixer = decoder.layers[int(words[1])].mixer
         if isinstance(mixer, SideBySide):

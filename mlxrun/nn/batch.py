@@ -13,7 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..contracts import SequenceMemory, SoftRows, Turns
+from ..contracts import HeardWindow, SequenceMemory, SoftRows, Turns
 from ..ops.adapters import AdaptedSpan
 from ..ops.masks import Pictures, Sight, boolean, mask
 from ..ops.packed import Segments
@@ -65,7 +65,7 @@ def adapted_rows(sequences: Sequence[tuple[SequenceMemory, int]]) -> tuple[Adapt
 class Pass:
     __slots__ = (
         *("_cut", "_masks", "_pictures", "_positions", "_rows", "_segments", "_turned", "adapted", "apart"),
-        *("chosen", "coordinates", "lent", "pages", "places", "soft", "total", "turns"),
+        *("chosen", "coordinates", "heard", "lent", "pages", "places", "soft", "total", "turns"),
     )
 
     def __init__(
@@ -93,6 +93,7 @@ class Pass:
             self.coordinates = mx.array([*map(list, turns.coordinates)], mx.int32)
         self.apart: mx.array | None = None  # (H, distances) what distance adds to scores, where rows see both ways
         self._cut: Segments | None = None
+        self.heard: tuple[HeardWindow | None, ...] = ()  # by each sequence
         self._masks: dict[tuple[Sight, Segment, int, bool], mx.array | str | None] = {}
 
     @classmethod
@@ -106,7 +107,9 @@ class Pass:
         rows = [(count, memory.length, memory.context) for memory, count in sequences]
         store = sequences[0][0].store if sequences else None
         paged = None if store is None else store.begin(sequences, pictures)
-        return cls(rows, paged, pictures, adapted_rows(sequences), turns)
+        made = cls(rows, paged, pictures, adapted_rows(sequences), turns)
+        made.heard = tuple(memory.heard for memory, _ in sequences)
+        return made
 
     @property
     def segments(self) -> tuple[Segment, ...]:

@@ -12,7 +12,7 @@ from itertools import accumulate, pairwise
 
 import mlx.core as mx
 
-from ..contracts import SequenceMemory, SoftRows, Turns
+from ..contracts import HeardWindow, SequenceMemory, SoftRows, Turns
 from ..ops import metal
 from ..ops.device import Device
 from ..ops.fast_forms import BEST
@@ -20,12 +20,14 @@ from ..ops.masks import Pictures
 from ..ops.packed import by_distance
 from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import Decoder, Layer, ModelError
+from ..spec_sound import Listener
 from ..spec_towers import Towers
 from .altup import AltUpLayerBlock, Streams
 from .batch import Pass
 from .join import EntranceBlock
 from .layer import LayerBlock
 from .linear import Adaptable, Linear
+from .listener import ListenerModel
 from .params import AS_STORED, Forms, Params
 from .per_layer import PerLayerEmbedding
 from .ranking import RankingBlock
@@ -42,10 +44,11 @@ class DecoderModel:
         *,
         fold_offsets: bool = True,
         forms: Forms = AS_STORED,
-        towers: Towers | None = None,
+        towers: Towers | Listener | None = None,
         adaptable: bool = False,
     ) -> None:
-        """`adaptable`: sequences may have adapters; what they could change is not joined to other work."""
+        """`towers`: what sees or hears beside it. `adaptable`: sequences may have adapters; what these could
+        change is not joined to other work."""
         self.spec, self.device = spec, device
         self.adapted = Adaptable() if adaptable else None
         params = Params(weights, device, fold_offsets=fold_offsets, forms=forms, adapted=self.adapted)
@@ -77,7 +80,8 @@ class DecoderModel:
         self.ranking = None
         if spec.ranking is not None:
             self.ranking = RankingBlock(spec.ranking, spec.dim, params.scope("rank"))
-        self.tower = TowerModel(towers, params.scope("vision")) if towers is not None else None
+        self.tower = TowerModel(towers, params.scope("vision")) if isinstance(towers, Towers) else None
+        self.listener = ListenerModel(towers, params.scope("audio")) if isinstance(towers, Listener) else None
         self._refuse_leftovers(params)
 
     def _layer(self, layer: Layer, params: Params) -> LayerBlock:
@@ -194,6 +198,10 @@ class DecoderModel:
         hidden = self(ids, sequences, types)
         ends = list(accumulate(count for _, count in sequences))
         return self.ranking([hidden[start:end] for start, end in pairwise([0, *ends])])
+
+    def heard(self, rows: mx.array) -> HeardWindow:
+        """(R, dim) of a listener -> what the layers of this decoder look at of them."""
+        return HeardWindow(tuple(block.cross.keys(rows) for block in self.layers if block.cross is not None))
 
     def best(self, hidden: mx.array) -> mx.array | None:
         """(R, dim) chosen rows -> (R,) int32 the token of the largest logit, -1 where one is not a number.

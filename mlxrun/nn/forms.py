@@ -18,7 +18,7 @@ ONE_NODE, BRANCH, LAUNCHES, APART = "one node", "a branch", "few launches", "ope
 
 @dataclass(frozen=True, slots=True)
 class PartForm:
-    part: str  # "layer", "mixer" or "network"
+    part: str  # "layer", "mixer", "network", or what lies "cross" between them
     kind: str  # of the spec: GatedDelta, MoE, ...
     form: str
     why: str = ""  # the first field that the faster form does not understand
@@ -55,6 +55,9 @@ def slow_note(spec: Decoder, device: Device) -> str | None:
 
 def _native(number: int, layer: Layer) -> Iterator[PartForm]:
     for part in parts_of(number, layer, cut=False):
+        if part.crosses:
+            yield PartForm("cross", type(part.spec.cross).__name__, BRANCH)
+            continue
         whole = part.spec.mixer is not None and part.spec.ffn is not None
         name = "layer" if whole else "network" if part.spec.mixer is None else "mixer"
         kind = "" if whole and part.served else type(part.spec.mixer or part.spec.ffn).__name__

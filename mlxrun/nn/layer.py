@@ -36,6 +36,7 @@ from . import whole, whole_metal
 from .after import After
 from .attention import AttentionBlock
 from .batch import Pass
+from .cross import CrossBlock
 from .delta import ChannelDeltaBlock, GatedDeltaBlock
 from .dense import DenseBlock, ScaledDenseBlock, XieluDenseBlock
 from .gated_linear import GatedLinearBlock
@@ -86,6 +87,9 @@ class LayerBlock:
 
         self.mixer_norm = norm("mixer_norm", spec.mixer_norm)
         self.after_mixer = After(norm("mixer_post", spec.mixer_post), spec.residual)
+        self.cross = None
+        if spec.cross is not None:
+            self.cross = CrossBlock(spec.cross, dim, norm("cross_norm", spec.cross_norm), params.scope("cross"))
         self.ffn_norm = norm("ffn_norm", spec.ffn_norm)
         self.after_ffn = After(norm("ffn_post", spec.ffn_post), spec.residual)
         self.after_both = After(None, spec.residual)
@@ -113,6 +117,8 @@ class LayerBlock:
     def _serial(self, x: mx.array, p: Pass, memories: Sequence[LayerMemory | None]) -> mx.array:
         if self.mixer is not None:
             x = self.mix(x, p, memories)
+        if self.cross is not None:
+            x = self.cross(x, p)
         return x if self.ffn is None else self.feed(x)
 
     def _join(self, spec: Layer) -> None:

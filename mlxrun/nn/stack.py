@@ -48,6 +48,11 @@ class LayerPart:
     def served(self) -> bool:
         return STACK.serves(self.spec)
 
+    @property
+    def crosses(self) -> bool:
+        """It is what a layer has between its mixer and its network, alone."""
+        return self.spec.cross is not None and self.spec.mixer is None
+
 
 @dataclass(frozen=True, slots=True)
 class SingleLayer:
@@ -66,6 +71,15 @@ class SingleMixer:
 
     def __call__(self, x: mx.array, p: Pass, memories: Sequence[SequenceMemory], extra: mx.array | None) -> mx.array:
         return self.block.mix(x, p, [m.layers[self.number] for m in memories])
+
+
+@dataclass(frozen=True, slots=True)
+class SingleCross:
+    block: LayerBlock
+
+    def __call__(self, x: mx.array, p: Pass, memories: Sequence[SequenceMemory], extra: mx.array | None) -> mx.array:
+        assert self.block.cross is not None
+        return self.block.cross(x, p)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +161,7 @@ def _joined(
             together.append(part)
         else:
             single = SingleLayer if part.spec == spec.layers[part.number] else SingleMixer
-            yield single(part.number, blocks[part.number])
+            yield SingleCross(blocks[part.number]) if part.crosses else single(part.number, blocks[part.number])
         fed = part.number < deep and (part is parts[-1][0] or parts[at + 1][0].number != part.number)
         if together and (fed or at + 1 == len(parts)):
             yield LayerStack(spec, blocks, together, device)
@@ -157,8 +171,14 @@ def _joined(
 
 
 def parts_of(number: int, layer: Layer, cut: bool) -> list[LayerPart]:
-    """The whole layer; or its mixer and network apart, where that is asked or only the latter is understood."""
+    """The whole layer; or its mixer and network apart, where that is asked or only the latter is understood, or
+    something stands between them."""
     whole = LayerPart(number, layer)
+    if layer.cross is not None:
+        bare = replace(layer, cross=None, cross_norm=None)
+        between = LayerPart(number, replace(layer, mixer=None, mixer_norm=None, ffn=None, ffn_norm=None))
+        around = parts_of(number, bare, cut=True)
+        return [around[0], between, around[1]] if len(around) > 1 else [whole]
     apart = layer.wiring in ("serial", "post") and layer.mixer is not None and layer.ffn is not None
     if not apart or (whole.served and not cut):
         return [whole]

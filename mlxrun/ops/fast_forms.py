@@ -136,7 +136,7 @@ STACK = FastForm(
     "stack",
     {
         Layer: {**each(ANY, WHOLE_LAYER), "wiring": one_of("serial", "parallel", "post")},
-        Attention: {**HEADS, **each(ANY, f"{LOOKS} pictures")},
+        Attention: {**HEADS, **each(ANY, f"{LOOKS} pictures k_bias")},
         LatentAttention: each(ANY, "heads q_rank kv_rank nope_dim rope_dim v_dim scale rope norm bias temperature"),
         Temperature: each(ANY, "beta floor shift"),
         **SCANS,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,6 +21,7 @@ from .exchange import ClientGone, while_there
 from .generate import House, Reserved
 
 Answer = Callable[[Body, Voice, House], Awaitable[Response]]
+Understood = Callable[..., tuple[dict[str, Any], tuple[str, ...]]]  # as `left_out.understood`
 GONE = 499  # nobody is there to read it
 
 
@@ -32,23 +35,38 @@ def as_usual(_: Body) -> Keep:
 
 
 async def answered(
-    request: Request, house: House, schema: Schema, answer: Answer, keep: Callable[[Body], Keep] = as_usual
+    request: Request,
+    house: House,
+    schema: Schema,
+    answer: Answer,
+    keep: Callable[[Body], Keep] = as_usual,
+    *,
+    understood: Understood = left_out.understood,
+    limit: int | None = None,
 ) -> Response:
     """The body is read, settled and checked, and the model that it names leased for as long as `answer` takes; a
-    client that leaves cancels it. `keep`: how long the model stays after it."""
-    raw = await read(request, house.body_limit)
+    client that leaves cancels it. `keep`: how long the model stays after it. `understood`: what the bytes mean, where
+    they are no JSON. `limit`: of bytes, where it is no more than of others."""
+    raw = await read(request, house.body_limit if limit is None else min(limit, house.body_limit))
     try:
         house = house.for_body(len(raw))
-        return await while_there(request.receive, _answered(request.url.path, raw, house, schema, answer, keep))
+        told = partial(understood, raw, schema, strict=house.strict)
+        del raw
+        return await while_there(request.receive, _answered(request.url.path, told, house, schema, answer, keep))
     except ClientGone:
         return Response(status_code=GONE)
 
 
 async def _answered(
-    path: str, raw: bytes, house: House, schema: Schema, answer: Answer, keep: Callable[[Body], Keep]
+    path: str,
+    told: Callable[[], tuple[dict[str, Any], tuple[str, ...]]],
+    house: House,
+    schema: Schema,
+    answer: Answer,
+    keep: Callable[[Body], Keep],
 ) -> Response:
     def wanted() -> tuple[Body, tuple[str, ...], str]:
-        body, unknown = left_out.understood(raw, schema, strict=house.strict)
+        body, unknown = told()
         check(body, schema)
         return body, unknown, house.models.name_of(body.get("model"))
 

@@ -30,7 +30,8 @@ def page(document: Json) -> str:
         for method, operation in methods.items():
             parts.append(f"<h2>{method.upper()} <b>{escape(path)}</b></h2><p>{escape(operation['summary'])}.</p>")
             if "requestBody" in operation:
-                schema = operation["requestBody"]["content"]["application/json"]["schema"]
+                (body,) = operation["requestBody"]["content"].values()  # JSON, or a form
+                schema = body["schema"]
                 parts += ["<table>", *rows(schema), "</table>"]
     return "".join(parts)
 

@@ -155,7 +155,8 @@ def _processor(folder: Path) -> dict[str, Any] | None:
     for name in PROCESSORS:
         if os.path.lexists(folder / name):
             found = read_json(inside(folder, name, "The model"), MAX_CONFIG)
-            found = found.get("image_processor", {}) if name == PROCESSORS[0] else found
+            if name == PROCESSORS[0]:
+                found = found.get("image_processor") or found.get("feature_extractor") or {}
             if isinstance(found, dict) and found:
                 return found
     return None

@@ -19,6 +19,7 @@ from .rerank import RERANK_PLAINS
 from .responses import Responses
 from .responses_compact import CompactResponse
 from .responses_kept import plains_of
+from .transcriptions import TRANSCRIPTION_PLAINS
 
 DIALECTS: tuple[Dialect, ...] = (
     *(ChatCompletions(), Completions(), MESSAGES_DIALECT),
@@ -33,6 +34,7 @@ PLAINS: tuple[Plain, ...] = (
     *EMBED_PLAINS,
     *LLAMA_PLAINS,
     *RERANK_PLAINS,
+    *TRANSCRIPTION_PLAINS,
 )
 TREES: dict[str, ErrorWords] = {"/api": CHATTING}  # who words errors at paths where there is nothing
 
