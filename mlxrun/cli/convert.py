@@ -29,6 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--out", type=Path, required=True, metavar="DIR", help="a folder (or .gguf file) that is not there yet"
     )
+    parser.add_argument(
+        "--adapter", type=Path, metavar="PATH", help="with this LoRA or DoRA adapter in its weights, for good"
+    )
     parser.add_argument("--quantize", type=int, metavar="BITS", help="2, 3, 4, 5, 6 or 8 bits a weight")
     parser.add_argument("--group", type=int, metavar="G", help="weights that share a scale: 32, 64 or 128")
     parser.add_argument(
@@ -55,6 +58,7 @@ def main(flags: argparse.Namespace) -> int:
     import mlx.core as mx
 
     from ..convert.folder import convert_folder
+    from ..convert.fuse import fused_with
     from ..convert.weight_layout import everywhere, layout, sparing
     from ..core import RequestError
     from ..store.resolve import resolve
@@ -62,7 +66,12 @@ def main(flags: argparse.Namespace) -> int:
 
     path = resolve(flags.model)
     into_gguf = flags.gguf or flags.out.suffix == ".gguf"
-    anew = into_gguf or flags.recipe or flags.quantize or flags.mode != "affine"
+    anew = bool(into_gguf or flags.recipe or flags.quantize or flags.mode != "affine")
+    if flags.adapter is not None and (into_gguf or flags.method or flags.recipe == "mixed"):
+        raise RequestError(
+            "--adapter goes with --quantize, --mode and --dtype: for a .gguf file, --method or --recipe mixed convert "
+            "what it writes once more."
+        )
     checkpoint = open_checkpoint(path, flags.dialect).read_as("fine" if anew else "mlx")
     dtype = getattr(mx, flags.dtype) if flags.dtype else None
     if into_gguf:
@@ -83,10 +92,11 @@ def main(flags: argparse.Namespace) -> int:
         wanted = everywhere(usual) if flags.recipe else sparing(usual, keep=flags.group is None)
     if flags.recipe and wanted is None:
         raise RequestError("--recipe uniform is for --quantize BITS or --mode.")
+    fused = None if flags.adapter is None else fused_with(checkpoint, flags.adapter.expanduser())
     with bar("writing") as progress:
-        convert_folder(checkpoint, flags.out, wanted=wanted, dtype=dtype, progress=progress)
+        convert_folder(checkpoint, flags.out, wanted=wanted, dtype=dtype, progress=progress, fused=fused)
     tell(checkpoint, flags)
-    if wanted is not None:
+    if wanted is not None or (fused is not None and fused.requantized):
         measure(checkpoint.path, flags)
     return 0
 
@@ -99,7 +109,8 @@ def measure(original: Path, flags: argparse.Namespace) -> None:
 
     device = this_device("exact")
     try:
-        tell_loss(open_model(original, dialect=flags.dialect, device=device), open_model(flags.out, device=device))
+        model, copy = open_model(original, dialect=flags.dialect, device=device), open_model(flags.out, device=device)
+        tell_loss(model, copy, flags.adapter and flags.adapter.expanduser())
     except ModelError as error:
         aside(f"What this costs was not measured: {error}")
 

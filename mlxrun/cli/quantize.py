@@ -10,6 +10,8 @@ from .steps import bar
 from .terminal import aside, say
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..loading import OpenedModel
     from ..settings import Settings
 
@@ -49,8 +51,8 @@ def copy_of(opened: OpenedModel, flags: argparse.Namespace, settings: Settings) 
     return copy
 
 
-def tell_loss(opened: OpenedModel, copy: OpenedModel) -> None:
-    """Measured now, and kept beside the copy."""
+def tell_loss(opened: OpenedModel, copy: OpenedModel, adapter: Path | None = None) -> None:
+    """Measured now, and kept beside the copy. `adapter`: that the copy has in it, and the model beside it."""
     from ..assistant import tokenizer_of
     from ..convert import loss
     from ..convert.text import calibration
@@ -58,7 +60,7 @@ def tell_loss(opened: OpenedModel, copy: OpenedModel) -> None:
     aside("Measuring what the copy has lost ...")
     try:
         ids = tokenizer_of(opened.checkpoint).encode(calibration(), special=False)
-        found = loss.measure(opened, copy, ids)
+        found = loss.measure(opened, copy, ids, adapter)
     except ModelError as error:
         aside(f"What this costs was not measured: {error}")
         return

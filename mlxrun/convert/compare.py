@@ -15,6 +15,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..loading.model import Runnable
+from ..ops.adapters import Adapter
 from ..spec import ModelError
 
 WINDOW = 512
@@ -90,9 +91,11 @@ def compare(
     )
 
 
-def run(model: Runnable, ids: mx.array) -> mx.array:
+def run(model: Runnable, ids: mx.array, adapter: Adapter | None = None) -> mx.array:
     """(T,) -> hidden states (T, dim), from an empty memory."""
-    hidden = model(ids, [(model.new_sequence(ids.size), ids.size)])
+    memory = model.new_sequence(ids.size)
+    memory.adapter = adapter
+    hidden = model(ids, [(memory, ids.size)])
     mx.eval(hidden)
     return hidden
 

@@ -23,6 +23,7 @@ from ..weights.mapped import believed
 from ..weights.quantized import FLOATS, GROUPS, Layout
 from .aside import write_aside
 from .from_gguf import hf_tensors
+from .fuse import Fusion
 from .names import Named, named
 from .stream import Progress, copy_others, write_model
 from .weight_layout import Wanted, of, quantize, written
@@ -39,9 +40,10 @@ def convert_folder(
     dtype: mx.Dtype | None = None,
     progress: Progress | None = None,
     by: Making | None = None,
+    fused: Fusion | None = None,
 ) -> None:
     """`wanted` None: nothing is quantized that is not. `dtype`: of what is not quantized, and of scales. `by`: another
-    way to quantize than one weight after the other."""
+    way to quantize than one weight after the other. `fused`: an adapter that all of it has from now on."""
     with write_aside(target) as aside, believed():
         weights, said = source(checkpoint)
         if checkpoint.dialect == "gguf":
@@ -49,6 +51,8 @@ def convert_folder(
                 (aside / name).write_text(content, encoding="utf-8")
         else:
             copy_others(checkpoint.path, aside, leave=("config.json", MODELOPT))
+        if fused is not None:
+            weights = fused(weights, dtype, anew=wanted is not None)
         make = by or partial(in_mlx_names, wanted=wanted, dtype=dtype)
         tensors, config = make(weights, said)
         weights.clear()  # so that each can be freed once it is written

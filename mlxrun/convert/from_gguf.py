@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import mlx.core as mx
 
@@ -18,7 +19,9 @@ from ..families.gguf import config_of, resolve_gguf
 from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import ModelError
 from ..weights import Checkpoint
+from ..weights.lowrank import LowRank
 
+Named = TypeVar("Named", bound=Weight | LowRank)
 PLACES = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -45,7 +48,12 @@ LAYER = re.compile(r"^blk\.(\d+)\.(\w+)\.(weight|bias)$")
 
 def hf_tensors(checkpoint: Checkpoint) -> tuple[dict[str, Weight], dict[str, Any]]:
     """(lazy tensors, config.json)."""
-    config, arch = config_of(checkpoint.metadata, checkpoint.shapes)
+    config = hf_config(checkpoint)
+    return in_hf_names(checkpoint, checkpoint.tensors(), _apart), config
+
+
+def hf_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    config, _ = config_of(checkpoint.metadata, checkpoint.shapes)
     name = str(checkpoint.metadata.get("general.architecture"))
     factors = checkpoint.rope_factors.get("rope_freqs.weight")
     scaling = None if factors is None else llama3_scaling(factors, float(config["rope_theta"]))
@@ -57,11 +65,27 @@ def hf_tensors(checkpoint: Checkpoint) -> tuple[dict[str, Weight], dict[str, Any
             f"{', '.join(KNOWN)} without that can."
         )
     resolve_gguf(checkpoint.metadata, checkpoint.shapes, checkpoint.rope_factors)  # refuses what no model can have
+    return config
+
+
+def changes_in_hf_names(checkpoint: Checkpoint, changes: Mapping[str, LowRank]) -> dict[str, LowRank]:
+    """What an adapter for the file changes."""
+    return in_hf_names(
+        checkpoint, changes, lambda change, heads: change.changed(0, lambda part, axis: _turned(part, heads))
+    )
+
+
+def in_hf_names(
+    checkpoint: Checkpoint, tensors: Mapping[str, Named], apart: Callable[[Named, int], Named]
+) -> dict[str, Named]:
+    """What is called as the file's tensors are. `apart`: puts rows of heads back to where they were."""
+    config, arch = config_of(checkpoint.metadata, checkpoint.shapes)
+    name = str(checkpoint.metadata.get("general.architecture"))
     heads = (
         {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]} if arch.interleaved else {}
     )
-    found: dict[str, Weight] = {}
-    for tensor, weight in checkpoint.tensors().items():
+    found: dict[str, Named] = {}
+    for tensor, weight in tensors.items():
         match = LAYER.match(tensor)
         if tensor == "rope_freqs.weight":
             continue
@@ -80,9 +104,9 @@ def hf_tensors(checkpoint: Checkpoint) -> tuple[dict[str, Weight], dict[str, Any
             raise ModelError(
                 f"{checkpoint.path.name}: the tensor {tensor} has {weight.shape[0]} rows; this model needs {wanted}."
             )
-        turned = _apart(weight, heads[place]) if place in heads else weight
+        turned = apart(weight, heads[place]) if place in heads else weight
         found[f"model.layers.{layer}.{own[place]}.{part}"] = turned
-    return found, config
+    return found
 
 
 def llama3_scaling(factors: Sequence[float], base: float) -> dict[str, Any] | None:
@@ -99,10 +123,11 @@ def llama3_scaling(factors: Sequence[float], base: float) -> dict[str, Any] | No
 
 
 def _apart(weight: Weight, heads: int) -> Weight:
-    """Rows of a head: neighbours that rope turns together -> first halves, then second halves."""
-
-    def turn(part: mx.array) -> mx.array:
-        rows = part.reshape(heads, part.shape[0] // heads // 2, 2, *part.shape[1:])
-        return mx.contiguous(rows.swapaxes(1, 2)).reshape(part.shape)
-
+    turn = partial(_turned, heads=heads)
     return weight.rows(turn) if isinstance(weight, QuantizedWeight) else turn(weight)
+
+
+def _turned(part: mx.array, heads: int) -> mx.array:
+    """Rows of a head: neighbours that rope turns together -> first halves, then second halves."""
+    rows = part.reshape(heads, part.shape[0] // heads // 2, 2, *part.shape[1:])
+    return mx.contiguous(rows.swapaxes(1, 2)).reshape(part.shape)

@@ -43,10 +43,10 @@ class Loss:
         return f"{told} That is much: {how}. More bits, or 'convert --recipe mixed', lose less."
 
 
-def measure(model: OpenedModel, copy: OpenedModel, ids: Sequence[int]) -> Loss:
-    """Raises ModelError where one of them cannot be asked."""
+def measure(model: OpenedModel, copy: OpenedModel, ids: Sequence[int], adapter: Path | None = None) -> Loss:
+    """`adapter`: that the model has beside it, and the copy in it. Raises ModelError where one cannot be asked."""
     ids = list(ids[:TOKENS])
-    p, q = predictions(model, ids), predictions(copy, ids)
+    p, q = predictions(model, ids, adapter), predictions(copy, ids)
     rows = np.arange(len(ids) - 1), np.array(ids[1:])
     kl = (np.exp(p) * (p - q)).sum(-1)
     return Loss(
@@ -58,10 +58,11 @@ def measure(model: OpenedModel, copy: OpenedModel, ids: Sequence[int]) -> Loss:
     )
 
 
-def predictions(opened: OpenedModel, ids: Sequence[int]) -> np.ndarray:
+def predictions(opened: OpenedModel, ids: Sequence[int], adapter: Path | None = None) -> np.ndarray:
     """(T - 1, vocab) log-probabilities of what follows each token. The model is gone afterwards."""
-    model = load_opened(opened, LoadOptions())
-    hidden = run(model, mx.array(list(ids), mx.int32))
+    named = () if adapter is None else ((str(adapter), adapter),)
+    model = load_opened(opened, LoadOptions(adapters=named))
+    hidden = run(model, mx.array(list(ids), mx.int32), model.holdings.adapters.get(str(adapter)))
     parts = []
     for first in range(0, len(ids) - 1, ROWS):
         logits = model.logits(hidden[first : min(first + ROWS, len(ids) - 1)]).astype(mx.float32)

@@ -79,7 +79,8 @@ def write_mlx(folder: Path, pairs: Mapping[str, Pair], scale: float) -> Path:
     tensors = {}
     for name, pair in pairs.items():
         module = name.removesuffix(".weight")
-        tensors[f"{module}.lora_a"] = np.ascontiguousarray(pair.a.T)
-        tensors[f"{module}.lora_b"] = np.ascontiguousarray(pair.b.T)
+        stacked = pair.a.ndim == 3  # experts' lie as they are
+        tensors[f"{module}.lora_a"] = pair.a if stacked else np.ascontiguousarray(pair.a.T)
+        tensors[f"{module}.lora_b"] = pair.b if stacked else np.ascontiguousarray(pair.b.T)
     save_file(tensors, folder / "adapters.safetensors", metadata={"format": "mlx"})
     return folder
