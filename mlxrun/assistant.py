@@ -145,10 +145,10 @@ class Assistant:
         other._scope = scope
         return other
 
-    def adapted(self, name: str) -> Assistant:
-        """The same with that adapter, whose name it goes by."""
+    def adapted(self, name: str, key: str | None = None) -> Assistant:
+        """The same with that adapter, whose name it goes by. `key`: as the model knows it, where that is another."""
         other = copy(self)
-        other._adapter = other.name = name
+        other._adapter, other.name = key or name, name
         return other
 
     @property

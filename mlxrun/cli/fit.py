@@ -37,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_reading(parser)
     options.add_disk(parser)
     options.add_key_bits(parser)
+    options.add_adapters(parser, "beside it (repeatable)")
 
 
 def main(flags: argparse.Namespace) -> int:
@@ -80,6 +81,7 @@ def list_machines() -> int:
 
 
 def dry_run_for(flags: argparse.Namespace, settings: Settings, machine: Machine) -> tuple[Recipe, DryRun]:
+    from ..loading.adapters import with_adapter_bytes
     from ..loading.dry_run import dry_run, with_key_bits
     from ..loading.open import open_model
     from ..ops.device import a_mac, this_device
@@ -92,6 +94,7 @@ def dry_run_for(flags: argparse.Namespace, settings: Settings, machine: Machine)
         opened = open_model(place, dialect=flags.dialect, waive=waive, device=device, to_plan=True)
         recipe = opened.recipe
         seen = with_key_bits(dry_run(opened.checkpoint, recipe, device), recipe.decoder, bits)
+        seen, _ = with_adapter_bytes(seen, opened, options.adapters(flags))
     if not downloaded:
         aside(f"{flags.model} is not on this machine; this is told from its headers on the Hugging Face hub.")
     if not opened.checkpoint.files:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..spec import one_line
+from .show_adapter import list_folder
 from .terminal import tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from ..settings import Settings
     from ..store.made import Made
@@ -22,6 +23,7 @@ Row = tuple[str, str, str, str]  # name, its size, that of what was made of it, 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="for programs; bytes")
+    parser.add_argument("--adapters", type=Path, metavar="DIR", help="the adapters of this folder instead")
 
 
 def main(flags: argparse.Namespace) -> int:
@@ -30,6 +32,8 @@ def main(flags: argparse.Namespace) -> int:
     from ..store.resolve import list_installed
     from .show import size
 
+    if flags.adapters is not None:
+        return list_folder(flags.adapters.expanduser(), as_json=flags.json)
     settings = from_environment()
     made = everything(settings)
     if flags.json:

@@ -17,6 +17,8 @@ from .terminal import aside
 
 if TYPE_CHECKING:
     from ..engine.registry import Beside, RegistryLimits
+    from ..loading import LoadOptions
+    from ..server.adapters import AdapterNames
     from ..server.capabilities import ModelCard
     from ..server.dialect import Voice
     from ..settings import Settings
@@ -34,6 +36,18 @@ def add_models(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("model", metavar="MODEL", nargs="*", help=usual)
     parser.add_argument("--name", help="what clients call the model, where it is one")
     options.add_adapters(parser, "of the first model, which requests name as if it were a model (repeatable)")
+    parser.add_argument(
+        "--adapter-dir",
+        type=Path,
+        metavar="DIR",
+        help="let clients load and unload adapters of this folder (POST /v1/load_lora_adapter)",
+    )
+    parser.add_argument(
+        "--max-adapters",
+        type=int,
+        metavar="N",
+        help="loaded at once, the longest unused goes for the next; as many as fit where it is not given",
+    )
     parser.add_argument("--models-dir", type=Path, metavar="DIR", help="offer the models of this folder too")
     parser.add_argument(
         "--installed",
@@ -120,14 +134,20 @@ class Offered:
             found[name] = model
         return found
 
-    def adapters(self) -> dict[str, str]:
-        """Of each the model that it changes."""
-        names = [name for name, _ in options.adapters(self.flags)]
-        if names and self.first is None:
-            raise RequestError("--adapter goes with a MODEL that is named; here none is.")
-        if taken := set(names) & self.places().keys():
+    def adapters(self) -> AdapterNames:
+        from ..server.adapters import AdapterNames
+
+        given, folder = dict(options.adapters(self.flags)), self.flags.adapter_dir
+        if (given or folder is not None) and self.first is None:
+            flag = "--adapter" if given else "--adapter-dir"
+            raise RequestError(f"{flag} goes with a MODEL that is named; here none is.")
+        if taken := given.keys() & self.places().keys():
             raise RequestError(f"--adapter names {sorted(taken)[0]!r}, and a model has that name.")
-        return dict.fromkeys(names, self.first or "")
+        if folder is not None and not folder.expanduser().is_dir():
+            raise RequestError(f"--adapter-dir names {folder}, which is no folder.")
+        if (most := self.flags.max_adapters) is not None and most < 1:
+            raise RequestError(f"--max-adapters must be a whole number from 1 on, not {most}.")
+        return AdapterNames(self.first or "", given, folder and folder.expanduser().absolute())
 
     def limits(self) -> RegistryLimits:
         from ..engine.registry import RegistryLimits
@@ -142,6 +162,10 @@ class Offered:
             raise RequestError(f"--pin names {sorted(unknown)[0]!r}, which is none of the models that are offered.")
         stays = self.named if self.alone and keep is None else ()
         return RegistryLimits(most=most, keep=keep, pinned=frozenset({*pins, *stays}))
+
+    def _with_adapters(self, how: LoadOptions) -> LoadOptions:
+        more, most = self.flags.adapter_dir is not None, self.flags.max_adapters
+        return replace(how, adapters=options.adapters(self.flags), more_adapters=more, most_adapters=most)
 
     def card(self, name: str) -> ModelCard | None:
         """Of one that is here; None: its files cannot be read."""
@@ -171,7 +195,7 @@ class Offered:
         sampling = options.sampling(self.flags, recommended(opened.checkpoint))
         opened = quantize.copy_of(opened, self.flags, self.settings)
         how = options.load_options(self.flags, self.settings)
-        how = replace(how, adapters=options.adapters(self.flags) if name == self.first else ())
+        how = self._with_adapters(how) if name == self.first else how
         how = options.beside_others(how, beside, WORTH_HAVING)
         queue = self.settings.queue or QUEUE_LIMIT
         check = self.flags.check_answers

@@ -212,9 +212,11 @@ def ready_line(models: Models, urls: Sequence[str]) -> str:
     loaded = [
         f"{voice.name} answers at {url}, context {voice.assistant.engine.context} tokens" for voice in models.voices()
     ]
-    others = [name for name in models.names() if name != models.first]
+    others = [name for name in models.names() if name != models.first and name not in models.adapters]
     page = f"In a browser: {urls[0].removesuffix('v1')}"
     if not loaded:
         return f"mlxrun answers at {url} and loads what is asked for: {listed(others)}. {page}"
+    adapters = f"; its adapters: {listed(list(models.adapters))}" if models.adapters else ""
     names = "To any name" if ANY in models.aliases else "To other names with --alias"
-    return f"{loaded[0]}{f'; loaded when asked for: {listed(others)}' if others else ''}. {names}. {page}"
+    more = f"; loaded when asked for: {listed(others)}" if others else ""
+    return f"{loaded[0]}{adapters}{more}. {names}. {page}"

@@ -17,9 +17,9 @@ from ..core import RequestError
 
 PLACE = "MLXRUN_SERVE_FILE"  # the variable that names another file
 NAME = "serve.toml"
-PLACES = ("models_dir", "store")
+PLACES = ("models_dir", "adapter_dir", "store")
 TEXTS = ("name", "host", "key", "keep_alive", "log", *PLACES)
-NUMBERS = ("max_models", "max_concurrent", "grace", "context")
+NUMBERS = ("max_models", "max_adapters", "max_concurrent", "grace", "context")
 SWITCHES = ("installed", "strict")
 LISTS: dict[str, type] = {"model": str, "allow_host": str, "allow_origin": str, "pin": str, "port": int}
 KNOWN = (*TEXTS, *NUMBERS, *SWITCHES, *LISTS, "alias")

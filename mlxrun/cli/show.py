@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import describe, forms, mapping, options
+from . import describe, forms, mapping, options, show_adapter
 from .terminal import tell
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..ops.quantized import Weight
     from ..weights import Checkpoint
 
-HELP = "show a model's architecture, layer by layer"
+HELP = "show a model's architecture, layer by layer; or an adapter's base, rank and digest"
 INDENT = "  "
 NO_BREAK = "\xa0"
 
@@ -43,6 +43,8 @@ def main(flags: argparse.Namespace) -> int:
     from ..store.resolve import resolve
     from ..weights import outline_weights
 
+    if (place := Path(flags.model).expanduser()).exists() and show_adapter.shows(place, as_json=flags.json):
+        return 0
     settings = from_environment()
     path = resolve(flags.model, settings)
     opened = open_model(path, dialect=flags.dialect, waive=frozenset(flags.waive))

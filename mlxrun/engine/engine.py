@@ -199,7 +199,7 @@ class Engine:
         """What it holds of this machine, for who loads another model beside it; from any thread."""
         held = self.model.holdings
         activations = 0 if held.budget is None else held.budget.activations
-        own = Claim(held.used.own + self._cache_bytes, held.used.mapped, activations)
+        own = Claim(held.used.own + held.adapters.nbytes + self._cache_bytes, held.used.mapped, activations)
         return together((own, self._speculation.claim))
 
     def used(self) -> Used:

@@ -62,6 +62,7 @@ class PrefixCache:
             self._entries.pop()
 
     def keep(self, tokens: Sequence[int], memory: SequenceMemory, scope: str = "") -> None:
+        memory.adapter = None  # who goes on with it says his own; so none is held for what was read with it
         self._entries.insert(0, PrefixEntry(tokens, memory, memory.bytes, scope))
         del self._entries[MOST:]
         while self.bytes > self._limit:

@@ -1,18 +1,23 @@
-"""An adapter for a model that is loaded: its matrices in the form that this device multiplies by.
+"""An adapter for a model: its matrices in the form that this device multiplies by.
 
-All or nothing: what it changes must be there, of that shape, and in a place that may change while the model runs.
+All or nothing: what it changes must be there, of that shape, and in a place that may change while the model runs. What
+it will take is told by its header, before anything is made.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
 
 from ..adapters.canonical import canonical_changes
-from ..adapters.files import read_adapter_file
+from ..adapters.files import AdapterFile, read_adapter_file
+from ..memory.headroom import Headroom
+from ..memory.weights import ADAPTERS
 from ..nn.decoder import DecoderModel
 from ..nn.linear import AdaptedLinear
 from ..ops.adapters import Adapter, AdapterPart
@@ -22,7 +27,9 @@ from ..ops.quantized import Matrix, QuantizedWeight, Weight
 from ..spec import ModelError, shown
 from ..weights import read_weights
 from ..weights.lowrank import LowRank
+from .dry_run import FLOAT, DryRun, packed_bytes
 from .forms import reading_of
+from .loaded_adapters import LoadedAdapters
 from .model import Holdings
 from .open import OpenedModel
 from .options import LoadOptions
@@ -31,39 +38,84 @@ APART = "Adapters may change its layers, so our Metal kernels that join their wo
 NAMED = 3  # weights that an error lists
 
 
+@dataclass(frozen=True)
+class AdapterForModel:
+    """Its files are read, and belong to this model."""
+
+    name: str
+    file: AdapterFile
+    changes: Mapping[str, LowRank]
+    opened: OpenedModel
+
+    @property
+    def nbytes(self) -> int:
+        return sum(formed_bytes(change, self.opened.device) for change in self.changes.values())
+
+    def form(self) -> Adapter:
+        lengthened = any(change.magnitude is not None for change in self.changes.values())
+        weights = _base_weights(self.opened) if lengthened else {}
+        parts = {key: _part(change, self.opened.device, weights.get(key)) for key, change in self.changes.items()}
+        return Adapter(self.name, self.file.digest, parts)
+
+
+def open_adapter(opened: OpenedModel, name: str, path: str | Path) -> AdapterForModel:
+    file = read_adapter_file(path)
+    return AdapterForModel(name, file, canonical_changes(file, opened.checkpoint, opened.recipe), opened)
+
+
+def formed_bytes(change: LowRank, device: Device) -> int:
+    size = packed_bytes if device.native else lambda matrix: FLOAT * math.prod(matrix.shape)
+    gain = 0 if change.magnitude is None else FLOAT * math.prod(change.magnitude.shape)
+    return size(change.a) + size(change.b) + gain
+
+
+def with_adapter_bytes(dry: DryRun, opened: OpenedModel, adapters: tuple[tuple[str, Path], ...]) -> tuple[DryRun, int]:
+    """What the model takes with these beside it, and how much of that they are."""
+    size = sum([open_adapter(opened, name, path).nbytes for name, path in adapters])
+    if not size:
+        return dry, 0
+    kinds = {**dry.weights.kinds, ADAPTERS: size}
+    return replace(dry, weights=replace(dry.weights, kinds=kinds)), size
+
+
 def with_adapters(holdings: Holdings, decoder: DecoderModel, opened: OpenedModel, options: LoadOptions) -> Holdings:
     if decoder.adapted is None:
         return holdings
-    places = decoder.adapted.places
-    adapters = {name: load_adapter(opened, places, name, path) for name, path in options.adapters}
-    own = sum(adapter.nbytes for adapter in adapters.values())
-    return replace(holdings, adapters=adapters, used=replace(holdings.used, own=holdings.used.own + own))
+    budget, before = holdings.budget, holdings.before
+    loaded = LoadedAdapters(
+        partial(checked_adapter, opened, decoder.adapted.places),
+        options.most_adapters,
+        lambda: None if budget is None else Headroom(budget, before).room,
+    )
+    checked = [checked_adapter(opened, decoder.adapted.places, name, path) for name, path in options.adapters]
+    for one in checked[: options.most_adapters]:
+        loaded.add(one.name, one.form())
+    return replace(holdings, adapters=loaded)
 
 
 def why_apart(decoder: DecoderModel) -> str | None:
     return APART if decoder.adapted is not None and decoder.device.chooser.possible() else None
 
 
-def load_adapter(opened: OpenedModel, places: Mapping[str, AdaptedLinear], name: str, path: str | Path) -> Adapter:
+def checked_adapter(
+    opened: OpenedModel, places: Mapping[str, AdaptedLinear], name: str, path: str | Path
+) -> AdapterForModel:
     """`places`: the matrices of the loaded model that adapters may change."""
-    file = read_adapter_file(path)
-    changes = canonical_changes(file, opened.checkpoint, opened.recipe)
-    fixed = sorted(changes.keys() - places.keys())
+    found = open_adapter(opened, name, path)
+    fixed = sorted(found.changes.keys() - places.keys())
     if fixed:
         names = ", ".join(map(shown, fixed[:NAMED])) + (", ..." if len(fixed) > NAMED else "")
         raise ModelError(
-            f"{file.path} changes {names}, which cannot change while this model runs: "
-            f"merge it where it was trained, or train it without them."
+            f"{found.file.path} changes {names}, which cannot change while this model runs: "
+            f"fuse it (mlxrun convert --adapter), or train it without them."
         )
-    for key, change in changes.items():
+    for key, change in found.changes.items():
         if change.shape != tuple(places[key].weight.shape):
             raise ModelError(
-                f"{file.path} changes {key} as if it were {change.shape}; this model's is "
+                f"{found.file.path} changes {key} as if it were {change.shape}; this model's is "
                 f"{tuple(places[key].weight.shape)}: it was trained for another model."
             )
-    weights = _base_weights(opened) if any(change.magnitude is not None for change in changes.values()) else {}
-    parts = {key: _part(change, opened.device, weights.get(key)) for key, change in changes.items()}
-    return Adapter(name, file.digest, parts)
+    return found
 
 
 def _base_weights(opened: OpenedModel) -> Mapping[str, Weight]:

@@ -34,4 +34,4 @@ def plan_beside(
     claim = Claim(mapped=takes.total - takes.activations, activations=takes.activations)  # nothing is in use yet
     rest = replace(options, others=together((options.others, claim)))
     alone = replace(options, anyway=True, experts_on_disk=False, others=NO_CLAIM, least=None)
-    return rest, replace(alone, context=context, adapters=())  # these are the large one's
+    return rest, replace(alone, context=context, adapters=(), more_adapters=False)  # these are the large one's

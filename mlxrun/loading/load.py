@@ -28,7 +28,7 @@ from ..spec import ModelError
 from ..weights import read_weights
 from ..weights.files import digest
 from ..weights.mapped import Mapped, believed
-from .adapters import why_apart, with_adapters
+from .adapters import why_apart, with_adapter_bytes, with_adapters
 from .dry_run import DryRun, build_blocks, dry_run, dry_run_of, with_key_bits
 from .evaluate import evaluate_weights
 from .expert_offload import offload_experts
@@ -65,7 +65,7 @@ def load_opened(opened: OpenedModel, options: LoadOptions) -> Model | FallbackMo
     let_large_blocks_go()
     before = footprint()
     if isinstance(opened.found, UnknownFamily):
-        if options.adapters:
+        if options.adaptable:
             raise ModelError("Adapters are not there through mlx-lm: this model's type has no recipe here.")
         if options.kv_bits != 16:
             raise ModelError(
@@ -92,17 +92,18 @@ def _load_packed(opened: OpenedModel, options: LoadOptions, before: int) -> Mode
     """Planned from headers, then packed or mapped, then built."""
     seen = dry_run(opened.checkpoint, opened.recipe, opened.device)
     dry = with_key_bits(seen, opened.recipe.decoder, options.kv_bits)
-    planned = plan_opened(opened, dry, options)
+    beside, adapters = with_adapter_bytes(dry, opened, options.adapters)
+    planned = plan_opened(opened, beside, options)
     with believed():
         formed = map_or_pack(opened, dry, options)
         release()
         if planned.hot is not None and not formed.files:
             raise ModelError(why_not_on_disk(formed, options))
-        decoder = build_decoder(opened, formed.weights, formed.forms, adaptable=bool(options.adapters))
+        decoder = build_decoder(opened, formed.weights, formed.forms, adaptable=options.adaptable)
     offload = None
     if planned.hot is not None:
         offload = offload_experts(decoder, formed.files[0], formed.places, planned.hot)
-    weights = planned.made.weights
+    weights = planned.made.weights - adapters
     budget = replace(planned.budget, mapped=weights if formed.files else 0, wire=options.wire)
     used = Used(
         kernels=kernels_of(opened.device),
@@ -125,10 +126,10 @@ def _load_plain(opened: OpenedModel, options: LoadOptions, before: int) -> Model
     with believed():
         stored = read_weights(opened.checkpoint, opened.recipe, lambda mapped: heard.append(mapped.without_views()))
         weights, note = plain_forms(stored, opened.checkpoint, opened.recipe, opened.device, opened.dtype)
-        decoder = build_decoder(opened, dict(weights), adaptable=bool(options.adapters))
+        decoder = build_decoder(opened, dict(weights), adaptable=options.adaptable)
     dry = dry_run_of(decoder, weights, before=sum(weight.nbytes for weight in stored.values()))
     dry = with_key_bits(dry, decoder.spec, options.kv_bits)
-    planned = plan_opened(opened, dry, options)
+    planned = plan_opened(opened, with_adapter_bytes(dry, opened, options.adapters)[0], options)
     del stored  # what is widened or cast takes its place
     with believed():
         held = evaluate_weights(weights, heard, options.progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,13 +20,13 @@ from ..memory.sequence import sequence_bytes
 from ..nn.decoder import DecoderModel
 from ..nn.listener import ListenerModel
 from ..nn.tower import TowerModel
-from ..ops.adapters import Adapter
 from ..ops.choose import Chooser
 from ..ops.device import Device
 from ..spec import Decoder, ModelError
 from ..weights.mapped import Watched
 from .checksums import Blocks
 from .expert_offload import ExpertOffload
+from .loaded_adapters import NO_ADAPTERS, LoadedAdapters
 from .used import NOTHING_USED, Used
 
 
@@ -44,7 +44,7 @@ class Holdings:
     sources: frozenset[str] = frozenset()  # the model's own files; weights that are used as stored are views of them
     used: Used = NOTHING_USED
     chooser: Chooser | None = None  # of our Metal kernels; it knows which the device refused
-    adapters: Mapping[str, Adapter] = field(default_factory=dict)  # that requests may name
+    adapters: LoadedAdapters = field(default_factory=lambda: NO_ADAPTERS)  # that requests may name
 
     @property
     def mapped(self) -> int:

@@ -38,6 +38,12 @@ class LoadOptions:
     wire: Policy = "weights"  # what of a GPU's memory is kept from being paged out
     kv_bits: KeyBits = 16  # of keys and values that lie in pages
     adapters: tuple[tuple[str, Path], ...] = ()  # by the name that requests say
+    more_adapters: bool = False  # others may come while it runs
+    most_adapters: int | None = None  # at once; None: as many as there is memory for
     drafts: bool = True  # whether tokens that may come next are tried ahead: out of the text itself,
     draft_model: Path | None = None  # and by this smaller model with the same tokens,
     draft_heads: bool = False  # or by the checkpoint's own prediction head
+
+    @property
+    def adaptable(self) -> bool:
+        return bool(self.adapters) or self.more_adapters

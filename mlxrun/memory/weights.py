@@ -13,6 +13,7 @@ EXPERTS = "experts"
 EMBEDDING = "embedding"
 VISION = "vision tower"
 AUDIO = "listener"
+ADAPTERS = "adapters"
 
 
 class Tensor(Protocol):

@@ -91,8 +91,8 @@ class Voice:
         """For one request of that client: what others asked is not kept for him, nor his for them."""
         return replace(self, assistant=self.assistant.scoped(client), waited=waited, client=client)
 
-    def adapted(self, name: str) -> Voice:
-        return replace(self, assistant=self.assistant.adapted(name), name=name)
+    def adapted(self, name: str, key: str) -> Voice:
+        return replace(self, assistant=self.assistant.adapted(name, key), name=name)
 
     @property
     def claim(self) -> Claim:

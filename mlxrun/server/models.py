@@ -9,12 +9,16 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 
-from ..core import Memory, Sampling
+from ..core import Memory, RequestError, Sampling
+from ..engine.adapters import lend_adapter
 from ..engine.engine import memory_of
 from ..engine.registry import Keep, Lease, Load, NoRoom, NotLoaded, Registry, RegistryLimits, State
 from ..engine.statistics import Statistics, together
+from ..loading.loaded_adapters import AdaptersInUse
 from ..spec import ModelError
+from .adapters import AdapterNames, NamedAdapter
 from .capabilities import ModelCard
 from .check import shown
 from .dialect import Json, Voice
@@ -36,13 +40,13 @@ class Models:
         limits: RegistryLimits | None = None,
         card: Callable[[str], ModelCard | None] = lambda name: None,
         aliases: Mapping[str, str] | None = None,
-        adapters: Mapping[str, str] | None = None,
+        adapters: AdapterNames | None = None,
     ) -> None:
         """`names`: of all that can be loaded, asked whenever somebody wants to know. `first`: where none is named.
         `card`: what the files of one say; None: nobody knows. It reads them. `aliases`: other names for models; `ANY`
-        stands for every name that is none. `adapters`: of each the model that has it; it is asked for like a model."""
+        stands for every name that is none. `adapters`: asked for like models."""
         self.registry, self.aliases = Registry(load, limits), dict(aliases or {})
-        self.adapters = dict(adapters or {})
+        self.adapters = AdapterNames() if adapters is None else adapters
         self.clock: Callable[[], float] = time.monotonic
         self._failed: dict[str, tuple[float, str]] = {}  # until when a load is not tried again, and why it failed
         self.first, self._names, self.created = first, names, int(time.time())
@@ -101,14 +105,61 @@ class Models:
 
     def base(self, name: str) -> str:
         """The model of an adapter; of a model itself."""
-        return self.adapters.get(name, name)
+        found = self.adapters.get(name)
+        return name if found is None else found.base
 
     async def lease(self, name: str, keep: Keep = "usual") -> Lease[Voice]:
         """Waits for a load without a thread. If we are cancelled meanwhile, nobody keeps the lease."""
-        if name not in self.adapters:
+        adapter = self.adapters.get(name)
+        if adapter is None:
             return await self._lease(name, keep)
-        lease = await self._lease(self.adapters[name], keep)
-        return Lease(lease.model.adapted(name), lease.release)
+        try:
+            return await self._lease_adapted(name, adapter, keep)
+        except AdaptersInUse as error:
+            raise ApiError(503, self.adapters.named_without_folder(str(error)), headers=LATER) from error
+        except ModelError as error:
+            message = f"The adapter {name!r} could not be loaded: {self.adapters.named_without_folder(str(error))}"
+            raise ApiError(503, message) from error
+
+    async def _lease_adapted(self, name: str, adapter: NamedAdapter, keep: Keep) -> Lease[Voice]:
+        """Loads it if it is not there, and keeps it as long as the lease."""
+        lease = await self._lease(adapter.base, keep)
+        with ExitStack() as held:
+            held.callback(lease.release)
+            lent, give_back = lend_adapter(lease.model.assistant.engine, adapter.key, adapter.path)
+            await asyncio.wrap_future(lent)
+            held.callback(give_back)
+            return Lease(lease.model.adapted(name, adapter.key), held.pop_all().close)
+
+    async def load_adapter(self, name: str, path: str, *, anew: bool) -> None:
+        """Under that name from now on. `anew`: in the place of one that has it; who is being answered keeps that."""
+        if self.first is None:
+            raise ApiError(400, "Adapters belong to the first MODEL that serve was given, and none was.")
+        if name in self.adapters and not anew:
+            message = f"There is an adapter {shown(name)} already; unload it first, or say load_inplace."
+            raise ApiError(400, message, param="lora_name")
+        found = self.adapters.found(self.first, name, path)
+        try:
+            lease = await self._lease_adapted(name, found, "usual")
+        except AdaptersInUse as error:
+            raise ApiError(503, self.adapters.named_without_folder(str(error)), headers=LATER) from error
+        except (ModelError, RequestError) as error:
+            raise ApiError(400, self.adapters.named_without_folder(str(error)), param="lora_path") from error
+        lease.release()
+        self._forget(self.adapters.put(name, found))
+
+    def unload_adapter(self, name: str) -> None:
+        """As soon as nobody is being answered with it."""
+        self._forget(self.adapters.remove(name))
+
+    def _forget(self, adapter: NamedAdapter | None) -> None:
+        for state in self.registry.states():
+            if adapter is not None and state.name == adapter.base and state.model is not None:
+                state.model.assistant.engine.model.holdings.adapters.forget(adapter.key)
+
+    def is_model(self, name: str) -> bool:
+        """May look at the disk."""
+        return name == self.first or name in self.aliases or name in set(self._names())
 
     async def _lease(self, name: str, keep: Keep) -> Lease[Voice]:
         self._check_failures(name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +15,11 @@ import pytest
 
 import mlxrun
 from mlxrun.core import Finish, Request, Sampling
+from mlxrun.engine.adapters import lend_adapter
 from mlxrun.engine.engine import Aids, Engine
 from mlxrun.loading import LoadOptions, load_model
 from mlxrun.loading.beside import plan_beside
+from mlxrun.loading.loaded_adapters import AdaptersInUse
 from mlxrun.loading.open import open_model
 from mlxrun.loading.tracing import trace_job
 from mlxrun.ops.device import this_device
@@ -146,3 +150,107 @@ def test_a_trace_shows_the_model_as_it_is(folder: Folder) -> None:
             engine.embed(job)
             shown.append(job.done.result())
     np.testing.assert_allclose(shown[1], shown[0], atol=1e-4 * np.abs(shown[0]).max())
+
+
+# ---- coming and going while others are answered ----------------------------------------------------
+
+
+def lent(engine: Engine, name: str, path: Path) -> Callable[[], None]:
+    done, give_back = lend_adapter(engine, name, path)
+    done.result(60)
+    return give_back
+
+
+@pytest.mark.skipif(not this_device().native, reason="bits are a row's own where the native kernels compute")
+def test_adapters_come_and_go_under_sixteen_streams(folder: Folder, tmp_path: Path) -> None:
+    """Each stream says what it says alone, whatever is loaded, unloaded or put in another's place meanwhile."""
+    paths = dict(folder.options.adapters)
+    paths |= {name: write_peft(tmp_path / name, drawn_pairs(stored(folder.base), ord(name))) for name in "cd"}
+    prompts = {
+        (place, name): tuple(i * (place + 3) % 91 for i in range(60)) for place in range(4) for name in (*NAMES, "c")
+    }
+    with running(folder.base, replace(folder.options, adapters=(), more_adapters=True)) as engine:
+        gives = [lent(engine, name, paths[name]) for name in "abc"]
+        alone = {key: answered(engine, [ask(key[1], prompt, 48)])[0][0] for key, prompt in prompts.items()}
+    with running(folder.base, replace(folder.options, adapters=(), more_adapters=True)) as engine:
+        gives = [lent(engine, name, paths[name]) for name in "abc"]
+        handles = {key: engine.submit(ask(key[1], prompt, 48)) for key, prompt in prompts.items()}
+        told = {key: [next(iter(handle))] for key, handle in handles.items()}  # all of them speak
+        adapters = engine.model.holdings.adapters
+        for give_back, name in zip(gives, "abc", strict=True):
+            give_back()
+            adapters.forget(name)
+        assert set(adapters) == set()
+        other = lent(engine, "a", paths["d"])  # under the same name
+        swapped = answered(engine, [ask("a", prompts[0, "a"], 48)])[0][0]
+        for key, handle in handles.items():
+            told[key] += list(handle)
+        other()
+    said = {key: tuple(token for event in events for token in event.tokens) for key, events in told.items()}
+    assert said == alone
+    assert swapped != alone[0, "a"]
+
+
+def test_the_longest_unused_goes_for_the_next(folder: Folder, tmp_path: Path) -> None:
+    paths = {name: write_peft(tmp_path / name, drawn_pairs(stored(folder.base), ord(name))) for name in "abcd"}
+    with running(folder.base, LoadOptions(more_adapters=True, most_adapters=2)) as engine:
+        adapters, gives = engine.model.holdings.adapters, {}
+        for name in "ab":
+            gives[name] = lent(engine, name, paths[name])
+        with pytest.raises(AdaptersInUse, match="2 may be loaded at once"):
+            lent(engine, "c", paths["c"])
+        gives["a"]()
+        again = lent(engine, "a", paths["a"])
+        gives["b"]()
+        again()
+        gives["c"] = lent(engine, "c", paths["c"])
+        assert set(adapters) == {"a", "c"}  # b was used before
+        held = adapters.nbytes
+        lent(engine, "d", paths["d"])
+        assert set(adapters) == {"c", "d"}
+        assert adapters.nbytes == held
+
+
+def test_what_has_no_room_is_refused_with_its_bytes(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    (name, path), _ = folder.options.adapters
+    with running(folder.base, LoadOptions(more_adapters=True)) as engine:
+        adapters = engine.model.holdings.adapters
+        give_back = lent(engine, name, path)
+        size = adapters.nbytes
+        give_back()
+        monkeypatch.setattr(adapters, "_room", lambda: size - 1)
+        adapters.forget(name)
+        with pytest.raises(AdaptersInUse, match=rf"'a' takes {size / 2**20:.1f} MiB"):
+            lent(engine, name, path)
+        assert set(adapters) == set()
+        assert answered(engine, [ask(None)])[0][0]
+
+
+def test_the_plan_has_the_adapters_bytes(folder: Folder) -> None:
+    budgets, own = [], []
+    for options in (LoadOptions(), folder.options):
+        with running(folder.base, options) as engine:
+            holdings = engine.model.holdings
+            assert holdings.budget is not None
+            budgets.append(holdings.budget.weights)
+            own.append((engine.claim.own, holdings.adapters.nbytes))
+    assert budgets[1] - budgets[0] == own[1][1] > 0
+    assert own[1][0] - own[0][0] >= own[1][1]
+
+
+def test_what_was_read_holds_no_adapter(folder: Folder) -> None:
+    """Kept prefixes know whose they are by a digest, so that what is unloaded is gone."""
+    (name, path), _ = folder.options.adapters
+    with running(folder.base, LoadOptions(more_adapters=True)) as engine:
+        give_back = lent(engine, name, path)
+        first = answered(engine, [ask(name)])[0]
+        gone = weakref.ref(engine.model.holdings.adapters[name])
+        give_back()
+        engine.model.holdings.adapters.forget(name)
+        answered(engine, [ask(None)])
+        gc.collect()
+        assert gone() is None
+        give_back = lent(engine, name, path)
+        again = answered(engine, [ask(name)])[0]
+    assert again[0] == first[0]
+    assert again[1] > 100  # of the same content, whatever its name

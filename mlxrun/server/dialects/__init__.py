@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..dialect import Dialect, ErrorWords, Plain
 from ..mcp.lender import Lender
 from ..stored import StoredAnswers
+from .adapters import ADAPTER_PLAINS
 from .anthropic import COUNT_PLAIN, MESSAGES_DIALECT
 from .embeddings import EMBEDDINGS_PLAIN, EMBEDDINGS_UNVERSIONED
 from .llama import LLAMA_PLAINS
@@ -35,6 +36,7 @@ PLAINS: tuple[Plain, ...] = (
     *LLAMA_PLAINS,
     *RERANK_PLAINS,
     *TRANSCRIPTION_PLAINS,
+    *ADAPTER_PLAINS,
 )
 TREES: dict[str, ErrorWords] = {"/api": CHATTING}  # who words errors at paths where there is nothing
 
