@@ -74,6 +74,7 @@ golden: .venv-golden/.installed
 	.venv-golden/bin/python -m tests.golden.make_mlx
 	.venv-golden/bin/python -m tests.golden.towers
 	.venv-golden/bin/python -m tests.golden.shipped
+	.venv-golden/bin/python -m tests.adapters.make_peft
 
 models-doc: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.golden.models_doc

@@ -24,7 +24,7 @@ from .pairs import changes_of
 
 def canonical_changes(file: AdapterFile, checkpoint: Checkpoint, recipe: Recipe) -> dict[str, LowRank]:
     changes = changes_of(file)
-    if not changes:
+    if not file.tensors:
         raise ModelError(f"{file.path} changes nothing: it has no tensors.")
     if file.format == "gguf":
         if checkpoint.dialect != "gguf":

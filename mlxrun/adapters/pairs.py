@@ -25,6 +25,7 @@ SILENT = {
     *("target_modules", "exclude_modules", "lora_dropout", "fan_in_fan_out", "bias", "modules_to_save"),
     *("layers_to_transform", "layers_pattern", "loftq_config", "eva_config", "megatron_config", "megatron_core"),
     *("runtime_config", "ensure_weight_tying", "corda_config", "target_parameters", "lora_ga_config"),
+    "qalora_group_size",  # of use_qalora alone, and there without it
 }
 # these ways to begin change the model's own weights, and the file holds only what was trained on top
 CHANGES_THE_MODEL = ("pissa", "olora", "corda", "loftq", "lora_ga")
@@ -52,13 +53,8 @@ def _peft(file: AdapterFile) -> dict[str, LowRank]:
         raise ModelError(
             f"{CONFIG}: init_lora_weights {shown(begun)} changes the model's own weights; convert it to plain LoRA."
         )
-    parts: dict[str, dict[str, mx.array]] = {}
-    for name, tensor in file.tensors.items():
-        module, part = _peft_name(file, name)
-        if part in parts.setdefault(module, {}):
-            raise ModelError(f"{file.path.name}: {shown(module)} has {part} twice.")
-        parts[module][part] = tensor
-    scale, dora = _peft_scale(config), bool(config.get("use_dora"))
+    parts = {module: own for module, own in peft_parts(file).items() if not parameters_of(file, module)}
+    scale, dora = peft_scale(config), bool(config.get("use_dora"))
     made = {f"{module}.weight": _pair(file, module, own, scale, dora=dora) for module, own in parts.items()}
     return {name: _as_stored(name, pair) for name, pair in made.items()} if config.get("fan_in_fan_out") else made
 
@@ -76,21 +72,51 @@ PEFT_NAME = re.compile(
     r"(\.default)?(\.weight)?$"
 )
 PARTS = {"lora_A": "a", "lora_B": "b", "lora_magnitude_vector": "magnitude"}
+TABLE = {"lora_embedding_A": "b", "lora_embedding_B": "a"}  # (rank, words) and (dim, rank): both lie transposed
+BASE = ".base_layer."
+NESTED = re.compile(r"(\.base_layer)+$")  # of a module with several such tensors
 
 
-def _peft_name(file: AdapterFile, name: str) -> tuple[str, str]:
-    match = PEFT_NAME.match(name.removeprefix(PREFIX))
-    if match is None:
-        raise ModelError(
-            f"{file.path.name}: the tensor {shown(name)} takes the place of one of the model's "
-            f"(modules_to_save, bias), which is not done here."
-        )
-    if match["part"] not in PARTS:
-        raise ModelError(f"{file.path.name}: {shown(name)} changes an embedding, which is not done here.")
-    return match["module"], PARTS[match["part"]]
+def peft_parts(file: AdapterFile) -> dict[str, dict[str, mx.array]]:
+    """Of each module that has them."""
+    parts: dict[str, dict[str, mx.array]] = {}
+    for name, tensor in file.tensors.items():
+        match = PEFT_NAME.match(name.removeprefix(PREFIX))
+        if match is None:
+            trained_whole(file, name)
+            continue
+        table = match["part"] in TABLE
+        part = (TABLE if table else PARTS)[match["part"]]
+        if part in parts.setdefault(match["module"], {}):
+            raise ModelError(f"{file.path.name}: {shown(match['module'])} has {part} twice.")
+        parts[match["module"]][part] = tensor.T if table else tensor
+    return parts
 
 
-def _peft_scale(config: Mapping[str, Any]) -> Scale:
+def trained_whole(file: AdapterFile, name: str) -> str | None:
+    """The weight of the model whose place that tensor takes; None: it is a part of a pair."""
+    own = name.removeprefix(PREFIX)
+    if PEFT_NAME.match(own) is not None:
+        return None
+    module, _, part = own.replace(BASE, ".").rpartition(".")
+    saved = file.config.get("modules_to_save")
+    saved = [one for one in saved if isinstance(one, str)] if isinstance(saved, list) else []
+    kept = any(f".{module}.".find(f".{one}.") >= 0 for one in saved)
+    trained = part == "bias" and file.config.get("bias") in ("all", "lora_only")
+    if not (kept or trained or BASE in own) or not module:
+        raise ModelError(f"{file.path.name}: the tensor {shown(name)} belongs to nothing that {CONFIG} tells of.")
+    return f"{module}.{part}"
+
+
+def parameters_of(file: AdapterFile, module: str) -> list[str]:
+    """The tensors of that module that have adapters, where they have and not the module (PEFT's target_parameters)."""
+    told = file.config.get("target_parameters")
+    names = [one.rpartition(".") for one in told if isinstance(one, str)] if isinstance(told, list) else []
+    plain = NESTED.sub("", f".{module}")
+    return [parameter for holder, dot, parameter in names if dot and plain.endswith(f".{holder}")]
+
+
+def peft_scale(config: Mapping[str, Any]) -> Scale:
     rank, alpha = _positive(config, "r"), _positive(config, "lora_alpha")
     ranks, alphas = _pattern(config, "rank_pattern"), _pattern(config, "alpha_pattern")
     root = bool(config.get("use_rslora"))

@@ -15,13 +15,14 @@ import mlx.core as mx
 from ..adapters.canonical import canonical_changes
 from ..adapters.files import AdapterFile, read_adapter_file
 from ..adapters.pairs import changes_of
+from ..adapters.whole import expert_changes, expert_modules, whole_weights
 from ..families import resolve
 from ..families.config import Dialect
 from ..loading.open import recipe_of
 from ..ops.quantized import QuantizedWeight, Weight
 from ..spec import ModelError, shown
 from ..weights import Checkpoint
-from ..weights.apply import apply_to_adapter
+from ..weights.apply import apply_rules, apply_to_adapter
 from ..weights.lowrank import LowRank
 from .from_gguf import changes_in_hf_names
 from .weight_layout import of, quantize
@@ -32,47 +33,61 @@ EMBEDDING, HEAD = "embed.weight", "head.weight"
 class Fusion:
     """What becomes of a model's weights, by their names in Hugging Face's or mlx-lm's files."""
 
-    def __init__(self, path: Path, changes: Mapping[str, LowRank]) -> None:
-        self.path, self.changes = path, changes
+    def __init__(self, file: AdapterFile, changes: Mapping[str, LowRank]) -> None:
+        self._file, self._changes = file, changes
         self.requantized = False  # whether what it was handed last had quantized weights that change
 
     def __call__(self, found: Mapping[str, Weight], dtype: mx.Dtype | None, *, anew: bool) -> dict[str, Weight]:
         """`dtype`: of what is not quantized; None: as it was. `anew`: all is about to be quantized otherwise."""
-        missing = sorted(self.changes.keys() - found.keys())
+        whole = whole_weights(self._file)
+        changes = {**self._changes, **expert_changes(self._file, {name: tuple(w.shape) for name, w in found.items()})}
+        wanted = {name: tuple(one.shape) for name, one in whole.items()}
+        self._check(found, wanted | {name: one.shape for name, one in changes.items()})
+        names = whole.keys() | changes.keys()
+        self.requantized = any(isinstance(found[name], QuantizedWeight) for name in names)
+        made = dict(found)
+        for name in names:
+            made[name] = _rounded(name, _sum(found[name], whole.get(name), changes.get(name)), found[name], dtype, anew)
+        return made
+
+    def _check(self, found: Mapping[str, Weight], wanted: Mapping[str, tuple[int, ...]]) -> None:
+        missing = sorted(wanted.keys() - found.keys())
         if missing:
-            raise ModelError(f"{self.path} changes {shown(missing[0])}, which the model's files do not have.")
-        made, self.requantized = dict(found), any(isinstance(found[name], QuantizedWeight) for name in self.changes)
-        for name, change in self.changes.items():
-            if tuple(found[name].shape) != change.shape:
+            raise ModelError(f"{self._file.path} changes {shown(missing[0])}, which the model's files do not have.")
+        for name, shape in wanted.items():
+            if tuple(found[name].shape) != shape:
                 raise ModelError(
-                    f"{self.path} changes {shown(name)} as if it were {change.shape}; this model's is "
+                    f"{self._file.path} changes {shown(name)} as if it were {shape}; this model's is "
                     f"{tuple(found[name].shape)}: it was trained for another model."
                 )
-            made[name] = _sum(name, found[name], change, dtype, anew)
-        return made
 
 
 def fused_with(checkpoint: Checkpoint, path: Path) -> Fusion:
     """Or a ModelError, where it is not this model's or what it changes cannot be changed for good."""
     file = read_adapter_file(path)
     recipe = recipe_of(checkpoint)
-    canonical = canonical_changes(file, checkpoint, recipe)
-    if recipe.decoder.tied and canonical.keys() & {EMBEDDING, HEAD}:
+    whole = whole_weights(file)
+    canonical = canonical_changes(file, checkpoint, recipe).keys() | _canonical_names(whole, checkpoint)
+    if recipe.decoder.tied and canonical & {EMBEDDING, HEAD}:
         raise ModelError(
             f"{file.path} changes the embedding or the head, which are one matrix in this model: fused, both would "
-            "change. Serve the adapter beside the model."
+            "change, and that is not what was trained."
         )
     changes = changes_of(file)
     if file.format == "gguf":
-        return Fusion(file.path, changes_in_hf_names(checkpoint, changes))
+        return Fusion(file, changes_in_hf_names(checkpoint, changes))
     own: Dialect = "mlx" if checkpoint.dialect == "mlx" else "hf"
-    if (trained := _dialect_of(file)) != own:
+    trained: Dialect = "hf" if file.format == "peft" else "mlx"
+    if trained != own:
+        if other := [*whole, *expert_modules(file)]:
+            raise _in_another_form(file, other[0], trained)
         _check_same(file, checkpoint, changes, own, trained)
-    return Fusion(file.path, changes)
+    return Fusion(file, changes)
 
 
-def _dialect_of(file: AdapterFile) -> Dialect:
-    return "hf" if file.format == "peft" else "mlx"
+def _canonical_names(whole: Mapping[str, mx.array], checkpoint: Checkpoint) -> set[str]:
+    rules = resolve(_config_of(checkpoint), "hf").rules if whole else ()
+    return set(apply_rules(rules, whole)) if whole else set()
 
 
 def _check_same(
@@ -86,12 +101,16 @@ def _check_same(
             {} if made is None else made for made in (_meant(rules[d], name, change) for d in (trained, own))
         )
         if not here or here.keys() != there.keys() or not all(_alike(here[key], there[key]) for key in here):
-            how = "mlxrun convert MODEL -o FOLDER makes such a one" if trained == "mlx" else "take that one"
-            whose = "mlx-lm's files" if trained == "mlx" else "Hugging Face's files"
-            raise ModelError(
-                f"{file.path} changes {shown(name)} as it is in {whose}, and this model's files have it in another "
-                f"form: fuse it with the model in that form ({how})."
-            )
+            raise _in_another_form(file, name, trained)
+
+
+def _in_another_form(file: AdapterFile, name: str, trained: Dialect) -> ModelError:
+    how = "mlxrun convert MODEL -o FOLDER makes such a one" if trained == "mlx" else "take that one"
+    whose = "mlx-lm's files" if trained == "mlx" else "Hugging Face's files"
+    return ModelError(
+        f"{file.path} changes {shown(name)} as it is in {whose}, and this model's files have it in another "
+        f"form: fuse it with the model in that form ({how})."
+    )
 
 
 def _config_of(checkpoint: Checkpoint) -> Mapping[str, Any]:
@@ -114,12 +133,21 @@ def _alike(one: LowRank, other: LowRank) -> bool:
     return same and all(bool(mx.array_equal(a, b)) for a, b in ((one.a, other.a), (one.b, other.b)))
 
 
-def _sum(name: str, weight: Weight, change: LowRank, dtype: mx.Dtype | None, anew: bool) -> Weight:
-    whole = weight.dequantize(mx.float32) if isinstance(weight, QuantizedWeight) else weight.astype(mx.float32)
-    made = whole + change.whole()
-    if change.magnitude is not None:
-        lengths = mx.linalg.norm(made, axis=-1)
-        made = made * (change.magnitude.astype(mx.float32) / lengths)[..., None]
+def _sum(weight: Weight, whole: mx.array | None, change: LowRank | None) -> mx.array:
+    """In float32."""
+    if whole is None:
+        made = weight.dequantize(mx.float32) if isinstance(weight, QuantizedWeight) else weight.astype(mx.float32)
+    else:
+        made = whole.astype(mx.float32)
+    if change is None:
+        return made
+    made = made + change.whole()
+    if change.magnitude is None:
+        return made
+    return made * (change.magnitude.astype(mx.float32) / mx.linalg.norm(made, axis=-1))[..., None]
+
+
+def _rounded(name: str, made: mx.array, weight: Weight, dtype: mx.Dtype | None, anew: bool) -> Weight:
     if not isinstance(weight, QuantizedWeight):
         return made.astype(dtype or weight.dtype)
     kind = mx.bfloat16 if weight.biases is None else weight.scales.dtype

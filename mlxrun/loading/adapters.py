@@ -7,7 +7,7 @@ it will take is told by its header, before anything is made.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import mlx.core as mx
 
 from ..adapters.canonical import canonical_changes
 from ..adapters.files import AdapterFile, read_adapter_file
+from ..adapters.whole import expert_modules, whole_weights
 from ..memory.headroom import Headroom
 from ..memory.weights import ADAPTERS
 from ..nn.decoder import DecoderModel
@@ -60,6 +61,7 @@ class AdapterForModel:
 
 def open_adapter(opened: OpenedModel, name: str, path: str | Path) -> AdapterForModel:
     file = read_adapter_file(path)
+    _refuse_fixed(file, [*whole_weights(file), *expert_modules(file)])
     return AdapterForModel(name, file, canonical_changes(file, opened.checkpoint, opened.recipe), opened)
 
 
@@ -102,13 +104,7 @@ def checked_adapter(
 ) -> AdapterForModel:
     """`places`: the matrices of the loaded model that adapters may change."""
     found = open_adapter(opened, name, path)
-    fixed = sorted(found.changes.keys() - places.keys())
-    if fixed:
-        names = ", ".join(map(shown, fixed[:NAMED])) + (", ..." if len(fixed) > NAMED else "")
-        raise ModelError(
-            f"{found.file.path} changes {names}, which cannot change while this model runs: "
-            f"fuse it (mlxrun convert --adapter), or train it without them."
-        )
+    _refuse_fixed(found.file, sorted(found.changes.keys() - places.keys()))
     for key, change in found.changes.items():
         if change.shape != tuple(places[key].weight.shape):
             raise ModelError(
@@ -116,6 +112,15 @@ def checked_adapter(
                 f"{tuple(places[key].weight.shape)}: it was trained for another model."
             )
     return found
+
+
+def _refuse_fixed(file: AdapterFile, fixed: Sequence[str]) -> None:
+    if fixed:
+        names = ", ".join(map(shown, fixed[:NAMED])) + (", ..." if len(fixed) > NAMED else "")
+        raise ModelError(
+            f"{file.path} changes {names}, which cannot change while this model runs: "
+            f"fuse it (mlxrun convert --adapter), or train it without them."
+        )
 
 
 def _base_weights(opened: OpenedModel) -> Mapping[str, Weight]:

@@ -130,7 +130,7 @@ def tensors(change: Callable[[dict[str, Any]], None]) -> Harm:
 Q = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
 
 
-EMBEDDING = "base_model.model.model.embed_tokens.lora_embedding_A"
+EMBEDDING = "base_model.model.model.embed_tokens.lora_embedding_"
 
 
 def as_if_of(old: str, new: str) -> Callable[[dict[str, Any]], None]:
@@ -148,6 +148,11 @@ def cut(folder: Path) -> None:
 
 def only_pickle(folder: Path) -> None:
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+
+
+def whole_head(folder: Path) -> None:
+    config(modules_to_save=["lm_head"])(folder)
+    tensors(lambda t: t.update({"base_model.model.lm_head.weight": np.zeros((48, 64), np.float32)}))(folder)
 
 
 def linked_out(folder: Path) -> None:
@@ -187,11 +192,16 @@ WRONG: dict[str, tuple[Harm, str]] = {
     ),
     "a module of its own": (
         tensors(lambda t: t.update({"base_model.model.lm_head.weight": np.zeros((3, 3), np.float32)})),
-        "takes the place of one of the model's",
+        "belongs to nothing that adapter_config.json tells of",
     ),
+    "a module that was trained whole": (whole_head, r"changes 'lm_head\.weight', which cannot change while"),
     "an embedding": (
-        tensors(lambda t: t.update({EMBEDDING: np.zeros((3, 96), np.float32)})),
-        "changes an embedding",
+        tensors(
+            lambda t: t.update(
+                {f"{EMBEDDING}A": np.zeros((3, 48), np.float32), f"{EMBEDDING}B": np.zeros((64, 3), np.float32)}
+            )
+        ),
+        r"changes 'embed\.weight', which cannot change while",
     ),
     "no floats": (
         tensors(lambda t: t.update({f"{Q}A.weight": np.zeros((3, 64), np.int32)})),

@@ -25,6 +25,7 @@ from tests.golden.checkpoint import reference, write
 from tests.server.tiny import write_tiny
 
 from .made import ALPHA, RANK, Pair, drawn_pairs, merged, stored, write_mlx, write_peft
+from .plain import plain_outputs
 from .test_files import outputs, write_gguf
 
 SCALE = ALPHA / RANK
@@ -92,15 +93,6 @@ def test_the_folder_loads_and_answers_as_the_adapter_beside_the_model(tmp_path: 
     plain = plain_outputs(tmp_path / "out", known.prompt)
     assert np.abs(plain - both).max() <= 3e-5 * np.abs(both).max()
     assert np.abs(plain - other).max() > 0.1 * np.abs(other).max()
-
-
-def plain_outputs(folder: Path, prompt: tuple[int, ...]) -> np.ndarray:
-    from mlxrun.loading import LoadOptions, load_model
-    from mlxrun.ops.device import this_device
-
-    model = load_model(folder, options=LoadOptions(device=this_device("exact")))
-    hidden = model(mx.array(prompt), [(model.new_sequence(64), len(prompt))])
-    return np.array(model.logits(hidden))
 
 
 def test_a_quantized_matrix_is_quantized_anew_in_its_layout(tmp_path: Path) -> None:
