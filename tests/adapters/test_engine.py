@@ -254,3 +254,21 @@ def test_what_was_read_holds_no_adapter(folder: Folder) -> None:
         again = answered(engine, [ask(name)])[0]
     assert again[0] == first[0]
     assert again[1] > 100  # of the same content, whatever its name
+
+
+def test_of_more_than_may_be_loaded_the_first_are(folder: Folder) -> None:
+    with running(folder.base, replace(folder.options, most_adapters=1)) as engine:
+        assert set(engine.model.holdings.adapters) == {"a"}
+        give_back = lent(engine, "b", dict(folder.options.adapters)["b"])
+        assert set(engine.model.holdings.adapters) == {"b"}
+        give_back()
+
+
+def test_who_gives_up_waiting_holds_nothing(folder: Folder) -> None:
+    (name, path), _ = folder.options.adapters
+    with running(folder.base, LoadOptions(more_adapters=True, most_adapters=1)) as engine:
+        done, _ = lend_adapter(engine, name, path)
+        done.cancel()
+        other = lent(engine, "b", dict(folder.options.adapters)["b"])
+        assert set(engine.model.holdings.adapters) == {"b"}
+        other()

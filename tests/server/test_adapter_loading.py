@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -164,3 +166,41 @@ def test_without_the_flag_nothing_is_loaded(tiny: Serving, folder: Path) -> None
     for answer in (load(tiny, "poet", str(folder / "inside" / "a")), unload(tiny, "poet")):
         assert answer.status_code == 403
         assert "--adapter-dir" in answer.json()["error"]["message"]
+
+
+def test_a_model_that_went_comes_back_with_its_adapters(own: Serving) -> None:
+    assert load(own, "poet", "b").status_code == 200
+    said = [text(own, name) for name in ("poet", "first")]
+    assert own.post("/models/unload", {"model": "tiny"}).json() == {"success": True}
+    deadline = time.monotonic() + SECONDS
+    while httpx.get(f"{own.url}/health").json()["models"]:
+        assert time.monotonic() < deadline
+    assert [text(own, name) for name in ("poet", "first")] == said
+    assert unload(own, "poet").status_code == 200
+
+
+def test_many_ask_while_many_load(own: Serving) -> None:
+    """More than may be loaded: who finds all of them in use is told to come again, and nobody gets another's answer."""
+    paths = {"x": "a", "y": "b", "z": "deep/c"}
+    wanted = {}
+    for name, path in paths.items():
+        assert load(own, name, path).status_code == 200
+        wanted[name] = text(own, name)
+
+    def asked(turn: int) -> tuple[str, httpx.Response]:
+        name = "xyz"[turn % 3]
+        return name, own.post("/v1/completions", {**ASKED, "model": name})
+
+    with ThreadPoolExecutor(8) as pool:
+        told = list(pool.map(asked, range(24)))
+    answered = [(name, answer) for name, answer in told if answer.status_code == 200]
+    assert {answer.status_code for _, answer in told} <= {200, 503}
+    assert answered
+    assert all(answer.json()["choices"][0]["text"] == wanted[name] for name, answer in answered)
+    for _, answer in told:
+        if answer.status_code == 503:
+            assert "all of them answer somebody" in answer.json()["error"]["message"]
+            assert "retry-after" in answer.headers
+    assert {name: text(own, name) for name in paths} == wanted
+    for name in paths:
+        assert unload(own, name).status_code == 200
