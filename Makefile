@@ -75,6 +75,7 @@ golden: .venv-golden/.installed
 	.venv-golden/bin/python -m tests.golden.towers
 	.venv-golden/bin/python -m tests.golden.shipped
 	.venv-golden/bin/python -m tests.adapters.make_peft
+	.venv-golden/bin/python -m tests.training.reference
 
 models-doc: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.golden.models_doc

@@ -6,7 +6,7 @@ llama.cpp turned the rows of queries and keys round, theirs are turned as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import mlx.core as mx
@@ -21,6 +21,8 @@ from ..weights.lowrank import LowRank
 from .files import AdapterFile
 from .pairs import changes_of
 
+Canonical = Callable[[Mapping[str, LowRank]], dict[str, LowRank]]
+
 
 def canonical_changes(file: AdapterFile, checkpoint: Checkpoint, recipe: Recipe) -> dict[str, LowRank]:
     changes = changes_of(file)
@@ -30,13 +32,17 @@ def canonical_changes(file: AdapterFile, checkpoint: Checkpoint, recipe: Recipe)
         if checkpoint.dialect != "gguf":
             raise ModelError(f"{file.path.name} is for a GGUF model; {checkpoint.path} is none.")
         return apply_to_adapter(recipe.rules, changes)
-    dialect: Dialect = "hf" if file.format == "peft" else "mlx"
+    return canonical_names("hf" if file.format == "peft" else "mlx", checkpoint, recipe)(changes)
+
+
+def canonical_names(dialect: Dialect, checkpoint: Checkpoint, recipe: Recipe) -> Canonical:
+    """From the names that a checkpoint of that dialect has to those of this model."""
     if checkpoint.dialect != "gguf":
         own = recipe if checkpoint.dialect == dialect else resolve(checkpoint.config, dialect)
-        return apply_to_adapter(own.rules, changes)
+        return partial(apply_to_adapter, own.rules)
     config, _ = config_of(checkpoint.metadata, checkpoint.shapes)
     trained = resolve(config, dialect)
-    return _turned(apply_to_adapter(trained.rules, changes), trained.decoder, recipe.decoder)
+    return lambda changes: _turned(apply_to_adapter(trained.rules, changes), trained.decoder, recipe.decoder)
 
 
 def _turned(changes: Mapping[str, LowRank], trained: Decoder, stored: Decoder) -> dict[str, LowRank]:

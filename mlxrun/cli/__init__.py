@@ -35,6 +35,7 @@ from . import (
     show,
     stop,
     transcribe,
+    train,
     tune,
     verify,
 )
@@ -57,6 +58,7 @@ COMMANDS = {
     "show": show,
     "fit": fit,
     "convert": convert,
+    "train": train,
     "eval": eval_command,
     "bench": bench,
     "list": list_command,

@@ -10,6 +10,7 @@ import mlx.core as mx
 from ..ops.activations import activation, glu
 from ..ops.device import Device
 from ..ops.experts import Dispatch, dispatch, expert_matmul
+from ..ops.frozen import FrozenMatrix
 from ..ops.fused import Experts
 from ..ops.quantized import Matrix, Packed
 from ..ops.route import route
@@ -55,7 +56,7 @@ class ExpertLinear:
         return cls(weight, params.device, params.array(f"{name}.bias", *shape[:2]) if bias else None)
 
     def __call__(self, x: mx.array, d: Dispatch) -> mx.array:  # (..., 1, in) -> (..., 1, out)
-        assert not isinstance(self.weight, Packed)
+        assert not isinstance(self.weight, Packed | FrozenMatrix)
         return expert_matmul(x, self.weight, d, self.device, self.bias)
 
 

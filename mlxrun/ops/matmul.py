@@ -11,6 +11,7 @@ import mlx.core as mx
 from ..cpu_kernels import native
 from . import metal
 from .device import Device
+from .frozen import FrozenMatrix
 from .quantized import Matrix, Packed, QuantizedWeight, Weight
 
 
@@ -18,8 +19,8 @@ def matmul(x: mx.array, w: Matrix, device: Device, bias: mx.array | None = None)
     """(..., in) x (out, in) -> (..., out)."""
     if isinstance(w, Packed):
         return native.matmul(x, w, bias, None, device.rounding)
-    if isinstance(w, QuantizedWeight):
-        y = quantized_matmul(x, w, device)
+    if isinstance(w, FrozenMatrix | QuantizedWeight):
+        y: mx.array = w.product(x) if isinstance(w, FrozenMatrix) else quantized_matmul(x, w, device)
         return y if bias is None else y + bias
     if bias is None:
         return x @ w.T

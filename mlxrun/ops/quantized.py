@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 import mlx.core as mx
 
+from .frozen import FrozenMatrix
+
 if TYPE_CHECKING:
 
     class Packed:
@@ -99,7 +101,7 @@ class QuantizedWeight:
 
 
 Weight = mx.array | QuantizedWeight  # as stored
-Matrix = Weight | Packed  # as multiplied by
+Matrix = Weight | Packed | FrozenMatrix  # as multiplied by
 
 
 def same_layout(weights: Sequence[Weight]) -> bool:

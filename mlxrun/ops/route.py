@@ -41,8 +41,8 @@ def _scores(logits: mx.array, spec: Router) -> mx.array:
 
 
 def _top(scores: mx.array, count: int) -> mx.array:
-    """Ids of the best, best first. A stable sort: MLX's partition is a sort on a GPU too."""
-    return mx.argsort(-scores, axis=-1)[..., :count]
+    """Ids of the best, best first. A stable sort: MLX's partition is a sort on a GPU too. An order has no gradient."""
+    return mx.argsort(-mx.stop_gradient(scores), axis=-1)[..., :count]
 
 
 def _best_groups(choice: mx.array, groups: int, keep: int) -> mx.array:
@@ -61,7 +61,7 @@ def _sparsemixer(logits: mx.array, count: int, jitter: float) -> tuple[mx.array,
     left, ids, weights = logits, [], []
     for _ in range(count):
         best = left.max(axis=-1, keepdims=True)
-        chosen = left.argmax(axis=-1, keepdims=True)
+        chosen = mx.stop_gradient(left).argmax(axis=-1, keepdims=True)
         far = (best - logits) / mx.maximum(mx.abs(logits), best) > 2 * jitter
         near = mx.softmax(mx.where(far, -mx.inf, left), axis=-1)
         ids.append(chosen)

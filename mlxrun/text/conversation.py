@@ -35,24 +35,32 @@ class TurnWriter:
         """As the chat template writes it, marks round what people wrote included. It ends where the answer begins."""
         return self._rendered(ask, self._with_ids(self._fitted(ask.turns)))
 
+    def closed(self, ask: Ask) -> str:
+        """The same of turns that have all been said: nothing is begun after the last."""
+        return self._written(ask, self._with_ids(self._fitted(ask.turns)), opens=False)
+
     def pictures(self, ask: Ask) -> list[Picture]:
         """In the order in which they are written."""
         return [part for turn in self._fitted(ask.turns) for part in turn.content if isinstance(part, Picture)]
 
     def _rendered(self, ask: Ask, turns: Sequence[Turn]) -> str:
         continues = goes_on(ask)
-        names = {call.id: call.name for turn in turns for call in turn.calls}
-        messages = [self._message(turn, names) for turn in turns]
-        if continues:
-            end_here(messages[-1])
-        tools = self._quoting.within(tools_of(ask.tools))
-        text = self._template.render(messages, tools=tools, add_generation_prompt=not continues, **ask.template)
+        text = self._written(ask, turns, opens=not continues, cut=continues)
         if not continues:
             return text
         before, found, _ = text.rpartition(HERE)
         if not found:
             raise RequestError(f"The chat template of {self._template.model} cannot go on with an assistant's turn.")
         return before
+
+    def _written(self, ask: Ask, turns: Sequence[Turn], *, opens: bool, cut: bool = False) -> str:
+        """`opens`: the answer is begun. `cut`: with a mark where the last turn ends."""
+        names = {call.id: call.name for turn in turns for call in turn.calls}
+        messages = [self._message(turn, names) for turn in turns]
+        if cut:
+            end_here(messages[-1])
+        tools = self._quoting.within(tools_of(ask.tools))
+        return self._template.render(messages, tools=tools, add_generation_prompt=opens, **ask.template)
 
     def _fitted(self, turns: Sequence[Turn]) -> list[Turn]:
         """Only such turns, in such an order, as the template takes."""

@@ -108,6 +108,12 @@ class Prompter:
         told = [{**message, "content": quoting.text(well_formed(message["content"]))} for message in messages]
         return ids_within(self.template.render(told, add_generation_prompt=opens), self.tokenizer, context)
 
+    def written(self, ask: Ask, context: int, *, opens: bool) -> list[int]:
+        """A conversation's tokens as the template writes them. `opens`: with the answer to it begun."""
+        ask = replace(ask, template={**self.effort.variables(ask.thinking), **ask.template})
+        text = self._writer.rendered(ask) if opens else self._writer.closed(ask)
+        return ids_within(text, self.tokenizer, context)
+
     def left_out(self, ask: Ask) -> tuple[str, ...]:
         """Words of the tools' schemas that calls are not held to. An error where a tool is strict."""
         found, form = left_out(ask.tools, self.tool_format), self.tool_format

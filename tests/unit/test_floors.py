@@ -102,6 +102,7 @@ RULES = {
         {"mlx", "numpy", "llguidance"},
     ),
     "convert": Room(BELOW, {"mlx", "mlx_lm", "numpy"}),
+    "training": Room(BELOW | {"assistant"}, {"mlx", "numpy", "safetensors", "yaml"}),
     "tune": Room({"gpu", "ops", "settings"}, {"mlx"}),
     "store": Room(BELOW, {"huggingface_hub"}),
     "answer": Room({"core", "parts", "text", "engine"}),
@@ -118,7 +119,7 @@ RULES = {
         BELOW | {"assistant", "store", "tui", "cpu_kernels", "metal_kernels", "__init__"}, {"mlx", "mlx_lm", "numpy"}
     ),
     "cli": Room(
-        BELOW | {"assistant", "store", "client", "server", "tui", "convert", "selftest", "__init__"},
+        BELOW | {"assistant", "store", "client", "server", "tui", "convert", "training", "selftest", "__init__"},
         {"rich", "mlx"},
     ),
     "tui": Room({"client", "core", "parts"}, {"textual", "rich", "markdown_it"}),

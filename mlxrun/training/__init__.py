@@ -1,0 +1,1 @@
+"""One file that says what to train -> an adapter that `mlxrun run --adapter` loads. Knows no server."""
