@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from .answer import Answer as Answer
 from .core import Constraint, Pooling, Priority, Request, RequestError, Sampling
+from .engine.aids import Aids
 from .engine.draft.begin import Speculate, head_drafts, model_drafts, no_drafts, text_drafts
 from .engine.embedding import EmbeddingJob, check_inputs
-from .engine.engine import Aids, Engine
+from .engine.engine import Engine
 from .engine.idle_work import Idle
 from .engine.ranking import RankingJob
 from .engine.request import check as check_request
@@ -27,6 +28,7 @@ from .engine.waiting import MOST as QUEUE_LIMIT
 from .loading import LoadOptions, OpenedModel, load_opened, open_model
 from .loading.beside import plan_beside
 from .loading.heads import head_beside
+from .loading.model import Runnable
 from .loading.pooling import EmbeddingForm, embedding_form
 from .loading.ranking import RankingForm, ranking_form
 from .media.reader import eyes_of
@@ -116,15 +118,17 @@ class Assistant:
         idle: Idle | None = None,
         queue_limit: int = QUEUE_LIMIT,
         check_answers: bool = False,
+        load: Callable[[OpenedModel, LoadOptions], Runnable] = load_opened,
     ) -> Assistant:
-        """`queue_limit`: requests that may wait; the next is refused. `check_answers`: see `engine.answer_check`."""
+        """`queue_limit`: requests that may wait; the next is refused. `check_answers`: see `engine.answer_check`.
+        `load`: on the engine's thread."""
         prompter = Prompter(tokenizer_of(opened.checkpoint), template_of(opened.checkpoint), eyes_of(opened.towers))
         sampling, ranking = recommended(opened.checkpoint), ranking_form(opened)
         transcriber = transcriber_of(opened, prompter.tokenizer)
         stop = Stop(options.progress)
         options, speculate = drafting(replace(options, progress=stop), opened, prompter.tokenizer)
         engine = Engine.start(
-            partial(load_opened, opened, options),
+            partial(load, opened, options),
             options.context,
             stop.now,
             idle,

@@ -403,3 +403,4 @@ class Decoder:
     logit_softcap: float | None = None
     joined: Joined | None = None  # it is no model but a head, which needs one's hidden rows
     deep: int = 0  # layers from the first on, to whose output rows of a picture are added that a tower made for it
+    middle: bool = False  # layers from the middle of a model: rows come from another machine and go on to the next

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +17,13 @@ from .terminal import aside
 
 if TYPE_CHECKING:
     from ..engine.registry import Beside, RegistryLimits
-    from ..loading import LoadOptions
+    from ..loading import LoadOptions, OpenedModel
+    from ..loading.model import Runnable
     from ..server.adapters import AdapterNames
     from ..server.capabilities import ModelCard
     from ..server.dialect import Voice
     from ..settings import Settings
+    from .together import Together
 
 DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|m|h|)", re.ASCII)
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -85,6 +87,7 @@ class Offered:
     flags: argparse.Namespace
     settings: Settings
     named: Mapping[str, Path]
+    together: Together | None = None  # where several machines run the model
     _fetched: dict[str, Path] = field(default_factory=dict)  # for clients, since the start
     _seen: dict[str, Path] = field(default_factory=dict)  # when it was last looked for them
     _cards: dict[Path, tuple[int, ModelCard]] = field(default_factory=dict)  # and when what they tell was changed
@@ -183,6 +186,7 @@ class Offered:
 
     def load(self, name: str, beside: Beside) -> Voice:
         from ..assistant import QUEUE_LIMIT, Assistant, recommended
+        from ..loading import load_opened
         from ..server.dialect import Voice
         from ..store.resolve import resolve
         from ..tune import begin
@@ -199,14 +203,21 @@ class Offered:
         how = options.beside_others(how, beside, WORTH_HAVING)
         queue = self.settings.queue or QUEUE_LIMIT
         check = self.flags.check_answers
-        assistant = Assistant.load(opened, how, name=name, idle=tuning.idle, queue_limit=queue, check_answers=check)
+        load: Callable[[OpenedModel, LoadOptions], Runnable] = load_opened
+        if self.together is not None:
+            how, load = self.together.gathered(opened, how)
+        assistant = Assistant.load(
+            opened, how, name=name, idle=tuning.idle, queue_limit=queue, check_answers=check, load=load
+        )
+        if self.together is not None:
+            self.together.serves(assistant.engine)
         _ = assistant.tokenizer.longest  # found now, or the first giant would wait for it
         for note in assistant.engine.notes:
             aside(note if self.alone else f"{name}: {note}")
         return Voice(assistant, name, sampling)
 
 
-def offered(flags: argparse.Namespace, settings: Settings, default: str) -> Offered:
+def offered(flags: argparse.Namespace, settings: Settings, default: str, together: Together | None = None) -> Offered:
     """Fetches what is named and not here yet."""
     from ..store.resolve import resolve
 
@@ -224,7 +235,7 @@ def offered(flags: argparse.Namespace, settings: Settings, default: str) -> Offe
         if name in named:
             raise RequestError(f"Two of the models would be called {name!r}: serve them apart, or rename a folder.")
         named[name] = place
-    return Offered(flags, settings, named)
+    return Offered(flags, settings, named, together)
 
 
 def card_of(place: Path) -> ModelCard:

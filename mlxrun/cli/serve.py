@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core import Sampling
-from . import offered, options, quantize, serve_file, service
+from . import offered, options, quantize, serve_file, service, together
 from .clients import CLIENTS, told
 from .terminal import aside, say, tell
 
 if TYPE_CHECKING:
+    from ..machines.messages import Start
     from ..server.models import Models
+    from .together import Together
 
 HELP = "answer over HTTP, as OpenAI's interface"
 DEFAULT = "smollm2"
@@ -62,6 +65,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-pull", action="store_true", help="fetch models for clients that ask for it, as Ollama's do (/api/pull)"
     )
+    parser.add_argument(
+        "--machines", type=Path, metavar="FILE", help="run the model on the machines that this JSON file names together"
+    )
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument(
         "--for", dest="client", choices=tuple(CLIENTS), help="print the lines that point this program here, and stop"
@@ -100,9 +106,14 @@ def main(flags: argparse.Namespace) -> int:
             return 0
         if flags.install_service:
             return install(flags, laid)
-        if settings:
+        start = None if laid.machines is None else together.told()
+        if settings and start is None:
             aside(f"What no flag says is set by {file}.")
-        return serve(laid)
+        if laid.machines is not None:
+            together.check(laid)
+        if start is not None and start.rank:
+            return follow(laid, start)
+        return serve(laid, None if start is None else together.Together(start))
     except Terminated:
         return 0
 
@@ -143,7 +154,13 @@ def grace_of(flags: argparse.Namespace) -> float:
     return run.GRACE if flags.grace is None else float(flags.grace)
 
 
-def serve(flags: argparse.Namespace) -> int:
+def follow(flags: argparse.Namespace, start: Start) -> int:
+    from ..settings import from_environment
+
+    return together.follow(flags, start, from_environment().but(context=flags.context), DEFAULT)
+
+
+def serve(flags: argparse.Namespace, group: Together | None = None) -> int:
     from ..engine.registry import Beside
     from ..memory.claim import NO_CLAIM
     from ..server import app, request_log, run
@@ -162,8 +179,10 @@ def serve(flags: argparse.Namespace) -> int:
     settings = from_environment().but(context=flags.context)
     lender = None if flags.mcp is None else Lender(read_servers(flags.mcp))
     stored = StoredAnswers(None if flags.store is None else flags.store.expanduser().absolute())
-    listeners = [run.listen(flags.host, port) for port in flags.port or [PORT]]
-    offer = offered.offered(flags, settings, DEFAULT)
+    listeners = group.listeners if group else [run.listen(flags.host, port) for port in flags.port or [PORT]]
+    if flags.machines is not None and group is None:
+        return together.supervise(flags, sys.argv[1:], listeners)
+    offer = offered.offered(flags, settings, DEFAULT, group)
     pulls = Pulls(fetchable, offer.add) if flags.allow_pull else None
     models = Models(offer.load, offer.names, offer.first, offer.limits(), offer.card, offer.aliases(), offer.adapters())
     try:
@@ -181,11 +200,15 @@ def serve(flags: argparse.Namespace) -> int:
         server = app.Server(models, config, *spoken, stored=stored, pulls=pulls)
         if flags.store is not None:
             say(f"Answers of /v1/responses are kept on disk, in {flags.store}, for a day.")
+        if group is not None:
+            group.ready()
         say(ready_line(models, [f"{run.address_of(listener)}/v1" for listener in listeners]))
         with request_log.written(flags.log):
             run.serve(server, listeners, grace)
     finally:
         models.close()
+        if group is not None:
+            group.close()
         if lender is not None:
             lender.close()
     return 0

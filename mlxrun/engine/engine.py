@@ -12,7 +12,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import mlx.core as mx
 
@@ -24,15 +23,16 @@ from ..memory.claim import Claim, together
 from ..memory.machine import available_bytes, total_bytes
 from . import threads
 from .adapters import adapter_of
+from .aids import Aids
 from .answer_check import AnswerCheck
 from .awake import Awake
 from .constraint import Grammars
-from .draft.begin import Speculate, no_drafts
 from .draft.speculation import Speculation, SpeculationCounts
 from .embedding import Embeddings, ReadingJob
 from .handle import Handle
 from .idle_work import Idle, IdleWork
 from .kernel_guard import KernelGuard
+from .live_handles import LiveHandles
 from .memory_guard import MemoryGuard, give_back_all
 from .plan import PassPlan
 from .request import MOST_CHOICES, check
@@ -58,18 +58,6 @@ class Draining(RequestError):
     refusal = Refusal.BUSY
 
 
-@dataclass(frozen=True, slots=True)
-class Aids:
-    """What an engine is given beside its model."""
-
-    vocabulary: Callable[[], TokenVocabulary] | None = None
-    """Asked once, when the first answer is to be constrained, on the thread that submits it."""
-    speculate: Speculate = no_drafts
-    """Makes of the model and its context, on the engine's thread, what proposes drafts."""
-    check_answers: bool = False
-    """Whether each answer is computed once more, alone, while nobody asks."""
-
-
 class Engine:
     def __init__(
         self,
@@ -91,7 +79,7 @@ class Engine:
         self._embeddings = Embeddings(model)
         self._grammars = Grammars(vocabulary, model.vocab)
         self._check: AnswerCheck | None = None
-        self._awake = Awake()
+        self._awake, self._live = Awake(), LiveHandles()
         self._idle = IdleWork(None if idle is None else idle(model), self._give_back)
         self.counters = self._scheduler.counters
         self._inbox: queue.SimpleQueue[tuple[Handle, ...]] = queue.SimpleQueue()
@@ -167,6 +155,7 @@ class Engine:
             check(request, self.model.vocab, self.context)
             if self._draining.is_set() and not self._closing.is_set():
                 raise Draining(DRAINING)
+            self._live.add(handles)
             for handle in handles:
                 handle.adapter = adapter_of(self.model, request.adapter)
             if request.constraint is not None and not self._closing.is_set():
@@ -230,6 +219,11 @@ class Engine:
     def statistics(self) -> Statistics:
         """What was counted until now, and how things stood a moment ago; from any thread."""
         return self.counters.snapshot()
+
+    def lose(self, reason: str) -> None:
+        """Nothing is computed any more: whoever waits for an answer, and whoever asks from now on, is told so. From any
+        thread, also while a pass never ends."""
+        self._live.lose(reason)
 
     def drain(self, seconds: float) -> None:
         """Take nothing new, let what was asked end within so many seconds, and close."""
@@ -308,7 +302,10 @@ class Engine:
         except Exception as error:  # noqa: BLE001 one request ends, the thread lives on
             if not self._files_are_well():
                 return
-            if plan is None:
+            if (lost := self.model.holdings.lost(error)) is not None:
+                self.lose(lost)
+                self._scheduler.refuse_all(lost)
+            elif plan is None:
                 self._scheduler.refuse_all(f"{type(error).__name__}: {error}")
             elif self._kernels.broke(error):
                 self._scheduler.begin_anew(plan)

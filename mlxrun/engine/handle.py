@@ -31,6 +31,11 @@ class Handle:
     def cancelled(self) -> bool:
         return self._cancelled.is_set()
 
+    @property
+    def ended(self) -> bool:
+        """Whether its last event was posted."""
+        return self._ended
+
     def post(self, event: Event) -> None:
         self._events.put(event)
         if (ring := self._ring) is not None:

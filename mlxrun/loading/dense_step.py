@@ -23,6 +23,7 @@ FILE, OLDER = "model.safetensors", "pytorch_model.bin"
 TYPES = {"F32": "<f4", "F16": "<f2"}
 erf = np.vectorize(math.erf, otypes=[np.float32])
 
+
 def sigmoid(x: Array) -> Array:
     return np.asarray(0.5 * (1 + np.tanh(x / 2)), np.float32)  # overflows nowhere
 

@@ -142,6 +142,6 @@ def packed_bytes(weight: Weight) -> int:
 def _width(decoder: DecoderModel) -> int:
     """Of the first thing that a layer remembers of a token; arrays know their type before they have values."""
     sequence = SequenceCache(decoder.spec)
-    hidden = decoder(mx.zeros((1,), mx.int32), [(sequence, 1)])
+    hidden = decoder(decoder.one_token, [(sequence, 1)])
     held = [memory.arrays()[0] for memory in sequence.layers if memory is not None]
     return max((array.dtype.size for array in held), default=hidden.dtype.size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -30,6 +30,11 @@ from .loaded_adapters import NO_ADAPTERS, LoadedAdapters
 from .used import NOTHING_USED, Used
 
 
+def never_lost(error: Exception) -> str | None:
+    """Another pass may go well."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Holdings:
     """What a loaded model takes of this machine's memory, for whoever watches over that."""
@@ -45,6 +50,7 @@ class Holdings:
     used: Used = NOTHING_USED
     chooser: Chooser | None = None  # of our Metal kernels; it knows which the device refused
     adapters: LoadedAdapters = field(default_factory=lambda: NO_ADAPTERS)  # that requests may name
+    lost: Callable[[Exception], str | None] = never_lost  # why nothing is computed any more after a pass raised that
 
     @property
     def mapped(self) -> int:
@@ -135,7 +141,7 @@ def pages_for(decoder: DecoderModel, keys: int | None) -> PagedStore | None:
 def key_types(decoder: DecoderModel) -> list[list[mx.Dtype]]:
     """Of what each layer remembers of a token, in order; arrays know their type before they have values."""
     sequence = SequenceCache(decoder.spec)
-    decoder(mx.zeros((1,), mx.int32), [(sequence, 1)])
+    decoder(decoder.one_token, [(sequence, 1)])
     return [[] if memory is None else [array.dtype for array in memory.arrays()] for memory in sequence.layers]
 
 

@@ -29,6 +29,7 @@ class OpenedModel:
     device: Device  # for which it was opened, and on which it will run
     dtype: mx.Dtype | None = None  # in which all of it shall be held, where a person says so
     waive: frozenset[str] = NOTHING  # keys of its config that a person goes on without
+    share: str = ""  # which of its layers these are, where other machines have the others
 
     @property
     def path(self) -> Path:

@@ -71,7 +71,7 @@ def source_of(opened: OpenedModel) -> Source:
     """All that decides on a packed weight, beside our code."""
     found, folder = opened.checkpoint, opened.path
     beside = (folder / name for name in BESIDE if (folder / name).is_file()) if folder.is_dir() else ()
-    part = ("head",) if opened.recipe.decoder.joined is not None else ()
+    part = ("head",) if opened.recipe.decoder.joined is not None else (opened.share,) if opened.share else ()
     return Source(folder, (*found.files, *beside), " ".join((found.dialect, *sorted(opened.waive), *part)))
 
 

@@ -7,7 +7,7 @@ tokens without them, where a kernel for that is the quicker way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from itertools import accumulate, pairwise
 
 import mlx.core as mx
@@ -53,7 +53,8 @@ class DecoderModel:
         self.adapted = Adaptable() if adaptable else None
         params = Params(weights, device, fold_offsets=fold_offsets, forms=forms, adapted=self.adapted)
         width = spec.embed_dim or spec.dim
-        self.embed = params.embedding("embed", spec.vocab, width)
+        self.embed = None if spec.middle else params.embedding("embed", spec.vocab, width)
+        self.further: Callable[[mx.array], mx.array] | None = None  # layers behind these, on other machines
         self.embed_norm = params.norm("embed_norm", spec.embed_norm, width) if spec.embed_norm else None
         self.embed_in = params.linear("embed_in", spec.dim, width) if spec.embed_dim else None
         self.positions = None
@@ -74,7 +75,7 @@ class DecoderModel:
         self.watch(NOBODY)
         self.norm = params.norm("norm", spec.norm, spec.dim) if spec.norm else None
         self.embed_out = params.linear("embed_out", width, spec.dim) if spec.embed_dim else None
-        self.head = self._head(params, width) if spec.kind == "decoder" else None
+        self.head = self._head(params, width) if spec.kind == "decoder" and not spec.middle else None
         head = self.head.weight if self.head is not None and BEST.serves(spec) else None
         self.best_of = head if isinstance(head, QuantizedWeight) else None
         self.ranking = None
@@ -97,7 +98,7 @@ class DecoderModel:
         self.fed_runs = runs_of(self.spec, self.layers, self.device, before, deep) if deep else self.runs
 
     def _head(self, params: Params, width: int) -> Linear:
-        if self.spec.tied:
+        if self.spec.tied and self.embed is not None:
             head = self.embed.as_linear()
             bias = params.array("head.bias", self.spec.vocab) if self.spec.head_bias else None
             return Linear(head.weight, self.device, bias)
@@ -118,10 +119,11 @@ class DecoderModel:
         thought: mx.array | None = None,
         turns: Turns | None = None,
     ) -> mx.array:
-        """ids (T,) -> hidden (T, dim), of a head before its norm, for the next token that it guesses. `sequences`: each
-        memory and how many of the rows are its own. `types`: of each token, which of the texts of a pair it stands in;
-        None: all in the first. `soft`: rows that no token has. `thought` (T, dim): what a head is given of the token
-        before each. `turns`: None: rope turns every row by its place."""
+        """ids (T,), or where it embeds nothing rows (T, dim) -> hidden (T, dim), of a head before its norm, for the
+        next token that it guesses. `sequences`: each memory and how many of the rows are its own. `types`: of each
+        token, which of the texts of a pair it stands in; None: all in the first. `soft`: rows that no token has.
+        `thought` (T, dim): what a head is given of the token before each. `turns`: None: rope turns every row by its
+        place."""
         p = self.begin(sequences, soft.pictures if soft is not None else (), turns)
         x = self._embed(ids, p, types)
         if soft is not None:
@@ -137,6 +139,8 @@ class DecoderModel:
         memories = [memory for memory, _ in sequences]
         for run in self._runs(p):
             x = run(x, p, memories, extra)
+        if self.further is not None:
+            x = self.further(x)
         if self.streams is not None:
             x = self.streams.merge(x)
         for memory, count in sequences:
@@ -144,6 +148,17 @@ class DecoderModel:
         if p.pages is not None:
             p.pages.built(x)
         return x if self.norm is None or self.join is not None else self.norm(x)
+
+    @property
+    def one_token(self) -> mx.array:
+        """For who asks of which types its arrays are, and evaluates nothing."""
+        if self.embed is not None:
+            return mx.zeros((1,), mx.int32)
+        norms = [
+            norm.weight for block in self.layers for norm in (block.mixer_norm, block.ffn_norm) if norm is not None
+        ]
+        dtype = next((weight.dtype for weight in norms if weight is not None), mx.float32)
+        return mx.zeros((1, self.spec.dim), dtype)
 
     def _runs(self, p: Pass) -> Sequence[Run]:
         fed = p.soft is not None and self.spec.deep > 0
@@ -165,6 +180,8 @@ class DecoderModel:
         return p
 
     def _embed(self, ids: mx.array, p: Pass, types: mx.array | None) -> mx.array:
+        if self.embed is None:
+            return ids
         x = self.embed(ids)
         if self.spec.embed_scale != 1.0:
             x = x * self.spec.embed_scale

@@ -16,7 +16,8 @@ import pytest
 import mlxrun
 from mlxrun.core import Finish, Request, Sampling
 from mlxrun.engine.adapters import lend_adapter
-from mlxrun.engine.engine import Aids, Engine
+from mlxrun.engine.aids import Aids
+from mlxrun.engine.engine import Engine
 from mlxrun.loading import LoadOptions, load_model
 from mlxrun.loading.beside import plan_beside
 from mlxrun.loading.loaded_adapters import AdaptersInUse

@@ -8,7 +8,8 @@ import mlx.core as mx
 import pytest
 
 from mlxrun.core import Finish, Request, Sampling
-from mlxrun.engine.engine import Aids, Engine
+from mlxrun.engine.aids import Aids
+from mlxrun.engine.engine import Engine
 
 from .fake import FakeMemory, FakeModel
 

@@ -9,8 +9,9 @@ from random import Random
 import pytest
 
 from mlxrun.core import Closing, Constraint, Event, Finish, Request, Sampling, Shape
+from mlxrun.engine.aids import Aids
 from mlxrun.engine.closing import ThoughtBudget
-from mlxrun.engine.engine import Aids, Engine
+from mlxrun.engine.engine import Engine
 from mlxrun.engine.request import Row
 
 from .draft.scripted import Scripted, said, tokens

@@ -14,8 +14,9 @@ import pytest
 
 from mlxrun.core import Constraint, Event, Finish, Refusal, Request, Sampling, Shape, TokenVocabulary
 from mlxrun.engine import constraint as module
+from mlxrun.engine.aids import Aids
 from mlxrun.engine.constraint import ConstraintError, Grammars
-from mlxrun.engine.engine import Aids, Engine
+from mlxrun.engine.engine import Engine
 from mlxrun.engine.handle import Handle
 
 from .simulated import Simulated, SmallRoom

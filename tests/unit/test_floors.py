@@ -107,6 +107,9 @@ RULES = {
     "store": Room(BELOW, {"huggingface_hub"}),
     "answer": Room({"core", "parts", "text", "engine"}),
     "transcribing": Room({"core", "speech", "text", "media", "engine", "loading"}, {"numpy"}),
+    "machines": Room(
+        {"core", "settings", "spec", "gpu", "contracts", "families", "ops", "cache", "nn", "memory", "loading"}, {"mlx"}
+    ),
     "assistant": Room(
         {"answer", "transcribing", "core", "parts", "turns", "text", "media", "engine", "loading", "weights"}
     ),
@@ -119,7 +122,8 @@ RULES = {
         BELOW | {"assistant", "store", "tui", "cpu_kernels", "metal_kernels", "__init__"}, {"mlx", "mlx_lm", "numpy"}
     ),
     "cli": Room(
-        BELOW | {"assistant", "store", "client", "server", "tui", "convert", "training", "selftest", "__init__"},
+        BELOW
+        | {"assistant", "store", "client", "server", "tui", "convert", "training", "machines", "selftest", "__init__"},
         {"rich", "mlx"},
     ),
     "tui": Room({"client", "core", "parts"}, {"textual", "rich", "markdown_it"}),

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from mlxrun.core import Event, Request
+from mlxrun.engine.aids import Aids
 from mlxrun.engine.draft.base import Drafts
 from mlxrun.engine.draft.speculation import NOTHING, Riding, Speculation
-from mlxrun.engine.engine import Aids, Engine
+from mlxrun.engine.engine import Engine
 from mlxrun.engine.request import Row
 from mlxrun.loading.model import Runnable
 

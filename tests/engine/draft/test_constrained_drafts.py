@@ -8,8 +8,9 @@ from random import Random
 import pytest
 
 from mlxrun.core import Constraint, Event, Finish, Request, Sampling, Shape
+from mlxrun.engine.aids import Aids
 from mlxrun.engine.constraint import ConstraintError, Guide
-from mlxrun.engine.engine import Aids, Engine
+from mlxrun.engine.engine import Engine
 from mlxrun.engine.request import Row
 from tests.engine.test_constraint import CASES, END, LONGER, SPECIAL, VOCABULARY, ids
 from tests.engine.test_sampling_in_turn import WavyModel

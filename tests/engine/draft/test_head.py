@@ -15,9 +15,10 @@ import pytest
 
 from mlxrun.assistant import drafting
 from mlxrun.core import Request, Sampling
+from mlxrun.engine.aids import Aids
 from mlxrun.engine.draft.head import PIECE, PredictionHead
 from mlxrun.engine.draft.speculation import NOTHING, READ_FIRST, Riding, Speculation
-from mlxrun.engine.engine import Aids, Engine
+from mlxrun.engine.engine import Engine
 from mlxrun.engine.request import Row
 from mlxrun.loading import LoadOptions, load_opened, open_model
 from mlxrun.loading.heads import head_of, load_head

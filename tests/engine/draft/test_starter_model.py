@@ -10,8 +10,9 @@ import pytest
 
 from mlxrun.assistant import Assistant, Wish, drafting, template_of, tokenizer_of
 from mlxrun.core import Request, Sampling
+from mlxrun.engine.aids import Aids
 from mlxrun.engine.draft.speculation import NOTHING, Riding
-from mlxrun.engine.engine import Aids, Engine
+from mlxrun.engine.engine import Engine
 from mlxrun.engine.request import Row
 from mlxrun.loading import LoadOptions, load_model, open_model
 from mlxrun.spec import ModelError
