@@ -10,7 +10,7 @@ HOST    = 127.0.0.1
 PORT    = 8080
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test tool-grammar lint bench clients page soak abuse agents invariance tool-corpus golden models-doc python-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
+.PHONY: run serve test tool-grammar lint bench clients page soak abuse agents invariance machines tool-corpus golden models-doc python-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
@@ -116,6 +116,11 @@ cuda: $(VENV)/.installed-dev
 # whether a row's bits are its own, asked of every case of the golden tests
 invariance: $(VENV)/.installed-dev
 	MLXRUN_TEST_ALL=1 $(BIN)/python -m pytest tests/engine/test_invariance.py -q -n auto
+
+# one model on two and three machines of loopback: equal answers, memory, and every way to lose one
+machines: $(VENV)/.installed-dev
+	@$(BIN)/mlxrun pull $(STARTER)
+	MLXRUN_TEST_ALL=1 $(BIN)/python -m pytest tests/machines -q -rs
 
 # tool calls of every chat template that tests carry: 200 answers each, cut at every place
 tool-corpus: $(VENV)/.installed-dev

@@ -48,7 +48,10 @@ class Channel:
 
     def receive(self, seconds: float | None) -> Message:
         """The next one, if it has come within so many seconds."""
-        self._link.settimeout(seconds)
+        try:
+            self._link.settimeout(seconds)
+        except OSError as error:
+            raise LinkLost(_why(error)) from None
         head = _exactly(self._link, LENGTH + CODE)
         length = int.from_bytes(head[:LENGTH], "big")
         if length > MOST:

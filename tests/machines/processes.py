@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +30,13 @@ def ranks(own: Serving) -> list[int]:
     return sorted(map(int, listed))
 
 
-def resident(pid: int) -> int:
-    """Bytes in memory, of files too."""
-    return os.sysconf("SC_PAGE_SIZE") * int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+def mapped_weights(pid: int) -> int:
+    """Bytes in memory of files that a packed model is mapped from."""
+    found, own = 0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        words = line.split()
+        if "-" in words[0] and not words[0].endswith(":"):
+            own = any(word.endswith(".ready.safetensors") for word in words)  # another process may have made it anew
+        elif own and words[0] == "Rss:":
+            found += 1024 * int(words[1])
+    return found
