@@ -26,6 +26,11 @@ class Answer:
     def prompt_tokens(self) -> int:
         return len(self._handle.request.tokens)
 
+    @property
+    def prompt_read(self) -> int:
+        """Tokens of the prompt that the model has seen so far, from a cache or by reading."""
+        return self._handle.read
+
     def cancel(self) -> None:
         self._handle.cancel()
 

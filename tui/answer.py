@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlxrun.core import Finish, Refusal
-from mlxrun.parts import AnswerPart, Piece, Thought, Token, as_text, merged
+from mlxrun.parts import AnswerPart, Arguments, CallBegun, CallEnded, Piece, Thought, Token, as_text, merged
 
 if TYPE_CHECKING:
     from mlxrun.client import PieceSource
@@ -30,11 +30,12 @@ class Batch:
     usage: Usage | None = None
     refusal: Refusal | None = None
     tokens: tuple[Token, ...] = ()  # where log-probabilities were asked for
+    apart: tuple[type[AnswerPart], ...] = (Thought,)  # what is shown elsewhere
 
     @property
     def content(self) -> str:
-        """What is shown as the answer: all but thoughts, calls and files in brackets."""
-        return "".join([as_text(part) for part in self.parts if not isinstance(part, Thought)])
+        """What is shown as the answer: all but what is shown apart, calls and files in brackets."""
+        return "".join([as_text(part) for part in self.parts if not isinstance(part, self.apart)])
 
     @property
     def reasoning(self) -> str:
@@ -42,9 +43,10 @@ class Batch:
 
 
 class AnswerReader:
-    def __init__(self, ask: Callable[[], PieceSource]) -> None:
+    def __init__(self, ask: Callable[[], PieceSource], *, calls_apart: bool = False) -> None:
         """`ask` runs on the thread too: a template and a tokenizer may take their time."""
         self._ask = ask
+        self._apart = (Thought, CallBegun, Arguments, CallEnded) if calls_apart else (Thought,)
         self._lock = threading.Lock()
         self._new: list[Piece] = []
         self._end: Batch | None = None
@@ -67,13 +69,19 @@ class AnswerReader:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
+    @property
+    def prompt_read(self) -> tuple[int, int] | None:
+        """Tokens of the prompt that the model has seen, of so many; None: nobody tells."""
+        with self._lock:
+            return None if self._stream is None else self._stream.prompt_read
+
     def take(self) -> Batch:
         with self._lock:
             new, self._new, end = self._new, [], self._end
         end = end or Batch()
         parts = merged(part for piece in new for part in piece.parts)
         tokens = tuple(token for piece in new for token in piece.tokens)
-        return Batch(parts, len(new), end.finish, end.reason, end.usage, end.refusal, tokens)
+        return Batch(parts, len(new), end.finish, end.reason, end.usage, end.refusal, tokens, self._apart)
 
     def _run(self) -> None:
         end = Batch(finish=Finish.FAILED, reason="The answer broke off without a reason.")

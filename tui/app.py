@@ -8,64 +8,52 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import on
-from textual.app import App, SuspendNotSupported, SystemCommand
-from textual.reactive import reactive
+from textual.app import SuspendNotSupported, SystemCommand
 from textual.screen import Screen
 
 from . import clipboard
-from .backend import BROKEN, STARTER, Backend, ModelChoice, ModelState, Phase, Progress, ThisMachine
-from .messages import LinkAsked, MemoryRead, ModelFailed, ModelOpened, ModelProgress
+from .backend import Backend, Joining, ModelChoice, ModelState, ThisMachine
+from .messages import LinkAsked
 from .screens.chat import ChatScreen
 from .sessions import Sessions, default_place
 from .talk import Talk
 from .theme import SHORT, THEMES, first_theme
+from .tool_app import ToolApp
+from .toolbox import McpToolbox
 from .wishes import Wishes
 
 if TYPE_CHECKING:
-    from mlxrun.client import Client
-    from mlxrun.core import Memory
-
     from .imports import Imported
 
 MEMORY_SECONDS = 1.0  # between two looks at the memory
-IDLE_SECONDS = 20.0  # the same while nothing happens: each look is a thread and a paint
-PROGRESS_SECONDS = 0.2  # between two words about bytes
 TOLD_SECONDS = 6.0
 PRESET = "preset."  # before the names of presets among the settings
 
 
-class LoadUnwanted(RuntimeError):
-    """What ends a load."""
-
-
-class Chat(App[None]):
+class Chat(ToolApp):
     TITLE = "mlxrun"
     CSS_PATH = Path(__file__).with_name("app.tcss")
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (28, "-narrow"), (60, "-normal"), (104, "-wide")]  # noqa: RUF012 Textual's own way
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (8, "-short"), (18, "-tall")]  # noqa: RUF012 Textual's own way
     COMMAND_PALETTE_DISPLAY = "ctrl+p"
 
-    model: reactive[ModelState] = reactive(ModelState())
-    memory: reactive[Memory | None] = reactive(None)
-
-    def __init__(self, backend: Backend | None = None, sessions: Path | None = None) -> None:
-        super().__init__()
-        self.backend = backend or ThisMachine()
-        self.client: Client | None = None
-        self.loading = threading.Lock()  # one model at a time comes into memory
-        self._place = sessions or default_place()
-        self._attempt = 0
-        self._reading_memory = threading.Lock()
-        self._looked = 0.0  # when the memory was read last, by time.monotonic
+    def __init__(
+        self,
+        backend: Backend | None = None,
+        sessions: Path | None = None,
+        model: str | None = None,
+        toolbox: McpToolbox | None = None,
+    ) -> None:
+        """`model`: with which it begins, in a session of its own."""
+        super().__init__(backend or ThisMachine(), toolbox or McpToolbox())
+        self._place, self._first = sessions or default_place(), model
         for theme in THEMES.values():
             self.register_theme(theme)
         self.theme = first_theme(None, os.environ)
@@ -91,8 +79,8 @@ class Chat(App[None]):
         self.theme = first_theme(self.sessions.setting("theme"), os.environ)
         if self.sessions.alone:
             self.sessions.purge()
-        await self.open_session(self.session_to_return_to())
-        self.open_model()
+        await self.open_session(None if self._first else self.session_to_return_to())
+        self.open_model(ModelChoice(self._first, join=Joining.SAME) if self._first else None)
         self.set_interval(MEMORY_SECONDS, self.look_when_due)
 
     def session_to_return_to(self) -> int | None:
@@ -107,76 +95,6 @@ class Chat(App[None]):
         await self.chat.open(Talk(self.sessions, session))
         self.sessions.remember("session", str(session or 0))
 
-    # the model
-
-    def open_model(self, choice: ModelChoice | None = None) -> None:
-        """That one; without a choice what a running server has, or the last one that was picked."""
-        name = choice.name if choice else self.sessions.setting("model") or STARTER
-        server = choice.server if choice else None
-        self._attempt += 1
-        client, self.client, self.memory = self.client, None, None
-        self.model = ModelState(name, Phase.OPENING, server, since=time.monotonic())
-        work = (self._attempt, client, name, server, choice is None)
-        threading.Thread(target=self._open, args=work, name="mlxrun-open", daemon=True).start()
-
-    def _open(self, attempt: int, old: Client | None, name: str, server: str | None, join: bool) -> None:
-        with self.loading:
-            if old is not None:
-                old.close()  # first, since two models may not fit
-            if attempt != self._attempt:
-                return  # another one was picked meanwhile
-            try:
-                opened = self.backend.open(name, server, join=join, progress=self._progress(attempt))
-            except BROKEN as error:
-                self.post_message(ModelFailed(attempt, str(error) or type(error).__name__))
-            else:
-                self.post_message(ModelOpened(attempt, opened))
-
-    def _progress(self, attempt: int) -> Progress:
-        """For the thread that opens: it tells of bytes now and then, and ends a load that nobody wants any more."""
-        told = 0.0
-
-        def progress(done: int, total: int) -> None:
-            nonlocal told
-            if attempt != self._attempt:
-                raise LoadUnwanted("Another model was picked meanwhile.")
-            if (now := time.monotonic()) - told >= PROGRESS_SECONDS:
-                told = now
-                self.post_message(ModelProgress(attempt, done, total))
-
-        return progress
-
-    @on(ModelProgress)
-    def model_comes(self, event: ModelProgress) -> None:
-        if event.attempt == self._attempt and self.model.phase is Phase.OPENING:
-            self.model = replace(self.model, done=event.done, total=event.total)
-
-    @on(ModelOpened)
-    def model_opened(self, event: ModelOpened) -> None:
-        client, server = event.opened.client, event.opened.server
-        if event.attempt != self._attempt:
-            threading.Thread(target=client.close, daemon=True).start()
-            return
-        self.client = client
-        if server is None:
-            self.sessions.remember("model", client.model)
-        self.model = ModelState(client.model, Phase.READY, server, since=time.monotonic())
-        self.look_at_memory()
-        threading.Thread(target=self._learn_names, args=(client, server), name="mlxrun-names", daemon=True).start()
-
-    def _learn_names(self, client: Client, server: str | None) -> None:
-        """What /model and /compare can be completed with."""
-        with suppress(*BROKEN):
-            names = tuple(choice.name for choice in self.backend.choices(client, server))
-            self.call_later(self.chat.know_names, names)
-
-    @on(ModelFailed)
-    def model_failed(self, event: ModelFailed) -> None:
-        if event.attempt == self._attempt:
-            self.model = ModelState(self.model.name, Phase.FAILED, self.model.server, event.reason, time.monotonic())
-            if self.chat.talk is not None and self.chat.talk.turns:
-                self.tell(event.reason, warning=True)
-
     def change_model(self, choice: ModelChoice | None) -> None:
         if choice is None:
             self.action_models()
@@ -184,32 +102,18 @@ class Chat(App[None]):
             self.chat.leave()
             self.open_model(choice)
 
-    def lose_server(self, reason: str) -> None:
-        self.client, self.memory = None, None
-        self.model = ModelState(self.model.name, Phase.LOST, self.model.server, reason, time.monotonic())
-
-    def look_when_due(self) -> None:
-        if not self.screen_stack:
-            return  # it ends
-        if self.chat.busy or time.monotonic() - self._looked >= IDLE_SECONDS:
-            self.look_at_memory()
-
-    def look_at_memory(self) -> None:
-        client, self._looked = self.client, time.monotonic()
-        if client is not None and self._reading_memory.acquire(blocking=False):
-            threading.Thread(target=self._read_memory, args=(client,), daemon=True).start()
-
-    def _read_memory(self, client: Client) -> None:
-        try:
-            self.post_message(MemoryRead(client.memory()))
-        except BROKEN:
-            self.post_message(MemoryRead(None))
-        finally:
-            self._reading_memory.release()
-
-    @on(MemoryRead)
-    def memory_read(self, event: MemoryRead) -> None:
-        self.memory = event.memory if self.client is not None else None
+    def unload(self) -> None:
+        if self.client is None or self.model.server is not None:
+            whose = (
+                "The server keeps its models; 'mlxrun stop NAME' has it unload one."
+                if self.client
+                else "No model is loaded."
+            )
+            self.tell_once(whose)
+        elif self.chat.busy:
+            self.tell_once("One answer at a time: Esc stops this one.")
+        else:
+            self.unload_model("You unloaded it.")
 
     # dialogs
 
@@ -237,7 +141,7 @@ class Chat(App[None]):
                 self.change_model(choice)
 
         client, server = self.client, self.model.server
-        self.push_screen(ModelsScreen(self.backend, lambda: self.backend.choices(client, server)), then)
+        self.push_screen(ModelsScreen(self, lambda: self.backend.choices(client, server)), then)
 
     def action_engine(self) -> None:
         from .screens.engine import EngineScreen
@@ -368,10 +272,12 @@ class Chat(App[None]):
             yield SystemCommand(title, what, action)
 
 
-def run() -> int:
-    """Until the person quits."""
-    app = Chat()
+def run(model: str | None = None) -> int:
+    """Until the person quits. `model`: with which it begins."""
+    app = Chat(model=model)
     app.run()
+    app.fetches.stop_all()
+    app.toolbox.close()
     sessions = getattr(app, "sessions", None)  # none, if it ended before the first picture
     if sessions is not None:
         if sessions.alone:

@@ -29,8 +29,17 @@ def unwatched(done: int, total: int) -> None:
 class Phase(StrEnum):
     OPENING = "opening"
     READY = "ready"
+    RESTING = "resting"  # it was let go, or its load was stopped: the next message has it come again
     FAILED = "failed"  # there is no model
     LOST = "lost"  # the server went away while it answered
+
+
+class Joining(StrEnum):
+    """When a server that runs on this machine is taken in place of a model of our own."""
+
+    ANY = "any"  # whatever it has
+    SAME = "same"  # where it has that very model
+    NEVER = "never"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,8 @@ class ModelChoice:
     open: bool = False
     here: bool = True  # or fetched when it is first used
     fits: bool | None = None  # by its bytes alone; None: nobody knows
+    told: str = ""  # of one that was found on the hub: how often it is fetched
+    join: Joining = Joining.NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +77,22 @@ class OpenedClient:
 
 
 class Backend(Protocol):
-    def open(self, name: str, server: str | None = None, *, join: bool, progress: Progress = unwatched) -> OpenedClient:
-        """The model of that name; `join`: or whatever a running server has, where there is one. `progress` hears of
-        bytes, and what it raises ends the load."""
+    def open(
+        self, name: str, server: str | None = None, *, join: Joining, progress: Progress = unwatched
+    ) -> OpenedClient:
+        """The model of that name, here or on the server. `progress` hears of bytes, and what it raises ends the load
+        and the fetching."""
 
     def choices(self, client: Client | None, server: str | None) -> list[ModelChoice]: ...
+
+    def is_here(self, name: str) -> bool:
+        """Whether it need not be fetched."""
+
+    def fetch(self, name: str, progress: Progress) -> None:
+        """Bring it to this disk. What `progress` raises ends that; the next time goes on where it stopped."""
+
+    def search(self, words: str) -> list[ModelChoice]:
+        """Of the hub, the most fetched ones first."""
 
     def details(self, name: str) -> ModelDetails:
         """From its headers; may ask the network."""
@@ -80,16 +102,20 @@ class Backend(Protocol):
 
 
 class ThisMachine:
-    def open(self, name: str, server: str | None = None, *, join: bool, progress: Progress = unwatched) -> OpenedClient:
+    def open(
+        self, name: str, server: str | None = None, *, join: Joining, progress: Progress = unwatched
+    ) -> OpenedClient:
         from mlxrun import client
 
         key = os.environ.get(KEY)
         if server is not None:
             return OpenedClient(client.connect(server, key, model=name), server)
-        found = client.find_server() if join else None
+        found = client.find_server() if join is not Joining.NEVER else None
         if found is not None:
-            with suppress(client.ClientError):  # it wants another key, or has just left
-                return OpenedClient(client.connect(found, key), found)
+            with suppress(
+                client.ClientError, client.RequestError
+            ):  # another key is wanted, it left, or has no such model
+                return OpenedClient(client.connect(found, key, model=name if join is Joining.SAME else None), found)
         return OpenedClient(client.load_watched(name, progress))
 
     def choices(self, client: Client | None, server: str | None) -> list[ModelChoice]:
@@ -105,6 +131,21 @@ class ThisMachine:
             return here + known
         there = [ModelChoice(m.name, m.bytes, None, server, open=m.name == client.model) for m in client.models()]
         return there + here + known
+
+    def is_here(self, name: str) -> bool:
+        from mlxrun.client import is_here
+
+        return is_here(name)
+
+    def fetch(self, name: str, progress: Progress) -> None:
+        from mlxrun.client import fetch
+
+        fetch(name, progress)
+
+    def search(self, words: str) -> list[ModelChoice]:
+        from mlxrun.client import search_hub
+
+        return [ModelChoice(one.name, here=False, told=f"{one.fetched:,} times a month") for one in search_hub(words)]
 
     def details(self, name: str) -> ModelDetails:
         from mlxrun.client import details

@@ -27,12 +27,14 @@ class KnownCommand:
 
 ORDERS = (
     KnownCommand("model", "[NAME]", "change to another model; without a name: the list"),
+    KnownCommand("unload", "[MINUTES | never]", "let the model go now, or when it had nothing to do for so long"),
     KnownCommand("system", "[TEXT]", "the system prompt of this session; without text: in your editor"),
     KnownCommand("set", "[NAME VALUE]", "temperature, top_p, seed and more, for this session; auto: as recommended"),
     KnownCommand("think", "LEVEL", "how much is thought before an answer: none, low, medium, high, auto"),
     KnownCommand("preset", "[NAME | save NAME | delete NAME]", "named settings, for any session"),
     KnownCommand("compact", "", "the model sums the conversation up; you see it before it is used"),
     KnownCommand("drop", "[N]", "leave the oldest messages out of what the model is told; N are kept"),
+    KnownCommand("tools", "[SERVER ... | off]", "tools of MCP servers that the model may call; each is asked about"),
     KnownCommand("compare", "[MODEL | temperature=0 ...]", "the last message to other models or settings"),
     KnownCommand("lens", "[off]", "how likely each token of an answer was, and what else could have stood there"),
     KnownCommand("engine", "", "memory and engine, live"),

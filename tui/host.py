@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from .backend import Backend, ModelChoice, ModelState
+from .fetches import Fetches
+from .toolbox import McpToolbox, Reached
 
 if TYPE_CHECKING:
     from mlxrun.client import Client
+    from mlxrun.client.mcp.connections import LentTool
 
     from .imports import Imported
     from .sessions import Sessions
+    from .widgets.call import CallCard
 
 
 class Host(Protocol):
@@ -51,8 +55,46 @@ class Host(Protocol):
     def take_in(self, found: Sequence[Imported]) -> None:
         """Conversations from elsewhere become sessions."""
 
-    def open_model(self) -> None:
-        """What a running server has, or the last one that was picked."""
+    def wake_model(self) -> None:
+        """The one that was let go; else what a running server has, or the last one that was picked."""
+
+    def stop_opening(self) -> None:
+        """Of a model that is on its way: nothing where none is."""
+
+    def unload(self) -> None:
+        """The model that runs here, or a word why not."""
+
+    @property
+    def unload_after(self) -> float | None:
+        """Minutes without a message after which the model is let go; None: never."""
+
+    def unload_later(self, minutes: float | None) -> None: ...
+
+    @property
+    def fetches(self) -> Fetches: ...
+
+    @property
+    def toolbox(self) -> McpToolbox: ...
+
+    @property
+    def tools(self) -> Mapping[str, LentTool]:
+        """Those that were reached, by the names that a model knows them by."""
+
+    def reach_tools(self, names: Sequence[str]) -> list[Reached]:
+        """Of these servers, or of all; may take its time. A RequestError tells what cannot be."""
+
+    def may_call(self, lent: LentTool) -> bool:
+        """Without a word."""
+
+    def allow(self, lent: LentTool) -> None:
+        """From now on without a word, as it is today."""
+
+    def call_waits(self, card: CallCard) -> None: ...
+
+    def call_decided(self) -> None: ...
+
+    def fetch(self, name: str) -> None:
+        """Beside the model that runs."""
 
     def lose_server(self, reason: str) -> None: ...
 

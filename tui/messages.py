@@ -48,6 +48,14 @@ class MessageAction(Message):
 
 
 @dataclass
+class CallDecided(Message):
+    """A person's word on a call of a tool: once, always or no."""
+
+    call: str
+    word: str
+
+
+@dataclass
 class LinkAsked(Message):
     """A link in an answer was clicked; nothing is opened yet."""
 
@@ -69,6 +77,14 @@ class ModelProgress(Message):
     attempt: int
     done: int
     total: int
+
+
+@dataclass
+class FetchEnded(Message):
+    """A model arrived, was stopped on its way, or for a reason never came."""
+
+    name: str
+    reason: str
 
 
 @dataclass

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-VERSION = 2
+VERSION = 3
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS session (
   id INTEGER PRIMARY KEY AUTOINCREMENT, title TEXT NOT NULL DEFAULT '', named INTEGER NOT NULL DEFAULT 0,
@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS turn (
   model TEXT NOT NULL DEFAULT '', finish TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
   tokens INTEGER NOT NULL DEFAULT 0, rate REAL NOT NULL DEFAULT 0,
   parent INTEGER, prompt INTEGER NOT NULL DEFAULT 0, cached INTEGER NOT NULL DEFAULT 0, first REAL NOT NULL DEFAULT 0,
-  keeps INTEGER NOT NULL DEFAULT 0, files TEXT NOT NULL DEFAULT '');
+  keeps INTEGER NOT NULL DEFAULT 0, files TEXT NOT NULL DEFAULT '', calls TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS turn_of ON turn(session, id);
 CREATE INDEX IF NOT EXISTS turn_under ON turn(session, parent);
 CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -48,6 +48,7 @@ STEPS: dict[int, tuple[str, ...]] = {
         "UPDATE turn SET parent = (SELECT max(b.id) FROM turn b WHERE b.session = turn.session AND b.id < turn.id)",
         "UPDATE session SET leaf = (SELECT max(t.id) FROM turn t WHERE t.session = session.id)",
     ),
+    2: ("ALTER TABLE turn ADD COLUMN calls TEXT NOT NULL DEFAULT ''",),
 }
 
 

@@ -20,10 +20,10 @@ from .text import one_line, storable
 
 TURN = (
     *("id", "role", "content", "reasoning", "thought", "model", "finish", "reason", "tokens", "rate"),
-    *("parent", "prompt", "cached", "first", "keeps", "files"),
+    *("parent", "prompt", "cached", "first", "keeps", "files", "calls"),
 )
 COLUMNS = ", ".join(TURN)
-SAVED = TURN[2:5] + TURN[6:10] + TURN[11:14]  # what changes of an answer that grows
+SAVED = (*TURN[2:5], *TURN[6:10], *TURN[11:14], "calls")  # what changes of an answer that grows
 SUMMARY = "id, title, changed, (SELECT count(*) FROM turn WHERE session = s.id), draft, tags"
 # that turn and all that follows it, on every branch
 UNDER = """WITH RECURSIVE under(id) AS (
@@ -53,6 +53,7 @@ class ChatTurn:
     first: float = 0.0  # seconds until the first token
     keeps: int = 0  # of a note: how many turns before it a model is told still
     files: str = ""  # what is attached, as attach.py writes it
+    calls: str = ""  # of tools, on the way to the answer, as calls.py writes them
 
 
 @dataclass(frozen=True, slots=True)

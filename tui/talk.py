@@ -7,12 +7,13 @@ another branch beside the old one, and nothing is lost.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from . import attach
+from . import attach, calls
 from .sessions import ChatTurn, Sessions
 from .wishes import Wishes
 
-Message = dict[str, str]
+Message = dict[str, Any]
 SUMMARY = "A summary of our conversation so far:"
 
 
@@ -132,15 +133,11 @@ class Talk:
     def messages(self) -> list[Message]:
         """As a model is asked. Two messages in a row of one side, as an interruption leaves them, become one."""
         told: list[Message] = []
-        for turn in self.told():
-            role = "assistant" if turn.role == "assistant" else "user"
-            text = as_told(turn)
-            if not text:
-                continue
-            if told and told[-1]["role"] == role:
-                told[-1] = {"role": role, "content": f"{told[-1]['content']}\n\n{text}"}
+        for message in (one for turn in self.told() for one in messages_of(turn)):
+            if told and joins(told[-1], message):
+                told[-1] = {**message, "content": f"{told[-1]['content']}\n\n{message['content']}"}
             else:
-                told.append({"role": role, "content": text})
+                told.append(message)
         if told and told[0]["role"] == "assistant":  # the question was dropped; templates want one first
             told.pop(0)
         system = self.wishes.system
@@ -195,6 +192,18 @@ class Talk:
             if self.wishes != Wishes():
                 self._sessions.wish(self.session, self.wishes.written())
         return self.session
+
+
+def messages_of(turn: ChatTurn) -> list[Message]:
+    if turn.role == "assistant":
+        return calls.as_messages(calls.read(turn.calls), turn.content)
+    text = as_told(turn)
+    return [{"role": "user", "content": text}] if text else []
+
+
+def joins(before: Message, message: Message) -> bool:
+    """Two plain messages of one side."""
+    return before.keys() == message.keys() == {"role", "content"} and before["role"] == message["role"]
 
 
 def as_told(turn: ChatTurn) -> str:

@@ -22,6 +22,7 @@ class Wishes:
     system: str = ""
     numbers: Mapping[str, float] = field(default_factory=dict)
     effort: str = ""  # "": as the model does by itself
+    tools: tuple[str, ...] = ()  # of these MCP servers
 
     @classmethod
     def read(cls, written: str) -> Wishes:
@@ -29,7 +30,8 @@ class Wishes:
         try:
             told = json.loads(written) if written else {}
             system, effort, numbers = told.get("system", ""), told.get("effort", ""), told.get("numbers", {})
-            wishes = cls(str(system), {}, effort if effort in EFFORTS else "")
+            tools = tuple(name for name in told.get("tools", ()) if isinstance(name, str))
+            wishes = cls(str(system), {}, effort if effort in EFFORTS else "", tools)
             for name, value in numbers.items():
                 wishes = wishes.with_number(name, str(value))
             return wishes
@@ -39,7 +41,8 @@ class Wishes:
     def written(self) -> str:
         if self == Wishes():
             return ""
-        return json.dumps({"system": self.system, "numbers": dict(self.numbers), "effort": self.effort})
+        told = {"system": self.system, "numbers": dict(self.numbers), "effort": self.effort}
+        return json.dumps(told | {"tools": self.tools} if self.tools else told)
 
     def with_number(self, name: str, text: str) -> Wishes:
         """A RequestError tells what makes no sense."""
@@ -71,5 +74,6 @@ class Wishes:
         """In one line."""
         parts = [f"{name} {value:g}" for name, value in self.numbers.items()]
         parts += [f"thinks {self.effort}"] if self.effort else []
+        parts += [f"tools of {', '.join(self.tools)}"] if self.tools else []
         parts += [f"system prompt of {len(self.system.split())} words"] if self.system else []
         return " · ".join(parts) or "as the model's authors recommend"

@@ -34,8 +34,8 @@ from . import (
     serve,
     show,
     stop,
-    transcribe,
     train,
+    transcribe,
     tune,
     verify,
 )
@@ -45,7 +45,7 @@ from .terminal import forgive_encodings, open_what_is_closed, say
 
 DESCRIPTION = (
     "Run open-weight language models, natively on MLX. Without a command: a chat that fills the terminal. "
-    "'mlxrun MODEL [PROMPT]' is short for 'mlxrun run MODEL [PROMPT]'."
+    "'mlxrun MODEL' opens it with that model, and 'mlxrun MODEL PROMPT' is short for 'mlxrun run MODEL PROMPT'."
 )
 WRONG = 2  # exit code
 INTERRUPTED = 128 + signal.SIGINT
@@ -82,14 +82,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     forgive_encodings()
     raise_limit()
     parser = build_parser()
-    chosen, rest = parser.parse_known_args(in_full(sys.argv[1:] if arguments is None else arguments))
+    given = sys.argv[1:] if arguments is None else arguments
+    model = model_alone(given)
+    chosen, rest = parser.parse_known_args(in_full(given) if model is None else [])
     words = getattr(chosen, "words", None)  # argparse takes no words for a prompt that come after a flag
     if rest and (words is None or any(word.startswith("-") for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if words is not None:
         words.extend(rest)
     try:
-        code = without_command(parser) if chosen.command is None else run_command(chosen)
+        code = without_command(parser, model) if chosen.command is None else run_command(chosen)
         sys.stdout.flush()
         return code
     except (ModelError, RequestError, SettingsError) as error:
@@ -109,6 +111,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def model_alone(arguments: Sequence[str]) -> str | None:
+    """Of `mlxrun MODEL` in a terminal that can be filled."""
+    alone = len(arguments) == 1 and len(in_full(arguments)) == 2
+    return arguments[0] if alone and terminal_can_be_filled() else None
 
 
 def in_full(arguments: Sequence[str]) -> Sequence[str]:
@@ -150,15 +158,20 @@ def require_mlx() -> None:
         raise SettingsError(missing)
 
 
-def without_command(parser: argparse.ArgumentParser) -> int:
+def without_command(parser: argparse.ArgumentParser, model: str | None) -> int:
+    """`model`: with which the terminal UI begins."""
     if not terminal_can_be_filled():
         parser.print_help()
         return 0
     require_mlx()
-    from_environment()  # what is wrong with it is said before the screen is taken
+    settings = from_environment()  # what is wrong with it is said before the screen is taken
+    if model is not None:
+        from ..store.resolve import here
+
+        here(model, settings)  # a name that can be none, too
     from ..tui.app import run as open_terminal_ui
 
-    return open_terminal_ui()
+    return open_terminal_ui(model)
 
 
 def terminal_can_be_filled() -> bool:

@@ -161,11 +161,11 @@ def follow(flags: argparse.Namespace, start: Start) -> int:
 
 
 def serve(flags: argparse.Namespace, group: Together | None = None) -> int:
+    from ..client.mcp.file import read_servers
     from ..engine.registry import Beside
     from ..memory.claim import NO_CLAIM
     from ..server import app, request_log, run
     from ..server.dialects import DIALECTS, PLAINS, lending
-    from ..server.mcp.file import read_servers
     from ..server.mcp.lender import Lender
     from ..server.models import Models
     from ..server.pulls import Pulls

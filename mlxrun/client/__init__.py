@@ -16,9 +16,10 @@ from ..spec import ModelError
 from .asynchronous import AsyncStream
 from .client import Client
 from .discover import find_server
-from .store import by_name, details, free_copies, on_this_machine, room_for_models
+from .fetching import fetch
+from .store import by_name, details, free_copies, is_here, on_this_machine, room_for_models, search_hub
 from .stream import PieceSource, Stream
-from .types import ClientError, ModelDetails, ModelInfo, Ranked, Reply, Score, ToolCall
+from .types import ClientError, FoundModel, ModelDetails, ModelInfo, Ranked, Reply, Score, ToolCall
 
 if TYPE_CHECKING:
     from mlx.core import Dtype
@@ -34,6 +35,7 @@ __all__ = [
     "Client",
     "ClientError",
     "Finish",
+    "FoundModel",
     "Media",
     "Memory",
     "ModelDetails",
@@ -54,12 +56,15 @@ __all__ = [
     "by_name",
     "connect",
     "details",
+    "fetch",
     "find_server",
     "free_copies",
+    "is_here",
     "load",
     "load_watched",
     "on_this_machine",
     "room_for_models",
+    "search_hub",
 ]
 
 
@@ -105,7 +110,10 @@ def load(
 
 
 def load_watched(name: str, progress: Callable[[int, int], None]) -> Client:
-    """`load` for who shows a bar: `progress` hears of the bytes that are there and of all; what it raises ends it."""
+    """`load` for who shows a bar: `progress` hears of the bytes that are there and of all; what it raises ends it, be
+    it fetched or loaded."""
+    if not is_here(name):
+        fetch(name, progress)
     from .local import LocalTransport
 
     return Client(LocalTransport.open(name, None, {"progress": progress}))

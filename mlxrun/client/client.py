@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any, TypeVar, Unpack, overload
 
 from ..core import Finish, Memory, RequestError
+from ..turns import Tool
 from .asynchronous import AsyncStream
 from .options import AnswerOptions, Options
 from .readings import Readings, Transport
@@ -148,16 +149,24 @@ class Client(Readings):
         return self._whole(several(completion(prompt, options), count))
 
     def stream(
-        self, messages: str | Sequence[Message], *, system: str | None = None, **options: Unpack[AnswerOptions]
+        self,
+        messages: str | Sequence[Message],
+        *,
+        system: str | None = None,
+        tools: Sequence[Tool] = (),
+        **options: Unpack[AnswerOptions],
     ) -> Stream:
         """The same as `chat`, in pieces as they come. Whoever stops reading ends the answer.
+
+        `tools` are what the model may ask for, as `mlxrun.turns.Tool`: a name, a description, a JSON schema. Nothing is
+        run here; what it asks for are parts of the pieces, and the reply's `calls`.
 
         >>> with model.stream("Count to three.", temperature=0, max_tokens=5) as stream:
         ...     text = "".join(piece.content for piece in stream)
         >>> text == stream.reply.text
         True
         """
-        return self._stream(Asking(Options.of(options), conversation(messages, system)))
+        return self._stream(Asking(Options.of(options), conversation(messages, system), tools=tuple(tools)))
 
     def stream_complete(self, prompt: str | Sequence[int], **options: Unpack[AnswerOptions]) -> Stream:
         """The same as `complete`, in pieces.

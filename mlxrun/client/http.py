@@ -86,6 +86,11 @@ class HttpSource:
                 with suppress(OSError):
                     self._socket.shutdown(socket.SHUT_RDWR)  # wakes who reads from it
 
+    @property
+    def prompt_read(self) -> tuple[int, int] | None:
+        """A server tells when it is read, not how far it is."""
+        return None
+
     def __iter__(self) -> Iterator[Piece]:
         reading = Reading(time.perf_counter(), self._alternatives)
         connection = self._address.connection()

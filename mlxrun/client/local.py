@@ -42,6 +42,10 @@ class Refused:
     def cancel(self) -> None:
         """There is nothing to end."""
 
+    @property
+    def prompt_read(self) -> tuple[int, int] | None:
+        return None
+
 
 class LocalSource:
     def __init__(self, answer: Answer) -> None:
@@ -49,6 +53,10 @@ class LocalSource:
 
     def cancel(self) -> None:
         self._answer.cancel()
+
+    @property
+    def prompt_read(self) -> tuple[int, int] | None:
+        return self._answer.prompt_read, self._answer.prompt_tokens
 
     def __iter__(self) -> Iterator[Piece]:
         return map(piece_of, self._answer)

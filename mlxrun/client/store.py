@@ -12,7 +12,7 @@ from pathlib import Path
 from ..settings import Settings, from_environment
 from ..store.pull import parts_of
 from ..store.resolve import list_installed
-from .types import ModelDetails, ModelInfo
+from .types import FoundModel, ModelDetails, ModelInfo
 
 
 def on_this_machine(settings: Settings | None = None, *, loaded: str | None = None) -> list[ModelInfo]:
@@ -25,6 +25,20 @@ def on_this_machine(settings: Settings | None = None, *, loaded: str | None = No
         place = Path(os.path.expanduser(loaded))
         found.append(ModelInfo(loaded, *((str(place), weight_bytes(place)) if place.exists() else ())))
     return [replace(model, loaded=model.name == loaded) for model in found]
+
+
+def is_here(name: str, settings: Settings | None = None) -> bool:
+    """Whether a model need not be fetched. A ModelError: it can be no model's name."""
+    from ..store.resolve import here
+
+    return here(name, settings or from_environment()) is not None
+
+
+def search_hub(words: str) -> list[FoundModel]:
+    """Models of the Hugging Face hub whose names have these words, the most fetched ones first."""
+    from ..store.hub import search
+
+    return [FoundModel(name, fetched) for name, fetched in search(words)]
 
 
 def by_name(settings: Settings | None = None) -> list[ModelInfo]:

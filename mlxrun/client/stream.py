@@ -17,6 +17,10 @@ class PieceSource(Protocol):
     def cancel(self) -> None:
         """From any thread: the answer ends soon, with a last piece that says so."""
 
+    @property
+    def prompt_read(self) -> tuple[int, int] | None:
+        """Tokens of the prompt that the model has seen, of so many; None where nobody tells. From any thread."""
+
 
 class Stream:
     """An answer on its way: iterate once over its pieces. Whoever stops iterating ends it."""
@@ -38,6 +42,11 @@ class Stream:
     def cancel(self) -> None:
         """May be called from any thread; the text so far stays, and a last piece says CANCELLED."""
         self._source.cancel()
+
+    @property
+    def prompt_read(self) -> tuple[int, int] | None:
+        """Tokens of the prompt that the model has seen, of so many; None where a server does not tell."""
+        return self._source.prompt_read
 
     def close(self) -> None:
         self.cancel()

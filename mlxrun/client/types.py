@@ -157,6 +157,14 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundModel:
+    """One of the hub."""
+
+    name: str
+    fetched: int  # times in the last thirty days
+
+
+@dataclass(frozen=True, slots=True)
 class Asking:
     """A conversation to answer, or else a text to go on with."""
 

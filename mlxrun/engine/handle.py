@@ -22,6 +22,7 @@ class Handle:
         self._ended = False
         self.grammar: Grammar | None = None  # what the request's constraint was made into
         self.adapter: Adapter | None = None  # that the request named
+        self.read = 0  # tokens of the prompt that the model has seen; the engine counts, whoever likes looks
 
     def cancel(self) -> None:
         """The request ends within a step, with an event that says so."""

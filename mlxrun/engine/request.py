@@ -136,6 +136,10 @@ class Row:
         else:
             self.handle.post(replace(event, choice=self.choice) if self.choice else event)
 
+    def read_prompt(self, length: int) -> None:
+        """Up to there, or so it will be in a moment."""
+        self.handle.read = min(length, self.prompt)
+
     @property
     def media(self) -> Sequence[ShownTile]:
         return self.handle.request.media

@@ -132,6 +132,9 @@ class Scheduler:
             self._timer.forget()
         else:
             self._timer.passed(plan.load, began, self._clock(), read=bool(plan.ready), waited=plan.waits)
+        for part in plan.parts:
+            if part.ids is not None:
+                part.row.read_prompt(part.end)
         if self._prefixes.shares:
             for part in plan.parts:
                 if part.ids is not None:

@@ -19,6 +19,7 @@ from ..spec import ModelError, one_line
 
 WANTED = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model*", "merges.txt"]
 UNWANTED = ["*/*", "consolidated*"]  # other frameworks' copies, and the authors' own layout of the same weights
+READABLE = {"safetensors", "gguf"}  # as the hub tags what it found in a repository
 MAIN = "main"
 NOT_REACHED = ("ConnectError", "ConnectTimeout")  # of httpx, which the hub's library brings
 GOES_ON = "What arrived whole is kept."
@@ -70,6 +71,21 @@ def listing(name: str) -> Listing:
         if isinstance(digest, str) and SHA256.fullmatch(digest):
             digests[file.rfilename] = digest
     return Listing(name, info.sha or revision or MAIN, sizes, digests)
+
+
+def search(words: str, most: int = 40) -> list[tuple[str, int]]:
+    """(org/name, how often it was fetched in the last thirty days) of models that have weights in a form that is read
+    here, the most fetched first."""
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise ModelError("HF_HUB_OFFLINE forbids asking the Hugging Face hub.")
+    try:
+        listed = list(HfApi().list_models(search=words, sort="downloads", limit=most))
+    except broken() as error:
+        raise ModelError(reason(words, error, kept="")) from error
+    readable = (one for one in listed if READABLE & set(one.tags or ()))
+    return [(one.id, max(0, one.downloads or 0)) for one in readable]
 
 
 def snapshot(name: str) -> Path:

@@ -35,6 +35,18 @@ def resolve(name: str, settings: Settings | None = None, told: Told = tell_nobod
     return place if isinstance(place, Path) else pull.pull_model(place, settings, told)
 
 
+def here(name: str, settings: Settings) -> Path | None:
+    """Where it is on this machine; None: it would be fetched. Raises where it can be no model's name; the network is
+    not asked."""
+    if name == starter.NAME:
+        place = settings.models / starter.FILE
+        return place if starter.present(place) else None
+    found = _where(name, settings)
+    if isinstance(found, Registered):
+        return registry.here(found, settings)
+    return found if isinstance(found, Path) else pull.here(found, settings)
+
+
 def fetchable(name: str) -> bool:
     """Whether it is a name that a model has for everybody: no path, nor what only this machine calls so."""
     return name == starter.NAME or name.lower() in catalogue.CATALOGUE or names.parse(name) is not None

@@ -40,6 +40,24 @@ def test_three_hundred_at_once_are_all_answered() -> None:
     assert max(plan.load.speaking for plan in simulated.plans if plan.load) == 300
 
 
+def test_how_much_of_a_prompt_is_read_can_be_seen() -> None:
+    simulated = Simulated()
+    long = simulated.submit(prompt_of(3000), max_tokens=4, sampling=GREEDY)
+    seen = [long.read]
+    while not simulated.said[long]:
+        simulated.step()
+        seen.append(long.read)
+    assert seen[0] == 0
+    assert seen[-1] == 3000
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 3  # it was read in parts
+    simulated.finish()
+    assert long.read == 3000  # what it says is no prompt
+    again = simulated.submit(prompt_of(3000), max_tokens=4, sampling=GREEDY)
+    simulated.step()
+    assert again.read == 3000  # all but its end was in memory
+
+
 def test_as_many_run_as_there_is_memory_for() -> None:
     simulated = Simulated(room=SmallRoom(1000))
     handles = [simulated.submit(prompt_of(90, i), max_tokens=8, sampling=GREEDY) for i in range(40)]

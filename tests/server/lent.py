@@ -11,10 +11,10 @@ from typing import Any
 
 import httpx
 
+from mlxrun.client.mcp.file import read_servers
 from mlxrun.core import Event, Request
 from mlxrun.server.app import Server
 from mlxrun.server.dialects import lending
-from mlxrun.server.mcp.file import read_servers
 from mlxrun.server.mcp.lender import Lender
 
 from .scripted import ScriptedEngine, ask, server

@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
+from mlxrun.client.mcp.connections import Connections
+from mlxrun.client.mcp.file import read_servers
 from mlxrun.core import RequestError
-from mlxrun.server.mcp.file import read_servers
 from mlxrun.server.mcp.lender import Lender
 from mlxrun.server.mcp.rounds import MOST_ROUNDS, OneRound
 
@@ -127,7 +128,7 @@ def test_results_are_data(lender: Lender) -> None:
 
 
 def hasten(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = lender._connections["box"]
+    connection = lender._connections._known["box"]
     monkeypatch.setattr(connection, "server", replace(connection.server, seconds=1.5))
 
 
@@ -275,7 +276,7 @@ def test_what_breaks_between_rounds_ends_the_answer(lender: Lender, monkeypatch:
     async def breaks_later(*_: Any) -> None:
         breaks()
 
-    for owner, name, mistake in ((OneRound, "turns", breaks), (type(lender), "_called", breaks_later)):
+    for owner, name, mistake in ((OneRound, "turns", breaks), (Connections, "_called", breaks_later)):
         with monkeypatch.context() as patched:
             patched.setattr(owner, name, mistake)
             response, _ = chat(lender, calls("box__add", a=1, b=1), "2.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlxrun.tui.app import Chat
-from mlxrun.tui.backend import ModelChoice, OpenedClient
+from mlxrun.tui.backend import Joining, ModelChoice, OpenedClient, unwatched
 
 from mlxrun.client import ClientError, ModelDetails, ModelError, Piece, Said, Thought
 from mlxrun.core import Finish, Memory, Usage
@@ -30,6 +30,7 @@ class FakeStream:
 
     def __init__(self, pieces: Sequence[Piece], gate: threading.Event | None) -> None:
         self._pieces, self._gate, self._cancelled = pieces, gate, threading.Event()
+        self.prompt_read: tuple[int, int] | None = None
 
     def cancel(self) -> None:
         self._cancelled.set()
@@ -80,23 +81,52 @@ class FakeBackend:
     server: str | None = None
     broken: dict[str, str] = field(default_factory=dict)
     opened: list[str] = field(default_factory=list)
+    far: list[str] = field(default_factory=list)  # names that are not here
+    hub: list[str] = field(default_factory=list)
+    fetched: list[str] = field(default_factory=list)
+    arrives: threading.Event = field(default_factory=threading.Event)
+    coming: tuple[int, int] | None = None  # bytes that are told while a model loads
 
-    def open(self, name: str, server: str | None = None, *, join: bool, progress: object = None) -> OpenedClient:
-        self.loaded.wait(10)
+    def open(
+        self, name: str, server: str | None = None, *, join: Joining, progress: Callable[[int, int], None] = unwatched
+    ) -> OpenedClient:
+        for _ in range(500):
+            if self.loaded.wait(0.02):
+                break
+            if self.coming is not None:
+                progress(*self.coming)
         self.opened.append(name)
         if name in self.broken:
             raise ModelError(self.broken[name])
         if not self.clients:
             raise ClientError("No server answers.")
         client = self.clients.pop(0) if len(self.clients) > 1 else self.clients[0]
-        if not join:
+        if join is not Joining.ANY:
             client.model = name
-        return OpenedClient(client, self.server if join else server)  # type: ignore[arg-type]  # a fake has what the UI uses
+        return OpenedClient(client, self.server if join is Joining.ANY else server)  # type: ignore[arg-type]  # a fake has what the UI uses
 
     def choices(self, client: object, server: str | None) -> list[ModelChoice]:
         name = client.model if isinstance(client, FakeClient) else None
         sizes: list[tuple[str, int | None]] = [("tiny", 98_362_432), ("big [bold]", 17_300_000_000), ("smollm2", None)]
         return [ModelChoice(model, size, open=model == name, here=size is not None) for model, size in sizes]
+
+    def is_here(self, name: str) -> bool:
+        return name not in self.far
+
+    def fetch(self, name: str, progress: Callable[[int, int], None]) -> None:
+        """Half of it at once; the rest when `arrives` is set."""
+        self.fetched.append(name)
+        if name in self.broken:
+            raise ClientError(self.broken[name])
+        progress(500_000_000, GB)
+        while not self.arrives.wait(0.02):
+            progress(500_000_000, GB)
+        progress(GB, GB)
+
+    def search(self, words: str) -> list[ModelChoice]:
+        if words in self.broken:
+            raise ModelError(self.broken[words])
+        return [ModelChoice(name, here=False, told="1,234 times a month") for name in self.hub if words in name]
 
     def details(self, name: str) -> ModelDetails:
         if name != "tiny":
@@ -110,8 +140,10 @@ class FakeBackend:
 Maker = Callable[..., Chat]
 
 
-def chat(folder: Path, *answers: list[Piece], ready: bool = True, **how: object) -> tuple[Chat, FakeBackend]:
+def chat(
+    folder: Path, *answers: list[Piece], ready: bool = True, model: str | None = None, **how: object
+) -> tuple[Chat, FakeBackend]:
     backend = FakeBackend([FakeClient(answers=list(answers))], **how)  # type: ignore[arg-type]  # fields by name
     if ready:
         backend.loaded.set()
-    return Chat(backend, folder / "sessions.db"), backend
+    return Chat(backend, folder / "sessions.db", model), backend

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from mlxrun.tui.backend import KEY, OpenedClient, ThisMachine
+from mlxrun.tui.backend import KEY, Joining, OpenedClient, ThisMachine
 
 from mlxrun import client
 
@@ -31,18 +31,18 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> ThisMachine:
 
 def test_a_running_server_is_joined(machine: ThisMachine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY, "right")
-    assert machine.open("smollm2", join=True) == OpenedClient(THERE, SERVER)
-    assert machine.open("smollm2", join=False) == OpenedClient(HERE)
-    assert machine.open("smollm2", SERVER, join=False) == OpenedClient(THERE, SERVER)
+    assert machine.open("smollm2", join=Joining.ANY) == OpenedClient(THERE, SERVER)
+    assert machine.open("smollm2", join=Joining.NEVER) == OpenedClient(HERE)
+    assert machine.open("smollm2", SERVER, join=Joining.NEVER) == OpenedClient(THERE, SERVER)
 
 
 def test_one_that_does_not_let_us_in_is_left_alone(machine: ThisMachine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(KEY, raising=False)
-    assert machine.open("smollm2", join=True) == OpenedClient(HERE)
+    assert machine.open("smollm2", join=Joining.ANY) == OpenedClient(HERE)
     with pytest.raises(client.ClientError):
-        machine.open("smollm2", SERVER, join=False)
+        machine.open("smollm2", SERVER, join=Joining.NEVER)
 
 
 def test_without_a_server_the_model_is_loaded(machine: ThisMachine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "find_server", lambda: None)
-    assert machine.open("smollm2", join=True) == OpenedClient(HERE)
+    assert machine.open("smollm2", join=Joining.ANY) == OpenedClient(HERE)

@@ -77,6 +77,8 @@ async def test_esc_says_that_it_stops_while_a_prompt_is_read(folder: Path) -> No
         def cancel(self) -> None:
             """A pass ends when it ends."""
 
+        prompt_read = None
+
         def __iter__(self):
             waits.wait(10)
             yield Piece(finish=Finish.CANCELLED)

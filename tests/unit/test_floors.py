@@ -113,10 +113,12 @@ RULES = {
     "assistant": Room(
         {"answer", "transcribing", "core", "parts", "turns", "text", "media", "engine", "loading", "weights"}
     ),
-    "client": Room(BELOW | {"assistant", "store"}, {"numpy", "IPython"}),
+    "client": Room(
+        BELOW | {"assistant", "store"}, {"numpy", "IPython", "mcp", "pydantic"}
+    ),  # by which mcp says what is no MCP
     "server": Room(
         BELOW | {"assistant", "store", "client"},
-        {"starlette", "uvicorn", "h11", "prometheus_client", "mcp", "pydantic"},  # by which mcp says what is no MCP
+        {"starlette", "uvicorn", "h11", "prometheus_client"},
     ),
     "selftest": Room(
         BELOW | {"assistant", "store", "tui", "cpu_kernels", "metal_kernels", "__init__"}, {"mlx", "mlx_lm", "numpy"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,17 +15,24 @@ from textual import work
 from textual.screen import Screen
 
 from mlxrun.core import Finish, Refusal
+from mlxrun.parts import Said
 
+from .. import calls
 from ..answer import AnswerReader, Batch
 from ..backend import Phase
+from ..calls import PARAGRAPH, CallsRead
 from ..pace import Pace, Rate
 from ..sessions import ChatTurn
 from ..talk import Talk
+from ..text import counted
 from ..widgets.conversation import Conversation
 from ..widgets.meter import MeterLine
 from ..widgets.prompt import Prompt
+from .calling import ROUNDS, ToolRuns
+from .tools import reach_tools
 
 if TYPE_CHECKING:
+    from mlxrun.client import Client
     from mlxrun.core import Usage
     from mlxrun.parts import Token
 
@@ -51,31 +59,39 @@ class AnsweringScreen(Screen[None]):
         self.reader: AnswerReader | None = None
         self.waiting: AssistantMessage | None = None  # shown for a message that waits for a model
         self._stopping = False
+        self.calling: ToolRuns | None = None  # the tools of the answer that is on its way
         self.lens = False  # whether answers tell how likely their tokens were
         self.tokens: dict[int, tuple[Token, ...]] = {}  # of the answers that did, by their turn, until the program ends
 
     @property
     def busy(self) -> bool:
-        return self.reader is not None or self.waiting is not None
+        return self.calling is not None or self.waiting is not None
 
     def leave(self) -> None:
         """End what is running; what came of it stays."""
         if self.waiting is not None:
             self.waiting = None
-        if self.reader is not None:
-            self.reader.cancel()
-            self.reader.wait(LEAVE_SECONDS)
+        if self.calling is not None:
+            batch = Batch()
+            if self.reader is not None:
+                self.reader.cancel()
+                self.reader.wait(LEAVE_SECONDS)
+                batch = self.reader.take()
             self.workers.cancel_group(self, "answer")
-            self._keep(self.reader.take(), Finish.CANCELLED)
-            self.reader = None
+            self._keep(batch, Finish.CANCELLED)
+            self.reader = self.calling = None
 
     async def stop_answer(self) -> None:
         if self.waiting is not None:
             await self._give_back()
-        elif self.reader is not None:
+        elif self.calling is not None:
             self._stopping = True
-            self.reader.cancel()
+            self.calling.stop()
+            if self.reader is not None:
+                self.reader.cancel()
             self._view_on_screen().waiting = STOPPING  # reading a prompt ends with the pass that runs
+        else:
+            self.host.stop_opening()
 
     async def answer(self, begins: str = "") -> None:
         """The last message; `begins`: what the answer is made to begin with."""
@@ -88,8 +104,8 @@ class AnsweringScreen(Screen[None]):
             return
         view.waiting = "waiting for the model · esc takes your message back"
         self.waiting = view
-        if self.host.model.phase in (Phase.FAILED, Phase.LOST):
-            self.host.open_model()
+        if self.host.model.phase is not Phase.OPENING:
+            self.host.wake_model()
 
     def _ask(self, view: AssistantMessage) -> None:
         client = self.host.client
@@ -98,27 +114,72 @@ class AnsweringScreen(Screen[None]):
         begins = view.turn.content
         view.turn = self.talk.answer(client.model, begins)
         view.place = self.talk.place(view.turn)
+        self.calling, self._stopping = ToolRuns(self.host, view), False
+        self._follow(client, view, begins)
+
+    def _reader(self, client: Client, begins: str = "", *, may_call: bool = True) -> AnswerReader:
+        """Of the answer to the conversation as it is now, which is on its way."""
+        assert self.talk is not None
         messages, options = self.talk.messages(), self.talk.wishes.options()
-        if not begins:
-            messages = messages[:-1] if messages[-1]["role"] == "assistant" else messages
+        if not begins and messages[-1]["role"] == "assistant":
+            messages = messages[:-1]
         if self.lens:
             options["logprobs"] = ALTERNATIVES
-        self.reader = AnswerReader(lambda: client.stream(messages, **options))
-        self._stopping = False
-        self.reader.start()
-        self._follow(self.reader, view)
+        names, tools = self.talk.wishes.tools, self.host.tools
+        lent = tuple(one.tool for one in tools.values() if one.server in names) if may_call else ()
+        if lent:
+            options["tools"] = lent
+        reader = AnswerReader(lambda: client.stream(messages, **options), calls_apart=bool(names))
+        reader.start()
+        return reader
 
     @work(group="answer", exclusive=True)
-    async def _follow(self, reader: AnswerReader, view: AssistantMessage) -> None:
+    async def _follow(self, client: Client, view: AssistantMessage, begins: str) -> None:
+        """Round by round: the calls of one are run before the next begins."""
+        assert self.calling is not None
+        assert self.talk is not None
+        await self._reach_tools(self.talk.wishes.tools, view)
+        for number in range(ROUNDS + 1):
+            read, self.reader = CallsRead(number), self._reader(client, begins, may_call=number < ROUNDS)
+            if self.calling.stopped:
+                self.reader.cancel()
+            batch = await self._followed(self.reader, view, read)
+            goes_on = batch.finish is Finish.STOP and read.whole and self.talk.wishes.tools
+            if not goes_on or self.host.client is not client:
+                break
+            uses = calls.read(view.turn.calls)
+            for use in read.whole:
+                uses.append(await self.calling.run(use))
+                view.turn = replace(view.turn, calls=calls.written(uses))
+                self._save(view.turn)
+            if self.calling.stopped:
+                batch = replace(batch, finish=Finish.CANCELLED)
+                break
+            begins = ""
+        self.reader = self.calling = None
+        await self._finish(view, batch)
+
+    async def _reach_tools(self, servers: Sequence[str], view: AssistantMessage) -> None:
+        """Those that nobody asked yet since the program began. What cannot be reached is told; the rest goes on."""
+        known = {lent.server for lent in self.host.tools.values()}
+        if missing := [server for server in servers if server not in known]:
+            view.waiting = f"reaching {', '.join(missing)}"
+            told, good = await reach_tools(self.host, missing)
+            if not good:
+                self.host.tell(told)
+
+    async def _followed(self, reader: AnswerReader, view: AssistantMessage, read: CallsRead) -> Batch:
+        """How it ended. What came is in the view's turn, its calls are read."""
         began = saved = time.monotonic()
         pace, rate, batch = Pace(), Rate(), Batch()
         thought, content_began = 0.0, False
         self._meter.rate = None
         while batch.finish is None:
             await asyncio.sleep(pace.pause())
-            batch, now = reader.take(), time.monotonic()
+            batch, now = parted(reader.take(), view.turn, content_began), time.monotonic()
+            read.add(batch.parts)
             if reader.first is None:
-                view.waiting = STOPPING if self._stopping else reading(now - began)
+                view.waiting = STOPPING if self._stopping else reading(now - began, reader.prompt_read)
             elif view.waiting:
                 view.waiting = ""
             content_began = content_began or bool(batch.content.strip())
@@ -135,13 +196,12 @@ class AnsweringScreen(Screen[None]):
             if now - saved >= SAVE_SECONDS and batch.pieces:
                 saved = now
                 self._save(turn)
-        self.reader = None
-        await self._finish(view, batch)
+        return batch
 
     async def _finish(self, view: AssistantMessage, batch: Batch) -> None:
         assert batch.finish is not None
         turn = view.turn
-        empty = not turn.content.strip() and not turn.reasoning.strip()
+        empty = not turn.content.strip() and not turn.reasoning.strip() and not turn.calls
         good = batch.finish in (Finish.STOP, Finish.LENGTH)
         if batch.finish is Finish.FAILED and self.host.model.server:
             self.host.lose_server(batch.reason or "")
@@ -175,7 +235,7 @@ class AnsweringScreen(Screen[None]):
         """What had come of an answer that nobody follows any more."""
         if self.talk is not None and self.talk.turns and self.talk.turns[-1].role == "assistant":
             turn = ended(grown(self._view_on_screen().turn, batch, 0.0), finish, "", batch.usage, self._meter.rate)
-            if turn.content or turn.reasoning:
+            if turn.content or turn.reasoning or turn.calls:
                 self._save(turn)
             else:
                 self.talk.remove(turn)
@@ -208,8 +268,19 @@ class AnsweringScreen(Screen[None]):
                 self.talk.save(turn)
 
 
-def reading(seconds: float) -> str:
-    return f"reading {seconds:.0f} s · esc stops" if seconds >= 1 else "reading"
+def reading(seconds: float, read: tuple[int, int] | None) -> str:
+    """What is told of a prompt that is read; nothing but that of one that is read at once."""
+    if seconds < 1:
+        return "reading"
+    tokens = f"{read[0]:,} of {counted(read[1], 'token')} · " if read is not None else ""
+    return f"reading {tokens}{seconds:.0f} s · esc stops"
+
+
+def parted(batch: Batch, turn: ChatTurn, begun: bool) -> Batch:
+    """What is said after a call begins a paragraph."""
+    if begun or not turn.calls or not turn.content or not batch.content.strip():
+        return batch
+    return replace(batch, parts=(Said(PARAGRAPH), *batch.parts))
 
 
 def grown(turn: ChatTurn, batch: Batch, thought: float) -> ChatTurn:

@@ -13,7 +13,7 @@ from textual.containers import Vertical
 from ..attach import Attached, AttachError, named_files, read_file, written
 from ..backend import ModelState, Phase
 from ..commands import Command, CommandError, parsed
-from ..messages import Chosen, DraftChanged, EditAsked, MessageAction, Submitted
+from ..messages import CallDecided, Chosen, DraftChanged, EditAsked, MessageAction, Submitted
 from ..sessions import ChatTurn
 from ..talk import Talk
 from ..text import visible
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mlxrun.core import Memory
 
     from ..host import Host
+    from ..widgets.call import CallCard
 
 WARN_SHARE = 0.85  # of the context
 
@@ -261,7 +262,22 @@ class ChatScreen(AnsweringScreen):
     # messages that are chosen by key
 
     def action_choose_last(self) -> None:
-        self._conversation.choose_last()
+        self._conversation.choose_call() or self._conversation.choose_last()
+
+    def choose_prompt(self) -> None:
+        self._prompt.focus()
+
+    @on(CallDecided)
+    def decide_call(self, event: CallDecided) -> None:
+        if self.calling is not None:
+            self.calling.decide(event.call, event.word)
+
+    def call_waits(self, card: CallCard) -> None:
+        """It gets the focus, unless somebody is writing."""
+        if self._prompt.text:
+            self.host.tell_once("A tool waits for your word: shift+tab goes to it.")
+        else:
+            card.focus()
 
     @on(Chosen)
     def tell_actions(self, event: Chosen) -> None:

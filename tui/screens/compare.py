@@ -21,7 +21,7 @@ from textual.widgets import Static
 from mlxrun.core import Finish
 
 from ..answer import AnswerReader, Batch
-from ..backend import BROKEN, Backend
+from ..backend import BROKEN, Backend, Joining
 from ..commands import CommandError
 from ..sessions import ChatTurn
 from ..talk import Message
@@ -133,7 +133,7 @@ class CompareScreen(Dialog[ChatTurn]):
         with self._lock:
             if self._closed:
                 raise RuntimeError("closed")
-            client = self._backend.open(name, None, join=False).client
+            client = self._backend.open(name, None, join=Joining.NEVER).client
         self._clients.append(client)
         return client
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -20,6 +21,8 @@ from ..talk import Message, Talk
 from ..transcript import exported
 from ..wishes import EFFORTS, Wishes
 from .acts import chosen_of, write_new
+from .told import ToldScreen
+from .tools import reach_tools
 
 if TYPE_CHECKING:
     from .chat import ChatScreen
@@ -48,6 +51,21 @@ def talk_of(screen: ChatScreen, *, said: bool = False) -> Talk:
 
 def model(screen: ChatScreen, rest: str) -> None:
     screen.host.change_model(ModelChoice(rest) if rest else None)
+
+
+def unload(screen: ChatScreen, rest: str) -> None:
+    if not rest:
+        screen.host.unload()
+        return
+    try:
+        minutes = None if rest in ("never", "off") else float(rest)
+    except ValueError:
+        minutes = 0.0
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise CommandError(f"/unload takes minutes, or never, not {rest!r}; without either the model goes now.")
+    screen.host.unload_later(minutes)
+    when = "stays until you quit" if minutes is None else f"goes after {minutes:g} minutes without a message"
+    screen.host.tell_once(f"A model {when}.")
 
 
 async def system(screen: ChatScreen, rest: str) -> None:
@@ -94,6 +112,27 @@ def preset(screen: ChatScreen, rest: str) -> None:
         raise CommandError(f"There is no preset {rest!r}; there are {', '.join(known) or 'none yet'}.")
     else:
         wish(screen, Wishes.read(known[rest]))
+
+
+def tools(screen: ChatScreen, rest: str) -> None:
+    """Whose tools this session has; without a name, what there is."""
+    talk = talk_of(screen)
+    if rest in ("off", "none"):
+        wish(screen, replace(talk.wishes, tools=()))
+        return
+    names = tuple(dict.fromkeys(rest.split()))
+    screen.host.tell_once(f"Asking {', '.join(names) or 'all MCP servers'} …")
+
+    async def then() -> None:
+        told, good = await reach_tools(screen.host, names)
+        if names and good:
+            talk.wish(replace(talk.wishes, tools=names))
+        if names and good:
+            screen.host.tell_once(f"This session: {talk.wishes.told}.")
+        else:
+            screen.app.push_screen(ToldScreen("Tools", told))
+
+    screen.run_worker(then(), exclusive=True, group="tools")
 
 
 def compact(screen: ChatScreen, rest: str) -> None:
@@ -246,10 +285,12 @@ def of_app(action: str) -> Callable[[ChatScreen, str], Awaitable[None]]:
 
 ORDERS: dict[str, Callable[[ChatScreen, str], Awaitable[None] | None]] = {
     "model": model,
+    "unload": unload,
     "system": system,
     "set": set_number,
     "think": think,
     "preset": preset,
+    "tools": tools,
     "compact": compact,
     "drop": drop,
     "compare": compare,

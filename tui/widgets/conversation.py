@@ -38,6 +38,7 @@ class Welcome(Static):
         said = {
             Phase.OPENING: f"{name} is loading. You can write already.",
             Phase.READY: f"{name} is ready.",
+            Phase.RESTING: f"{visible(self.model.reason)} Your next message has {name} come again.",
             Phase.FAILED: visible(self.model.reason),
             Phase.LOST: "The server left. Your next message looks for it again, or loads a model here.",
         }[self.model.phase]
@@ -76,6 +77,15 @@ class Conversation(VerticalScroll, can_focus=False):
         await self.query(".notice, Welcome").remove()
         await self.mount(widget)
         self.anchor()
+
+    def choose_call(self) -> bool:
+        """That waits for a word, where one does."""
+        from .call import CallCard
+
+        waiting = [card for card in self.query(CallCard) if card.waits]
+        if waiting:
+            waiting[0].focus()
+        return bool(waiting)
 
     def choose_last(self) -> None:
         from .message import Choosable

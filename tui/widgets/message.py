@@ -16,10 +16,13 @@ from textual.reactive import reactive
 from textual.widget import Widget
 from textual.widgets import Static
 
+from .. import calls
 from ..attach import read
+from ..calls import ToolUse
 from ..messages import Chosen, MessageAction
 from ..sessions import ChatTurn
 from ..text import Shown, counted, one_line, tokens_per_second, visible
+from .call import CallCard
 from .document import Document
 from .reasoning import Reasoning
 
@@ -122,12 +125,19 @@ class AssistantMessage(Choosable, Vertical):
 
     def compose(self) -> ComposeResult:
         yield Reasoning(visible(self.turn.reasoning), self.turn.thought)
+        with Vertical(classes="calls"):
+            yield from map(CallCard, calls.read(self.turn.calls))
         yield Document(visible(self.turn.content), classes="said")
         yield Static(Content("") if self.running else self.footer(), classes="footer", markup=False)
 
     def watch_waiting(self, waiting: str) -> None:
         if self.running and self.is_mounted:
             self.query_one(".footer", Static).update(Content(waiting))
+
+    async def add_call(self, use: ToolUse) -> CallCard:
+        card = CallCard(use)
+        await self.query_one(".calls").mount(card)
+        return card
 
     def grow(self, content: str, reasoning: str, thought: float) -> None:
         """More of the answer, as the model wrote it; `thought`: seconds of reasoning so far."""

@@ -11,8 +11,15 @@ from textual.widget import Widget
 from ..backend import ModelState, Phase
 from ..text import one_line, size, visible
 
-DOTS = {Phase.READY: "●", Phase.OPENING: "◌", Phase.FAILED: "●", Phase.LOST: "●"}
-COLOURS = {Phase.READY: "$success", Phase.OPENING: "$warning", Phase.FAILED: "$error", Phase.LOST: "$error"}
+DOTS = {Phase.READY: "●", Phase.OPENING: "◌", Phase.RESTING: "○", Phase.FAILED: "✗", Phase.LOST: "✗"}
+COLOURS = {
+    Phase.READY: "$success",
+    Phase.OPENING: "$warning",
+    Phase.RESTING: "$faint",
+    Phase.FAILED: "$error",
+    Phase.LOST: "$error",
+}
+DOING = {Phase.RESTING: "unloaded", Phase.FAILED: "not loaded", Phase.LOST: "its server left"}
 SHORTEST_TITLE = 8
 EDGE = 4  # cells of padding, both sides together
 
@@ -46,4 +53,4 @@ class StatusLine(Widget):
             return f"loading {bytes_told}{max(0, time.monotonic() - model.since):.0f} s"
         if model.phase is Phase.READY:
             return f"on {visible(model.server).removeprefix('http://')}" if model.server else "in this process"
-        return "not loaded" if model.phase is Phase.FAILED else "its server left"
+        return DOING[model.phase]

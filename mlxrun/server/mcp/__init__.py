@@ -1,1 +1,1 @@
-"""Tools of MCP servers, lent to chats that ask for them: which servers, their connections, an answer in rounds."""
+"""Tools of MCP servers, lent to chats that ask for them: to whom, and an answer in rounds."""

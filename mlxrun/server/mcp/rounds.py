@@ -15,12 +15,13 @@ from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from ...assistant import Answer
+from ...client.mcp.connection import ToolResult
+from ...client.mcp.connections import LentTool
 from ...core import Finish, RequestError, Usage
 from ...parts import AnswerPart, Arguments, CallAnswered, CallBegun, CallEnded, Piece, Said, Thought
 from ...spec import ModelError
 from ...turns import Ask, Call, Calling, Role, ToolChoice, Turn
-from .connection import ToolResult
-from .lender import Lender, LentTool
+from .lender import Lender
 
 MOST_ROUNDS = 8  # in which tools are called
 PARAGRAPH = "\n\n"  # between what is said in one round and the next

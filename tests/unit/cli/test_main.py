@@ -71,6 +71,24 @@ def test_a_model_alone_is_run(
     assert "There is no model 'qwen'. What can be named" in capsys.readouterr().err
 
 
+def test_a_model_alone_in_a_terminal_is_chatted_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlxrun.tui import app
+
+    opened: list[str | None] = []
+    monkeypatch.setenv("MLXRUN_HOME", str(tmp_path))
+    monkeypatch.setattr(cli, "terminal_can_be_filled", lambda: True)
+    monkeypatch.setattr(app, "run", lambda model=None: opened.append(model) or 0)
+    assert [cli.main(given) for given in ([], ["smollm2"], ["org/name"])] == [0] * 3
+    assert opened == [None, "smollm2", "org/name"]
+    assert cli.main(["smolm2"]) == 2  # said before the screen is taken
+    assert "Did you mean smollm2?" in capsys.readouterr().err
+    for plain in (["run", "smolm2"], ["smolm2", "a question"], ["smolm2", "--seed", "1"]):
+        assert cli.main(plain) == 2
+    assert len(opened) == 3
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [

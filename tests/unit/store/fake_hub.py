@@ -57,6 +57,7 @@ class FakeHub:
     lies: dict[str, int] = field(default_factory=dict)  # file -> the size that the list of files tells
     asked: list[str] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)
+    models: list[dict[str, Any]] = field(default_factory=list)  # that a search finds
 
     def digest(self, name: str) -> str:
         raw = self.files[name]
@@ -101,6 +102,8 @@ class Handler(BaseHTTPRequestHandler):
         if hub.status != 200:
             code = {"X-Error-Code": hub.code} if hub.code else {}
             self._send(hub.status, b'{"error": "no"}', code, body=body)
+        elif path == "/api/models":
+            self._send(200, json.dumps(hub.models).encode(), {}, body=body)
         elif path.startswith("/api/models/") and "/tree/" in path:
             self._send(200, json.dumps(hub.tree()).encode(), {}, body=body)
         elif path.startswith("/api/models/"):

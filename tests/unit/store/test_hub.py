@@ -55,6 +55,25 @@ def test_only_what_is_needed_is_fetched_and_only_once(far: FakeHub) -> None:
     assert far.asked == []
 
 
+def test_a_search_lists_what_can_be_read_here(far: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(name: str, fetched: int | None, *tags: str) -> dict[str, object]:
+        return {"id": name, "modelId": name, "downloads": fetched, "tags": list(tags)}
+
+    far.models = [
+        told("org/many", 12_345, "safetensors", "text-generation"),
+        told("org/onnx", 99, "onnx"),
+        told("org/files", None, "gguf"),
+    ]
+    assert hub.search("words") == [("org/many", 12_345), ("org/files", 0)]
+    monkeypatch.setattr("time.sleep", lambda _: None)  # between tries
+    far.status = 503
+    with pytest.raises(ModelError, match="out of order"):
+        hub.search("words")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE forbids"):
+        hub.search("words")
+
+
 def test_a_revision_is_pinned(far: FakeHub) -> None:
     folder = hub.snapshot(f"org/name@{COMMIT}")
     far.asked.clear()

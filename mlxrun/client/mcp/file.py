@@ -1,13 +1,15 @@
 """The file that names MCP servers, as other programs have it too: {"mcpServers": {NAME: {command, args, env} | {url}}}.
 
-Beside it stands what is ours: `allow`, the tools that a chat may be lent; nothing is, where it is not named. Keys
-that other programs read from the same file are passed over. Knows no connection.
+Beside it stands what is ours: `allow`, the tools that may be called without a person being asked. Keys that other
+programs read from the same file are passed over. Knows no connection.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,19 @@ from ...core import RequestError
 NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 SECONDS = 60.0  # that a call may take
 MOST_SECONDS = 3600.0
+
+
+PLACE = "MLXRUN_MCP_FILE"  # the variable that names another file
+
+
+def place(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
+    """Where it is, where nobody names one."""
+    if environ.get(PLACE):
+        return Path(environ[PLACE]).expanduser()
+    if platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "mlxrun" / "mcp.json"
+    config = environ.get("XDG_CONFIG_HOME", "")
+    return (Path(config) if os.path.isabs(config) else Path.home() / ".config") / "mlxrun" / "mcp.json"
 
 
 @dataclass(frozen=True)
@@ -37,12 +52,12 @@ def read_servers(path: Path) -> tuple[McpServer, ...]:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RequestError(f"--mcp: {path} cannot be read: {error.strerror or error}.") from error
+        raise RequestError(f"{path} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
-        raise RequestError(f"--mcp: {path} is no JSON: {error}.") from error
+        raise RequestError(f"{path} is no JSON: {error}.") from error
     servers = told.get("mcpServers") if isinstance(told, dict) else None
     if not isinstance(servers, dict):
-        raise RequestError(f'--mcp: {path} must be an object with "mcpServers", an object of servers by their names.')
+        raise RequestError(f'{path} must be an object with "mcpServers", an object of servers by their names.')
     return tuple(_server(str(path), name, one) for name, one in servers.items() if not _disabled(one))
 
 
@@ -51,9 +66,9 @@ def _disabled(told: Any) -> bool:
 
 
 def _server(path: str, name: str, told: Any) -> McpServer:
-    at = f"--mcp: {path}: mcpServers.{name}"
+    at = f"{path}: mcpServers.{name}"
     if not NAME.fullmatch(name):
-        raise RequestError(f"--mcp: {path}: a server's name must be 1 to 40 letters, digits, _ or -, not {name!r}.")
+        raise RequestError(f"{path}: a server's name must be 1 to 40 letters, digits, _ or -, not {name!r}.")
     if not isinstance(told, dict):
         raise RequestError(f"{at} must be an object.")
     for key in ("command", "cwd", "url"):

@@ -51,9 +51,10 @@ class McpConnection:
         """Raises McpFailed where it cannot be."""
         await self._connected()
 
-    def tools(self) -> list[Tool]:
-        """What it offers and the file allows, as it said when it was reached."""
-        return [tool for tool in self._tools if tool.name in self.server.allow and NAME.fullmatch(tool.name)]
+    def tools(self, *, all_of_them: bool = False) -> list[Tool]:
+        """What the file allows of what it offers, or all of it, as it said when it was reached."""
+        offered = (tool for tool in self._tools if NAME.fullmatch(tool.name))
+        return [tool for tool in offered if all_of_them or tool.name in self.server.allow]
 
     async def call(self, tool: str, arguments: dict[str, Any]) -> ToolResult:
         name, seconds = self.server.name, self.server.seconds
