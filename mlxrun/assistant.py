@@ -141,6 +141,11 @@ class Assistant:
         assistant.speaks = not assistant.embedding.both_ways and transcriber is None
         return assistant
 
+    @property
+    def sees(self) -> bool:
+        """Whether it can be shown pictures."""
+        return self._prompter.eyes is not None
+
     def scoped(self, scope: str) -> Assistant:
         """The same, whose prompts share what is kept with prompts of that scope alone."""
         if scope == self._scope:

@@ -14,6 +14,7 @@ from .sessions import ChatTurn, Sessions
 from .wishes import Wishes
 
 Message = dict[str, Any]
+Content = str | list[str | bytes]
 SUMMARY = "A summary of our conversation so far:"
 
 
@@ -130,12 +131,15 @@ class Talk:
         note = self.turns[at]
         return [note, *before[len(before) - note.keeps :], *self.turns[at + 1 :]]
 
-    def messages(self) -> list[Message]:
-        """As a model is asked. Two messages in a row of one side, as an interruption leaves them, become one."""
+    def messages(self, sees: bool = True) -> list[Message]:
+        """As a model is asked. Two messages in a row of one side, as an interruption leaves them, become one.
+
+        `sees`: else pictures are named, since another model may have been shown them.
+        """
         told: list[Message] = []
-        for message in (one for turn in self.told() for one in messages_of(turn)):
+        for message in (one for turn in self.told() for one in messages_of(turn, sees)):
             if told and joins(told[-1], message):
-                told[-1] = {**message, "content": f"{told[-1]['content']}\n\n{message['content']}"}
+                told[-1] = {**message, "content": joined(told[-1]["content"], message["content"])}
             else:
                 told.append(message)
         if told and told[0]["role"] == "assistant":  # the question was dropped; templates want one first
@@ -154,7 +158,7 @@ class Talk:
                 noted = any(one.role == "note" and one.id > turn.id for one in told)
                 return guessed + (attach.tokens_in(turn.content) if noted else turn.prompt + turn.tokens)
             guessed += attach.tokens_in(as_told(turn))
-        return sum(attach.tokens_in(message["content"]) for message in self.messages())
+        return sum(map(tokens_of, self.messages()))
 
     def refresh(self) -> None:
         """The title may have changed elsewhere."""
@@ -194,11 +198,29 @@ class Talk:
         return self.session
 
 
-def messages_of(turn: ChatTurn) -> list[Message]:
+def messages_of(turn: ChatTurn, sees: bool) -> list[Message]:
     if turn.role == "assistant":
         return calls.as_messages(calls.read(turn.calls), turn.content)
-    text = as_told(turn)
+    text, shown = as_told(turn), attach.pictures(attach.read(turn.files))
+    if shown and sees:
+        return [{"role": "user", "content": [*(file.data for file in shown), text]}]
+    text = "\n\n".join([*(f"[a picture that you do not see: {file.name}]" for file in shown), text])
     return [{"role": "user", "content": text}] if text else []
+
+
+def joined(before: Content, content: Content) -> Content:
+    if isinstance(before, str) and isinstance(content, str):
+        return f"{before}\n\n{content}"
+    return [*parts_of(before), *parts_of(content)]
+
+
+def parts_of(content: Content) -> list[str | bytes]:
+    return [content] if isinstance(content, str) else content
+
+
+def tokens_of(message: Message) -> int:
+    """About, and of its texts alone: how many a picture takes only the model knows."""
+    return sum(attach.tokens_in(part) for part in parts_of(message["content"]) if isinstance(part, str))
 
 
 def joins(before: Message, message: Message) -> bool:

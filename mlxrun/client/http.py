@@ -231,6 +231,10 @@ class HttpTransport:
     def models(self) -> list[ModelInfo]:
         return models_at(self.address)
 
+    @property
+    def sees(self) -> None:
+        """No list of models says so; whoever shows a picture to one that does not see is told."""
+
     def memory(self) -> Memory | None:
         try:
             _, told = self.address.get("/memory")

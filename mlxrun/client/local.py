@@ -168,6 +168,10 @@ class LocalTransport:
     def context(self) -> int:
         return self.assistant.engine.context
 
+    @property
+    def sees(self) -> bool:
+        return self.assistant.sees
+
     def memory(self) -> Memory | None:
         return self.assistant.engine.memory()
 

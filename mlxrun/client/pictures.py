@@ -11,6 +11,7 @@ from typing import Any
 
 from ..core import RequestError
 from ..media.encode import png_of
+from ..media.open import open_picture
 from ..turns import Content, Picture
 
 WANTED = "a path, bytes of a file, an image of Pillow's or an array of NumPy's"
@@ -46,6 +47,21 @@ def from_array(given: Any) -> Picture:
     if str(given.dtype) != "uint8" or len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (3, 4)):
         raise RequestError(f"An array that is a picture must be uint8 (height, width, 3), not {given.dtype} {shape}.")
     return Picture("image/png", png_of(given))
+
+
+Colour = tuple[int, int, int]
+
+
+def thumbnail(data: bytes, name: str, columns: int, lines: int) -> tuple[tuple[int, int], list[list[Colour]]]:
+    """Its width and height, and its colours in at most so many columns and lines, row by row. A RequestError: it is no
+    picture that can be read."""
+    found = open_picture(data, name)
+    size = found.size
+    scale = min(columns / size[0], lines / size[1], 1.0)
+    width, height = (max(1, round(side * scale)) for side in size)
+    pixels = found.resize((width, height)).tobytes()
+    colours = [(pixels[at], pixels[at + 1], pixels[at + 2]) for at in range(0, len(pixels), 3)]
+    return size, [colours[row * width : (row + 1) * width] for row in range(height)]
 
 
 def contents_of(content: Any, images: Any = None) -> list[Content] | None:

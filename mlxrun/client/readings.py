@@ -32,6 +32,9 @@ class Transport(Protocol):
     @property
     def context(self) -> int | None: ...
 
+    @property
+    def sees(self) -> bool | None: ...
+
     def ask(self, ask: Asking) -> PieceSource: ...
 
     def models(self) -> list[ModelInfo]: ...
@@ -74,6 +77,15 @@ class Readings:
         True
         """
         return self._transport.context
+
+    @property
+    def sees(self) -> bool | None:
+        """Whether it can be shown pictures; None where a server does not tell.
+
+        >>> model.sees
+        False
+        """
+        return self._transport.sees
 
     def tokenize(self, text: str) -> list[int]:
         """The tokens of a text, without what a tokenizer puts round one; control tokens written in it stay text.

@@ -56,6 +56,7 @@ class FakeClient:
     options: list[dict[str, object]] = field(default_factory=list)
     context: int | None = 8192
     closed: bool = False
+    sees: bool | None = False
 
     def stream(self, messages: Sequence[dict[str, str]], **options: object) -> FakeStream:
         self.asked.append([dict(message) for message in messages])

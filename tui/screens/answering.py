@@ -120,7 +120,7 @@ class AnsweringScreen(Screen[None]):
     def _reader(self, client: Client, begins: str = "", *, may_call: bool = True) -> AnswerReader:
         """Of the answer to the conversation as it is now, which is on its way."""
         assert self.talk is not None
-        messages, options = self.talk.messages(), self.talk.wishes.options()
+        messages, options = self.talk.messages(client.sees is not False), self.talk.wishes.options()
         if not begins and messages[-1]["role"] == "assistant":
             messages = messages[:-1]
         if self.lens:

@@ -144,7 +144,7 @@ class ChatScreen(AnsweringScreen):
             if self.busy:
                 self.host.tell("One answer at a time: Esc stops this one.")
                 return
-            files = [*event.files, *self._named(command)]
+            files = list({file.name: file for file in (*event.files, *self._named(command))}.values())
         except (CommandError, AttachError) as error:
             self.host.tell(str(error))
             return
@@ -173,8 +173,9 @@ class ChatScreen(AnsweringScreen):
 
     def _named(self, text: str) -> list[Attached]:
         folder = Path.cwd()
-        context = self.host.client.context if self.host.client is not None else None
-        return [read_file(place, folder, context) for place in named_files(text, folder)]
+        client = self.host.client
+        context, sees = (None, None) if client is None else (client.context, client.sees)
+        return [read_file(place, folder, context, sees) for place in named_files(text, folder)]
 
     async def obey(self, command: Command, text: str) -> None:
         from .orders import run_order
@@ -262,7 +263,8 @@ class ChatScreen(AnsweringScreen):
     # messages that are chosen by key
 
     def action_choose_last(self) -> None:
-        self._conversation.choose_call() or self._conversation.choose_last()
+        if not self._conversation.choose_call():
+            self._conversation.choose_last()
 
     def choose_prompt(self) -> None:
         self._prompt.focus()

@@ -17,7 +17,7 @@ from ..commands import FORMATS, Command, CommandError
 from ..editor import EditorError, edited, editor
 from ..imports import conversations
 from ..sessions import ChatTurn
-from ..talk import Message, Talk
+from ..talk import Message, Talk, tokens_of
 from ..transcript import exported
 from ..wishes import EFFORTS, Wishes
 from .acts import chosen_of, write_new
@@ -142,7 +142,7 @@ def compact(screen: ChatScreen, rest: str) -> None:
     if client is None:
         raise CommandError("There is no model yet to sum it up.")
     room = int((client.context or 8192) * SUMMED_SHARE) - SUMMARY_TOKENS
-    messages = [*fitting(talk.messages(), room), {"role": "user", "content": ASKED}]
+    messages = [*fitting(talk.messages(client.sees is not False), room), {"role": "user", "content": ASKED}]
     keeps = keepable(talk, int((client.context or 8192) * 0.2), most=2)
 
     async def then(summary: str | None) -> None:
@@ -179,7 +179,7 @@ def fitting(messages: list[Message], tokens: int) -> list[Message]:
     system = [message for message in messages[:1] if message["role"] == "system"]
     kept: list[Message] = []
     for message in reversed(messages[len(system) :]):
-        tokens -= tokens_in(message["content"])
+        tokens -= tokens_of(message)
         if tokens < 0 and kept:
             break
         kept.insert(0, message)
@@ -220,7 +220,7 @@ def compare(screen: ChatScreen, rest: str) -> None:
     if client is None:
         raise CommandError("There is no model yet to compare with.")
     who = contestants(rest.split(), talk.wishes)
-    messages = talk.messages()
+    messages = talk.messages(client.sees is not False)
     if messages and messages[-1]["role"] == "assistant":
         messages = messages[:-1]
 

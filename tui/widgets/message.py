@@ -17,13 +17,14 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from .. import calls
-from ..attach import read
+from ..attach import pictures, read
 from ..calls import ToolUse
 from ..messages import Chosen, MessageAction
 from ..sessions import ChatTurn
 from ..text import Shown, counted, one_line, tokens_per_second, visible
 from .call import CallCard
 from .document import Document
+from .picture import chip_told, shows_colours, thumbnail_of
 from .reasoning import Reasoning
 
 TRY_AGAIN = Content.from_markup("  [@click='screen.retry'][u]ctrl+r[/u] tries again[/]")
@@ -86,12 +87,11 @@ class UserMessage(Choosable, Static):
     editing: reactive[bool] = reactive(False, toggle_class="-editing")
 
     def __init__(self, turn: ChatTurn, place: tuple[int, int] = (1, 1)) -> None:
-        chips = [
-            Content.assemble("\n▣ ", one_line(Path(file.name).name), "  ", counted(file.tokens, "token"))
-            for file in read(turn.files)
-        ]
+        files = read(turn.files)
+        chips = [Content.assemble("\n▣ ", one_line(Path(file.name).name), "  ", chip_told(file)) for file in files]
         below = Content.assemble(*chips, f"\n{branch_told(place)}" if place[1] > 1 else "").stylize("$faint")
-        super().__init__(Content.assemble(visible(turn.content).strip("\n"), below), markup=False)
+        small = [part for file in pictures(files) for part in ("\n", thumbnail_of(file))] if shows_colours() else []
+        super().__init__(Content.assemble(visible(turn.content).strip("\n"), below, *small), markup=False)
         self.turn = turn
 
 
