@@ -255,9 +255,7 @@ class Assistant:
         form = self.embedding
         if form.why_not is not None:
             raise RequestError(f"{self.name} gives no embeddings here: {form.why_not}.")
-        reader = TextReader(
-            self.tokenizer, self.engine.context, form.prompts, form.prompt, form.longest, lower=form.lower
-        )
+        reader = self.reader
         read = [
             reader.read(one, prompt, cut=truncate)
             if isinstance(one, str)
@@ -269,6 +267,14 @@ class Assistant:
         job = EmbeddingJob(texts, form.pooling, form.both_ways, size, self._adapter, skipped, form.steps)
         self.engine.embed(job)
         return job
+
+    @property
+    def reader(self) -> TextReader:
+        """How it reads a text of which a vector is made."""
+        form = self.embedding
+        return TextReader(
+            self.tokenizer, self.engine.context, form.prompts, form.prompt, form.longest, lower=form.lower
+        )
 
     def rank(self, question: str, texts: Sequence[str], most: int | None = None) -> RankingJob:
         """How well each answers the question, in the job's `done`. `most`: no more tokens of a text are read."""

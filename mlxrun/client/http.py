@@ -186,10 +186,11 @@ class HttpTransport:
         found["token_logprobs"] = [math.nan if one is None else one for one in found["token_logprobs"]]
         return Score(text, tuple(tokens_of(found, top)))
 
-    def embed(self, texts: Sequence[str], size: int | None) -> Array:
+    def embed(self, texts: Sequence[str], size: int | None, prompt: str | None, truncate: bool) -> Array:
         import numpy as np
 
-        found = self._asked("/v1/embeddings", filled({"input": list(texts), "dimensions": size}))["data"]
+        asked = {"input": list(texts), "dimensions": size, "prompt_name": prompt, "truncate": truncate or None}
+        found = self._asked("/v1/embeddings", filled(asked))["data"]
         return np.array([one["embedding"] for one in sorted(found, key=lambda one: one["index"])], np.float32)
 
     def rerank(self, question: str, texts: Sequence[str]) -> list[float]:

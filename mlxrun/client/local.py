@@ -136,12 +136,11 @@ class LocalTransport:
         tokens = [Token(spell(i), one.logprob, best, i) for i, one, best in zip(ids, told, tops, strict=True)]
         return Score(text, tuple(tokens))
 
-    def embed(self, texts: Sequence[str], size: int | None) -> Array:
-        form = self.assistant.embedding
-        if size is not None and size not in (form.size, *form.lengths):
-            trained = ", ".join(map(str, sorted({*form.lengths, form.size})))
+    def embed(self, texts: Sequence[str], size: int | None, prompt: str | None, truncate: bool) -> Array:
+        trained = self.assistant.embedding.refuses(size)
+        if trained is not None:
             raise RequestError(f"size must be {trained}, which {self.model} was trained for, not {size}.")
-        return np.stack(waited(self.assistant.embed(texts, size)))
+        return np.stack(waited(self.assistant.embed(texts, size, prompt=prompt, truncate=truncate)))
 
     def rerank(self, question: str, texts: Sequence[str]) -> list[float]:
         return [share(logit) for logit in waited(self.assistant.rank(question, texts))]

@@ -49,7 +49,7 @@ class Transport(Protocol):
 
     def score(self, text: str, top: int) -> Score: ...
 
-    def embed(self, texts: Sequence[str], size: int | None) -> Array: ...
+    def embed(self, texts: Sequence[str], size: int | None, prompt: str | None, truncate: bool) -> Array: ...
 
     def rerank(self, question: str, texts: Sequence[str]) -> list[float]: ...
 
@@ -116,15 +116,19 @@ class Readings:
         self._must_be_open()
         return self._transport.score(a_text("text", text), top)
 
-    def embed(self, texts: str | Sequence[str], *, size: int | None = None) -> Array:
+    def embed(
+        self, texts: str | Sequence[str], *, size: int | None = None, prompt: str | None = None, truncate: bool = False
+    ) -> Array:
         """A vector of length 1 for each text, as rows (texts, size); close ones mean much the same. `size` cuts them,
-        of a model that was trained for that.
+        of a model that was trained for that. `prompt` names one of the model's, such as "query", which is put before
+        each text. A text that is too long is an error, or with `truncate` cut.
 
         >>> model.embed(["a cat", "a dog"]).shape
         (2, 576)
         """
         self._must_be_open()
-        return self._transport.embed(all_texts("texts", [texts] if isinstance(texts, str) else texts), size)
+        given = all_texts("texts", [texts] if isinstance(texts, str) else texts)
+        return self._transport.embed(given, size, prompt, truncate)
 
     def rerank(self, question: str, texts: Sequence[str]) -> list[Ranked]:
         """Which text answers a question best, best first. Only of models that were made for it.
@@ -191,13 +195,15 @@ class Readings:
         """
         return await asyncio.to_thread(self.score, text, top=top)
 
-    async def aembed(self, texts: str | Sequence[str], *, size: int | None = None) -> Array:
+    async def aembed(
+        self, texts: str | Sequence[str], *, size: int | None = None, prompt: str | None = None, truncate: bool = False
+    ) -> Array:
         """`embed` for asyncio.
 
         >>> asyncio.run(model.aembed("a cat")).shape
         (1, 576)
         """
-        return await asyncio.to_thread(self.embed, texts, size=size)
+        return await asyncio.to_thread(self.embed, texts, size=size, prompt=prompt, truncate=truncate)
 
     async def arerank(self, question: str, texts: Sequence[str]) -> list[Ranked]:
         """`rerank` for asyncio.

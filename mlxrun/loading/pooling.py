@@ -46,6 +46,12 @@ class EmbeddingForm:
     longest: int | None = None  # tokens that a text is cut to, where it may be cut
     lower: bool = False  # texts are read in small letters
 
+    def refuses(self, size: int | None) -> str | None:
+        """Which lengths there are, where that is none of them."""
+        if size is None or size == self.size or size in self.lengths:
+            return None
+        return ", ".join(map(str, sorted({*self.lengths, self.size})))
+
 
 def embedding_form(opened: OpenedModel) -> EmbeddingForm:
     spec = None if isinstance(opened.found, Exception) else opened.recipe.decoder

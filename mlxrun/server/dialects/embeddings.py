@@ -34,9 +34,7 @@ EMBEDDINGS = fixed(
     ),
     encoding_format=one_of("float", "base64", about="base64: of the numbers as little-endian float32."),
     dimensions=unset(whole("Cut the vector to so many; only where the model was trained for that.", minimum=1)),
-    prompt_name=text(
-        "Of the model's prompts, the one to put before each text, such as query or document.", minLength=1
-    ),
+    prompt_name=text("Which of the model's prompts to put before each text, such as query or document."),
     truncate=flag("Cut a text that is too long; without it that is an error."),
     user=text(UNHEEDED),
 )
@@ -87,10 +85,9 @@ def inputs_of(given: Any) -> Sequence[str | Sequence[int]]:
 
 
 def size_of(asked: int | None, voice: Voice) -> int | None:
-    form = voice.assistant.embedding
-    if asked is None or asked == form.size or asked in form.lengths:
+    trained = voice.assistant.embedding.refuses(asked)
+    if trained is None:
         return asked
-    trained = ", ".join(map(str, sorted({*form.lengths, form.size})))
     message = f"dimensions must be {trained}, which {voice.name} was trained for, not {asked}."
     raise ApiError(400, message, param="dimensions")
 
