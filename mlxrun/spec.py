@@ -108,6 +108,7 @@ class Attention:
     pictures: bool = False  # the rows of a picture see each other, within the window (Gemma 3)
     k_bias: bool = True  # where queries and values have biases, keys have one too
     hears: int | None = None  # slot of the keys that were made of a clip; it makes none of a token, and remembers none
+    bounded: bool = False  # what goes into a matrix and comes out is clamped to learned bounds (Gemma 4's tower)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +223,7 @@ class Dense:
     out_bias: bool | None = None  # of the last matrix; None: as `bias`
     sparsity: float = 0.0  # so much of a row's gate would be cut off, were its values normally distributed (Gemma 3n)
     down_norm: Norm | None = None  # of the hidden row, before the last matrix (BitNet)
+    bounded: bool = False  # as in `Attention`
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +358,7 @@ class PerLayerInput:
     vocab: int
     act: Activation
     norm: Norm
+    soft: int = 0  # the token whose row stands where a tower's rows do
 
 
 @dataclass(frozen=True, slots=True)

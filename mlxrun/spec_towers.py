@@ -22,6 +22,7 @@ class Patch:
     bias: bool = True
     after: Norm | None = None
     frames: int = 1  # of a film that make one row; a picture is as many that are alike
+    before: Norm | None = None  # of the colours
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,12 @@ class Grid:
     Of a picture that has another size than the grid:
     buckets: the place at the same part of the way
     bilinear: the four around that, by their distance; the corners of both lie on each other
+    sum: there is none: one row for each column and, behind those, one for each line
     """
 
     rows: int
     cols: int
-    how: Literal["buckets", "bilinear"] = "buckets"
+    how: Literal["buckets", "bilinear", "sum"] = "buckets"
     before: int = 0  # rows of the table before those of places: of the class row
 
 
@@ -61,12 +63,18 @@ class JoinPatches:
 
 @dataclass(frozen=True, slots=True)
 class MeanBlock:
-    """The rows of a block become their mean."""
+    """The rows of a block become their mean, times `scale` in float32 where it is none of 1."""
 
     side: int
+    scale: float = 1.0
 
 
-Step = Norm | Project | Act | JoinPatches | MeanBlock
+@dataclass(frozen=True, slots=True)
+class Standardize:
+    """A learned row is taken from each, and another multiplies it."""
+
+
+Step = Norm | Project | Act | JoinPatches | MeanBlock | Standardize
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +136,15 @@ class Multiple:
     most: int
 
 
-Fit = Tiles | Longest | Square | Closest | Multiple
+@dataclass(frozen=True, slots=True)
+class MostRows:
+    """As large as `rows` squares of `side` allow, each edge a multiple of it (Gemma 4)."""
+
+    side: int
+    rows: int
+
+
+Fit = Tiles | Longest | Square | Closest | Multiple | MostRows
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from ..spec import (
     SideBySide,
     XieluDense,
 )
-from ..spec_towers import Closest, Longest, Multiple, Square, Tiles, Towers
+from ..spec_towers import Closest, Longest, MostRows, Multiple, Square, Tiles, Towers
 
 Phrases = list[str]
 ACTIVATIONS = {"relu2": "squared ReLU", "gelu_tanh": "tanh GELU", "clamped_swiglu": "clamped SwiGLU", "silu": "SiLU"}
@@ -246,6 +246,8 @@ def tower(found: Towers) -> Phrases:
             takes = f"{(side // block) ** 2} rows a tile of {side} pixels, up to {most + 1} tiles"
         case Longest(edge):
             takes = f"up to {(-(-edge // block)) ** 2} rows a picture"
+        case MostRows(_, rows):
+            takes = f"up to {rows} rows a picture"
         case Multiple(_, least, most):
             takes = f"{-(-least // block**2)} to {most // block**2} rows a picture"
     return [seen.family, f"{layers} layer{'s' * (layers != 1)}", wide, f"patches of {patch} pixels", takes]

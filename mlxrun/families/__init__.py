@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -144,10 +144,11 @@ def resolve(
     waive: frozenset[str] = frozenset(),
     file: str = "config.json",
     processor: Mapping[str, Any] | None = None,
+    names: Collection[str] = (),
 ) -> Recipe:
     """The recipe of this config. Raises ModelError, and UnknownFamily where no recipe exists.
 
-    `processor`: what the checkpoint says of how its pictures are made ready; None: nothing.
+    `processor`: what the checkpoint says of how its pictures are made ready; None: nothing. `names`: of its tensors.
     """
     if not isinstance(config, Mapping):
         raise ModelError(f"{file}: it must hold one JSON object.")
@@ -163,7 +164,7 @@ def resolve(
             f"{file}: a {c.family} model with {', '.join(unread)} is not known here, and the answers may depend on it; "
             f"--waive KEY goes on without."
         )
-    return with_tower(recipe, outer_rules, left_out, tower_of(config, processor, recipe.decoder, dialect, waive))
+    return with_tower(recipe, outer_rules, left_out, tower_of(config, processor, recipe.decoder, dialect, waive, names))
 
 
 def with_tower(
@@ -173,7 +174,8 @@ def with_tower(
     if isinstance(tower, TowerRecipe):
         rules, towers = (*tower.rules, *outer, *recipe.rules), tower.towers
         if towers.picture.whole:
-            recipe = with_attention(recipe, lambda _, mixer: replace(mixer, pictures=True))
+            every = not tower.sliding
+            recipe = with_attention(recipe, lambda _, m: replace(m, pictures=every or m.window is not None))
         if tower.axes:
             turned = lambda _, mixer: replace(mixer, rope=mixer.rope and replace(mixer.rope, axes=tower.axes))  # noqa: E731 one use
             recipe = with_attention(recipe, turned)

@@ -70,7 +70,7 @@ def _text(c: Config, per_layer: int) -> Recipe:
     whole = replace(
         whole,
         logit_softcap=cap_of(c, "final_logit_softcapping"),
-        per_layer=PerLayerInput(extra, vocab, act, norm) if extra else None,
+        per_layer=PerLayerInput(extra, vocab, act, norm, c.count("pad_token_id", 0, low=0)) if extra else None,
     )
     inner = _EXPERTS if experts is not None else ()
     return Recipe(whole, (*borrowed(own, s.layers), *head_rules(tied_head), *PER_LAYER, *inner, *NAMES, *SANDWICH))

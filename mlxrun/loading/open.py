@@ -73,4 +73,5 @@ def open_model(
 def recipe_of(checkpoint: Checkpoint, waive: frozenset[str] = NOTHING) -> Recipe:
     if checkpoint.dialect == "gguf":
         return resolve_gguf(checkpoint.metadata, checkpoint.shapes, checkpoint.rope_factors, waive)
-    return resolve(checkpoint.config, checkpoint.dialect, waive, processor=checkpoint.processor)
+    known = checkpoint.processor, checkpoint.stored.keys()
+    return resolve(checkpoint.config, checkpoint.dialect, waive, "config.json", *known)

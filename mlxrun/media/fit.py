@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..spec_towers import Closest, Fit, Longest, Multiple, Square, Tiles
+from ..spec_towers import Closest, Fit, Longest, MostRows, Multiple, Square, Tiles
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,6 +37,8 @@ def cut(picture: Image.Image, fit: Fit, filter: int) -> Cutting:
             return closest(picture, fit, filter)
         case Longest():
             return Cutting((sized(picture, *multiples(*picture.size, fit), filter),), 1, 1, False)
+        case MostRows():
+            return Cutting((sized(picture, *within(*picture.size, fit), filter),), 1, 1, False)
         case Multiple():
             return Cutting((sized(picture, *nearest(*picture.size, fit), filter),), 1, 1, False)
 
@@ -62,6 +64,16 @@ def nearest(width: int, height: int, fit: Multiple) -> tuple[int, int]:
     else:
         width, height = near
     return width, height
+
+
+def within(width: int, height: int, fit: MostRows) -> tuple[int, int]:
+    ratio = math.sqrt(fit.rows * fit.side**2 / (width * height))
+    down, across = (math.floor(ratio * edge / fit.side) for edge in (height, width))
+    if not down:
+        down, across = 1, min(width // height, fit.rows)
+    elif not across:
+        down, across = min(height // width, fit.rows), 1
+    return across * fit.side, down * fit.side
 
 
 def tiles(picture: Image.Image, fit: Tiles, filter: int) -> Cutting:

@@ -27,6 +27,9 @@ def places(grid: Grid, rows: int, cols: int, block: int) -> tuple[NDArray[np.int
     """(patches, taps): of each patch its rows of the grid, and how much of each; None: all of it."""
     if grid.how == "bilinear":
         return bilinear(grid, rows, cols, block)
+    if grid.how == "sum":
+        line, column = coordinates(rows, cols, block)
+        return np.stack([column, line + np.int32(grid.cols)], axis=1), None
     down, across = bucket(rows, grid.rows), bucket(cols, grid.cols)
     where = down[:, None] * np.int32(grid.cols) + across[None, :] + np.int32(grid.before)
     return block_order(where, block)[:, None], None

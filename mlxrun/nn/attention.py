@@ -30,10 +30,11 @@ class AttentionBlock:
         self.device = params.device
         width, kv_width = s.heads * s.head_dim, s.kv_heads * s.head_dim
         own = s.borrows is None
-        self.q = params.linear("q", width * (2 if s.gate == "packed" else 1), dim, bias=s.qkv_bias)
-        self.k = params.linear("k", kv_width, dim, bias=s.qkv_bias and s.k_bias) if own else None
-        self.v = params.linear("v", kv_width, dim, bias=s.qkv_bias) if own and not s.k_is_v else None
-        self.o = params.linear("o", dim, width, bias=s.out_bias)
+        bias, bounded = s.qkv_bias, s.bounded
+        self.q = params.linear("q", width * (2 if s.gate == "packed" else 1), dim, bias=bias, bounded=bounded)
+        self.k = params.linear("k", kv_width, dim, bias=bias and s.k_bias, bounded=bounded) if own else None
+        self.v = params.linear("v", kv_width, dim, bias=bias, bounded=bounded) if own and not s.k_is_v else None
+        self.o = params.linear("o", dim, width, bias=s.out_bias, bounded=bounded)
         self.q_norm: NormBlock | HeadNorms | None = None
         self.k_norm: NormBlock | HeadNorms | None = None
         if s.qk_norm is not None:

@@ -133,7 +133,7 @@ class DecoderModel:
             x = self.join(x, thought)
         if p.pages is not None:
             x = p.pages.in_turn(x)
-        extra = None if self.per_layer is None else self.per_layer(ids, x)  # (T, layers, per-layer dim)
+        extra = None if self.per_layer is None else self.per_layer(ids, x, soft)  # (T, layers, per-layer dim)
         if self.streams is not None:
             x = self.streams.spread(x)
         memories = [memory for memory, _ in sequences]

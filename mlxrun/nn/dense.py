@@ -15,10 +15,11 @@ from .params import Params
 class DenseBlock:
     def __init__(self, spec: Dense, dim: int, params: Params) -> None:
         self.spec, self.device = spec, params.device
-        self.gate = params.linear("gate", spec.hidden, dim, bias=spec.bias) if spec.gated else None
-        self.up = params.linear("up", spec.hidden, dim, bias=spec.bias)
+        bounded = spec.bounded
+        self.gate = params.linear("gate", spec.hidden, dim, bias=spec.bias, bounded=bounded) if spec.gated else None
+        self.up = params.linear("up", spec.hidden, dim, bias=spec.bias, bounded=bounded)
         out_bias = spec.bias if spec.out_bias is None else spec.out_bias
-        self.down = params.linear("down", dim, spec.hidden, bias=out_bias)
+        self.down = params.linear("down", dim, spec.hidden, bias=out_bias, bounded=bounded)
         self.glu = glu(spec.act) if spec.gated else None
         self.act = None if spec.gated else activation(spec.act)
         self.cut = NormalDist().inv_cdf(spec.sparsity) if spec.sparsity else None  # in standard deviations

@@ -21,6 +21,21 @@ class Linear:
         return matmul(x, self.weight, self.device, self.bias)
 
 
+class BoundedLinear(Linear):
+    """One whose rows are clamped before it and behind it."""
+
+    __slots__ = ("bounds",)
+
+    def __init__(self, weight: Matrix, device: Device, bias: mx.array | None, bounds: mx.array) -> None:
+        """`bounds` (4,): least and most of what goes in, and of what comes out."""
+        super().__init__(weight, device, bias)
+        self.bounds = bounds
+
+    def __call__(self, x: mx.array) -> mx.array:  # (..., in) -> (..., out)
+        low, high, least, most = self.bounds.astype(x.dtype)
+        return mx.clip(super().__call__(mx.clip(x, low, high)), least, most)
+
+
 class AdaptedRows:
     """Which rows of the pass that is being built have an adapter: told before it, the same for every matrix."""
 

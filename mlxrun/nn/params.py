@@ -15,7 +15,7 @@ import mlx.core as mx
 from ..ops.device import Device
 from ..ops.quantized import Matrix, Weight
 from ..spec import ModelError, Norm
-from .linear import Adaptable, Embedding, Linear
+from .linear import Adaptable, BoundedLinear, Embedding, Linear
 from .norm import NormBlock
 
 Formed = TypeVar("Formed")
@@ -102,9 +102,11 @@ class Params:
             raise ModelError(f"The weight {self._scope + name} is quantized; this model needs it in full precision.")
         return found
 
-    def linear(self, name: str, out: int, inp: int, *, bias: bool = False) -> Linear:
+    def linear(self, name: str, out: int, inp: int, *, bias: bool = False, bounded: bool = False) -> Linear:
         weight = self.matrix(f"{name}.weight", out, inp)
         added = self.array(f"{name}.bias", out) if bias else None
+        if bounded:
+            return BoundedLinear(weight, self.device, added, self.array(f"{name}.bounds", 4))
         if self.adapted is None or not self._scope.startswith("layers."):  # elsewhere rows are not those of the pass
             return Linear(weight, self.device, added)
         return self.adapted.linear(weight, self.device, added, f"{self._scope}{name}.weight")

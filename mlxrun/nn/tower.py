@@ -14,7 +14,7 @@ import mlx.core as mx
 from ..contracts import Patches
 from ..ops.activations import activation
 from ..spec import Norm
-from ..spec_towers import Act, JoinPatches, MeanBlock, PictureSpec, Project, Step, Tower, Towers
+from ..spec_towers import Act, Grid, JoinPatches, MeanBlock, PictureSpec, Project, Standardize, Step, Tower, Towers
 from .batch import Pass
 from .layer import LayerBlock
 from .params import Params
@@ -27,9 +27,11 @@ class TowerModel:
         spec = self.spec = towers.vision
         patch = spec.patch
         self.patch = params.linear("patch", patch.dim, patch.frames * patch.side**2 * 3, bias=patch.bias)
+        colours = patch.frames * patch.side**2 * 3
+        self.before = params.norm("patch_before", patch.before, colours) if patch.before is not None else None
         self.patch_norm = params.norm("patch_norm", patch.after, patch.dim) if patch.after is not None else None
         grid = spec.grid
-        self.grid = None if grid is None else params.embedding("grid", grid.before + grid.rows * grid.cols, patch.dim)
+        self.grid = None if grid is None else params.embedding("grid", rows_of(grid), patch.dim)
         self.class_row = params.array("class_row", patch.dim) if spec.class_row else None
         self.layers = [
             LayerBlock(layer, patch.dim, None, params.scope(f"layers.{i}")) for i, layer in enumerate(spec.layers)
@@ -43,7 +45,8 @@ class TowerModel:
     def encode(self, patches: Patches) -> Iterator[mx.array]:
         """The rows after each layer, none of them evaluated; last (T / joined, the decoder's dim), and side by side
         with those what is added to the rows of the decoder's first layers."""
-        x = self.patch(self._colours(patches.colours))
+        x = self._colours(patches.colours)
+        x = self.patch(x if self.before is None else self.before(x))
         if self.patch_norm is not None:
             x = self.patch_norm(x)
         if self.grid is not None and patches.places is not None:
@@ -67,7 +70,9 @@ class TowerModel:
     def _placed(self, places: mx.array, shares: mx.array | None) -> mx.array:
         assert self.grid is not None
         rows = self.grid(places)
-        return rows[:, 0] if shares is None else (rows * shares[..., None]).sum(axis=1)
+        if shares is not None:
+            rows = rows * shares[..., None]
+        return rows[:, 0] if rows.shape[1] == 1 else rows.sum(axis=1)
 
     def _with_class(self, x: mx.array, counts: Sequence[int]) -> mx.array:
         """Before the patches of each picture the class row, where there is one."""
@@ -86,6 +91,10 @@ class TowerModel:
         which = mx.tile(mx.array([0, 256, 512], mx.int32), width // 3)
         values = self.values[colours.astype(mx.int32) + which]
         return values if frames == 1 else mx.tile(values, (1, frames))
+
+
+def rows_of(grid: Grid) -> int:
+    return grid.before + (grid.rows + grid.cols if grid.how == "sum" else grid.rows * grid.cols)
 
 
 def pass_of(counts: Sequence[int]) -> Pass:
@@ -122,8 +131,13 @@ def _step(step: Step, width: int, name: str, params: Params) -> tuple[Rows, int]
             return params.linear(name, out, width, bias=bias), out
         case Act(kind):
             return activation(kind), width
-        case MeanBlock(side):
+        case MeanBlock(side, 1.0):
             return lambda x: x.reshape(-1, side**2, width).mean(axis=1), width
+        case MeanBlock(side, scale):
+            return lambda x: x.reshape(-1, side**2, width).astype(mx.float32).mean(axis=1) * scale, width
+        case Standardize():
+            less, times = params.array(f"{name}.bias", width), params.array(f"{name}.weight", width)
+            return lambda x: (x - less) * times, width
         case JoinPatches(side):
             wide = width * side**2
             return lambda x: x.reshape(-1, wide), wide

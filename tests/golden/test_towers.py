@@ -4,12 +4,14 @@ person loads the model."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from mlxrun.assistant import template_of, tokenizer_of
 from mlxrun.contracts import SoftRows, Turns
@@ -172,6 +174,30 @@ def test_the_default_path(case: tuple[TowerReference, Path]) -> None:
     assert apart(sees.features, reference.features) < FAST * np.abs(reference.features).max()
     logits = sees.run([(sees.model.new_sequence(), range(len(sees.prompt.tokens)))])[0]
     assert apart(logits, reference.logits) < 2 * FAST * np.abs(reference.logits).max()
+
+
+@pytest.mark.parametrize("name", ["qwen3_5", "idefics3", "internvl"])
+def test_a_text_half_that_was_written_alone(name: str, tmp_path: Path) -> None:
+    """As mlx-lm writes it: config.json goes on telling of a tower."""
+    whole = tower_reference(name)
+    parts = ("visual", "vision", "connector", "projector")
+    kept = {key: told for key, told in whole.tensors.items() if not any(part in key for part in parts)}
+    opened = open_model(replace(whole, tensors=kept).write(tmp_path))
+    assert opened.towers is None
+    assert opened.recipe.left_out == "the vision tower (its weights are not there)"
+    assert load_model(tmp_path).tower is None
+
+
+def test_experts_as_published_lie_input_first(tmp_path: Path) -> None:
+    reference = tower_reference("qwen3_vl_moe")
+    folder = reference.write(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    for name in [name for name in weights if ".experts." in name]:
+        weights[name] = np.ascontiguousarray(weights[name].swapaxes(1, 2))
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    sees = Sees(folder, reference, precision="exact")
+    logits = sees.run([(sees.model.new_sequence(), range(len(sees.prompt.tokens)))])[0]
+    assert apart(logits, reference.logits) < TOLERANCE
 
 
 def test_with_the_forms_of_mlx(case: tuple[TowerReference, Path]) -> None:

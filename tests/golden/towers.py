@@ -289,10 +289,78 @@ CASES["qwen2_5_vl"] = replace(
     },
     processor={"min_pixels": 1600, "max_pixels": 4096, "patch_size": 4},
 )
+GEMMA4 = {
+    "model_type": "gemma4_vision",
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "patch_size": 2,
+    "pooling_kernel_size": 3,
+    "position_embedding_size": 250,
+    "rope_parameters": {"rope_type": "axial", "rope_theta": 10.0},
+    "rms_norm_eps": 0.01,
+}
+GEMMA4_TEXT = {
+    **TEXT,
+    "model_type": "gemma4_text",
+    "head_dim": 16,
+    "global_head_dim": 16,
+    "sliding_window": 9,
+    "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+    "pad_token_id": 3,
+    "hidden_size_per_layer_input": 0,
+    "tie_word_embeddings": True,
+}
+CASES["gemma4_ple"] = TowerCase(  # as E2B: an embedding for every layer, clamped matrices, pictures read as words are
+    "gemma4",
+    {
+        "text_config": {**GEMMA4_TEXT, "hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": 300},
+        "vision_config": {**GEMMA4, "use_clipped_linears": True},
+        "audio_config": None,
+    },
+    {"max_soft_tokens": 70, "patch_size": 2},
+    "Gemma4ImageProcessor",
+    ("<|image>", "<|image|>", "<image|>", "<|audio|>", "<|video|>", "<|im_start|>", "<end_of_utterance>"),
+    "<|image|>",
+    template=CHATML.replace("PICTURE", "<|image|>"),
+    named={"boi_token": "<|image>", "image_token": "<|image|>", "eoi_token": "<image|>"}
+    | {"audio_token": "<|audio|>", "boa_token": "<|audio|>", "eoa_token": "<|audio|>"},
+    seen={"feature_extractor": None, "video_processor": None},
+)
+CASES["gemma4_seen"] = replace(  # as 31B
+    CASES["gemma4_ple"],
+    config={
+        "text_config": {**GEMMA4_TEXT, "use_bidirectional_attention": "vision"},
+        "vision_config": {**GEMMA4, "standardize": True},
+        "audio_config": None,
+    },
+)
+CASES["gemma4_unified"] = replace(
+    CASES["gemma4_ple"],
+    model_type="gemma4_unified",
+    config={
+        "text_config": {**GEMMA4_TEXT, "model_type": "gemma4_unified_text", "use_bidirectional_attention": "vision"},
+        "vision_config": {
+            "model_type": "gemma4_unified_vision",
+            "patch_size": 2,
+            "pooling_kernel_size": 3,
+            "mm_embed_dim": 64,
+            "mm_posemb_size": 70,
+            "output_proj_dims": 64,
+            "rms_norm_eps": 0.01,
+        },
+        "audio_config": None,
+    },
+)
 
 
 FAMILIES = {  # by the wrapper's type
     "gemma3": "Gemma 3 (SigLIP)",
+    "gemma4": "Gemma 4 E2B, E4B, 26B-A4B, 31B",
+    "gemma4_unified": "Gemma 4 12B, which has no tower: patches are rows once they are multiplied",
     "idefics3": "Idefics 3, SmolVLM 1 (SigLIP)",
     "smolvlm": "SmolVLM 2 (SigLIP)",
     "internvl": "InternVL 3, InternVL 3.5",
@@ -364,7 +432,9 @@ class TowerReference:
 
 
 def drawn(case: str, name: str, shape: tuple[int, ...], kind: str) -> NDArray[np.float32]:
-    """Filters get the gain of the matrix that they are."""
+    """Filters get the gain of the matrix that they are; bounds lie where they clamp some of what they meet."""
+    if kind in ("least", "most"):
+        return draw(case, name, shape, "scalar") * np.float32(-1.5 if kind == "least" else 1.5)
     if kind == "filters":
         return draw(case, name, (shape[0], int(np.prod(shape[1:]))), "matrix").reshape(shape)
     return draw(case, name, shape, kind)
@@ -411,6 +481,12 @@ def make(name: str) -> str:
         features = joined(torch, rows)
         if deep := getattr(found, "deepstack_features", None):
             features = torch.cat([features, *(joined(torch, one) for one in deep)], dim=-1)
+        if case.model_type == "gemma4_unified":  # as `generate` sees; `forward` alone masks all layers alike
+            embeds = model.get_input_embeddings()(inputs["input_ids"])
+            places = torch.arange(embeds.shape[1])[None]
+            told = {"past_key_values": None, "position_ids": places, "mm_token_type_ids": inputs["mm_token_type_ids"]}
+            masks = model.create_masks_for_generate(model.config, embeds, inputs["attention_mask"], **told)
+            inputs["attention_mask"] = masks
         logits = model(**inputs, use_cache=False).logits[0]
     shown = list(shown_tiles(inputs, case))
     if "image_sizes" in inputs:  # and small pictures
@@ -428,6 +504,10 @@ def make(name: str) -> str:
 
 def kind_in(key: str, initial: NDArray[np.float32]) -> str:
     experts = ".experts." in key  # of Qwen 3 VL, stored inputs first
+    if key.endswith(("put_min", "put_max")):
+        return "least" if key.endswith("min") else "most"
+    if key.endswith(("std_bias", "std_scale", "position_embedding_table", "vision_embedder.pos_embedding")):
+        return "norm" if key.endswith("scale") else "bias"
     return "filters" if initial.ndim > 2 and not experts else kind_of(key, initial, experts, "mixed")
 
 
@@ -437,6 +517,15 @@ def joined(torch: Any, rows: Any) -> Any:
 
 def shown_tiles(inputs: Any, case: TowerCase) -> Iterator[NDArray[np.float32]]:
     pixels = inputs["pixel_values"].numpy()
+    if "image_position_ids" in inputs:  # patches line by line, filled up; the tower itself makes them -1 to 1
+        unified = case.model_type == "gemma4_unified"
+        side = case.processor["patch_size"] * (3 if unified else 1)
+        for patches, places in zip(pixels, inputs["image_position_ids"].numpy(), strict=True):
+            cols, rows = places.max(axis=0) + 1
+            parts = patches[: rows * cols].reshape(rows, cols, side, side, 3).transpose(4, 0, 2, 1, 3)
+            parts = parts if unified else 2 * (parts - np.float32(0.5))
+            yield parts.reshape(3, rows * side, cols * side)
+        return
     if "image_grid_thw" not in inputs:
         yield from (tile for tile in tiles_of(pixels) if tile.any())  # short lists are filled up
         return
@@ -469,12 +558,31 @@ def processed(case: TowerCase) -> Any:
     text = tokenizer.apply_chat_template(messages, chat_template=case.template, tokenize=False)
     own = type(named, (processor,), {"check_argument_for_proper_class": lambda *_: None})  # there is no video
     made = own(image_processor=reader, tokenizer=tokenizer, **case.seen)
-    return made(text=[text], images=[pictures], return_tensors="pt")
+    inputs = made(text=[text], images=[pictures], return_tensors="pt", padding=False)
+    return merged(inputs, case.processor["patch_size"]) if case.model_type == "gemma4_unified" else inputs
+
+
+def merged(inputs: Any, side: int) -> Any:
+    """Blocks of 3 x 3 patches as one, as its own processor makes them, which needs torchvision."""
+    import torch
+
+    pixels, places = inputs["pixel_values"], inputs["image_position_ids"]
+    most = pixels.shape[1] // 9
+    wide, where = torch.zeros(len(pixels), most, pixels.shape[2] * 9), torch.full((len(pixels), most, 2), -1)
+    for i, (patches, at) in enumerate(zip(pixels, places, strict=True)):
+        cols, rows = (int(n) + 1 for n in at.max(dim=0).values)
+        parts = patches[: rows * cols].reshape(rows // 3, 3, cols // 3, 3, side, side, 3).permute(0, 2, 1, 4, 3, 5, 6)
+        wide[i, : rows * cols // 9] = parts.reshape(rows * cols // 9, -1)
+        line, column = torch.meshgrid(torch.arange(rows // 3), torch.arange(cols // 3), indexing="ij")
+        where[i, : rows * cols // 9] = torch.stack([column, line], dim=-1).reshape(-1, 2)
+    inputs["pixel_values"], inputs["image_position_ids"] = wide, where
+    return inputs
 
 
 MODULES = {  # of a PIL class, where it is not its model's; of a processor, where it is not named as that
     "Pixtral": "pixtral",
     "GotOcr2": "got_ocr2",
+    "Gemma4": "gemma4",
     "Qwen2VL": "qwen2_vl",
     "Qwen2_5_VLProcessor": "qwen2_5_vl",
     "Qwen3VLProcessor": "qwen3_vl",
@@ -484,6 +592,7 @@ PROCESSORS = {
     "mistral3": "PixtralProcessor",
     "llava": "PixtralProcessor",
     "internvl": "InternVLProcessor",
+    "gemma4_unified": "Gemma4Processor",
     "qwen2_5_vl": "Qwen2_5_VLProcessor",
     "qwen3_vl": "Qwen3VLProcessor",
     "qwen3_vl_moe": "Qwen3VLProcessor",

@@ -5,7 +5,8 @@ A tower that cannot be served is left out with its reason, and the model still r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -13,13 +14,15 @@ from typing import Any
 from ...spec import Attention, Decoder, ModelError, Rope
 from ...spec_towers import Towers
 from ..config import Config, Dialect, refusing
-from ..rules import Rule
+from ..rules import Rename, Rule
 
 PROCESSOR = "preprocessor_config.json"
 
 # model_type of the wrapper: module.function
 TOWERS: dict[str, str] = {
     "gemma3": "siglip.gemma3",
+    "gemma4": "gemma4.gemma4",
+    "gemma4_unified": "gemma4.gemma4_unified",
     "idefics3": "siglip.idefics3",
     "internvl": "internvl.internvl",
     "llava": "pixtral.pixtral",
@@ -67,6 +70,7 @@ class TowerRecipe:
     towers: Towers
     rules: tuple[Rule, ...]
     axes: tuple[int, ...] = ()  # of the decoder's ropes, where its rows turn by line and column
+    sliding: bool = False  # rows that see each other do so in the decoder's layers with windows alone
 
 
 TowerFunction = Callable[[Parts], TowerRecipe]
@@ -78,10 +82,12 @@ def tower_of(
     decoder: Decoder,
     dialect: Dialect,
     waive: frozenset[str],
+    names: Collection[str],
 ) -> TowerRecipe | str | None:
     """The recipe of a checkpoint's tower; or why it is left out; None: it has none, or none that is known here.
 
-    `processor`: None where no file says how its pictures are made ready.
+    `processor`: None where no file says how its pictures are made ready. `names`: of the tensors, where they are known;
+    other programs write the text half alone and leave what config.json says of a tower.
     """
     kind, vision = config.get("model_type"), config.get("vision_config")
     if kind not in TOWERS or not isinstance(vision, Mapping):
@@ -102,6 +108,9 @@ def tower_of(
         for read in (parts.vision, parts.picture):
             if unread := read.unread():
                 raise ModelError(f"{read.file}: {', '.join(unread)} is not known here")
+        own = [rule.src for rule in found.rules if isinstance(rule, Rename) and rule.dst.startswith("vision.")]
+        if names and not any(re.search(pattern, name) for pattern in own for name in names):
+            raise ModelError("its weights are not there")
         if found.axes and parts.changes:
             raise ModelError("config.json: a rope that changes with the length cannot turn by line and column")
     except ModelError as error:

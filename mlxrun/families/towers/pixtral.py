@@ -76,11 +76,11 @@ def _tower(v: Config, side: int, steps: tuple[Step, ...]) -> Tower:
     return Tower(v.family, patch, None, layers, side, steps)
 
 
-def theta_of(v: Config) -> float:
+def theta_of(v: Config, base: float = 10000.0) -> float:
     told = v.get("rope_parameters") or {}
     if not isinstance(told, dict) or told.get("rope_type", "axial") not in ("axial", "default"):
         raise ModelError(f"{v.file}: rope_parameters must be those of an axial rope.")
-    return float(told.get("rope_theta") or v.number("rope_theta", 10000.0, above=0))
+    return float(told.get("rope_theta") or v.number("rope_theta", base, above=0))
 
 
 def axial(size: int, theta: float) -> Rope:

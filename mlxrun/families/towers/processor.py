@@ -16,16 +16,19 @@ QUIET = (
 )
 
 
-def colours(c: Config, *, mean: Three = (0.5, 0.5, 0.5), std: Three = (0.5, 0.5, 0.5), filter: int) -> dict[str, Any]:
-    """How colours become numbers, and by which of Pillow's filters sizes change."""
+def colours(
+    c: Config, *, mean: Three = (0.5, 0.5, 0.5), std: Three = (0.5, 0.5, 0.5), filter: int, own: bool = False
+) -> dict[str, Any]:
+    """How colours become numbers, and by which of Pillow's filters sizes change. `own`: their mean and what they are
+    divided by are the tower's own, and no file says them."""
     c.ignore(*QUIET)
-    for step in ("do_resize", "do_rescale", "do_normalize"):
+    for step in ("do_resize", "do_rescale") if own else ("do_resize", "do_rescale", "do_normalize"):
         if not c.flag(step, True):
             raise ModelError(f"{c.file}: {step} must be true.")
     return {
         "filter": c.count("resample", filter, low=0, high=5),
-        "mean": three(c, "image_mean", mean),
-        "std": three(c, "image_std", std),
+        "mean": mean if own else three(c, "image_mean", mean),
+        "std": std if own else three(c, "image_std", std),
         "scale": c.number("rescale_factor", 1 / 255, above=0),
     }
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from mlxrun.families.config import Config
 from mlxrun.families.towers.processor import colours
-from mlxrun.media.fit import cut, nearest
-from mlxrun.spec_towers import Closest, Fit, Longest, Multiple, Square, Tiles
+from mlxrun.media.fit import cut, nearest, within
+from mlxrun.spec_towers import Closest, Fit, Longest, MostRows, Multiple, Square, Tiles
 from tests.golden.towers import picture
 
 SIZES = [(37, 61), (200, 33), (96, 96), (1, 7), (301, 450)]
@@ -62,3 +62,12 @@ def test_multiples_as_transformers(size: tuple[int, int], least: int, most: int)
     resize = import_module("transformers.models.qwen2_vl.image_processing_pil_qwen2_vl").smart_resize
     height, width = size
     assert nearest(width, height, Multiple(28, least, most))[::-1] == resize(height, width, 28, least, most)
+
+
+@pytest.mark.parametrize("size", [*SIZES, (14, 42), (70, 98), (8, 1600), (1500, 8)])
+@pytest.mark.parametrize("rows", [70, 280, 1120])
+def test_budgets_as_transformers(size: tuple[int, int], rows: int) -> None:
+    module = import_module("transformers.models.gemma4.image_processing_pil_gemma4")
+    height, width = size
+    wanted = module.get_aspect_ratio_preserving_size(height, width, 16, 9 * rows, 3)
+    assert within(width, height, MostRows(48, rows))[::-1] == wanted

@@ -97,6 +97,7 @@ ODD: dict[type, dict[str, Any]] = {
         "lends": 1,
         "borrows": 1,
         "out_norm": NORM,
+        "bounded": True,
     },
     LatentAttention: {
         "bias": True,
@@ -124,7 +125,7 @@ ODD: dict[type, dict[str, Any]] = {
     SideBySide: {"attention_in": 0.5, "attention_out": 0.5, "mamba_in": 0.5, "mamba_out": 0.5},
     ScaledDense: {},
     DenseAndExperts: {},
-    Dense: {"act": "relu2", "gated": False, "bias": True, "sparsity": 0.9, "down_norm": NORM},
+    Dense: {"act": "relu2", "gated": False, "bias": True, "sparsity": 0.9, "down_norm": NORM, "bounded": True},
     Router: {
         "score": "sparsemixer",
         "renorm": True,
@@ -174,9 +175,12 @@ ODD: dict[type, dict[str, Any]] = {
         "deep": 2,
     },
 }
-NORMS, DENSE_ONLY = {"Norm.kind", "Norm.weight", "Norm.bias"}, {"Dense.bias", "Dense.sparsity", "Dense.down_norm"}
+NORMS, DENSE_ONLY = (
+    {"Norm.kind", "Norm.weight", "Norm.bias"},
+    {"Dense.bias", "Dense.sparsity", "Dense.down_norm", "Dense.bounded"},
+)
 MIXED = {f"Attention.{name}" for name in ("qk_norm_scope", "qk_norm_after_rope", "v_norm", "gate", "clip")}
-MIXED |= {f"Attention.{name}" for name in ("temperature", "k_is_v", "lends", "borrows", "out_norm")}
+MIXED |= {f"Attention.{name}" for name in ("temperature", "k_is_v", "lends", "borrows", "out_norm", "bounded")}
 WIRED = {"Layer.wiring", "Layer.residual"}
 BEFORE_MIXER = {*NORMS, *MIXED, *WIRED, "Layer.mixer_norm", "Layer.mixer_post"}
 BEFORE_FFN = {*NORMS, *WIRED, "Layer.ffn_norm", "Layer.ffn_post"}
@@ -191,7 +195,7 @@ REFUSED = {
     | {"MoE.act", "MoE.gated", "MoE.scale_input", "MoE.latent"}
     | {"Router.score", "Router.renorm_eps", "Router.jitter", "Router.norm", "Router.expert_scale"},
     "stack": {"Attention.causal", "LatentAttention.indexer", "LatentAttention.borrows", "LatentAttention.gate"}
-    | {"Attention.out_norm", "Dense.sparsity", "Dense.down_norm"},
+    | {"Attention.out_norm", "Attention.bounded", "Dense.sparsity", "Dense.down_norm", "Dense.bounded"},
     "best token": {"Decoder.kind", "Decoder.embed_dim", "Decoder.head_bias", "Decoder.logit_scale"}
     | {"Decoder.logit_softcap", "Decoder.ranking", "Decoder.altup"},
 }
