@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core import USUAL_CONTEXT, RequestError
@@ -33,6 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", type=int, metavar="N", help=f"tokens of a sequence; {USUAL_CONTEXT} if not said")
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="sequences of that length at once")
     parser.add_argument("--on", metavar="MACHINE", help='plan for another Mac, such as "M4 Pro 24GB"; list: which')
+    parser.add_argument(
+        "--machines", type=Path, metavar="FILE", help="plan for these machines together, each with some of its layers"
+    )
     parser.add_argument("--json", action="store_true", help="the whole plan, for programs; bytes")
     options.add_reading(parser)
     options.add_disk(parser)
@@ -46,13 +50,15 @@ def main(flags: argparse.Namespace) -> int:
     from ..memory.plan import advise, plan
     from ..memory.profiles import profile
     from ..settings import from_environment
-    from . import fit_picture
+    from . import fit_machines, fit_picture
 
     if flags.on == LIST:
         return list_machines()
     if flags.model is None:
         raise RequestError("Which model? mlxrun fit MODEL; the Macs that can be planned for: mlxrun fit --on list.")
     settings = from_environment().but(context=flags.context, kv_bits=flags.kv_bits)
+    if flags.machines is not None:
+        return 0 if fit_machines.fit_together(flags, settings.context) else DOES_NOT
     machine = this_machine() if flags.on is None else profile(flags.on)
     recipe, seen = dry_run_for(flags, settings, machine)
     context, parallel = check_asked(recipe.decoder.context, settings.context, flags.parallel)

@@ -37,22 +37,26 @@ def check(opened: OpenedModel, options: LoadOptions) -> None:
         raise RequestError(f"{flag} is not there for a model that several machines run: leave it or --machines out.")
 
 
-def shares(opened: OpenedModel, context: int | None, hellos: Sequence[Hello]) -> list[range]:
+def memories_of(hellos: Sequence[Hello]) -> list[int]:
+    """Ranks of one machine share what it has."""
+    ranks = Counter(hello.node for hello in hellos)
+    return [hello.usable // ranks[hello.node] for hello in hellos]
+
+
+def shares(opened: OpenedModel, context: int | None, memories: Sequence[int]) -> list[range]:
     """Of each machine, the first included, its layers."""
     decoder = opened.recipe.decoder
     sizes, rest = layer_bytes(outlined(opened.checkpoint, opened.recipe, opened.device), len(decoder.layers))
-    tokens = min(decoder.context, context or USUAL)
+    tokens = context or min(decoder.context, USUAL)
     keys = [sequence_bytes(replace(decoder, layers=(layer,)), tokens, 4, 512) for layer in decoder.layers]
-    ranks = Counter(hello.node for hello in hellos)
-    memories = [max(1, hello.usable // ranks[hello.node]) for hello in hellos]
     full = [size + kept for size, kept in zip(sizes, keys, strict=True)]
-    return cut_layers(full, rest, memories, lambda at: may_cut(decoder.layers, at))
+    return cut_layers(full, rest, [max(1, memory) for memory in memories], lambda at: may_cut(decoder.layers, at))
 
 
 def load_first(group: MachineGroup, own: Hello, opened: OpenedModel, options: LoadOptions) -> PipelinedModel:
     """On the engine's thread. `own`: what this machine is."""
     decoder = opened.recipe.decoder
-    cuts = shares(opened, options.context, [own, *(follower.hello for follower in group.followers)])
+    cuts = shares(opened, options.context, memories_of([own, *(follower.hello for follower in group.followers)]))
     for follower, layers in zip(group.followers, cuts[1:], strict=True):
         group.tell(follower, Plan(layers.start, layers.stop))
     memory = group.start.memory[0] or options.memory
