@@ -23,6 +23,7 @@ def why_not(recipe: Recipe) -> str | None:
     parts = {
         "an encoder": decoder.kind != "decoder",
         "a model that sees pictures": recipe.towers is not None,
+        "a model that hears": recipe.listener is not None,
         "a model whose every layer is fed by the tokens (per-layer input)": decoder.per_layer is not None,
         "a model with several streams of rows (AltUp)": decoder.altup is not None,
         "a head that guesses further tokens": decoder.joined is not None,

@@ -15,9 +15,10 @@ from typing import Any
 import mlx.core as mx
 
 from ..cache.kinds import group_of, is_recurrent
-from ..contracts import KeyStore, LayerMemory, Prefixes, SequenceMemory, SoftRows
+from ..contracts import HeardWindow, KeyStore, LayerMemory, Prefixes, SequenceMemory, SoftRows, Turns
 from ..core import RequestError
 from ..loading.model import Holdings, Model
+from ..nn.listener import ListenerModel
 from ..nn.tower import TowerModel
 from ..ops.adapters import Adapter
 from ..ops.device import Device
@@ -82,6 +83,14 @@ class SpreadSequence:
     @adapter.setter
     def adapter(self, adapter: Adapter | None) -> None:
         self.own.adapter = adapter
+
+    @property
+    def heard(self) -> HeardWindow | None:
+        return self.own.heard
+
+    @heard.setter
+    def heard(self, heard: HeardWindow | None) -> None:
+        self.own.heard = heard
 
     @property
     def points(self) -> Sequence[int]:
@@ -150,6 +159,13 @@ class PipelinedModel:
         return None
 
     @property
+    def listener(self) -> ListenerModel | None:
+        return None
+
+    def heard(self, rows: mx.array) -> HeardWindow:
+        raise RequestError("A model on several machines hears nothing.")
+
+    @property
     def paged_bytes(self) -> int:
         return self.own.paged_bytes
 
@@ -169,9 +185,15 @@ class PipelinedModel:
     def planned_bytes(self, tokens: int, rows: int) -> int:
         return int(self.fuller * self.own.planned_bytes(tokens, rows))
 
-    def __call__(self, ids: mx.array, sequences: Sequence[tuple[Any, int]], soft: SoftRows | None = None) -> mx.array:
+    def __call__(
+        self,
+        ids: mx.array,
+        sequences: Sequence[tuple[Any, int]],
+        soft: SoftRows | None = None,
+        turns: Turns | None = None,
+    ) -> mx.array:
         self._orders.step([(memory.number, rows) for memory, rows in sequences])
-        hidden = self.own(ids, [(memory.own, rows) for memory, rows in sequences], soft)
+        hidden = self.own(ids, [(memory.own, rows) for memory, rows in sequences], soft, turns)
         self._after = [hidden]
         return hidden
 

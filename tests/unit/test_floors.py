@@ -126,7 +126,7 @@ RULES = {
     "cli": Room(
         BELOW
         | {"assistant", "store", "client", "server", "tui", "convert", "training", "machines", "selftest", "__init__"},
-        {"rich", "mlx"},
+        {"rich", "mlx", "numpy"},
     ),
     "tui": Room({"client", "core", "parts"}, {"textual", "rich", "markdown_it"}),
     "__init__": Room({"command_buffers"}),
