@@ -80,6 +80,8 @@ def wrong(sentence: str) -> Exception:
 
 
 def deliver(output: Path | None, lines: Sequence[TextLine], vectors: Iterator[Vector]) -> int:
+    from ..convert.array_file import write_array
+
     if output is None:
         return put_rows(sys.stdout, lines, vectors)
     return write_array(output, vectors) if output.suffix == ARRAY else write_rows(output, lines, vectors)
@@ -169,18 +171,6 @@ def too_long(lines: Sequence[TextLine], assistant: Assistant, prompt: str | None
             pass
         return f"{line.place}: the text is longer than the {most:,} tokens that this model reads; --truncate cuts it."
     return f"A text is longer than {most:,} tokens."
-
-
-def write_array(output: Path, vectors: Iterator[Vector]) -> int:
-    import numpy as np
-
-    from ..convert.aside import write_aside
-
-    with write_aside(output, folder=False) as aside:
-        rows = np.stack(list(vectors))
-        with aside.open("wb") as to:
-            np.save(to, rows)
-    return len(rows)
 
 
 def write_rows(output: Path, lines: Sequence[TextLine], vectors: Iterator[Vector]) -> int:
