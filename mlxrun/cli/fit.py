@@ -62,7 +62,8 @@ def main(flags: argparse.Namespace) -> int:
     machine = this_machine() if flags.on is None else profile(flags.on)
     recipe, seen = dry_run_for(flags, settings, machine)
     context, parallel = check_asked(recipe.decoder.context, settings.context, flags.parallel)
-    need = Need(recipe.decoder, seen.weights, seen.width, context, parallel, keys=seen.keys)
+    decoder, towers = recipe.decoder, recipe.towers
+    need = Need(decoder, seen.weights, seen.width, context, parallel, keys=seen.keys, towers=towers)
     made, advice = plan(need, machine), advise(need, machine)
     advice = advice if seen.order else replace(advice, disk=None)  # our native kernels have no part in it
     if flags.experts_on_disk and advice.disk is not None:

@@ -17,6 +17,7 @@ from ..loading.fit import describe_offload
 from ..memory.need import Need
 from ..memory.plan import Advice, MemoryPlan
 from ..memory.sequence import fixed_bytes, token_bytes
+from ..memory.towers import largest
 from ..spec import LatentAttention, one_line
 from .show import count
 
@@ -87,13 +88,21 @@ def parts_of(made: MemoryPlan, seen: DryRun) -> list[MemoryPart]:
             "green3",
             "▓",
         ),
-        MemoryPart("activations", made.activations, f"prompts in chunks of {need.chunk}, estimated", "gold3", "▒"),
+        MemoryPart("activations", made.activations, f"{read_at_once(made)}, estimated", "gold3", "▒"),
         MemoryPart("runtime", made.runtime, "Python, MLX and the tokenizer, estimated", "medium_purple1", "#"),
         MemoryPart("free", made.free, "", "grey35", "·")
         if made.free >= 0
         else MemoryPart(MISSING, -made.free, "", "red", "!"),
         MemoryPart("reserved", made.machine.reserved, others, "grey58", "/"),
     ]
+
+
+def read_at_once(made: MemoryPlan) -> str:
+    """What takes most while it is read."""
+    towers, prompts = made.need.towers, f"prompts in chunks of {made.need.chunk}"
+    if towers is None or made.seeing < made.activations:
+        return prompts
+    return f"a picture of {largest(towers):,} patches, more than {prompts}"
 
 
 def bar(made: MemoryPlan, parts: list[MemoryPart], cells: int, coloured: bool) -> Text:

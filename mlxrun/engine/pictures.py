@@ -17,13 +17,13 @@ from ..contracts import Patches, SoftRows
 from ..core import RequestError, Tile
 from ..loading.model import Runnable
 from ..media.layout import coordinates, places, windows
+from ..memory.towers import AT_ONCE
 from ..spec import Attention
 from ..spec_towers import Tower
 from .plan import PassPart
 from .request import Row
 
 KEPT = 256 << 20  # bytes of rows that are kept for who asks about the same picture again
-AT_ONCE = 4096  # patches that go through a tower together, where one picture has no more
 TURN = 0.05  # seconds of a turn, where somebody speaks meanwhile
 
 

@@ -82,7 +82,7 @@ def plan_on_disk(machine: Machine, recipe: Recipe, seen: DryRun, context: int | 
         raise DoesNotFit("This model has no experts that could stay on disk.")
     promised = recipe.decoder.context
     wanted = allowed_context(context, promised) or min(promised, UNASKED)
-    need = Need(recipe.decoder, seen.weights, seen.width, wanted, keys=seen.keys)
+    need = Need(recipe.decoder, seen.weights, seen.width, wanted, keys=seen.keys, towers=recipe.towers)
     if plan(need, machine).fits:
         return None
     found = streaming(need, machine)
@@ -112,7 +112,7 @@ def describe_shortage(need: Need, machine: Machine) -> str:
 def plan_on(machine: Machine, recipe: Recipe, seen: DryRun, context: int | None, *, anyway: bool) -> LoadPlan:
     promised = recipe.decoder.context
     wanted = allowed_context(context, promised) or promised
-    need = Need(recipe.decoder, seen.weights, seen.width, wanted, keys=seen.keys)
+    need = Need(recipe.decoder, seen.weights, seen.width, wanted, keys=seen.keys, towers=recipe.towers)
     made = plan(need, machine)
     if made.fits or anyway:
         return LoadPlan(need.context, None if made.fits else warning(made, streams(made, seen)), budget_of(made), made)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..spec import Decoder
+from ..spec_towers import Towers
 from .weights import EXPERTS, Weights
 
 CHUNK = 512  # rows of a prompt in a pass, as the engine takes them
@@ -22,6 +23,7 @@ class Need:
     chunk: int = CHUNK
     keys: int | None = None  # bytes of a value of an attention's keys, where those lie in pages
     hot: int | None = None  # bytes of experts that stay in memory, where the others stay on disk
+    towers: Towers | None = None  # what sees
 
     @property
     def on_disk(self) -> int:

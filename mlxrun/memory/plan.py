@@ -16,6 +16,7 @@ from .machine import Machine
 from .need import Need
 from .profiles import machines
 from .streaming import EDGES, SPARE, Streaming
+from .towers import picture_bytes
 from .weights import EXPERTS, Weights
 
 MIB = 2**20
@@ -35,8 +36,9 @@ class MemoryPlan:
     need: Need
     weights: int
     cache: int  # of all sequences at the full context
-    activations: int
+    activations: int  # of what takes most while it is read, a prompt or a picture
     runtime: int
+    seeing: int = 0  # of a picture
 
     @property
     def total(self) -> int:
@@ -80,14 +82,17 @@ class Advice:
 
 def plan(need: Need, machine: Machine) -> MemoryPlan:
     decoder, rows = need.decoder, min(need.chunk, need.context)
-    one = sequence.sequence_bytes(decoder, need.context, need.width, rows, need.keys)
+    one, seen = sequence.sequence_bytes(decoder, need.context, need.width, rows, need.keys), 0
+    if need.towers is not None:  # pictures and prompts are read in turns
+        seen = picture_bytes(need.towers, need.width, gpu=machine.gpu, native=need.keys is not None)
     return MemoryPlan(
         machine=machine,
         need=need,
         weights=need.weights.total - need.on_disk,
         cache=one * need.parallel,
-        activations=activations.prefill_bytes(decoder, rows, need.context, need.width, machine.gpu),
+        activations=max(activations.prefill_bytes(decoder, rows, need.context, need.width, machine.gpu), seen),
         runtime=RUNTIME,
+        seeing=seen,
     )
 
 

@@ -20,6 +20,9 @@ from .attention import capped_attention
 from .device import Device
 from .masks import Sight, boolean, mask
 
+FUSED_HEADS = (64, 80, 128)  # of MLX's attention on Metal
+SHORT = 64  # rows, of which scores are small
+
 
 class PackedRule(NamedTuple):
     """How a row's scores come about, and which rows of its segment it sees."""
@@ -68,11 +71,22 @@ def packed_attention(
 ) -> mx.array:
     """Rows of heads, (1, heads, T, D) or (T, heads, 1, D) -> (T, H * Dv)."""
     if not device.native:
-        return reference(q, k, v, segments, rule)
+        return widened(q, k, v, segments, rule) if device.gpu else reference(q, k, v, segments, rule)
     window = -1 if rule.window is None else rule.window
     return native.attend_segments(
         q, k, v, segments.counts, rule.scale, rule.softcap, window, rule.sinks, segments.apart
     )
+
+
+def widened(q: mx.array, k: mx.array, v: mx.array, segments: Segments, rule: PackedRule) -> mx.array:
+    """The same with zeros behind each head, up to a width for which MLX holds no scores: a picture's may be many GB."""
+    size = q.shape[-1]
+    wide = next((width for width in FUSED_HEADS if width >= size), size)
+    if wide == size or max(segments.counts) <= SHORT or rule.softcap:
+        return reference(q, k, v, segments, rule)
+    more = [(0, 0)] * 3 + [(0, wide - size)]
+    y = reference(mx.pad(q, more), mx.pad(k, more), mx.pad(v, more), segments, rule)
+    return y.reshape(y.shape[0], -1, wide)[..., :size].reshape(y.shape[0], -1)
 
 
 def reference(q: mx.array, k: mx.array, v: mx.array, segments: Segments, rule: PackedRule) -> mx.array:

@@ -75,7 +75,7 @@ RULES = {
     "contracts": Room({"ops"}, {"mlx"}),
     "cache": Room({"spec", "ops", "contracts"}, {"mlx"}),
     "nn": Room({"spec", "spec_towers", "spec_sound", "ops", "contracts"}, {"mlx"}),
-    "memory": Room({"spec", "gpu", "cache"}, {"mlx"}),
+    "memory": Room({"spec", "spec_towers", "gpu", "cache"}, {"mlx"}),
     "weights": Room({"spec", "gpu", "families", "ops"}, {"mlx", "numpy"}),
     "adapters": Room({"spec", "families", "ops", "weights"}, {"mlx"}),
     "loading": Room(

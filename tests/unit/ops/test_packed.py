@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
@@ -86,3 +87,22 @@ def test_distances_share_buckets_as_t5s_do() -> None:
         far = abs(ahead)
         own = far if far < 8 else min(15, 8 + math.floor(8 * math.log2(far / 8) / math.log2(16) + 1e-9))
         assert (got[:, ahead + furthest] == own + (16 if ahead > 0 else 0)).all(), ahead
+
+
+@pytest.mark.parametrize("counts", [[70], [66, 3]], ids=str)
+def test_heads_that_are_widened_for_a_gpu(counts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What MLX is handed is as wide as a form that holds no scores; what comes out is what there was."""
+    drawn, rule, seen = rows(counts), PackedRule(0.4), []
+    attend = mx.fast.scaled_dot_product_attention
+
+    def listening(q: mx.array, *others: Any, **how: Any) -> mx.array:
+        seen.append(q.shape)
+        return attend(q, *others, **how)
+
+    monkeypatch.setattr(mx.fast, "scaled_dot_product_attention", listening)
+    folded = [mx.array(x, mx.float32)[:, :, None] for x in drawn]
+    if len(counts) == 1:
+        folded = [x.transpose(2, 1, 0, 3) for x in folded]
+    got = packed_attention(*folded, Segments(counts), rule, replace(this_device(native=False), gpu=True))
+    assert np.abs(np.array(got) - oracle(drawn, counts, rule)).max() < 1e-5
+    assert {shape[-1] for shape in seen} == {64}
