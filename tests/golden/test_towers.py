@@ -3,6 +3,8 @@ person loads the model."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -174,6 +176,25 @@ def test_the_default_path(case: tuple[TowerReference, Path]) -> None:
     assert apart(sees.features, reference.features) < FAST * np.abs(reference.features).max()
     logits = sees.run([(sees.model.new_sequence(), range(len(sees.prompt.tokens)))])[0]
     assert apart(logits, reference.logits) < 2 * FAST * np.abs(reference.logits).max()
+
+
+@pytest.mark.parametrize("native", [None, False], ids=["best", "plain"])
+@pytest.mark.parametrize("name", ["qwen3_vl", "qwen3_5", "qwen2_5_vl", "gemma4_seen", "gemma4_ple"])
+def test_a_text_has_no_more_nodes_than_without_a_tower(name: str, native: bool | None, tmp_path: Path) -> None:
+    folder = tower_reference(name).write(tmp_path)
+    seeing = graph_of_text(folder, native, tmp_path / "seeing.dot")
+    (folder / "preprocessor_config.json").unlink()
+    assert sum(seeing.values()) > 4
+    assert graph_of_text(folder, native, tmp_path / "blind.dot") == seeing
+
+
+def graph_of_text(folder: Path, native: bool | None, path: Path) -> Counter[str]:
+    """The kinds of nodes of a prompt and a word after it."""
+    model = load_model(folder, options=LoadOptions(device=this_device(native=native)))
+    memory = model.new_sequence()
+    mx.eval(model(mx.array([1, 2, 3, 4, 5]), [(memory, 5)]), memory.arrays())
+    mx.export_to_dot(str(path), model.logits(model(mx.array([6]), [(memory, 1)])))
+    return Counter(re.findall(r'label ="([^"]+)", shape=rectangle', path.read_text()))
 
 
 @pytest.mark.parametrize("name", ["qwen3_5", "idefics3", "internvl"])
