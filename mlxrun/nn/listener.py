@@ -15,6 +15,7 @@ from ..spec_sound import Listener
 from .batch import Pass
 from .layer import LayerBlock
 from .params import Params
+from .rows_stack import acted_of, feed_of
 
 TAPS = 3  # of both convolutions
 
@@ -22,18 +23,22 @@ TAPS = 3  # of both convolutions
 class ListenerModel:
     def __init__(self, spec: Listener, params: Params) -> None:
         self.spec = spec
-        self.first = params.linear("conv1", spec.dim, TAPS * spec.sound.mels, bias=True)
-        self.second = params.linear("conv2", spec.dim, TAPS * spec.dim, bias=True)
-        self.act = activation(spec.act)
+        first = params.linear("conv1", spec.dim, TAPS * spec.sound.mels, bias=True)
+        second = params.linear("conv2", spec.dim, TAPS * spec.dim, bias=True)
+        act = activation(spec.act)
+        self.begin = acted_of(first, spec.act, TAPS * spec.sound.mels, params.device) or (lambda x: act(first(x)))
+        self.halve = acted_of(second, spec.act, TAPS * spec.dim, params.device) or (lambda x: act(second(x)))
         self.places = params.array("positions.weight", spec.rows, spec.dim)
         self.layers = [
             LayerBlock(layer, spec.dim, None, params.scope(f"layers.{i}")) for i, layer in enumerate(spec.layers)
         ]
+        for layer, block in zip(spec.layers, self.layers, strict=True):
+            block.feed = feed_of(block, layer, spec.dim, params.device) or block.feed
         self.norm = params.norm("norm", spec.norm, spec.dim)
 
     def encode(self, frames: mx.array) -> Iterator[mx.array]:
         """(frames of a window, mels): the rows after each layer, none of them evaluated; last (rows, dim)."""
-        x = self.act(self.second(every_other(self.act(self.first(neighbours(frames))))))
+        x = self.halve(every_other(self.begin(neighbours(frames))))
         yield x
         x = x + self.places
         p = Pass([(self.spec.rows, 0, self.spec.rows)])
