@@ -68,7 +68,7 @@ def fused_with(checkpoint: Checkpoint, path: Path) -> Fusion:
     recipe = recipe_of(checkpoint)
     whole = whole_weights(file)
     canonical = canonical_changes(file, checkpoint, recipe).keys() | _canonical_names(whole, checkpoint)
-    if recipe.decoder.tied and canonical & {EMBEDDING, HEAD}:
+    if recipe.decoder.tied and file.format != "mlx" and canonical & {EMBEDDING, HEAD}:  # mlx-lm changes both
         raise ModelError(
             f"{file.path} changes the embedding or the head, which are one matrix in this model: fused, both would "
             "change, and that is not what was trained."
@@ -82,7 +82,19 @@ def fused_with(checkpoint: Checkpoint, path: Path) -> Fusion:
         if other := [*whole, *expert_modules(file)]:
             raise _in_another_form(file, other[0], trained)
         _check_same(file, checkpoint, changes, own, trained)
-    return Fusion(file, changes)
+    return Fusion(file, _with_words(file, changes, checkpoint) if trained == "mlx" else changes)
+
+
+def _with_words(file: AdapterFile, changes: Mapping[str, LowRank], checkpoint: Checkpoint) -> dict[str, LowRank]:
+    """A table of words lies the other way round than matrices do in mlx-lm's adapters."""
+    rules, made = resolve(_config_of(checkpoint), "mlx").rules, dict(changes)
+    for name, change in changes.items():
+        if (_meant(rules, name, change) or {}).keys() == {EMBEDDING}:
+            turned = change.transposed()
+            if turned is None:
+                raise ModelError(f"{file.path}: DoRA of the embedding ({shown(name)}) is not done here.")
+            made[name] = turned
+    return made
 
 
 def _canonical_names(whole: Mapping[str, mx.array], checkpoint: Checkpoint) -> set[str]:
