@@ -16,17 +16,18 @@ import mlx.core as mx
 
 from ..adapters.canonical import canonical_changes
 from ..adapters.files import AdapterFile, read_adapter_file
-from ..adapters.whole import expert_modules, whole_weights
+from ..adapters.whole import expert_changes, expert_modules, whole_weights
 from ..memory.headroom import Headroom
 from ..memory.weights import ADAPTERS
 from ..nn.decoder import DecoderModel
-from ..nn.linear import AdaptedLinear
+from ..nn.linear import AdaptedPlace
 from ..ops.adapters import Adapter, AdapterPart
 from ..ops.device import Device
 from ..ops.native import pack
 from ..ops.quantized import Matrix, QuantizedWeight, Weight
 from ..spec import ModelError, shown
 from ..weights import read_weights
+from ..weights.apply import apply_to_adapter
 from ..weights.lowrank import LowRank
 from .dry_run import FLOAT, DryRun, packed_bytes
 from .forms import reading_of
@@ -61,8 +62,14 @@ class AdapterForModel:
 
 def open_adapter(opened: OpenedModel, name: str, path: str | Path) -> AdapterForModel:
     file = read_adapter_file(path)
-    _refuse_fixed(file, [*whole_weights(file), *expert_modules(file)])
-    return AdapterForModel(name, file, canonical_changes(file, opened.checkpoint, opened.recipe), opened)
+    experts = expert_modules(file)
+    apart = experts and opened.checkpoint.dialect == "hf" and not opened.device.native
+    _refuse_fixed(file, [*whole_weights(file), *({} if apart else experts)])
+    changes = canonical_changes(file, opened.checkpoint, opened.recipe)
+    if apart:
+        changes |= apply_to_adapter(opened.recipe.rules, expert_changes(file, opened.checkpoint.shapes))
+    _refuse_fixed(file, [key for key, one in changes.items() if one.ndim > 2 and one.magnitude is not None])
+    return AdapterForModel(name, file, changes, opened)
 
 
 def formed_bytes(change: LowRank, device: Device) -> int:
@@ -85,11 +92,11 @@ def with_adapters(holdings: Holdings, decoder: DecoderModel, opened: OpenedModel
         return holdings
     budget, before = holdings.budget, holdings.before
     loaded = LoadedAdapters(
-        partial(checked_adapter, opened, decoder.adapted.places),
+        partial(checked_adapter, opened, decoder.adapted.all),
         options.most_adapters,
         lambda: None if budget is None else Headroom(budget, before).room,
     )
-    checked = [checked_adapter(opened, decoder.adapted.places, name, path) for name, path in options.adapters]
+    checked = [checked_adapter(opened, decoder.adapted.all, name, path) for name, path in options.adapters]
     for one in checked[: options.most_adapters]:
         loaded.add(one.name, one.form())
     return replace(holdings, adapters=loaded)
@@ -100,7 +107,7 @@ def why_apart(decoder: DecoderModel) -> str | None:
 
 
 def checked_adapter(
-    opened: OpenedModel, places: Mapping[str, AdaptedLinear], name: str, path: str | Path
+    opened: OpenedModel, places: Mapping[str, AdaptedPlace], name: str, path: str | Path
 ) -> AdapterForModel:
     """`places`: the matrices of the loaded model that adapters may change."""
     found = open_adapter(opened, name, path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import mlx.core as mx
 
 from ..ops.adapters import AdaptedSpan, adapted
@@ -64,13 +66,24 @@ class AdaptedLinear(Linear):
         return adapted(x, y, self.bias, spans, self.device) if spans else y
 
 
+class AdaptedPlace(Protocol):
+    """A matrix, or one for each expert, that adapters may change."""
+
+    weight: Matrix
+
+
 class Adaptable:
     """The matrices of a model that adapters may change, by canonical name, and what all of them are told."""
 
-    __slots__ = ("places", "rows")
+    __slots__ = ("places", "routed", "rows")
 
     def __init__(self) -> None:
         self.rows, self.places = AdaptedRows(), dict[str, AdaptedLinear]()
+        self.routed: dict[str, AdaptedPlace] = {}  # routers and experts, which are not trained here
+
+    @property
+    def all(self) -> dict[str, AdaptedPlace]:
+        return {**self.places, **self.routed}
 
     def linear(self, weight: Matrix, device: Device, bias: mx.array | None, name: str) -> AdaptedLinear:
         made = self.places[name] = AdaptedLinear(weight, device, bias, name, self.rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import mlx.core as mx
 
 from ..ops.activations import activation, glu
+from ..ops.adapters import AdapterPart
 from ..ops.device import Device
 from ..ops.experts import Dispatch, dispatch, expert_matmul
 from ..ops.frozen import FrozenMatrix
@@ -16,7 +17,7 @@ from ..ops.quantized import Matrix, Packed
 from ..ops.route import route
 from ..spec import DenseAndExperts, MoE, Router
 from .dense import DenseBlock
-from .linear import Linear
+from .linear import AdaptedLinear, AdaptedRows, Linear
 from .params import Params
 
 
@@ -26,12 +27,20 @@ class RouterBlock:
         weight = params.matrix("router.weight", experts, dim)
         bias = params.array("router.bias", experts) if spec.bias else None
         wide = weight.astype(mx.float32) if isinstance(weight, mx.array) else weight
-        self.linear = Linear(wide, params.device, bias)
+        self.linear = self._linear(wide, bias, params)
         self.select_bias = params.array("select_bias", experts) if spec.select_bias else None
         self.expert_scale = params.array("expert_scale", experts) if spec.expert_scale else None
         self.scale = None
         if spec.norm is not None:
             self.scale = params.array("router_scale", dim).astype(mx.float32) * dim**-0.5
+
+    def _linear(self, weight: Matrix, bias: mx.array | None, params: Params) -> Linear:
+        adapted = params.adapted if adapts_experts(params) else None
+        if adapted is None:
+            return Linear(weight, params.device, bias)
+        own = params.named("router.weight")
+        made = adapted.routed[own] = AdaptedLinear(weight, params.device, bias, own, adapted.rows)
+        return made
 
     def __call__(self, x: mx.array) -> tuple[mx.array, mx.array]:
         """x (T, dim) -> expert ids and weights (T, k)."""
@@ -53,11 +62,45 @@ class ExpertLinear:
     @classmethod
     def of(cls, params: Params, name: str, shape: tuple[int, int, int], *, bias: bool) -> ExpertLinear:
         weight = params.matrix(f"{name}.weight", *shape)
-        return cls(weight, params.device, params.array(f"{name}.bias", *shape[:2]) if bias else None)
+        added = params.array(f"{name}.bias", *shape[:2]) if bias else None
+        if params.adapted is None or not adapts_experts(params):
+            return cls(weight, params.device, added)
+        own = params.named(f"{name}.weight")
+        made = params.adapted.routed[own] = AdaptedExpertLinear(weight, params.device, added, own, params.adapted.rows)
+        return made
 
     def __call__(self, x: mx.array, d: Dispatch) -> mx.array:  # (..., 1, in) -> (..., 1, out)
         assert not isinstance(self.weight, Packed | FrozenMatrix)
         return expert_matmul(x, self.weight, d, self.device, self.bias)
+
+
+def adapts_experts(params: Params) -> bool:
+    """Native kernels join what a layer's experts do, and adapters have no place in that."""
+    return params.adapted is not None and not params.device.native
+
+
+class AdaptedExpertLinear(ExpertLinear):
+    """One that adapters may change, each for the rows of its sequences."""
+
+    __slots__ = ("name", "rows")
+
+    def __init__(self, weight: Matrix, device: Device, bias: mx.array | None, name: str, rows: AdaptedRows) -> None:
+        super().__init__(weight, device, bias)
+        self.name, self.rows = name, rows
+
+    def __call__(self, x: mx.array, d: Dispatch) -> mx.array:
+        y = super().__call__(x, d)
+        for start, count, adapter in self.rows.spans:
+            part = adapter.parts.get(self.name)
+            if part is not None:
+                y = y + self._added(x, d, part) * d.spread_rows(start, count)
+        return y
+
+    def _added(self, x: mx.array, d: Dispatch, part: AdapterPart) -> mx.array:
+        assert isinstance(part.a, mx.array)
+        assert isinstance(part.b, mx.array)
+        low = expert_matmul(x.astype(mx.float32), part.a, d, self.device)
+        return (expert_matmul(low, part.b, d, self.device) * part.scale).astype(x.dtype)
 
 
 class MoEBlock:

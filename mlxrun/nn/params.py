@@ -71,6 +71,10 @@ class Params:
         inner._taken = self._taken
         return inner
 
+    def named(self, name: str) -> str:
+        """The whole name of what is called so here."""
+        return self._scope + name
+
     def has(self, name: str) -> bool:
         return self._scope + name in self._weights
 

@@ -36,6 +36,12 @@ class Dispatch:
         """What a pair has: (T, k) -> (T, k, 1, 1) or (N, 1, 1)."""
         return mx.expand_dims(x if self.order is None else x.reshape(-1)[self.order], (-2, -1))
 
+    def spread_rows(self, start: int, count: int) -> mx.array:
+        """1 for the pairs of so many rows from one on, 0 for others: (T, 1, 1, 1) or (N, 1, 1)."""
+        rows = mx.arange(self.experts.shape[0]) if self.order is None else self.order // self.choices
+        chosen = mx.logical_and(rows >= start, rows < start + count)
+        return chosen.reshape(-1, 1, 1) if self.order is not None else chosen.reshape(-1, 1, 1, 1)
+
     def collect(self, y: mx.array) -> mx.array:
         """(T, k, 1, D) or (N, 1, D) -> (T, k, D)."""
         y = mx.squeeze(y, -2)

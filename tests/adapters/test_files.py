@@ -18,7 +18,7 @@ from mlxrun.adapters.files import read_adapter_file
 from mlxrun.convert.to_gguf import to_gguf
 from mlxrun.loading import LoadOptions, load_model
 from mlxrun.loading.open import open_model
-from mlxrun.ops.device import this_device
+from mlxrun.ops.device import Device, this_device
 from mlxrun.spec import ModelError
 from mlxrun.weights import open_checkpoint
 from tests.golden.checkpoint import Reference, reference, write
@@ -33,8 +33,9 @@ def base(folder: Path) -> Path:
     return write(KNOWN.checkpoint(), folder / "base")
 
 
-def outputs(model: Path, adapter: Path, known: Reference = KNOWN) -> Outputs:
-    loaded = load_model(model, options=LoadOptions(device=this_device("exact"), adapters=(("one", adapter),)))
+def outputs(model: Path, adapter: Path, known: Reference = KNOWN, device: Device | None = None) -> Outputs:
+    options = LoadOptions(device=device or this_device("exact"), adapters=(("one", adapter),))
+    loaded = load_model(model, options=options)
     driver = Driver(loaded, known)
     memory = driver.sequence()
     memory.adapter = driver.model.holdings.adapters["one"]
