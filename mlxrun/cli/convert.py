@@ -92,7 +92,7 @@ def main(flags: argparse.Namespace) -> int:
         wanted = everywhere(usual) if flags.recipe else sparing(usual, keep=flags.group is None)
     if flags.recipe and wanted is None:
         raise RequestError("--recipe uniform is for --quantize BITS or --mode.")
-    fused = None if flags.adapter is None else fused_with(checkpoint, flags.adapter.expanduser())
+    fused = None if flags.adapter is None else fused_with(checkpoint, options.at_home(flags.adapter))
     with bar("writing") as progress:
         convert_folder(checkpoint, flags.out, wanted=wanted, dtype=dtype, progress=progress, fused=fused)
     tell(checkpoint, flags)
@@ -110,7 +110,7 @@ def measure(original: Path, flags: argparse.Namespace) -> None:
     device = this_device("exact")
     try:
         model, copy = open_model(original, dialect=flags.dialect, device=device), open_model(flags.out, device=device)
-        tell_loss(model, copy, flags.adapter and flags.adapter.expanduser())
+        tell_loss(model, copy, flags.adapter and options.at_home(flags.adapter))
     except ModelError as error:
         aside(f"What this costs was not measured: {error}")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..spec import one_line
+from . import options
 from .show_adapter import list_folder
 from .terminal import tell
 
@@ -33,7 +34,7 @@ def main(flags: argparse.Namespace) -> int:
     from .show import size
 
     if flags.adapters is not None:
-        return list_folder(flags.adapters.expanduser(), as_json=flags.json)
+        return list_folder(options.at_home(flags.adapters), as_json=flags.json)
     settings = from_environment()
     made = everything(settings)
     if flags.json:

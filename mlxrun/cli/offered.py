@@ -146,11 +146,11 @@ class Offered:
             raise RequestError(f"{flag} goes with a MODEL that is named; here none is.")
         if taken := given.keys() & self.places().keys():
             raise RequestError(f"--adapter names {sorted(taken)[0]!r}, and a model has that name.")
-        if folder is not None and not folder.expanduser().is_dir():
+        if folder is not None and not os.path.isdir(options.at_home(folder)):
             raise RequestError(f"--adapter-dir names {folder}, which is no folder.")
         if (most := self.flags.max_adapters) is not None and most < 1:
             raise RequestError(f"--max-adapters must be a whole number from 1 on, not {most}.")
-        return AdapterNames(self.first or "", given, folder and folder.expanduser().absolute())
+        return AdapterNames(self.first or "", given, folder and options.at_home(folder).absolute())
 
     def limits(self) -> RegistryLimits:
         from ..engine.registry import RegistryLimits

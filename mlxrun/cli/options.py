@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -84,16 +85,21 @@ def add_adapters(parser: argparse.ArgumentParser, which: str) -> None:
     )
 
 
+def at_home(path: str | Path) -> Path:
+    """With ~ for who that is; unlike Path's own it lets ~nobody be."""
+    return Path(os.path.expanduser(path))
+
+
 def adapters(flags: argparse.Namespace) -> tuple[tuple[str, Path], ...]:
     """Names and places, as flags say them."""
     found: dict[str, Path] = {}
     for given in flags.adapter:
         name, equals, path = given.partition("=")
-        place = Path(path if equals else given).expanduser().absolute()
+        place = at_home(path if equals else given).absolute()
         name = name if equals else name_of(place)
         if not name or not name.isprintable() or (equals and not path):
             raise RequestError(f"--adapter wants NAME=PATH, or a PATH whose folder names it, not {given!r}.")
-        if not place.exists():
+        if not os.path.exists(place):
             raise RequestError(f"There is no adapter at {place}.")
         if name in found:
             raise RequestError(f"Two adapters would be called {name!r}: name them, --adapter NAME=PATH.")

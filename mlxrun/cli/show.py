@@ -43,7 +43,7 @@ def main(flags: argparse.Namespace) -> int:
     from ..store.resolve import resolve
     from ..weights import outline_weights
 
-    if (place := Path(flags.model).expanduser()).exists() and show_adapter.shows(place, as_json=flags.json):
+    if show_adapter.shows(options.at_home(flags.model), as_json=flags.json):
         return 0
     settings = from_environment()
     path = resolve(flags.model, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ def list_folder(folder: Path, *, as_json: bool) -> int:
     from ..adapters.describe import adapters_in, facts_of
     from .show import size
 
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise RequestError(f"--adapters names {folder}, which is no folder.")
     found: list[AdapterFacts | tuple[str, str]] = []
     for place in adapters_in(folder):

@@ -80,3 +80,19 @@ def test_serve_refuses(tiny: Path, flags: list[str], told: str, capsys: pytest.C
     given = [flag.replace("{tiny}", str(tiny)) for flag in flags]
     assert cli.main(["serve", str(tiny), "--port", "0", *given]) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["~nobody/x", "a\0b", "n" * 5000])
+def test_a_place_that_cannot_be_is_a_sentence(tiny: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tiny.parent / "out")
+    for command in (
+        ["show", name],
+        ["list", "--adapters", name],
+        ["fit", str(tiny), "--adapter", name],
+        ["convert", str(tiny), "-o", out, "--adapter", name],
+        ["serve", str(tiny), "--port", "0", "--adapter-dir", name],
+    ):
+        assert cli.main(command) in (1, 2)
+        told = capsys.readouterr().err
+        assert "Traceback" not in told
+        assert told.strip()
