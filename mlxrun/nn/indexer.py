@@ -44,7 +44,7 @@ class IndexerBlock:
             scores = sum(parts, mx.array(0.0))
         if seen is not None:
             scores = mx.where(seen, scores, -mx.inf)
-        return mx.argpartition(-scores, self.spec.top_k - 1, axis=-1)[:, : self.spec.top_k]
+        return mx.argpartition(-mx.stop_gradient(scores), self.spec.top_k - 1, axis=-1)[:, : self.spec.top_k]
 
 
 def chosen_mask(ids: mx.array, seen: mx.array) -> mx.array:

@@ -31,6 +31,7 @@ Trained = dict[
     str, mx.array
 ]  # by "module/lora_A" and so on, where a module's dots are slashes: MLX's trees cut at dots
 A, B, LENGTH = "lora_A", "lora_B", "lora_magnitude_vector"
+CHOOSES = ".index."  # an indexer's matrices only choose keys, and a choice has no gradient
 # matrices of models whose files do not tell the names of Hugging Face's: what most families call them
 USUAL = tuple(
     f"model.layers.{{}}.{name}"
@@ -128,6 +129,7 @@ def leaf(module: str) -> str:
 def find_pairs(opened: OpenedModel, places: Mapping[str, AdaptedLinear], config: TrainConfig) -> Pairs:
     """`places`: the matrices that adapters may change; of arrays without bytes, where nothing is trained yet."""
     canonical = canonical_names("hf", opened.checkpoint, opened.recipe)
+    places = {name: place for name, place in places.items() if CHOOSES not in name}
     shapes = {}
     for module, shape in _candidates(opened, canonical, places):
         if _fits(canonical, module, shape, places):

@@ -98,6 +98,7 @@ def _aside(file: Path) -> Any:
         yield aside
         with aside.open("rb") as written:
             os.fsync(written.fileno())
+        aside.chmod(0o644)
         os.replace(aside, file)
 
 

@@ -1,4 +1,4 @@
-"""Notes to JSON: a small real task, drawn from lists. Notebook 10 and `make training` train it.
+"""Notes to JSON: a small real task, drawn from lists. Notebook 10 trains it.
 
 python -m tests.training.notes FOLDER      writes train.jsonl (200 rows) and held.jsonl (50 others)
 """
