@@ -10,7 +10,7 @@ HOST    = 127.0.0.1
 PORT    = 8080
 PROMPT  = What is the capital of France?
 
-.PHONY: run serve test tool-grammar lint bench clients embeddings training page soak abuse speech agents invariance machines tool-corpus golden models-doc python-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
+.PHONY: run serve test tool-grammar lint bench clients embeddings training replicas page soak abuse speech agents invariance machines tool-corpus golden models-doc python-doc picture notebooks kernels kernels-mutate kernels-report cuda cpu-mutate sanitize kernels-aarch64 kernels-macos mac-wheels dist wheel-check clean
 
 # with no terminal attached it answers one prompt and leaves
 run: $(VENV)/.installed
@@ -144,6 +144,15 @@ invariance: $(VENV)/.installed-dev
 machines: $(VENV)/.installed-dev
 	@$(BIN)/mlxrun pull $(STARTER)
 	MLXRUN_TEST_ALL=1 $(BIN)/python -m pytest tests/machines -q -rs
+
+# docs/machines.md's nginx before two replicas, of which one is killed; Debian's package, unpacked where there is none
+NGINX = $(or $(shell command -v nginx),build/nginx/usr/sbin/nginx)
+replicas: $(VENV)/.installed-dev $(NGINX)
+	MLXRUN_TEST_NGINX=$(abspath $(NGINX)) $(BIN)/python -m pytest tests/machines/test_replicas.py -q -rs
+
+build/nginx/usr/sbin/nginx:
+	mkdir -p build/nginx
+	cd build/nginx && apt-get download nginx && dpkg -x nginx_*.deb .
 
 # tool calls of every chat template that tests carry: 200 answers each, cut at every place
 tool-corpus: $(VENV)/.installed-dev

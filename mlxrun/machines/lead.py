@@ -89,5 +89,5 @@ def notes_of(group: MachineGroup, decoder: Decoder, cuts: Sequence[range]) -> li
     where = [f"{told(layers)} on {name}" for layers, name in zip(cuts, group.start.names, strict=True)]
     return [
         f"{len(decoder.layers)} layers run on {len(cuts)} machines: {', '.join(where)}.",
-        "Nothing is drafted on several machines, and of prompts that begin alike one waits for none.",
+        "On several machines nothing is drafted, and what a request has read is there for others once it has ended.",
     ]

@@ -64,6 +64,12 @@ def test_a_machine_that_is_killed_costs_503_and_all_begin_anew(group: Serving) -
     assert not set(ranks(group)) & set(old)
 
 
+def test_a_signal_ends_all_of_them(group: Serving) -> None:
+    own = ranks(group)
+    assert group.stop() == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in own)
+
+
 def answered_again(own: Serving) -> dict[str, Any]:
     """Those who ask meanwhile are told to come again, or wait; who asks as the process ends has no answer."""
     deadline = time.monotonic() + SECONDS
