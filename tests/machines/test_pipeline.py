@@ -10,8 +10,10 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 from mlxrun.core import Event, Finish, Request, Sampling
@@ -41,6 +43,7 @@ FAMILIES = (
     "mamba2",
 )
 CONTEXT = 128
+NATIVE = pytest.mark.skipif(not this_device().native, reason="native kernels compute a row alike in any batch")
 
 
 class Shares:
@@ -101,14 +104,46 @@ def requests(vocab: int) -> list[Request]:
     ]
 
 
+@NATIVE
 @pytest.mark.parametrize("name", FAMILIES)
 def test_shares_say_what_the_whole_model_says(name: str, tmp_path: Path) -> None:
     said_alike(open_model(write(reference(name).checkpoint(), tmp_path)))
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3", "jamba"])
-def test_so_they_do_where_each_sequence_keeps_its_own_keys(name: str, tmp_path: Path) -> None:
-    said_alike(open_model(write(reference(name).checkpoint(), tmp_path), device=this_device(native=False)))
+@pytest.mark.parametrize("native", [False, pytest.param(True, marks=NATIVE)])
+def test_the_same_passes_have_the_same_bits(name: str, native: bool, tmp_path: Path) -> None:
+    """Also where a row's bits hang on how many there are, and where each sequence keeps its own keys."""
+    opened = open_model(write(reference(name).checkpoint(), tmp_path), device=this_device(native=native))
+    count = len(opened.recipe.decoder.layers)
+    expected = passes(load_opened(opened, LoadOptions()))
+    found = passes(spread(opened, [range(1), range(1, count - 1), range(count - 1, count)]))
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def passes(model: Runnable) -> list[np.ndarray]:
+    """Two sequences, one that goes on twice, and one that is taken back where it can be."""
+    found = []
+
+    def run(*sequences: tuple[Any, int]) -> None:
+        total = sum(count for _, count in sequences)
+        hidden = model(mx.array([(5 * n + len(found)) % 40 for n in range(total)], mx.int32), sequences)
+        logits = model.logits(hidden)
+        mx.eval(logits, *[array for memory, _ in sequences for array in memory.arrays()])
+        found.append(np.array(logits))
+
+    one, other = model.new_sequence(CONTEXT), model.new_sequence(CONTEXT)
+    run((one, 9))
+    run((one, 1), (other, 5))
+    copy = one.fork()
+    assert copy is not None
+    run((copy, 2), (other, 1), (one, 1))
+    run((one, 3))
+    assert copy.rewind(0)
+    run((copy, 4), (one, 1))
+    del other
+    run((copy, 1))
+    return found
 
 
 def said_alike(opened: OpenedModel) -> None:
