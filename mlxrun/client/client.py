@@ -104,10 +104,7 @@ class Client(Readings):
             ...
         mlxrun.core.RequestError: ... cannot call tools: its chat template has no known form for calls. ...
         """
-        given: dict[str, Any] = dict(options)
-        if schema is not None:
-            given["json_schema"] = json_schema(schema)
-        functions, wanted = Functions(tools), Options.of(given)
+        wanted, functions = wanted_of(schema, options), Functions(tools)
 
         def ask(said: Sequence[Message], may_call: bool = True) -> Reply:
             return self._whole([Asking(wanted, tuple(said), tools=functions.tools if may_call else ())])[0]
@@ -176,15 +173,68 @@ class Client(Readings):
         """
         return self._stream(completion(prompt, options))
 
+    @overload
     async def achat(
-        self, messages: str | Sequence[Message], *, system: str | None = None, **options: Unpack[AnswerOptions]
-    ) -> Reply:
-        """`chat` for asyncio.
+        self,
+        messages: str | Sequence[Message],
+        *,
+        schema: type[Shaped],
+        system: str | None = None,
+        tools: Sequence[Function] = (),
+        rounds: int = ROUNDS,
+        **options: Unpack[AnswerOptions],
+    ) -> Shaped: ...
+
+    @overload
+    async def achat(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        schema: Mapping[str, Any],
+        system: str | None = None,
+        tools: Sequence[Function] = (),
+        rounds: int = ROUNDS,
+        **options: Unpack[AnswerOptions],
+    ) -> Any: ...
+
+    @overload
+    async def achat(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        schema: None = None,
+        system: str | None = None,
+        tools: Sequence[Function] = (),
+        rounds: int = ROUNDS,
+        **options: Unpack[AnswerOptions],
+    ) -> Reply: ...
+
+    async def achat(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        schema: Any = None,
+        system: str | None = None,
+        tools: Sequence[Function] = (),
+        rounds: int = ROUNDS,
+        **options: Unpack[AnswerOptions],
+    ) -> Any:
+        """`chat` for asyncio. Tools run on threads; those that are `async` are awaited.
 
         >>> asyncio.run(model.achat("What is the capital of France?", temperature=0, max_tokens=40)).text
         'The capital of France is Paris.'
+        >>> asyncio.run(model.achat("Yes or no?", temperature=0, schema={"enum": ["yes", "no"]})) in ("yes", "no")
+        True
         """
-        return (await self._awhole([Asking(Options.of(options), conversation(messages, system))]))[0]
+        wanted, functions = wanted_of(schema, options), Functions(tools)
+
+        async def ask(said: Sequence[Message], may_call: bool = True) -> Reply:
+            lent = functions.tools if may_call else ()
+            return (await self._awhole([Asking(wanted, tuple(said), tools=lent)]))[0]
+
+        said = conversation(messages, system)
+        reply = await (functions.aanswered(ask, said, rounds) if functions.tools else ask(said))
+        return reply if schema is None else instance(schema, reply)
 
     async def achat_many(
         self,
@@ -299,6 +349,10 @@ class Client(Readings):
         finally:
             for stream in streams:
                 stream.cancel()
+
+
+def wanted_of(schema: Any, options: Mapping[str, Any]) -> Options:
+    return Options.of(dict(options) if schema is None else {**options, "json_schema": json_schema(schema)})
 
 
 def several(ask: Asking, count: int) -> list[Asking]:

@@ -6,11 +6,12 @@ arguments do not fit, and a function that raises, are told to the model, which m
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin
@@ -81,35 +82,78 @@ class Functions:
         if function is None:
             return replace(call, result=f"There is no tool {call.name!r}.", failed=True)
         try:
-            bound = inspect.signature(function).bind(**call.arguments)
-            given = {name: typed(function, name, value) for name, value in bound.arguments.items()}
-            return replace(call, result=as_text(function(**given))[:MOST_TEXT])
+            if inspect.iscoroutinefunction(function):
+                raise TypeError(f"{call.name} is async; achat can await it, chat cannot")
+            return replace(call, result=as_text(function(**given(function, call)))[:MOST_TEXT])
+        except RAISED as error:  # the model is told
+            return replace(call, result=f"{type(error).__name__}: {error}", failed=True)
+
+    async def arun(self, call: ToolCall) -> ToolCall:
+        """`run`, on a thread; what is async is awaited here."""
+        function = self._functions.get(call.name)
+        if not inspect.iscoroutinefunction(function):
+            return await asyncio.to_thread(self.run, call)
+        try:
+            return replace(call, result=as_text(await function(**given(function, call)))[:MOST_TEXT])
         except RAISED as error:  # the model is told
             return replace(call, result=f"{type(error).__name__}: {error}", failed=True)
 
     def answered(
         self, ask: Callable[[Sequence[Message], bool], Reply], messages: Sequence[Message], rounds: int
     ) -> Reply:
-        """Ask, run what is called, ask again, until an answer calls nothing. `ask` is told whether tools may be called.
-        Once the rounds are used up, or the model asks the very same again or says nothing, it is asked
-        the same question once more without any, the results beneath it as text."""
+        """`ask` is told whether tools may be called."""
+        talk = CallRounds(messages, rounds)
+        while (calls := talk.wanted(reply := ask(talk.said, talk.may_call))) is not None:
+            talk.done(reply, [self._heard(self.run(call)) for call in calls])
+        return replace(reply, ran=tuple(talk.ran))
+
+    async def aanswered(
+        self, ask: Callable[[Sequence[Message], bool], Awaitable[Reply]], messages: Sequence[Message], rounds: int
+    ) -> Reply:
+        talk = CallRounds(messages, rounds)
+        while (calls := talk.wanted(reply := await ask(talk.said, talk.may_call))) is not None:
+            talk.done(reply, [self._heard(await self.arun(call)) for call in calls])
+        return replace(reply, ran=tuple(talk.ran))
+
+    def _heard(self, call: ToolCall) -> ToolCall:
+        self._told(call)
+        return call
+
+
+class CallRounds:
+    """A conversation in rounds: asked, what is called is run, asked again, until an answer calls nothing.
+
+    Once the rounds are used up, or the model asks the very same again or says nothing, it is asked the same question
+    once more without any tools, the results beneath it as text.
+    """
+
+    def __init__(self, messages: Sequence[Message], rounds: int) -> None:
         if not isinstance(rounds, int) or rounds < 1:
             raise RequestError(f"rounds must be a whole number from 1 on, not {rounds!r}.")
-        said, ran = list(messages), list[ToolCall]()
-        for _ in range(rounds):
-            reply = ask(said, True)
-            known = [(call.name, call.arguments) for call in ran]
-            new = [call for call in reply.calls if (call.name, call.arguments) not in known]
-            if not reply.calls and (reply.text.strip() or not ran):
-                return replace(reply, ran=tuple(ran))
-            if not new:  # or nothing at all was said
-                break
-            done = [self.run(call) for call in reply.calls]
-            for call in done:
-                self._told(call)
-            ran += done
-            said += [asked_for(reply), *map(result_of, done)]
-        return replace(ask([*messages, as_said(ran)], False), ran=tuple(ran))
+        self._messages, self._left = messages, rounds
+        self.said, self.ran, self.may_call = list(messages), list[ToolCall](), True
+
+    def wanted(self, reply: Reply) -> Sequence[ToolCall] | None:
+        """What is to be run before the next question, maybe nothing; None: that was the answer."""
+        if not self.may_call or (not reply.calls and (reply.text.strip() or not self.ran)):
+            return None
+        known = [(call.name, call.arguments) for call in self.ran]
+        new = [call for call in reply.calls if (call.name, call.arguments) not in known]
+        return reply.calls if new else ()
+
+    def done(self, reply: Reply, calls: Sequence[ToolCall]) -> None:
+        self.ran += calls
+        self._left -= 1
+        if calls and self._left:
+            self.said += [asked_for(reply), *map(result_of, calls)]
+        else:
+            self.said, self.may_call = [*self._messages, as_said(self.ran)], False
+
+
+def given(function: Function, call: ToolCall) -> dict[str, Any]:
+    """Its arguments, as the function wants them."""
+    bound = inspect.signature(function).bind(**call.arguments)
+    return {name: typed(function, name, value) for name, value in bound.arguments.items()}
 
 
 def typed(function: Function, name: str, value: Any) -> Any:

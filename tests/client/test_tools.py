@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Sequence
 from enum import Enum
 from typing import Any, Literal
@@ -190,3 +192,37 @@ def test_shapes() -> None:
 def test_calls_that_are_none(calls: Any) -> None:
     with pytest.raises(RequestError, match="Each of tool_calls must have"):
         turns_of([{"role": "assistant", "content": "", "tool_calls": calls}])
+
+
+def test_for_asyncio_functions_run_on_threads_and_async_ones_are_awaited() -> None:
+    where: list[str] = []
+
+    def plain(city: str) -> str:
+        where.append(threading.current_thread().name)
+        return city.upper()
+
+    async def later(place: Place) -> str:
+        await asyncio.sleep(0)
+        where.append(threading.current_thread().name)
+        return place.city
+
+    async def fails() -> None:
+        raise KeyError("lost")
+
+    coming = [
+        calling(("plain", '{"city": "Rome"}'), ("later", '{"place": {"city": "Bern"}}'), ("fails", "{}")),
+        Reply("All known."),
+    ]
+    asked: list[Sequence[Message]] = []
+
+    async def ask(said: Sequence[Message], may_call: bool) -> Reply:
+        asked.append(list(said))
+        return coming.pop(0)
+
+    functions = Functions([plain, later, fails])
+    reply = asyncio.run(functions.aanswered(ask, [{"role": "user", "content": "Hi"}], 8))
+    assert [call.result for call in reply.ran] == ["ROME", "Bern", "KeyError: 'lost'"]
+    assert where[0] != where[1] == threading.current_thread().name
+    assert [message["role"] for message in asked[1]] == ["user", "assistant", "tool", "tool", "tool"]
+    told, _, _ = answered(Functions([later]), calling(("later", '{"place": {"city": "Bern"}}')), Reply("No."))
+    assert told.ran[0].result == "TypeError: later is async; achat can await it, chat cannot"
