@@ -35,6 +35,7 @@ KEYS = (
 BADGES = {True: ("✓", "$success"), False: ("✗ too large", "$error"), None: ("", "$faint")}
 LOOK_SECONDS = 0.5  # between two looks at what is fetched
 BAR = 10  # cells
+WIDE = 44  # cells that a line needs for a bar
 
 
 class ModelsScreen(Dialog[ModelChoice]):
@@ -137,7 +138,7 @@ class ModelsScreen(Dialog[ModelChoice]):
     def _line(self, choice: ModelChoice, width: int) -> Content:
         width -= 2
         fetching = self._host.fetches.known(choice.name)
-        where = far(choice) if fetching is None or not shows(fetching) else arriving(fetching)
+        where = far(choice) if fetching is None or not shows(fetching) else arriving(fetching, width)
         detail = f"open · {where}" if choice.open else where
         badge, colour = BADGES[choice.fits]
         room = len(detail) + (len(badge) + 2 if badge else 0)
@@ -269,11 +270,13 @@ def shows(fetching: Fetching) -> bool:
     return fetching.running or fetching.stopped
 
 
-def arriving(fetching: Fetching) -> str:
+def arriving(fetching: Fetching, width: int) -> str:
     if not fetching.total:
         return "beginning · ctrl+x stops" if fetching.running else "stopped · enter goes on"
     share = min(1.0, fetching.done / fetching.total)
     if not fetching.running:
-        return f"stopped at {100 * share:.0f}% · enter goes on"
+        return f"stopped at {100 * share:.0f}% · enter goes on" if width >= WIDE else f"stopped at {100 * share:.0f}%"
+    if width < WIDE:
+        return f"{100 * share:.0f}% · ctrl+x"
     filled = int(BAR * share)
     return f"{'━' * filled}{'─' * (BAR - filled)} {100 * share:.0f}% of {size(fetching.total)} · ctrl+x"

@@ -28,7 +28,8 @@ SIGNS = {
     CallState.FAILED: ("✗", "$error", "failed"),
     CallState.DENIED: ("–", "$faint", "not allowed by you"),
 }
-ASKING = "y runs it once · a runs it, and this tool always from now on · n does not"
+ASKING = "y runs it once · a always from now on · n does not"
+SHORT_ASKING = "y once · a always · n not"
 
 
 class CallCard(Static, can_focus=True):
@@ -54,7 +55,8 @@ class CallCard(Static, can_focus=True):
 
     def on_focus(self) -> None:
         self._focused = time.monotonic()
-        self.post_message(Chosen(ASKING if self.waits else "enter shows all of it"))
+        asking = ASKING if self.app.size.width >= len(ASKING) + 4 else SHORT_ASKING
+        self.post_message(Chosen(asking if self.waits else "enter shows all of it"))
 
     def on_blur(self) -> None:
         self.post_message(Chosen(""))
