@@ -23,9 +23,8 @@ from .backend import Backend, Joining, ModelChoice, ModelState, ThisMachine
 from .messages import LinkAsked
 from .screens.chat import ChatScreen
 from .sessions import Sessions, default_place
+from .settings_app import SettingsApp
 from .talk import Talk
-from .theme import SHORT, THEMES, first_theme
-from .tool_app import ToolApp
 from .toolbox import McpToolbox
 from .wishes import Wishes
 
@@ -37,7 +36,7 @@ TOLD_SECONDS = 6.0
 PRESET = "preset."  # before the names of presets among the settings
 
 
-class Chat(ToolApp):
+class Chat(SettingsApp):
     TITLE = "mlxrun"
     CSS_PATH = Path(__file__).with_name("app.tcss")
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (28, "-narrow"), (60, "-normal"), (104, "-wide")]  # noqa: RUF012 Textual's own way
@@ -50,13 +49,11 @@ class Chat(ToolApp):
         sessions: Path | None = None,
         model: str | None = None,
         toolbox: McpToolbox | None = None,
+        settings: Path | None = None,
     ) -> None:
         """`model`: with which it begins, in a session of its own."""
-        super().__init__(backend or ThisMachine(), toolbox or McpToolbox())
+        super().__init__(backend or ThisMachine(), toolbox or McpToolbox(), settings)
         self._place, self._first = sessions or default_place(), model
-        for theme in THEMES.values():
-            self.register_theme(theme)
-        self.theme = first_theme(None, os.environ)
 
     def get_default_screen(self) -> Screen[None]:
         return ChatScreen(self)
@@ -76,7 +73,7 @@ class Chat(ToolApp):
         self.sessions = Sessions.open(self._place)
         if self.sessions.trouble:
             self.tell(self.sessions.trouble, warning=True)
-        self.theme = first_theme(self.sessions.setting("theme"), os.environ)
+        self.settle()
         if self.sessions.alone:
             self.sessions.purge()
         await self.open_session(None if self._first else self.session_to_return_to())
@@ -203,21 +200,6 @@ class Chat(ToolApp):
             yield
         except sqlite3.Error as error:
             self.tell(f"This could not be saved: {error}.", warning=True)
-
-    def action_toggle_light(self) -> None:
-        self.change_theme("light" if self.current_theme.dark else "dark")
-
-    def change_theme(self, name: str) -> None:
-        """Without a name the next one."""
-        names = list(SHORT)
-        if not name:
-            at = list(SHORT.values()).index(self.theme) if self.theme in THEMES else -1
-            name = names[(at + 1) % len(names)]
-        if name not in SHORT:
-            self.tell_once(f"There is no theme {name!r}; there are {', '.join(names)}.")
-            return
-        self.theme = SHORT[name]
-        self.sessions.remember("theme", self.theme)
 
     def presets(self) -> dict[str, str]:
         return self.sessions.settings(PRESET)

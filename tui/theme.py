@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from textual.theme import Theme
+
+from .settings import COLOURS, OwnTheme
 
 DARK = Theme(
     name="mlxrun-dark",
@@ -106,6 +109,40 @@ CONTRAST = Theme(
 THEMES = {theme.name: theme for theme in (DARK, LIGHT, CONTRAST)}
 SHORT = {name.removeprefix("mlxrun-"): name for name in THEMES}  # as a person calls them
 LIGHT_BACKGROUNDS = ("7", "15")  # of the sixteen colours, as COLORFGBG numbers them
+
+
+TEXTS = ("foreground", "faint", "primary", "secondary", "success", "warning", "error", "code")
+READABLE = 4.5  # times as light as its ground, or as dark
+
+
+def own_theme(name: str, own: OwnTheme) -> Theme:
+    """A base with other colours."""
+    base = THEMES[SHORT[own.base]]
+    named = {key: value for key, value in own.colours.items() if key in COLOURS}
+    others = {key: value for key, value in own.colours.items() if key not in COLOURS}
+    return replace(base, name=f"mlxrun-{name}", variables={**base.variables, **others}, **named)  # type: ignore[arg-type]  # colours
+
+
+def hard_to_read(theme: Theme) -> str:
+    """The worst text of a theme on its ground, in a sentence; "" where all can be read."""
+    found = {text: getattr(theme, text, None) or theme.variables.get(text) for text in TEXTS}
+    worst = min((contrast(str(colour), str(theme.background)), text) for text, colour in found.items() if colour)
+    if worst[0] >= READABLE:
+        return ""
+    named = f"In the theme {theme.name.removeprefix('mlxrun-')} {worst[1]}"
+    return f"{named} has a contrast of {worst[0]:.1f} to 1; text needs {READABLE}."
+
+
+def contrast(one: str, other: str) -> float:
+    """As WCAG has it: from 1 to 21."""
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def first_theme(remembered: str | None, environ: Mapping[str, str]) -> str:

@@ -147,4 +147,4 @@ def chat(
     backend = FakeBackend([FakeClient(answers=list(answers))], **how)  # type: ignore[arg-type]  # fields by name
     if ready:
         backend.loaded.set()
-    return Chat(backend, folder / "sessions.db", model), backend
+    return Chat(backend, folder / "sessions.db", model, settings=folder / "tui.toml"), backend

@@ -69,7 +69,9 @@ def tooled(folder: Path, *answers: list[Piece], **servers: Any) -> tuple[Chat, F
     client = FakeClient(answers=list(answers))
     backend = FakeBackend([client])
     backend.loaded.set()
-    return Chat(backend, folder / "sessions.db", toolbox=McpToolbox(folder / "mcp.json")), client
+    return Chat(
+        backend, folder / "sessions.db", toolbox=McpToolbox(folder / "mcp.json"), settings=folder / "none"
+    ), client
 
 
 async def lend(pilot: Pilot[None]) -> None:

@@ -38,14 +38,14 @@ class ChatScreen(AnsweringScreen):
     BINDINGS = [  # noqa: RUF012 Textual's own way to declare them
         Binding("escape", "stop", "Stop the answer"),
         Binding("ctrl+c", "interrupt", "Stop, or copy", show=False),
-        Binding("ctrl+n", "new", "New session"),
-        Binding("ctrl+o", "app.sessions", "Sessions"),
-        Binding("ctrl+l", "app.models", "Models"),
+        Binding("ctrl+n", "new", "New session", id="new"),
+        Binding("ctrl+o", "app.sessions", "Sessions", id="sessions"),
+        Binding("ctrl+l", "app.models", "Models", id="models"),
         Binding("ctrl+e", "app.engine", "Memory and engine", show=False),
-        Binding("ctrl+g", "lens", "Lens"),
-        Binding("ctrl+r", "retry", "Answer again"),
-        Binding("ctrl+t", "reasoning", "Reasoning"),
-        Binding("f1", "app.help", "Keys"),
+        Binding("ctrl+g", "lens", "Lens", id="lens"),
+        Binding("ctrl+r", "retry", "Answer again", id="retry"),
+        Binding("ctrl+t", "reasoning", "Reasoning", id="reasoning"),
+        Binding("f1", "app.help", "Keys", id="help"),
     ]
 
     def __init__(self, host: Host) -> None:
