@@ -25,7 +25,8 @@ from .ctranslate import hugging_face_folder
 FETCHED = os.environ.get("MLXRUN_TEST_SPEECH")
 pytestmark = pytest.mark.skipif(FETCHED is None, reason="trained weights of Whisper: make speech")
 CLIPS = {
-    "0870": "And Mr John Dashwood had then leisure to consider how much there might be prudently in his power to do for them",
+    "0870": "And Mr John Dashwood had then leisure to consider how much there might be prudently in his power to do for"
+    " them",
     "0880": "He was not an ill disposed young man",
     "0890": "unless to be rather cold hearted and rather selfish is to be ill disposed",
     "0920": "Had he married a more amiable woman he might have been made still more respectable than he was",
