@@ -6,7 +6,6 @@ detokenizing run on the caller's thread; only token ids cross to the engine. Kno
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from .engine.draft.begin import Speculate, head_drafts, model_drafts, no_drafts,
 from .engine.embedding import EmbeddingJob, check_inputs
 from .engine.engine import Engine
 from .engine.idle_work import Idle
+from .engine.late import LateJob, LateRankingJob
 from .engine.ranking import RankingJob
 from .engine.request import check as check_request
 from .engine.scoring import ScoringJob
@@ -31,6 +31,7 @@ from .loading.heads import head_beside
 from .loading.model import Runnable
 from .loading.pooling import EmbeddingForm, embedding_form
 from .loading.ranking import RankingForm, ranking_form
+from .loading.stop import Stop
 from .media.reader import eyes_of
 from .text import advice
 from .text.breakers import breaker_ids
@@ -38,6 +39,7 @@ from .text.conversation import turns_of
 from .text.embedded import Embedded, TextReader
 from .text.folder import read_json
 from .text.infill import Infill, InfillPrompt, infill_of
+from .text.late import LateReader, LateRows
 from .text.long_text import check_bytes, ids_within
 from .text.opening import folder_tokenizer, gguf_tokenizer
 from .text.pairs import PairReader
@@ -252,10 +254,7 @@ class Assistant:
         """A vector of each, in the job's `done`. Ids are taken as they are; a text gets what its tokenizer puts round
         one, and control tokens written in it stay text. `prompt`: the name of one of the model's, which is put before
         a text. `truncate`: what is too long is cut."""
-        form = self.embedding
-        if form.why_not is not None:
-            raise RequestError(f"{self.name} gives no embeddings here: {form.why_not}.")
-        reader = self.reader
+        form, reader = self._embeds(late=False), self.reader
         read = [
             reader.read(one, prompt, cut=truncate)
             if isinstance(one, str)
@@ -268,6 +267,37 @@ class Assistant:
         self.engine.embed(job)
         return job
 
+    def embed_tokens(self, texts: Sequence[str], *, question: bool = False, truncate: bool = False) -> LateJob:
+        """A vector for each token of each text, or of each question, in the job's `done`."""
+        reader = self._late_reader()
+        job = self._late_job([reader.read(text, question=question, cut=truncate) for text in texts])
+        self.engine.embed(job)
+        return job
+
+    def _late_reader(self, most: int | None = None) -> LateReader:
+        """`most`: no more tokens of a text are read."""
+        form = self._embeds(late=True).late
+        assert form is not None
+        return LateReader(self.tokenizer, self.engine.context, form, most)
+
+    def _late_job(self, read: Sequence[LateRows]) -> LateJob:
+        check_inputs([one.ids for one in read], self.engine.model.vocab, self.engine.context)
+        return LateJob.of(read, self.embedding.steps, self._adapter)
+
+    @property
+    def late(self) -> bool:
+        """It has a vector for each token, and ranks by these."""
+        return self.embedding.late is not None and self.embedding.why_not is None
+
+    def _embeds(self, *, late: bool) -> EmbeddingForm:
+        form = self.embedding
+        if form.why_not is not None:
+            raise RequestError(f"{self.name} gives no embeddings here: {form.why_not}.")
+        if late != (form.late is not None):
+            gives = "one vector for a text" if late else "a vector for each token, and none for a text"
+            raise RequestError(f"{self.name} gives {gives}: ask with multi_vector {'false' if late else 'true'}.")
+        return form
+
     @property
     def reader(self) -> TextReader:
         """How it reads a text of which a vector is made."""
@@ -276,9 +306,15 @@ class Assistant:
             self.tokenizer, self.engine.context, form.prompts, form.prompt, form.longest, lower=form.lower
         )
 
-    def rank(self, question: str, texts: Sequence[str], most: int | None = None) -> RankingJob:
+    def rank(self, question: str, texts: Sequence[str], most: int | None = None) -> RankingJob | LateRankingJob:
         """How well each answers the question, in the job's `done`. `most`: no more tokens of a text are read."""
         form = self.ranking
+        if self.late:
+            late = self._late_reader(most)
+            rows = [late.question(question, cut=True), *(late.document(text, cut=True) for text in texts)]
+            ranked = LateRankingJob(self._late_job(rows))
+            self.engine.embed(ranked)
+            return ranked
         if form is None:
             raise RequestError(f"{self.name} cannot rerank: it has no head for that.")
         reader = PairReader(self._prompter, self.engine.context, form.words is not None, form.system, form.opens)
@@ -342,21 +378,6 @@ def drafting(options: LoadOptions, opened: OpenedModel, tokenizer: Tokenizer) ->
     why = why_not_same(tokenizer_of(small.checkpoint), tokenizer)
     large_options, small_options = plan_beside(small, opened, options, why)
     return large_options, model_drafts(lambda: load_opened(small, small_options))
-
-
-class Stop:
-    """Progress of a load that ends it once somebody has said so."""
-
-    def __init__(self, inner: Callable[[int, int], None]) -> None:
-        self._inner, self._asked = inner, threading.Event()
-
-    def now(self) -> None:
-        self._asked.set()
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._asked.is_set():
-            raise KeyboardInterrupt
-        self._inner(done, total)
 
 
 def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer:

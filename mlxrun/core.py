@@ -210,6 +210,20 @@ class Pooling(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class LateForm:
+    """How questions and texts are read where each token becomes a vector."""
+
+    question: str  # the token that stands second in a question, and in a text
+    document: str
+    question_length: int  # rows that a question is filled up to, and is never longer than
+    document_length: int
+    fills: bool = True
+    attends: bool = False  # other rows look at those that fill
+    filler: str | None = None  # the token that fills; None: the one that masks
+    skipped: tuple[str, ...] = ()  # tokens of texts that have no vector
+
+
+@dataclass(frozen=True, slots=True)
 class TokenVocabulary:
     """What the tokens of a model stand for, as data: whoever constrains an answer needs to know no tokenizer."""
 

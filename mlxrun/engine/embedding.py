@@ -168,6 +168,11 @@ def pool(rows: mx.array, pooling: Pooling, skip: int = 0) -> mx.array:
     return rows.mean(axis=0)
 
 
+def unit_rows(rows: Vector) -> Vector:
+    """Each of length 1."""
+    return np.stack([unit(row) for row in rows])
+
+
 def unit(vector: Vector) -> Vector:
     """Of length 1, or nothing where it has none."""
     if not np.isfinite(vector).all():

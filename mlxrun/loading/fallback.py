@@ -127,6 +127,8 @@ class FallbackModel:
         sequences: Sequence[tuple[SequenceMemory, int]],
         soft: SoftRows | None = None,
         turns: Turns | None = None,
+        *,
+        seen: Sequence[int] = (),
     ) -> mx.array:
         """(T,) -> (T, vocab): mlx-lm's classes end at the logits, so these stand for the hidden rows."""
         rows, start = [], 0

@@ -115,9 +115,12 @@ class Runnable(Protocol):
         sequences: Sequence[tuple[SequenceMemory, int]],
         soft: SoftRows | None = None,
         turns: Turns | None = None,
+        *,
+        seen: Sequence[int] = (),
     ) -> mx.array:
         """(T,) -> (T, hidden). `sequences`: each memory, which moves on, and how many of the rows are its own.
         `soft`: rows that the tower made. `turns`: where rows turn that do not by their place.
+        `seen`: of an encoder's texts how many rows anybody looks at; empty: all.
 
         A memory was made by this model's `new_sequence`."""
 
@@ -220,9 +223,10 @@ class Model:
         soft: SoftRows | None = None,
         turns: Turns | None = None,
         thought: mx.array | None = None,
+        seen: Sequence[int] = (),
     ) -> mx.array:
         """`thought` (T, hidden): what a head is given of the token before each."""
-        return self.decoder(ids, sequences, soft=soft, thought=thought, turns=turns)
+        return self.decoder(ids, sequences, soft=soft, thought=thought, turns=turns, seen=seen)
 
     def logits(self, hidden: mx.array) -> mx.array:
         return self.decoder.logits(hidden)
@@ -277,6 +281,8 @@ class Unloaded:
         sequences: Sequence[tuple[SequenceMemory, int]],
         soft: SoftRows | None = None,
         turns: Turns | None = None,
+        *,
+        seen: Sequence[int] = (),
     ) -> mx.array:
         raise RequestError("The model is unloaded.")
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core import Pooling
+from ..core import LateForm, Pooling
 from ..weights import Checkpoint
 from .dense_step import DenseStep, read_dense
+from .late import MASK, flat_form, masked_form
 from .open import OpenedModel
 
 MODULES = "modules.json"
@@ -45,6 +46,7 @@ class EmbeddingForm:
     pools_prompt: bool = True  # its rows count among those that are pooled
     longest: int | None = None  # tokens that a text is cut to, where it may be cut
     lower: bool = False  # texts are read in small letters
+    late: LateForm | None = None  # it has a vector for each token; None: one for each text
 
     def refuses(self, size: int | None) -> str | None:
         """Which lengths there are, where that is none of them."""
@@ -74,13 +76,14 @@ def embedding_form(opened: OpenedModel) -> EmbeddingForm:
 
 def written_form(checkpoint: Checkpoint, both_ways: bool, size: int, usual: Pooling) -> EmbeddingForm:
     folder, pooling, steps, pools_prompt, width = checkpoint.path, usual, list[DenseStep](), True, size
-    for kind, path in modules_of(folder):
+    modules = modules_of(folder)
+    for kind, path in modules:
         if kind == "Pooling":
             pooling, pools_prompt = pooling_of(path)
         elif kind == "Dense":
             steps.append(read_dense(path, mapping(path / "config.json"), width))
             width = steps[-1].size
-        elif kind not in ("Transformer", "Normalize"):
+        elif kind not in ("Transformer", "Normalize", MASK):
             raise ValueError(f"{MODULES} has a module of the kind {kind!r}, which is not there yet")
     first, second = mapping(folder / "sentence_bert_config.json"), mapping(folder / "config_sentence_transformers.json")
     prompts, longest = prompts_of(second), first.get("max_seq_length")
@@ -97,7 +100,17 @@ def written_form(checkpoint: Checkpoint, both_ways: bool, size: int, usual: Pool
         pools_prompt,
         longest if isinstance(longest, int) and longest > 0 else None,
         first.get("do_lower_case") is True,
+        late_form(dict(modules), first, second, prompts),
     )
+
+
+def late_form(
+    modules: Mapping[str, Path], first: Mapping[str, Any], second: Mapping[str, Any], prompts: Mapping[str, str]
+) -> LateForm | None:
+    """`first`, `second`: sentence_bert_config.json and config_sentence_transformers.json."""
+    if MASK in modules:
+        return masked_form(mapping(modules[MASK] / "config.json"), first, prompts, LONGEST)
+    return None if "Pooling" in modules or not modules else flat_form(second)
 
 
 def modules_of(folder: Path) -> Sequence[tuple[str, Path]]:

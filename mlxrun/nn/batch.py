@@ -65,7 +65,7 @@ def adapted_rows(sequences: Sequence[tuple[SequenceMemory, int]]) -> tuple[Adapt
 class Pass:
     __slots__ = (
         *("_cut", "_masks", "_pictures", "_positions", "_rows", "_segments", "_turned", "adapted", "apart"),
-        *("chosen", "coordinates", "heard", "lent", "pages", "places", "soft", "total", "turns"),
+        *("chosen", "coordinates", "heard", "lent", "pages", "places", "seen", "soft", "total", "turns"),
     )
 
     def __init__(
@@ -92,6 +92,7 @@ class Pass:
         if turns is not None and turns.apart:
             self.coordinates = mx.array([*map(list, turns.coordinates)], mx.int32)
         self.apart: mx.array | None = None  # (H, distances) what distance adds to scores, where rows see both ways
+        self.seen: Sequence[int] = ()  # of each sequence how many rows anybody looks at; empty: all
         self._cut: Segments | None = None
         self.heard: tuple[HeardWindow | None, ...] = ()  # by each sequence
         self._masks: dict[tuple[Sight, Segment, int, bool], mx.array | str | None] = {}
@@ -128,7 +129,7 @@ class Pass:
     def cut(self) -> Segments:
         """As attention without memory wants to know it."""
         if self._cut is None:
-            self._cut = Segments([count for count, _, _ in self._rows if count], self.apart)
+            self._cut = Segments([count for count, _, _ in self._rows if count], self.apart, self.seen)
         return self._cut
 
     @property

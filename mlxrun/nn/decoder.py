@@ -118,13 +118,15 @@ class DecoderModel:
         soft: SoftRows | None = None,
         thought: mx.array | None = None,
         turns: Turns | None = None,
+        seen: Sequence[int] = (),
     ) -> mx.array:
         """ids (T,), or where it embeds nothing rows (T, dim) -> hidden (T, dim), of a head before its norm, for the
         next token that it guesses. `sequences`: each memory and how many of the rows are its own. `types`: of each
         token, which of the texts of a pair it stands in; None: all in the first. `soft`: rows that no token has.
         `thought` (T, dim): what a head is given of the token before each. `turns`: None: rope turns every row by its
-        place."""
+        place. `seen`: of an encoder's texts how many rows anybody looks at; empty: all."""
         p = self.begin(sequences, soft.pictures if soft is not None else (), turns)
+        p.seen = seen
         x = self._embed(ids, p, types)
         if soft is not None:
             p.soft = soft

@@ -22,6 +22,7 @@ from .masks import Sight, boolean, mask
 
 FUSED_HEADS = (64, 80, 128)  # of MLX's attention on Metal
 SHORT = 64  # rows, of which scores are small
+NOTHING = -1e4  # of a sink that takes what nobody else does; float16 holds it
 
 
 class PackedRule(NamedTuple):
@@ -36,17 +37,18 @@ class PackedRule(NamedTuple):
 class Segments:
     """How the rows of a pass are cut, and what its layers share of that."""
 
-    __slots__ = ("_masks", "apart", "counts")
+    __slots__ = ("_masks", "apart", "counts", "seen")
 
-    def __init__(self, counts: Sequence[int], apart: mx.array | None = None) -> None:
-        """`apart` (H, 2 far + 1): what a score grows by where the key is -far to far places ahead, or farther."""
-        self.counts, self.apart = list(counts), apart
+    def __init__(self, counts: Sequence[int], apart: mx.array | None = None, seen: Sequence[int] = ()) -> None:
+        """`apart` (H, 2 far + 1): what a score grows by where the key is -far to far places ahead, or farther.
+        `seen`: of each how many rows, from the first on, anybody looks at; empty: all."""
+        self.counts, self.apart, self.seen = list(counts), apart, list(seen)
         self._masks: dict[tuple[int | None, int, mx.Dtype], mx.array | None] = {}
 
-    def alike(self) -> Iterator[tuple[int, int]]:
-        """(rows, how many neighbours have so many)"""
-        for count, run in groupby(self.counts):
-            yield count, len(list(run))
+    def alike(self) -> Iterator[tuple[int, int, int]]:
+        """(rows, those of them that are seen, how many neighbours have so many)"""
+        for (count, seen), run in groupby(zip(self.counts, self.seen or self.counts, strict=True)):
+            yield count, seen, len(list(run))
 
     def mask(self, window: int | None, length: int, dtype: mx.Dtype) -> mx.array | None:
         """(L, L) of what is seen, or (H, L, L) to be added to scores; None: all is seen, and nothing added."""
@@ -69,12 +71,23 @@ class Segments:
 def packed_attention(
     q: mx.array, k: mx.array, v: mx.array, segments: Segments, rule: PackedRule, device: Device
 ) -> mx.array:
-    """Rows of heads, (1, heads, T, D) or (T, heads, 1, D) -> (T, H * Dv)."""
+    """Rows of heads, (1, heads, T, D) or (T, heads, 1, D) -> (T, H * Dv). A row that sees nothing, far from all that
+    anybody looks at, finds 0."""
+    if segments.seen and rule.sinks is None:
+        rule = rule._replace(sinks=mx.full((q.shape[1],), NOTHING, q.dtype))
     if not device.native:
         return widened(q, k, v, segments, rule) if device.gpu else reference(q, k, v, segments, rule)
-    window = -1 if rule.window is None else rule.window
     return native.attend_segments(
-        q, k, v, segments.counts, rule.scale, rule.softcap, window, rule.sinks, segments.apart
+        q,
+        k,
+        v,
+        segments.counts,
+        rule.scale,
+        rule.softcap,
+        -1 if rule.window is None else rule.window,
+        rule.sinks,
+        segments.apart,
+        segments.seen,
     )
 
 
@@ -92,10 +105,12 @@ def widened(q: mx.array, k: mx.array, v: mx.array, segments: Segments, rule: Pac
 def reference(q: mx.array, k: mx.array, v: mx.array, segments: Segments, rule: PackedRule) -> mx.array:
     q, k, v = (_by_row(x) for x in (q, k, v))
     parts, start = [], 0
-    for count, times in segments.alike():
+    for count, seen, times in segments.alike():
         end = start + count * times
         one, two, three = (x[start:end].reshape(times, count, *x.shape[1:]).swapaxes(1, 2) for x in (q, k, v))
-        parts.append(_batched(one, two, three, segments.mask(rule.window, count, q.dtype), rule))
+        added = segments.mask(rule.window, count, q.dtype)
+        added = added if added is None else added[..., :seen]
+        parts.append(_batched(one, two[:, :, :seen], three[:, :, :seen], added, rule))
         start = end
     return parts[0] if len(parts) == 1 else mx.concatenate(parts)
 

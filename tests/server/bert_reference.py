@@ -41,24 +41,26 @@ class Reference:
         vector = self.rows(self.ids(text)).mean(axis=0)
         return vector / np.linalg.norm(vector)
 
-    def rows(self, ids: list[int], types: list[int] | None = None) -> Array:
+    def rows(self, ids: list[int], types: list[int] | None = None, seen: int | None = None) -> Array:
+        """`seen`: so many, from the first on, are looked at; None: all."""
         at, kinds = "embeddings.", types or [0] * len(ids)
         x = self.weights[at + "word_embeddings.weight"][ids] + self.weights[at + "token_type_embeddings.weight"][kinds]
         x = self.norm(x + self.weights[at + "position_embeddings.weight"][: len(ids)], at + "LayerNorm")
         for layer in range(self.config["num_hidden_layers"]):
-            x = self.layer(x, f"encoder.layer.{layer}.")
+            x = self.layer(x, f"encoder.layer.{layer}.", seen)
         return x
 
-    def layer(self, x: Array, at: str) -> Array:
+    def layer(self, x: Array, at: str, seen: int | None = None) -> Array:
         heads = self.config["num_attention_heads"]
         q, k, v = (
             self.linear(x, f"{at}attention.self.{name}").reshape(len(x), heads, -1).transpose(1, 0, 2)
             for name in ("query", "key", "value")
         )
+        k, v = k[:, :seen], v[:, :seen]
         scores = q @ k.transpose(0, 2, 1) / math.sqrt(q.shape[-1])
         shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        seen = (shares / shares.sum(axis=-1, keepdims=True)) @ v
-        y = self.linear(seen.transpose(1, 0, 2).reshape(len(x), -1), at + "attention.output.dense")
+        found = (shares / shares.sum(axis=-1, keepdims=True)) @ v
+        y = self.linear(found.transpose(1, 0, 2).reshape(len(x), -1), at + "attention.output.dense")
         x = self.norm(x + y, at + "attention.output.LayerNorm")
         y = self.linear(x, at + "intermediate.dense")
         y = self.linear(0.5 * y * (1 + erf(y / math.sqrt(2))), at + "output.dense")

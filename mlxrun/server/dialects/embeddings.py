@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...core import Sampling
-from ...engine.embedding import Vector
+from ...engine.embedding import EmbeddingJob, Vector
+from ...engine.late import LateJob
 from ..dialect import Body, Json, Operation, Plain, Voice
 from ..direct import OpenAIWords, answered
 from ..errors import ApiError, JsonResponse
@@ -36,9 +37,10 @@ EMBEDDINGS = fixed(
     dimensions=unset(whole("Cut the vector to so many; only where the model was trained for that.", minimum=1)),
     prompt_name=text("Which of the model's prompts to put before each text, such as query or document."),
     truncate=flag("Cut a text that is too long; without it that is an error."),
+    multi_vector=flag("A vector for each token, of models that have these (ColBERT); prompt_name query: of questions."),
     user=text(UNHEEDED),
 )
-VECTOR = {"anyOf": [listed(NUMBER), TEXT]}
+VECTOR = {"anyOf": [listed(NUMBER), TEXT, listed(listed(NUMBER)), listed(TEXT)]}
 ANSWER = record(
     object={"enum": ["list"]},
     data=listed(record(object={"enum": ["embedding"]}, index=COUNT, embedding=VECTOR)),
@@ -62,21 +64,41 @@ async def embeddings(request: Request, house: House) -> Response:
 
 async def _answer(body: Body, voice: Voice, house: House) -> Response:
     inputs, size = inputs_of(body["input"]), size_of(body.get("dimensions"), voice)
-    named, cut = body.get("prompt_name"), body.get("truncate") is True
-    job = await house.aside(lambda: voice.assistant.embed(inputs, size, prompt=named, truncate=cut))
+    named, cut, rows = body.get("prompt_name"), body.get("truncate") is True, body.get("multi_vector") is True
+
+    def begun() -> EmbeddingJob | LateJob:
+        if rows:
+            return voice.assistant.embed_tokens(all_texts(inputs), question=is_question(named), truncate=cut)
+        return voice.assistant.embed(inputs, size, prompt=named, truncate=cut)
+
+    job = await house.aside(begun)
     vectors = await asyncio.wrap_future(job.done)  # cancelled with us, and the job then ends
     floats = body.get("encoding_format") != "base64"
 
     def told() -> Response:
-        data = [
-            {"object": "embedding", "index": index, "embedding": spelled(vector, floats)}
-            for index, vector in enumerate(vectors)
-        ]
+        data: list[Json] = []
+        for index, found in enumerate(vectors):
+            spelled_out = [spelled(row, floats) for row in found] if rows else spelled(found, floats)
+            data.append({"object": "embedding", "index": index, "embedding": spelled_out})
         tokens = sum(map(len, job.inputs))
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return JsonResponse({"object": "list", "data": data, "model": voice.name, "usage": usage})
 
     return await house.aside(told)
+
+
+def all_texts(inputs: Sequence[str | Sequence[int]]) -> list[str]:
+    texts = [one for one in inputs if isinstance(one, str)]
+    if len(texts) < len(inputs):
+        raise ApiError(400, "With multi_vector each input must be a text, for tokens are put round it.", param="input")
+    return texts
+
+
+def is_question(named: str | None) -> bool:
+    if named not in (None, "query", "document"):
+        message = f"With multi_vector prompt_name must be query or document, not {named!r}."
+        raise ApiError(400, message, param="prompt_name")
+    return named == "query"
 
 
 def inputs_of(given: Any) -> Sequence[str | Sequence[int]]:

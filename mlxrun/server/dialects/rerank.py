@@ -59,10 +59,11 @@ async def rerank(request: Request, house: House) -> Response:
 
 async def _answer(body: Body, voice: Voice, house: House) -> Response:
     texts = texts_of(body)
-    if voice.assistant.ranking is None:
+    if voice.assistant.ranking is None and not voice.assistant.late:
         message = (
-            f"{voice.name} cannot rerank: that takes a cross-encoder, an encoder with a head of one label, or a model "
-            "whose modules.json ends in LogitScore. /v1/embeddings gives vectors to compare."
+            f"{voice.name} cannot rerank: that takes a cross-encoder, an encoder with a head of one label, a model "
+            "with a vector for each token (ColBERT), or one whose modules.json ends in LogitScore. "
+            "/v1/embeddings gives vectors to compare."
         )
         raise ApiError(400, message, param="model", code="not_supported")
     job = await house.aside(lambda: voice.assistant.rank(body["query"], texts, body.get("max_tokens_per_doc")))

@@ -74,7 +74,8 @@ def test_what_distance_adds(device: Any, how: dict[str, Any]) -> None:
 
 
 def test_neighbours_of_equal_length_are_one_call() -> None:
-    assert list(Segments([4, 4, 2, 4]).alike()) == [(4, 2), (2, 1), (4, 1)]
+    assert list(Segments([4, 4, 2, 4]).alike()) == [(4, 4, 2), (2, 2, 1), (4, 4, 1)]
+    assert list(Segments([4, 4, 4], seen=[4, 2, 2]).alike()) == [(4, 4, 1), (4, 2, 2)]
 
 
 def test_distances_share_buckets_as_t5s_do() -> None:
