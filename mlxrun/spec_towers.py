@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .spec import Activation, Layer, Norm
+from .spec import Activation, Dense, Layer, Norm
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,13 @@ class Grid:
     Of a picture that has another size than the grid:
     buckets: the place at the same part of the way
     bilinear: the four around that, by their distance; the corners of both lie on each other
+    bicubic: the sixteen around that, by a cubic of their distance; the edges of both lie on each other
     sum: there is none: one row for each column and, behind those, one for each line
     """
 
     rows: int
     cols: int
-    how: Literal["buckets", "bilinear", "sum"] = "buckets"
+    how: Literal["buckets", "bilinear", "bicubic", "sum"] = "buckets"
     before: int = 0  # rows of the table before those of places: of the class row
 
 
@@ -74,7 +75,7 @@ class Standardize:
     """A learned row is taken from each, and another multiplies it."""
 
 
-Step = Norm | Project | Act | JoinPatches | MeanBlock | Standardize
+Step = Norm | Project | Act | JoinPatches | MeanBlock | Standardize | Dense
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,7 @@ class Multiple:
     factor: int
     least: int
     most: int
+    frames: int = 1  # as often pixels count; where that is more than once, a smaller edge first becomes `factor` (GLM)
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,8 +248,8 @@ def tower(found: Towers) -> Phrases:
             takes = f"up to {(-(-edge // block)) ** 2} rows a picture"
         case MostRows(_, rows):
             takes = f"up to {rows} rows a picture"
-        case Multiple(_, least, most):
-            takes = f"{-(-least // block**2)} to {most // block**2} rows a picture"
+        case Multiple(_, least, most, frames):
+            takes = f"{-(-least // frames // block**2)} to {most // frames // block**2} rows a picture"
     return [seen.family, f"{layers} layer{'s' * (layers != 1)}", wide, f"patches of {patch} pixels", takes]
 
 

@@ -53,13 +53,16 @@ def multiples(width: int, height: int, fit: Longest) -> tuple[int, int]:
 
 def nearest(width: int, height: int, fit: Multiple) -> tuple[int, int]:
     """Each edge to the nearest multiple, halves to even ones; or all of it as large or small as it may be."""
-    factor = fit.factor
+    factor, frames = fit.factor, fit.frames
+    if frames > 1 and min(width, height) < factor:
+        scale = max(factor / height, factor / width)
+        width, height = int(width * scale), int(height * scale)
     near = round(width / factor) * factor, round(height / factor) * factor
-    if near[0] * near[1] > fit.most:
-        ratio = math.sqrt(width * height / fit.most)
+    if frames * near[0] * near[1] > fit.most:
+        ratio = math.sqrt(frames * width * height / fit.most)
         width, height = (max(factor, math.floor(edge / ratio / factor) * factor) for edge in (width, height))
-    elif near[0] * near[1] < fit.least:
-        ratio = math.sqrt(fit.least / (width * height))
+    elif frames * near[0] * near[1] < fit.least:
+        ratio = math.sqrt(fit.least / (frames * width * height))
         width, height = (math.ceil(edge * ratio / factor) * factor for edge in (width, height))
     else:
         width, height = near

@@ -25,8 +25,8 @@ def block_order(values: NDArray[np.int32], block: int) -> NDArray[np.int32]:
 
 def places(grid: Grid, rows: int, cols: int, block: int) -> tuple[NDArray[np.int32], NDArray[np.float32] | None]:
     """(patches, taps): of each patch its rows of the grid, and how much of each; None: all of it."""
-    if grid.how == "bilinear":
-        return bilinear(grid, rows, cols, block)
+    if grid.how in TAPS:
+        return blended(grid, rows, cols, block)
     if grid.how == "sum":
         line, column = coordinates(rows, cols, block)
         return np.stack([column, line + np.int32(grid.cols)], axis=1), None
@@ -35,24 +35,41 @@ def places(grid: Grid, rows: int, cols: int, block: int) -> tuple[NDArray[np.int
     return block_order(where, block)[:, None], None
 
 
-def bilinear(grid: Grid, rows: int, cols: int, block: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def blended(grid: Grid, rows: int, cols: int, block: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """In float32, as transformers has it (vision_utils.py)."""
+    ways = TAPS[grid.how]
     taps = [ways(count, of) for count, of in ((rows, grid.rows), (cols, grid.cols))]
     order = block_order(np.arange(rows * cols, dtype=np.int32).reshape(rows, cols), block)
     (down, by_row), (across, by_col) = (
         (place[at], share[at]) for (place, share), at in zip(taps, divmod(order, cols), strict=True)
     )
     where = down[:, :, None] * np.int32(grid.cols) + across[:, None, :] + np.int32(grid.before)
-    return where.reshape(-1, 4), (by_row[:, :, None] * by_col[:, None, :]).reshape(-1, 4)
+    count = len(order)
+    return where.reshape(count, -1), (by_row[:, :, None] * by_col[:, None, :]).reshape(count, -1)
 
 
-def ways(count: int, of: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def cubic(count: int, of: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """(count, 4): the two on either side of it, weighed by Keys' cubic of -0.75; beyond an edge stands the edge."""
+    place = (np.arange(count, dtype=np.float32) + np.float32(0.5)) * np.float32(of) / np.float32(count) - np.float32(
+        0.5
+    )
+    sides = np.floor(place)[:, None] + np.arange(-1, 3, dtype=np.float32)
+    apart, a = np.abs(place[:, None] - sides), np.float32(-0.75)
+    near = ((a + 2) * apart - (a + 3)) * apart * apart + 1
+    far = ((a * apart - 5 * a) * apart + 8 * a) * apart - 4 * a
+    return np.clip(sides, 0, of - 1).astype(np.int32), np.where(apart <= 1, near, far).astype(np.float32)
+
+
+def linear(count: int, of: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """(count, 2): the two of `of` places between which each of `count` lies, and how near it is to them."""
     place = np.arange(count, dtype=np.float32) * np.float32(of - 1) / np.float32(max(1, count - 1))
     first = np.floor(place)
     sides = first[:, None] + np.arange(2, dtype=np.float32)
     near = np.maximum(np.float32(0), np.float32(1) - np.abs(place[:, None] - sides))
     return np.clip(sides, 0, of - 1).astype(np.int32), near.astype(np.float32)
+
+
+TAPS = {"bilinear": linear, "bicubic": cubic}
 
 
 def windows(rows: int, cols: int, block: int, side: int) -> tuple[NDArray[np.int64], tuple[int, ...]]:

@@ -22,8 +22,8 @@ def largest(towers: Towers) -> int:
             pixels = side**2
         case Longest(edge, factor):
             pixels = (-(-edge // factor) * factor) ** 2
-        case Multiple(_, _, most):
-            pixels = most
+        case Multiple(_, _, most, frames):
+            pixels = most // frames
         case MostRows(side, rows):
             return rows * (side // patch) ** 2
     return -(-pixels // (patch * block) ** 2) * block**2

@@ -13,9 +13,10 @@ import mlx.core as mx
 
 from ..contracts import Patches
 from ..ops.activations import activation
-from ..spec import Norm
+from ..spec import Dense, Norm
 from ..spec_towers import Act, Grid, JoinPatches, MeanBlock, PictureSpec, Project, Standardize, Step, Tower, Towers
 from .batch import Pass
+from .dense import DenseBlock
 from .layer import LayerBlock
 from .params import Params
 
@@ -138,6 +139,8 @@ def _step(step: Step, width: int, name: str, params: Params) -> tuple[Rows, int]
         case Standardize():
             less, times = params.array(f"{name}.bias", width), params.array(f"{name}.weight", width)
             return lambda x: (x - less) * times, width
+        case Dense():
+            return DenseBlock(step, width, params.scope(name)), width
         case JoinPatches(side):
             wide = width * side**2
             return lambda x: x.reshape(-1, wide), wide

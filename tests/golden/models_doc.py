@@ -61,9 +61,10 @@ model): the prompt at once, in chunks that cut pictures, two sequences in one ba
 picture. **No vision tower with trained weights could be had where this was made: all of that is shown with
 weights that were drawn, so that arithmetic, pixels and prompts are proven, and no answer of a trained model
 was seen.** Speeds were not compared with other programs. Every other tower is left out: such a model loads
-as one of text, and its load says so. A picture becomes at most 4,096 rows of a Qwen, whatever its authors
-allow: a larger one is shrunk to that. There are no `mmproj` files, no videos and no sounds yet. The paths of
-a GPU have seen no picture.""".splitlines()
+as one of text, and its load says so. A picture becomes at most 4,096 rows of a Qwen or GLM, whatever its
+authors allow: a larger one is shrunk to that. Gemma 4 sees a picture both ways in its layers with windows
+alone, as transformers' `generate` has it. There are no `mmproj` files and no videos yet. The paths of a GPU
+have seen no picture.""".splitlines()
 
 
 def worst(numbers: Iterable[float]) -> str:

@@ -355,12 +355,49 @@ CASES["gemma4_unified"] = replace(
         "audio_config": None,
     },
 )
+CASES["glm4v"] = replace(
+    CASES["qwen3_vl"],
+    model_type="glm4v",
+    config={
+        "text_config": {
+            **TEXT,
+            "model_type": "glm4v_text",
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 100.0,
+                "mrope_section": [1, 1, 2],
+                "partial_rotary_factor": 0.5,
+            },
+        },
+        "vision_config": {
+            "model_type": "glm4v_vision",
+            "hidden_size": 48,
+            "intermediate_size": 72,
+            "out_hidden_size": 64,
+            "depth": 3,
+            "num_heads": 3,
+            "patch_size": 4,
+            "image_size": 20,
+            "attention_bias": True,
+            "rms_norm_eps": 0.01,
+            "rope_parameters": {"rope_type": "axial", "rope_theta": 100.0},
+        },
+        "tie_word_embeddings": False,
+    },
+    processor={"size": {"shortest_edge": 512, "longest_edge": 4096}, "patch_size": 4},
+    kind="Glm4vImageProcessor",
+    words=("<|begin_of_image|>", "<|image|>", "<|end_of_image|>", "<|video|>", "<|im_start|>", "<end_of_utterance>"),
+    soft="<|image|>",
+    template=CHATML.replace("PICTURE", "<|begin_of_image|><|image|><|end_of_image|>"),
+    named={"image_token": "<|image|>", "video_token": "<|video|>"},
+)
 
 
 FAMILIES = {  # by the wrapper's type
     "gemma3": "Gemma 3 (SigLIP)",
     "gemma4": "Gemma 4 E2B, E4B, 26B-A4B, 31B",
     "gemma4_unified": "Gemma 4 12B, which has no tower: patches are rows once they are multiplied",
+    "glm4v": "GLM-4.1V",
     "idefics3": "Idefics 3, SmolVLM 1 (SigLIP)",
     "smolvlm": "SmolVLM 2 (SigLIP)",
     "internvl": "InternVL 3, InternVL 3.5",
@@ -593,6 +630,7 @@ PROCESSORS = {
     "llava": "PixtralProcessor",
     "internvl": "InternVLProcessor",
     "gemma4_unified": "Gemma4Processor",
+    "glm4v": "Glm4vProcessor",
     "qwen2_5_vl": "Qwen2_5_VLProcessor",
     "qwen3_vl": "Qwen3VLProcessor",
     "qwen3_vl_moe": "Qwen3VLProcessor",

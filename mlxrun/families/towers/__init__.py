@@ -23,6 +23,7 @@ TOWERS: dict[str, str] = {
     "gemma3": "siglip.gemma3",
     "gemma4": "gemma4.gemma4",
     "gemma4_unified": "gemma4.gemma4_unified",
+    "glm4v": "glm.glm4v",
     "idefics3": "siglip.idefics3",
     "internvl": "internvl.internvl",
     "llava": "pixtral.pixtral",

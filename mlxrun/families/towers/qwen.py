@@ -30,7 +30,7 @@ from .pixtral import MEAN, STD, theta_of
 from .processor import colours
 
 ROWS = 4096  # of a picture at most, whatever its authors allow: attention over more takes minutes
-PLACEHOLDER = "<|image_pad|>"
+WORDS = PictureWords("<|image_pad|>", "<|image_pad|>")
 
 
 def qwen3_vl(p: Parts) -> TowerRecipe:
@@ -61,7 +61,7 @@ def _third(p: Parts, layers: list[int], soft: int, sections: tuple[int, int, int
     steps: tuple[Step, ...] = (norm, JoinPatches(side), *tail)
     tower = Tower(v.family, patch, Grid(across, across, "bilinear"), blocks, side, steps, deep=deep)
     names = (
-        *_names(v),
+        *layer_names(v),
         Rename(r"^vision\.pos_embed\.", "vision.grid."),
         Rename(r"^vision\.merger\.norm\.", "vision.steps.0."),
         Rename(r"^vision\.merger\.linear_fc1\.", "vision.steps.2."),
@@ -73,8 +73,8 @@ def _third(p: Parts, layers: list[int], soft: int, sections: tuple[int, int, int
         Rename(r"^(vision\.layers\.\d+)\.mlp\.linear_fc1\.", r"\1.ffn.up."),
         Rename(r"^(vision\.layers\.\d+)\.mlp\.linear_fc2\.", r"\1.ffn.down."),
     )
-    axes = coordinate_of(_text(p), p.pairs, sections, interleaved=True)
-    return TowerRecipe(Towers(tower, _picture(p, tower, soft)), names, axes)
+    axes = coordinate_of(text_of(p), p.pairs, sections, interleaved=True)
+    return TowerRecipe(Towers(tower, picture_of(p, tower, soft)), names, axes)
 
 
 def qwen2_5_vl(p: Parts) -> TowerRecipe:
@@ -93,14 +93,14 @@ def qwen2_5_vl(p: Parts) -> TowerRecipe:
     wide = window // side // patch.side
     tower = Tower(v.family, patch, None, blocks, side, steps, window=wide, full=tuple(full))
     names = (
-        *_names(v),
+        *layer_names(v),
         Rename(r"^vision\.merger\.ln_q\.", "vision.steps.0."),
         Rename(r"^vision\.merger\.mlp\.0\.", "vision.steps.2."),
         Rename(r"^vision\.merger\.mlp\.2\.", "vision.steps.4."),
         Rename(r"^(vision\.layers\.\d+)\.mlp\.(gate|up|down)_proj\.", r"\1.ffn.\2."),
     )
-    axes = coordinate_of(_text(p), p.pairs, (16, 24, 24), interleaved=False)
-    return TowerRecipe(Towers(tower, _picture(p, tower, soft=151655)), names, axes)
+    axes = coordinate_of(text_of(p), p.pairs, (16, 24, 24), interleaved=False)
+    return TowerRecipe(Towers(tower, picture_of(p, tower, soft=151655)), names, axes)
 
 
 def _attention(v: Config, dim: int, heads: int) -> Attention:
@@ -109,16 +109,28 @@ def _attention(v: Config, dim: int, heads: int) -> Attention:
     if v.count("out_hidden_size", 3584) < 1 or v.count("in_channels", 3) != 3:
         raise ModelError(f"{v.file}: in_channels must be 3.")
     size = dim // heads
+    return Attention(heads, heads, size, size**-0.5, turning(v, size), causal=False, qkv_bias=True, out_bias=True)
+
+
+def turning(v: Config, size: int) -> Rope:
+    """Half of a head's pairs by row, the others by column."""
     freqs = [theta_of(v) ** (4 * i / size) for i in range(size // 4)]
-    rope = Rope(size, (*freqs, *freqs), axes=(0,) * (size // 4) + (1,) * (size // 4))
-    return Attention(heads, heads, size, size**-0.5, rope, causal=False, qkv_bias=True, out_bias=True)
+    return Rope(size, (*freqs, *freqs), axes=(0,) * (size // 4) + (1,) * (size // 4))
 
 
-def _text(p: Parts) -> Config:
+def text_of(p: Parts) -> Config:
     return Config(p.whole.get("text_config") or p.whole.data, p.whole.dialect)
 
 
-def _picture(p: Parts, tower: Tower, soft: int) -> PictureSpec:
+def picture_of(
+    p: Parts,
+    tower: Tower,
+    soft: int,
+    words: PictureWords = WORDS,
+    pixels: tuple[int, int] = (56 * 56, 28 * 28 * 1280),
+    frames: int = 1,
+) -> PictureSpec:
+    """`pixels`: least and most where the file is silent, counted `frames` times."""
     c, side = p.picture, tower.patch.side
     for key, told in (("patch_size", side), ("merge_size", tower.block), ("temporal_patch_size", tower.patch.frames)):
         if c.count(key, told) != told:
@@ -127,18 +139,18 @@ def _picture(p: Parts, tower: Tower, soft: int) -> PictureSpec:
     if not isinstance(size, dict):
         raise ModelError(f"{c.file}: size must say how many pixels are least and most, not {shown(size)}.")
     edges = Config(size, file=f"{c.file}: size")
-    least = c.count("min_pixels", edges.count("min_pixels", edges.count("shortest_edge", 56 * 56)))
-    most = c.count("max_pixels", edges.count("max_pixels", edges.count("longest_edge", 28 * 28 * 1280)))
+    least = c.count("min_pixels", edges.count("min_pixels", edges.count("shortest_edge", pixels[0])))
+    most = c.count("max_pixels", edges.count("max_pixels", edges.count("longest_edge", pixels[1])))
     factor = side * tower.block
-    if least > most or most < factor**2:
+    if least > most or most < frames * factor**2:
         raise ModelError(f"{c.file}: no picture has {least} to {most} pixels in blocks of {factor} x {factor}.")
-    fit = Multiple(factor, min(least, ROWS * factor**2), min(most, ROWS * factor**2))
-    words = PictureWords(PLACEHOLDER, PLACEHOLDER)
+    room = frames * ROWS * factor**2
+    fit = Multiple(factor, min(least, room), min(most, room), frames)
     token = p.whole.count("image_token_id", soft, low=0)
     return PictureSpec(fit, written=words, soft=token, apart=True, **colours(c, mean=MEAN, std=STD, filter=3))
 
 
-def _names(v: Config) -> tuple[Rule, ...]:
+def layer_names(v: Config) -> tuple[Rule, ...]:
     layer = r"^vision\.blocks\.(\d+)\."
     qkv = tuple(rf"vision.layers.\1.mixer.{part}.\2" for part in "qkv")
     return (

@@ -71,3 +71,12 @@ def test_budgets_as_transformers(size: tuple[int, int], rows: int) -> None:
     height, width = size
     wanted = module.get_aspect_ratio_preserving_size(height, width, 16, 9 * rows, 3)
     assert within(width, height, MostRows(48, rows))[::-1] == wanted
+
+
+@pytest.mark.parametrize("size", [*SIZES, (14, 42), (70, 98), (8, 1600), (600, 400)])
+@pytest.mark.parametrize(("least", "most"), [(12544, 60000), (28 * 28, 6272)])
+def test_multiples_that_count_frames_as_transformers(size: tuple[int, int], least: int, most: int) -> None:
+    resize = import_module("transformers.models.glm4v.image_processing_pil_glm4v").smart_resize
+    height, width = size
+    wanted = resize(2, height, width, 2, 28, least, most)
+    assert nearest(width, height, Multiple(28, least, most, 2))[::-1] == wanted
