@@ -73,10 +73,11 @@ class LoadedAdapters(Mapping[str, Adapter]):
             self._held[name] = HeldAdapter(adapter, used=next(self._uses))
 
     def lend(self, name: str) -> bool:
-        """Whether it is there; then it stays until it is given back."""
+        """Whether it is there; then it stays until it is given back. Who knew its name before it was forgotten gets it
+        too."""
         with self._changed:
             held = self._held.get(name)
-            if held is None or held.leaving:
+            if held is None:
                 return False
             held.users, held.used = held.users + 1, next(self._uses)
             return True

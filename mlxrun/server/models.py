@@ -114,12 +114,15 @@ class Models:
         if adapter is None:
             return await self._lease(name, keep)
         try:
-            return await self._lease_adapted(name, adapter, keep)
+            lease = await self._lease_adapted(name, adapter, keep)
         except AdaptersInUse as error:
             raise ApiError(503, self.adapters.named_without_folder(str(error)), headers=LATER) from error
         except ModelError as error:
             message = f"The adapter {name!r} could not be loaded: {self.adapters.named_without_folder(str(error))}"
             raise ApiError(503, message) from error
+        if self.adapters.get(name) is not adapter:  # unloaded while we waited: it goes with this request
+            self._forget(adapter)
+        return lease
 
     async def _lease_adapted(self, name: str, adapter: NamedAdapter, keep: Keep) -> Lease[Voice]:
         """Loads it if it is not there, and keeps it as long as the lease."""

@@ -273,3 +273,17 @@ def test_who_gives_up_waiting_holds_nothing(folder: Folder) -> None:
         other = lent(engine, "b", dict(folder.options.adapters)["b"])
         assert set(engine.model.holdings.adapters) == {"b"}
         other()
+
+
+def test_who_asked_before_it_was_forgotten_has_it_to_the_end(folder: Folder) -> None:
+    (name, path), _ = folder.options.adapters
+    with running(folder.base, LoadOptions(more_adapters=True)) as engine:
+        adapters = engine.model.holdings.adapters
+        first = lent(engine, name, path)
+        adapters.forget(name)
+        second = lent(engine, name, path)
+        own = adapters[name]
+        first()
+        assert adapters[name] is own
+        second()
+        assert set(adapters) == set()
