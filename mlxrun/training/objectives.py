@@ -86,16 +86,21 @@ def surprise(decoder: DecoderModel, examples: Sequence[Example], adapter: Adapte
     found = np.flatnonzero(learnt)
     rows, wanted = hidden[mx.array(found - 1)], ids[mx.array(found)]
     size = max(1, LOGITS // decoder.spec.vocab)
-    told = mx.checkpoint(lambda some, tokens: _logs(decoder, some, tokens)) if len(found) > size else None
     parts = [
-        (told or (lambda some, tokens: _logs(decoder, some, tokens)))(rows[at : at + size], wanted[at : at + size])
+        _logs_of(decoder, rows[at : at + size], wanted[at : at + size], again=len(found) > size)
         for at in range(0, len(found), size)
     ]
     ends = np.cumsum([one.supervised for one in examples])
     return Surprise(parts[0] if len(parts) == 1 else mx.concatenate(parts), tuple(int(end) for end in ends))
 
 
-def _logs(decoder: DecoderModel, rows: mx.array, tokens: mx.array) -> mx.array:
-    logits = decoder.logits(rows).astype(mx.float32)
-    chosen = mx.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
-    return chosen - mx.logsumexp(logits, axis=-1)
+def _logs_of(decoder: DecoderModel, rows: mx.array, tokens: mx.array, *, again: bool) -> mx.array:
+    """`again`: logits are not kept for the way back but made once more."""
+
+    def logs(some: mx.array) -> mx.array:
+        logits = decoder.logits(some).astype(mx.float32)
+        chosen = mx.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
+        return chosen - mx.logsumexp(logits, axis=-1)
+
+    made: mx.array = (mx.checkpoint(logs) if again else logs)(rows)
+    return made
