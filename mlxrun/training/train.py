@@ -153,11 +153,11 @@ def train(prepared: Prepared, listen: Listen, *, resume: bool = False, progress:
                 break
             tell(run.step(step, steps))
             last = run.done == steps
+            if last or (config.save and run.done % config.save == 0):
+                tell(save(run, out))
             if last or (config.evaluate_every and run.done % config.evaluate_every == 0):
                 for event in look(run):
                     tell(event)
-            if last or (config.save and run.done % config.save == 0):
-                tell(save(run, out))
     finally:
         log.close()
     return run

@@ -97,6 +97,6 @@ def test_it_evaluates_and_samples(tmp_path: Path) -> None:
         tmp_path, colours(), steps=4, batch=5, evaluate=str(held), evaluate_every=2, samples=["The colour after red?"]
     )
     kinds = [type(event) for event in events if not isinstance(event, Stepped)][1:]
-    assert kinds == [Evaluated, Sampled, Evaluated, Sampled, Saved]
+    assert kinds == [Evaluated, Sampled, Saved, Evaluated, Sampled]
     first, last = (event.loss for event in events if isinstance(event, Evaluated))
     assert last < first
