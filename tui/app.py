@@ -39,7 +39,7 @@ PRESET = "preset."  # before the names of presets among the settings
 class Chat(SettingsApp):
     TITLE = "mlxrun"
     CSS_PATH = Path(__file__).with_name("app.tcss")
-    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (28, "-narrow"), (60, "-normal"), (104, "-wide")]  # noqa: RUF012 Textual's own way
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (28, "-narrow"), (60, "-normal"), (104, "-wide"), (140, "-railed")]  # noqa: RUF012 Textual's own way
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (8, "-short"), (18, "-tall")]  # noqa: RUF012 Textual's own way
     COMMAND_PALETTE_DISPLAY = "ctrl+p"
 

@@ -39,7 +39,7 @@ ORDERS = (
     KnownCommand("lens", "[off]", "how likely each token of an answer was, and what else could have stood there"),
     KnownCommand("engine", "", "memory and engine, live"),
     KnownCommand("export", "[FILE]", "this session as .md, .json or .html"),
-    KnownCommand("import", "FILE", "conversations of ChatGPT, Claude, Open WebUI or mlxrun"),
+    KnownCommand("import", "FILE", "conversations of ChatGPT, Claude, Open WebUI, LM Studio or mlxrun"),
     KnownCommand("tag", "WORD ...", "tags of this session; the list of sessions finds #word"),
     KnownCommand("editor", "", "write the message in $EDITOR"),
     KnownCommand("copy", "", "the last answer into the clipboard"),

@@ -1,4 +1,4 @@
-"""Conversations that other programs exported: ChatGPT, Claude, Open WebUI; and our own. Knows no widgets.
+"""Conversations that other programs exported: ChatGPT, Claude, Open WebUI, LM Studio; and our own. Knows no widgets.
 
 Of a tree the branch that its owner read last is taken. What is no text in it is named in brackets.
 """
@@ -16,6 +16,7 @@ from .commands import CommandError
 from .sessions import ChatTurn
 from .transcript import KIND
 
+KNOWN = "ChatGPT, Claude, Open WebUI, LM Studio or mlxrun"
 LARGEST = 1 << 30  # bytes
 ROLES = {"user": "user", "human": "user", "assistant": "assistant", "note": "note"}
 
@@ -40,9 +41,11 @@ def conversations(place: Path) -> list[Imported]:
     try:
         found = [made for one in (told if isinstance(told, list) else [told]) if (made := read_one(one)) is not None]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise CommandError(f"{place} is no export of ChatGPT, Claude, Open WebUI or mlxrun: {error!r}.") from error
+        raise CommandError(
+            f"{place} is no export of ChatGPT, Claude, Open WebUI, LM Studio or mlxrun: {error!r}."
+        ) from error
     if not found:
-        raise CommandError(f"{place} holds no conversation of ChatGPT, Claude, Open WebUI or mlxrun.")
+        raise CommandError(f"{place} holds no conversation of {KNOWN}.")
     return found
 
 
@@ -65,6 +68,9 @@ def read_one(told: Mapping[str, Any]) -> Imported | None:
         turns, title = of_chatgpt(told), told.get("title")
     elif "chat_messages" in told:
         turns, title = of_claude(told), told.get("name")
+    elif "systemPrompt" in told and isinstance(told.get("messages"), list):
+        kept = tuple(turn for turn in of_lm_studio(told) if turn.content.strip() or turn.reasoning)
+        return Imported(str(told.get("name") or "Imported"), kept, str(told["systemPrompt"] or "")) if kept else None
     elif isinstance(told.get("chat"), Mapping):
         turns, title = of_open_webui(told["chat"]), told.get("title") or told["chat"].get("title")
     else:
@@ -116,6 +122,30 @@ def of_claude(told: Mapping[str, Any]) -> list[ChatTurn]:
         files = [f"[{file.get('file_name', 'a file')}]" for file in message.get("attachments") or []]
         found.append(turn_of(str(message.get("sender")), "\n\n".join([text or str(message.get("text") or ""), *files])))
     return present(found)
+
+
+def of_lm_studio(told: Mapping[str, Any]) -> list[ChatTurn]:
+    """One file a conversation, NUMBER.conversation.json; of each message the version that was chosen. An answer has
+    steps, those of thoughts are styled so."""
+    found = []
+    for message in told["messages"]:
+        versions, at = message.get("versions") or [message], message.get("currentlySelected") or 0
+        version = versions[at]
+        steps = version.get("steps") if version.get("type") == "multiStep" else [version]
+        said, thought = list[str](), list[str]()
+        for step in steps or []:
+            thinks = (step.get("style") or {}).get("type") == "thinking"
+            (thought if thinks else said).extend(map(lm_studio_part, step.get("content") or []))
+        model = str((version.get("senderInfo") or {}).get("senderName") or "")
+        reasoning = "".join(thought).strip()
+        found.append(turn_of(str(version.get("role")), "\n\n".join(filter(None, said)), model, reasoning=reasoning))
+    return present(found)
+
+
+def lm_studio_part(part: Mapping[str, Any]) -> str:
+    if part.get("type") == "text":
+        return "" if part.get("isStructural") else str(part.get("text") or "")
+    return f"[{part.get('name') or part.get('type') or 'a file'}]"
 
 
 def of_open_webui(chat: Mapping[str, Any]) -> list[ChatTurn]:

@@ -17,7 +17,7 @@ from typing import Any
 PLACE = "MLXRUN_TUI_FILE"  # the variable that names another file
 KEYS = {
     "new": "ctrl+n", "sessions": "ctrl+o", "models": "ctrl+l", "lens": "ctrl+g", "retry": "ctrl+r",
-    "reasoning": "ctrl+t", "help": "f1",
+    "reasoning": "ctrl+t", "help": "f1", "rail": "f2",
 }  # fmt: skip
 KNOWN = ("theme", "motion", "unload_after", "keys", "themes")
 BASES = ("dark", "light", "contrast")

@@ -191,7 +191,42 @@ WEBUI = {
 }
 
 
-@pytest.mark.parametrize("told", [CHATGPT, CLAUDE, WEBUI])
+LM_STUDIO = {
+    "name": "Tea",
+    "systemPrompt": "Be short.",
+    "messages": [
+        {
+            "currentlySelected": 0,
+            "versions": [{"type": "singleStep", "role": "user", "content": [{"type": "text", "text": "Hi"}]}],
+        },
+        {
+            "currentlySelected": 1,
+            "versions": [
+                {"type": "multiStep", "role": "assistant", "steps": []},
+                {
+                    "type": "multiStep", "role": "assistant", "senderInfo": {"senderName": "g"},
+                    "steps": [
+                        {
+                            "type": "contentBlock", "style": {"type": "thinking"},
+                            "content": [{"type": "text", "text": "<think>", "isStructural": True},
+                                        {"type": "text", "text": "Hm."}],
+                        },
+                        {"type": "contentBlock", "content": [{"type": "text", "text": "Yes"}]},
+                    ],
+                },
+            ],
+        },
+    ],
+}  # fmt: skip
+
+
+def test_of_lm_studio_the_thoughts_and_the_system_prompt_come_too(tmp_path: Path) -> None:
+    (tmp_path / "1.conversation.json").write_text(json.dumps(LM_STUDIO))
+    (found,) = conversations(tmp_path / "1.conversation.json")
+    assert (found.system, found.turns[1].reasoning, found.turns[1].model) == ("Be short.", "Hm.", "g")
+
+
+@pytest.mark.parametrize("told", [CHATGPT, CLAUDE, WEBUI, LM_STUDIO])
 @pytest.mark.parametrize("form", ["one", "list", "zip"])
 def test_conversations_of_other_programs(tmp_path: Path, told: dict[str, object], form: str) -> None:
     place = tmp_path / "in"
@@ -208,7 +243,16 @@ def test_conversations_of_other_programs(tmp_path: Path, told: dict[str, object]
     assert found.turns[1].content == "Yes"
 
 
-ODD = ("", "{}", "[1]", "nope", '{"mapping": 3, "current_node": 1}', '{"chat_messages": [1]}', "[" * 99999)
+ODD = (
+    "",
+    "{}",
+    "[1]",
+    "nope",
+    '{"mapping": 3, "current_node": 1}',
+    '{"chat_messages": [1]}',
+    '{"systemPrompt": "", "messages": [{"versions": [], "currentlySelected": 3}]}',
+    "[" * 99999,
+)
 
 
 @pytest.mark.parametrize("text", ODD)

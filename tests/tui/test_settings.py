@@ -24,7 +24,7 @@ def app_with(folder: Path, text: str) -> Chat:
 @in_app
 async def test_theme_keys_and_motion_are_as_the_file_says(folder: Path) -> None:
     own = '[themes.sea]\nbase = "dark"\nprimary = "#80d0ff"\nfaint = "#a0a0a0"\n'
-    app = app_with(folder, f'theme = "sea"\nmotion = false\nunload_after = 5\n[keys]\nmodels = "f2,f3"\n{own}')
+    app = app_with(folder, f'theme = "sea"\nmotion = false\nunload_after = 5\n[keys]\nmodels = "f4,f3"\n{own}')
     async with running(app) as pilot:
         assert (app.theme, app.animation_level, app.unload_after) == ("mlxrun-sea", "none", 5)
         assert app.current_theme.primary == "#80d0ff"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
+from textual.widgets import OptionList
 
 from ..attach import Attached, AttachError, named_files, read_file, written
 from ..backend import ModelState, Phase
@@ -21,6 +22,7 @@ from ..widgets.completions import CompletionList
 from ..widgets.conversation import Conversation
 from ..widgets.meter import MeterLine
 from ..widgets.prompt import Prompt
+from ..widgets.rail import LATEST, SessionRail
 from ..widgets.status import StatusLine
 from .answering import NO_TEXT_LOST, AnsweringScreen
 
@@ -46,6 +48,7 @@ class ChatScreen(AnsweringScreen):
         Binding("ctrl+r", "retry", "Answer again", id="retry"),
         Binding("ctrl+t", "reasoning", "Reasoning", id="reasoning"),
         Binding("f1", "app.help", "Keys", id="help"),
+        Binding("f2", "rail", "Sessions beside", show=False, id="rail"),
     ]
 
     def __init__(self, host: Host) -> None:
@@ -59,13 +62,16 @@ class ChatScreen(AnsweringScreen):
         self._warned = False  # that the context is nearly full
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="edge"):
-            yield StatusLine()
-        yield Conversation()
-        with Vertical(classes="edge"):
-            yield CompletionList()
-            yield Prompt()
-            yield MeterLine()
+        with Horizontal():
+            yield SessionRail()
+            with Vertical():
+                with Vertical(classes="edge"):
+                    yield StatusLine()
+                yield Conversation()
+                with Vertical(classes="edge"):
+                    yield CompletionList()
+                    yield Prompt()
+                    yield MeterLine()
 
     def on_mount(self) -> None:
         self._status, self._meter = self.query_one(StatusLine), self.query_one(MeterLine)
@@ -303,6 +309,29 @@ class ChatScreen(AnsweringScreen):
 
     def show_title(self) -> None:
         self._status.session = self.talk.title if self.talk is not None else ""
+        self.show_rail()
+
+    def show_rail(self) -> None:
+        """The sessions as they are now, where there is room for them."""
+        rail = self.query_one(SessionRail)
+        if self.talk is not None and rail.styles.display != "none":
+            rail.show(self.host.sessions.find(limit=LATEST), self.talk.session)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.show_rail)
+
+    def action_rail(self) -> None:
+        """Where there is none: the list of sessions."""
+        rail = self.query_one(SessionRail)
+        if rail.styles.display == "none":
+            self.run_worker(self.run_action("app.sessions"))
+        else:
+            rail.focus()
+
+    @on(OptionList.OptionSelected, "SessionRail")
+    async def open_chosen(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        await self.host.open_session(self.query_one(SessionRail).session(event.option_index))
 
     def answer_ended(self) -> None:
         self.host.look_at_memory()

@@ -29,6 +29,7 @@ KEYS: tuple[tuple[str, str], ...] = (
     ("pgup pgdn", "scroll; at the bottom it follows the answer"),
     ("ctrl+n", "new session"),
     ("ctrl+o", "sessions: search, rename, delete"),
+    ("f2", "on a wide screen: the sessions beside"),
     ("ctrl+l", "models"),
     ("ctrl+p", "every command; light and dark are among them"),
     ("ctrl+q", "quit; everything is saved"),
