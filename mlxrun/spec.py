@@ -332,15 +332,6 @@ class LearnedPositions:
 
 
 @dataclass(frozen=True, slots=True)
-class Distances:
-    """Every score grows by a learned number, by how far its key is ahead of its query or behind; some share one."""
-
-    buckets: int
-    furthest: int  # from there on all are alike
-    heads: int
-
-
-@dataclass(frozen=True, slots=True)
 class RankingHead:
     """The head of a cross-encoder: rows of a question and a text that were read together -> how well they fit."""
 
@@ -397,7 +388,7 @@ class Decoder:
     embed_norm: Norm | None = None
     positions: LearnedPositions | None = None
     token_types: int = 0
-    distances: Distances | None = None
+    distances: tuple[int, int, int] | None = None  # buckets, furthest, heads: what `by_distance` adds to scores
     ranking: RankingHead | None = None
     per_layer: PerLayerInput | None = None
     altup: AltUp | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..spec import Dense, Distances, Layer, LearnedPositions, ModelError
+from ..spec import Dense, Layer, LearnedPositions, ModelError
 from .bert import HEAD
 from .common import Recipe, activation, attention, context_of, decoder, layer_norm, rename_in_layer, sizes_of
 from .config import Config
@@ -29,7 +29,7 @@ def mpnet(c: Config) -> Recipe:
         kind="encoder",
         embed_norm=norm,
         positions=LearnedPositions(context, FIRST),
-        distances=Distances(BUCKETS, FURTHEST, s.heads),
+        distances=(BUCKETS, FURTHEST, s.heads),
     )
     top, at = r"^(?:mpnet\.)?embeddings\.", r"^(?:mpnet\.)?encoder\.layer\.(\d+)\."
     rules = (

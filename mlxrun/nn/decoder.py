@@ -63,8 +63,9 @@ class DecoderModel:
         self.token_types = params.embedding("token_types", spec.token_types, width) if spec.token_types else None
         self.apart = None  # (H, distances) what distance adds to scores
         if spec.distances is not None:
-            table = params.array("distances.weight", spec.distances.buckets, spec.distances.heads)
-            self.apart = by_distance(table.astype(mx.float32), spec.distances.furthest)
+            buckets, furthest, heads = spec.distances
+            table = params.array("distances.weight", buckets, heads)
+            self.apart = by_distance(table.astype(mx.float32), furthest)
         self.per_layer = None
         if spec.per_layer is not None:
             self.per_layer = PerLayerEmbedding(spec.per_layer, spec.dim, len(spec.layers), params.scope("per_layer"))
