@@ -1,8 +1,7 @@
 """What a decoder is: plain frozen data, one `Layer` per layer, nothing left to work out.
 
-A recipe in `families/` writes these; blocks in `nn/` read them. Kinds are union types, not flags:
-a flag remains only where the mathematics is one formula with a switch. No block ever sees a layer
-index, a config key or a family name. This module imports nothing of ours and does nothing but tell what is wrong.
+A recipe in `families/` writes these; blocks in `nn/` read them. Kinds are union types; a flag switches one formula.
+No block ever sees a layer index, a config key or a family name. It imports nothing and only tells what is wrong.
 """
 
 from __future__ import annotations
@@ -22,10 +21,7 @@ def one_line(text: str) -> str:
 
 
 class ModelError(ValueError):
-    """A checkpoint that cannot be loaded, told in one sentence that names the file or field.
-
-    What a file says may stand in it: it stays one line of bounded length whatever that is.
-    """
+    """A checkpoint that cannot be loaded: a sentence that names the file or field, one short line whatever is in it."""
 
     def __init__(self, sentence: str) -> None:
         line, half = one_line(sentence), LONGEST // 2
@@ -89,8 +85,7 @@ class Attention:
     window: int | None = None  # causal: this many keys, itself included; else: this far to each side
     chunk: int | None = None  # block-diagonal blocks of this many positions
     qk_norm: Norm | None = None
-    # over one head, the same weights for all or (each) weights of its own; or over the whole projection
-    qk_norm_scope: Literal["head", "each", "all"] = "head"
+    qk_norm_scope: Literal["head", "each", "all"] = "head"  # each: heads have their own; all: over the projection
     qk_norm_after_rope: bool = False
     v_norm: Norm | None = None
     qkv_bias: bool = False
@@ -176,8 +171,7 @@ class ShortConv:
 
 @dataclass(frozen=True, slots=True)
 class GatedLinear:
-    """A linear recurrence whose decay and input are gated head by head (RG-LRU of Griffin and Recurrent Gemma),
-    between a convolution and a gate. All matrices have biases."""
+    """A linear recurrence, decay and input gated by head (RG-LRU), between a convolution and a gate, with biases."""
 
     width: int
     heads: int
@@ -237,9 +231,8 @@ class ScaledDense:
 
 @dataclass(frozen=True, slots=True)
 class XieluDense:
-    """A plain network whose activation learns: x * (beta + alpha_p * x) to the right of 0, and to its left
-    beta * x + alpha_n * (exp(min(x, eps)) - 1 - x), of alpha_p = softplus of a weight, alpha_n = beta + softplus of
-    another (xIELU, Apertus)."""
+    """A plain network whose activation learns (xIELU, Apertus): right of 0 it is x * (beta + alpha_p * x), left of it
+    beta * x + alpha_n * (exp(min(x, eps)) - 1 - x); alpha_p is a weight's softplus, alpha_n another's plus beta."""
 
     hidden: int
     learned: tuple[float, float, float, float] | None = None  # alpha_p, alpha_n, beta, eps; None: among the weights
@@ -354,8 +347,7 @@ class PerLayerInput:
 
 @dataclass(frozen=True, slots=True)
 class AltUp:
-    """Several streams of rows instead of one (Gemma 3n). A layer foresees all of them, computes the active one, and
-    corrects all by what that turned out otherwise. A bottleneck of `laurel` stands beside its mixer."""
+    """Several streams of rows (Gemma 3n): a layer foresees all, computes one, corrects all; `laurel` is beside it."""
 
     streams: int
     active: int
@@ -366,8 +358,7 @@ class AltUp:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Of a head that guesses further tokens: a row is a token's embedding beside what the model thought at the token
-    before, each normed, brought back to one row's width."""
+    """Of a head that guesses on: a token's embedding beside what the model thought before it, normed, as one row."""
 
     embed_norm: Norm
     hidden_norm: Norm
