@@ -191,9 +191,11 @@ class PipelinedModel:
         sequences: Sequence[tuple[Any, int]],
         soft: SoftRows | None = None,
         turns: Turns | None = None,
+        *,
+        seen: Sequence[int] = (),
     ) -> mx.array:
         self._orders.step([(memory.number, rows) for memory, rows in sequences])
-        hidden = self.own(ids, [(memory.own, rows) for memory, rows in sequences], soft, turns)
+        hidden = self.own(ids, [(memory.own, rows) for memory, rows in sequences], soft, turns, seen=seen)
         self._after = [hidden]
         return hidden
 

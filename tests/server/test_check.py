@@ -20,9 +20,9 @@ from mlxrun.server.left_out import settle
 from mlxrun.server.openapi import document
 
 PUBLISHED = {
-    path: methods["post"]["requestBody"]["content"]["application/json"]["schema"]
+    path: content["application/json"]["schema"]
     for path, methods in document(DIALECTS, PLAINS, Sampling())["paths"].items()
-    if "post" in methods
+    if "post" in methods and "application/json" in (content := methods["post"]["requestBody"]["content"])  # else a form
 }
 OURS = {"/v1/chat/completions": CHAT, "/v1/completions": COMPLETION}
 GOOD: dict[str, dict[str, Any]] = {
