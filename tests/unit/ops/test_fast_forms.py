@@ -98,6 +98,8 @@ ODD: dict[type, dict[str, Any]] = {
         "borrows": 1,
         "out_norm": NORM,
         "bounded": True,
+        "k_bias": False,
+        "hears": 0,
     },
     LatentAttention: {
         "bias": True,
@@ -125,7 +127,15 @@ ODD: dict[type, dict[str, Any]] = {
     SideBySide: {"attention_in": 0.5, "attention_out": 0.5, "mamba_in": 0.5, "mamba_out": 0.5},
     ScaledDense: {},
     DenseAndExperts: {},
-    Dense: {"act": "relu2", "gated": False, "bias": True, "sparsity": 0.9, "down_norm": NORM, "bounded": True},
+    Dense: {
+        "act": "relu2",
+        "gated": False,
+        "bias": True,
+        "out_bias": False,
+        "sparsity": 0.9,
+        "down_norm": NORM,
+        "bounded": True,
+    },
     Router: {
         "score": "sparsemixer",
         "renorm": True,
@@ -157,6 +167,8 @@ ODD: dict[type, dict[str, Any]] = {
         "residual": 0.5,
         "per_layer_input": True,
         "out_scale": True,
+        "cross": Attention(4, 2, 16, 0.25),
+        "cross_norm": NORM,
     },
     Decoder: {
         "kind": "encoder",
@@ -173,15 +185,20 @@ ODD: dict[type, dict[str, Any]] = {
         "logit_softcap": 30.0,
         "joined": Joined(NORM, NORM),
         "deep": 2,
+        "distances": (32, 128, 4),
+        "middle": True,
     },
 }
 NORMS, DENSE_ONLY = (
     {"Norm.kind", "Norm.weight", "Norm.bias"},
-    {"Dense.bias", "Dense.sparsity", "Dense.down_norm", "Dense.bounded"},
+    {"Dense.bias", "Dense.out_bias", "Dense.sparsity", "Dense.down_norm", "Dense.bounded"},
 )
 MIXED = {f"Attention.{name}" for name in ("qk_norm_scope", "qk_norm_after_rope", "v_norm", "gate", "clip")}
-MIXED |= {f"Attention.{name}" for name in ("temperature", "k_is_v", "lends", "borrows", "out_norm", "bounded")}
-WIRED = {"Layer.wiring", "Layer.residual"}
+MIXED |= {
+    f"Attention.{name}"
+    for name in ("temperature", "k_is_v", "lends", "borrows", "out_norm", "bounded", "hears", "k_bias")
+}
+WIRED = {"Layer.wiring", "Layer.residual", "Layer.cross", "Layer.cross_norm"}
 BEFORE_MIXER = {*NORMS, *MIXED, *WIRED, "Layer.mixer_norm", "Layer.mixer_post"}
 BEFORE_FFN = {*NORMS, *WIRED, "Layer.ffn_norm", "Layer.ffn_post"}
 REFUSED = {
@@ -194,10 +211,25 @@ REFUSED = {
     "experts branch in Metal": BEFORE_FFN
     | {"MoE.act", "MoE.gated", "MoE.scale_input", "MoE.latent"}
     | {"Router.score", "Router.renorm_eps", "Router.jitter", "Router.norm", "Router.expert_scale"},
-    "stack": {"Attention.causal", "LatentAttention.indexer", "LatentAttention.borrows", "LatentAttention.gate"}
-    | {"Attention.out_norm", "Attention.bounded", "Dense.sparsity", "Dense.down_norm", "Dense.bounded"},
+    "stack": {
+        "Layer.cross",
+        "Layer.cross_norm",
+        "Attention.causal",
+        "LatentAttention.indexer",
+        "LatentAttention.borrows",
+        "LatentAttention.gate",
+    }
+    | {
+        "Attention.hears",
+        "Attention.out_norm",
+        "Attention.bounded",
+        "Dense.out_bias",
+        "Dense.sparsity",
+        "Dense.down_norm",
+        "Dense.bounded",
+    },
     "best token": {"Decoder.kind", "Decoder.embed_dim", "Decoder.head_bias", "Decoder.logit_scale"}
-    | {"Decoder.logit_softcap", "Decoder.ranking", "Decoder.altup"},
+    | {"Decoder.logit_softcap", "Decoder.ranking", "Decoder.altup", "Decoder.distances", "Decoder.middle"},
 }
 
 
