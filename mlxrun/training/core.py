@@ -41,6 +41,7 @@ class ReadOnce:
     context: int
     layers: tuple[None, ...]
     adapter: Adapter | None = None
+    heard: None = field(default=None, init=False)
     length: int = 0
     store: None = field(default=None, init=False)
 

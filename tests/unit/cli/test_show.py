@@ -102,8 +102,10 @@ def test_json_has_the_whole_spec() -> None:
         "act": "gelu_tanh",
         "gated": True,
         "bias": False,
+        "out_bias": None,
         "sparsity": 0.0,
         "down_norm": None,
+        "bounded": False,
     }
     assert show.plain((1.0, math.inf, -math.inf)) == [1.0, "inf", "-inf"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
@@ -24,12 +25,13 @@ class Table:
         self.logits_of = np.random.default_rng(seed).standard_normal((VOCAB, VOCAB)) * 2
         self.starts: list[int] = []
 
-    def new_sequence(self, context: int | None = None) -> list[int]:
-        return [context or 0]
+    def new_sequence(self, context: int | None = None) -> Any:
+        return SimpleNamespace(context=context or 0, adapter=None)
 
     def __call__(self, ids: mx.array, sequences: Any) -> mx.array:
         ((memory, count),) = sequences
-        assert memory == [count] == [ids.size]
+        assert memory.context == count == ids.size
+        assert memory.adapter is None
         self.starts.append(count)
         return mx.array(np.eye(VOCAB, dtype=np.float32))[ids]
 
