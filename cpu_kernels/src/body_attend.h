@@ -99,7 +99,7 @@ void soften(float* s, float* part, int v_dim) {
   }
   F sum = zero();
   for (int i = 0; i < kChunk; i += 16) {
-    const F p = exp(sub(load(s + i), set1(now)));
+    const F p = share_of(sub(load(s + i), set1(now)));
     store(s + i, p);
     sum = add(sum, p);
   }

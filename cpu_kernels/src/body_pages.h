@@ -222,7 +222,7 @@ struct Part {
       return;
     }
     for (int i = from; i < to; i += 16) {
-      const F p = exp(sub(load(mine + i), set1(most)));
+      const F p = share_of(sub(load(mine + i), set1(most)));
       store(mine + i, p);
       total_of = add(total_of, p);
     }

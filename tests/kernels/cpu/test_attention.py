@@ -309,3 +309,18 @@ def test_scores_far_apart(isa: str) -> None:
         v = mx.array(np.random.default_rng(5).normal(size=(1, 1, 300, 16)).astype(np.float32))
         y = native.attention(q, k, v, 1.0)
         assert mx.array_equal(y[0, 0, 0], v[0, 0, 123])
+
+
+@pytest.mark.parametrize(("below", "counts"), [(60.0, True), (75.0, False), (95.0, False), (1e4, False)])
+def test_a_share_too_small_to_matter_is_nothing(isa: str, below: float, counts: bool) -> None:
+    """Not a subnormal number, which would make all that is computed with it many times as slow."""
+    scores = np.zeros(70, np.float32)
+    scores[0], scores[1] = below, 0.0
+    scores[2:] = -1e6
+    q, k = np.ones((1, 1, 1, 1), np.float32), scores.reshape(1, 1, 70, 1)
+    v = np.zeros((1, 1, 70, 1), np.float32)
+    v[0, 0, 1] = 1e34
+    y = float(wide(native.attention(mx.array(q), mx.array(k), mx.array(v), 1.0)).item())
+    assert (y > 0) is counts
+    if counts:
+        np.testing.assert_allclose(y, 1e34 * np.exp(-below), rtol=1e-3)
