@@ -136,8 +136,10 @@ class Together:
 
     def _lost(self, reason: str) -> None:
         """On a thread of the group's: the engine's may never come back."""
+        from ..machines.first import ANEW
+
         say(f"mlxrun: {reason}")
         if self._engine is not None:
-            self._engine.lose(f"{reason} All machines begin anew; ask again in a moment.")
+            self._engine.lose(f"{reason} {ANEW}")
         time.sleep(UNLOADED if self._engine is None else LAST_WORDS)
         os._exit(AGAIN)

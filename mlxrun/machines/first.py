@@ -23,6 +23,7 @@ from .wire import Channel, LinkLost, accept
 
 GATHER = 60.0  # seconds that all others have to come
 BEAT = 1.0  # seconds between two signs of life
+ANEW = "All machines begin anew; ask again in a moment."  # what is told to who asked for an answer
 ALIVE, READY = b".", b"R"  # what the supervisor is told
 M = TypeVar("M")
 
@@ -80,7 +81,7 @@ class MachineGroup:
         """A pass here raised that: most often because somebody is gone, which is known in a moment."""
         if not self._lost.wait(BEAT):
             self.lose(f"A pass broke on the first machine: {type(error).__name__}: {error}")
-        return self.fault or "The group of machines is being closed."
+        return f"{self.fault} {ANEW}" if self.fault else "The group of machines is being closed."
 
     def tell(self, follower: Follower, message: Message) -> None:
         try:

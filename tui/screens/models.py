@@ -60,6 +60,7 @@ class ModelsScreen(Dialog[ModelChoice]):
         self._choices: list[ModelChoice] = []
         self._found: list[ModelChoice] = []  # on the hub,
         self._searched = ""  # for these words
+        self._asked = ""  # what the hub was last asked for
         self._shown: list[ModelChoice] = []
         self._none, self._aside, self._fetched = "Looking …", "", False
 
@@ -99,7 +100,8 @@ class ModelsScreen(Dialog[ModelChoice]):
 
     @on(Input.Changed, "#filter")
     def narrow(self) -> None:
-        self._aside = ""
+        if self.query_one("#filter", Input).value.strip() != self._asked:
+            self._aside = ""
         self.fill()
 
     def fill(self, marked: ModelChoice | None = None) -> None:
@@ -118,10 +120,8 @@ class ModelsScreen(Dialog[ModelChoice]):
         kept = [at for at, one in enumerate(self._shown) if marked is not None and one.name == marked.name]
         options.highlighted = kept[0] if kept else 0 if self._shown else None
         otherwise = f"enter opens {' '.join(words)}, ctrl+s searches the hub for it"
-        if self._shown:
-            self.tell(self._aside)
-        else:
-            self.tell(otherwise if words and self._choices else self._none)
+        nothing = otherwise if words and self._choices else self._none
+        self._write(self._aside if self._shown else self._aside or nothing)
 
     def _under_way(self) -> list[ModelChoice]:
         """What is fetched and stands in no list."""
@@ -129,8 +129,11 @@ class ModelsScreen(Dialog[ModelChoice]):
         return [ModelChoice(name, here=False) for name in self._host.fetches.names if name not in known]
 
     def tell(self, sentence: str) -> None:
-        """Below the list."""
-        self._aside = sentence if self._shown else ""
+        """Below the list, until something else is written."""
+        self._aside = sentence
+        self._write(sentence)
+
+    def _write(self, sentence: str) -> None:
         told = self.query_one(".empty", Static)
         told.display = bool(sentence)
         told.update(Content(visible(sentence)))
@@ -206,6 +209,7 @@ class ModelsScreen(Dialog[ModelChoice]):
         if not written:
             self.tell("Write what to search the hub for, then ctrl+s.")
             return
+        self._asked = written
         self.tell(f"Searching the hub for {written} …")
         self.search(written)
 
